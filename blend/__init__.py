@@ -1,0 +1,1 @@
+"""Prediction tables in, a weighted blend and its evidence out."""

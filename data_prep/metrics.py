@@ -1,0 +1,65 @@
+"""The metrics of a task: the only definition of each in the project."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+
+def pearson(score: ArrayLike, prediction: ArrayLike) -> float:
+    """Pearson correlation in [-1, 1]; NaN when either side is constant or holds a NaN."""
+    x, y = _pair(score, prediction)
+    x = x - x.mean()
+    y = y - y.mean()
+    scale = float(np.sqrt((x @ x) * (y @ y)))
+    if not scale > 0.0:
+        return float("nan")
+    return float(x @ y) / scale
+
+
+def spearman(score: ArrayLike, prediction: ArrayLike) -> float:
+    """Rank correlation in [-1, 1]: Pearson of average ranks; NaN when either side is constant or holds a NaN."""
+    x, y = _pair(score, prediction)
+    if np.isnan(x).any() or np.isnan(y).any():
+        return float("nan")
+    return pearson(rankdata(x), rankdata(y))
+
+
+def rmse(score: ArrayLike, prediction: ArrayLike) -> float:
+    """Root mean squared error, in the unit of the score; smaller is better."""
+    x, y = _pair(score, prediction)
+    return float(np.sqrt(np.mean((x - y) ** 2)))
+
+
+def _pair(score: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x = np.asarray(score, dtype=np.float64)
+    y = np.asarray(prediction, dtype=np.float64)
+    if x.shape != y.shape or x.ndim != 1 or x.size == 0:
+        raise ValueError(f"a metric takes two non-empty vectors of equal length, got {x.shape} and {y.shape}")
+    return x, y
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric by name, with its direction."""
+
+    name: str
+    measure: Callable[[ArrayLike, ArrayLike], float]
+    greater_is_better: bool
+
+    def __call__(self, score: ArrayLike, prediction: ArrayLike) -> float:
+        """Return the metric of `prediction` against the truth `score`, both of shape [rows]."""
+        return self.measure(score, prediction)
+
+    def utility(self, value: float) -> float:
+        """Turn a value of this metric into one where more is better."""
+        return value if self.greater_is_better else -value
+
+
+METRICS: dict[str, Metric] = {
+    "pearson": Metric("pearson", pearson, greater_is_better=True),
+    "spearman": Metric("spearman", spearman, greater_is_better=True),
+    "rmse": Metric("rmse", rmse, greater_is_better=False),
+}

@@ -1,0 +1,106 @@
+"""The prepared folder: tables and manifest that every later step starts from."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from data_prep.errors import InputError
+from data_prep.tables import (
+    checksum,
+    join,
+    read_bytes,
+    read_table,
+    test_schema,
+    train_schema,
+    write_json,
+    write_table,
+)
+from data_prep.task import Task
+
+
+class Manifest(BaseModel):
+    """What a prepared folder holds and how it was made; stored as `manifest.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Task
+    scheme: str
+    n_folds: int
+    seed: int
+    holdout: float
+    """Share of train rows asked for as holdout (fold -1), in [0, 1)."""
+    rows: dict[str, int]
+    """Row counts: `train` (holdout not counted), `holdout`, `test`."""
+    inputs: dict[str, str]
+    """sha256 of each input file, by role (`train`, `test`, `cpc`)."""
+    data_hash: str
+    """Identifies texts and scores, whatever the split."""
+    split_hash: str
+    """Identifies who is in which fold."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared folder in memory (tables stay memory-mapped)."""
+
+    path: str
+    manifest: Manifest
+    train: pa.Table
+    test: pa.Table
+
+    @property
+    def task(self) -> Task:
+        """The task that the folder was prepared for."""
+        return self.manifest.task
+
+
+def hash_data(train: pa.Table, test: pa.Table) -> str:
+    """Return the hash of everything but the split."""
+    return checksum_of(checksum(train.drop_columns(["group", "fold"])), checksum(test))
+
+
+def hash_split(train: pa.Table) -> str:
+    """Return the hash of the assignment of ids to folds."""
+    return checksum(train.select(["id", "fold"]))
+
+
+def checksum_of(*parts: str) -> str:
+    """Return one checksum for several."""
+    return checksum(pa.table({"part": pa.array(parts, pa.string())}))
+
+
+def write_prepared(folder: str | Path, manifest: Manifest, train: pa.Table, test: pa.Table) -> None:
+    """Write both tables, then the manifest: a folder without a manifest is unfinished."""
+    write_table(train, join(folder, "train.arrow"), schema=train_schema(manifest.task))
+    write_table(test, join(folder, "test.arrow"), schema=test_schema(manifest.task))
+    write_json(manifest.model_dump(mode="json"), join(folder, "manifest.json"))
+
+
+def load_prepared(folder: str | Path) -> Prepared:
+    """Load and verify a prepared folder.
+
+    Raises:
+        InputError: not a prepared folder, or its tables do not belong to its manifest.
+        DamagedTableError: a table was truncated or altered.
+    """
+    try:
+        raw = read_bytes(join(folder, "manifest.json"))
+    except InputError as error:
+        raise InputError(
+            f"{folder}: not a prepared folder (no manifest.json); "
+            f"make one with `python -m data_prep prepare --out {folder} ...`"
+        ) from error
+    try:
+        manifest = Manifest.model_validate(json.loads(raw))
+    except (ValidationError, ValueError) as error:
+        raise InputError(
+            f"{folder}/manifest.json: not a manifest of this version; prepare the data again ({error})"
+        ) from error
+    train = read_table(join(folder, "train.arrow"), schema=train_schema(manifest.task))
+    test = read_table(join(folder, "test.arrow"), schema=test_schema(manifest.task))
+    if hash_data(train, test) != manifest.data_hash or hash_split(train) != manifest.split_hash:
+        raise InputError(f"{folder}: tables and manifest.json belong to different preparations; prepare the data again")
+    return Prepared(path=str(folder), manifest=manifest, train=train, test=test)

@@ -1,0 +1,92 @@
+"""`Task`: what a competition fixes - columns, legal scores, metric."""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from data_prep.metrics import METRICS, Metric
+
+RESERVED_COLUMNS = ("score", "group", "fold", "context_text", "prediction")
+
+
+class Task(BaseModel):
+    """Columns, legal scores and metric of one competition; other tasks than PPPM come from a YAML file.
+
+    A table of a task has one id column, one to three text columns and, in training, a score. Prepared tables call
+    the id `id` and the score `score`; text columns keep the names given here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    id_column: str = "id"
+    text_columns: tuple[str, ...] = Field(min_length=1, max_length=3)
+    """In reading order: the first is the phrase compared with (anchor), the second the phrase scored (target),
+    the third the context."""
+    score_column: str = "score"
+    score_levels: tuple[float, ...] | None = None
+    """The legal scores, ascending; None: any score in `score_range`."""
+    score_range: tuple[float, float] | None = None
+    """Least and greatest legal score, both included; None: from the levels."""
+    group_column: str | None = None
+    """Rows with the same value never stand on both sides of a split; None: every row is its own group."""
+    link_column: str | None = None
+    """A text column whose values join groups: a value that is itself a group's name links the two groups."""
+    cpc_column: str | None = None
+    """The text column that holds CPC codes, if any: their titles become `context_text`."""
+    metric: str = "pearson"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        columns = [self.id_column, *self.text_columns]
+        if len(set(columns)) != len(columns) or self.score_column in columns:
+            raise ValueError(f"id, text and score columns must differ, got {[*columns, self.score_column]}")
+        if taken := sorted(set(self.text_columns) & set(RESERVED_COLUMNS)):
+            raise ValueError(f"text columns may not be called {taken}: prepared tables use these names")
+        for role in ("link_column", "cpc_column"):
+            column = getattr(self, role)
+            if column is not None and column not in self.text_columns:
+                raise ValueError(f"{role} must be one of text_columns {list(self.text_columns)}, got {column!r}")
+        if self.link_column is not None and self.group_column is None:
+            raise ValueError("link_column needs group_column: there are no groups to link without it")
+        if self.score_levels is None and self.score_range is None:
+            raise ValueError("give score_levels (the legal scores) or score_range ([least, greatest])")
+        if self.score_levels is not None and list(self.score_levels) != sorted(set(self.score_levels)):
+            raise ValueError(f"score_levels must ascend without repeats, got {list(self.score_levels)}")
+        if self.score_range is not None and not self.score_range[0] < self.score_range[1]:
+            raise ValueError(f"score_range must be [least, greatest], got {list(self.score_range)}")
+        if self.metric not in METRICS:
+            raise ValueError(f"unknown metric {self.metric!r}; known: {', '.join(METRICS)}")
+        return self
+
+    @property
+    def least(self) -> float:
+        """The least legal score."""
+        if self.score_range is not None:
+            return self.score_range[0]
+        assert self.score_levels is not None
+        return self.score_levels[0]
+
+    @property
+    def greatest(self) -> float:
+        """The greatest legal score."""
+        if self.score_range is not None:
+            return self.score_range[1]
+        assert self.score_levels is not None
+        return self.score_levels[-1]
+
+    @property
+    def measure(self) -> Metric:
+        """The task's metric."""
+        return METRICS[self.metric]
+
+
+PPPM = Task(
+    name="pppm",
+    text_columns=("anchor", "target", "context"),
+    score_levels=(0.0, 0.25, 0.5, 0.75, 1.0),
+    group_column="anchor",
+    link_column="target",
+    cpc_column="context",
+)
+"""Kaggle's U.S. Patent Phrase to Phrase Matching."""

@@ -1,0 +1,1 @@
+"""One candidate and one fold in, predictions out."""
