@@ -1,0 +1,81 @@
+"""Losses: what training minimises, and how outputs become scores again.
+
+Every loss is built as `LOSSES[name](least=..., greatest=...)` with the task's range of scores. It computes in float32
+whatever the precision of the outputs, and its value is a mean over the batch.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss(ABC):
+    """A loss over outputs [batch, n_outputs] and scores [batch]."""
+
+    least: float
+    greatest: float
+    n_outputs: ClassVar[int] = 1
+
+    @abstractmethod
+    def __call__(self, outputs: Tensor, scores: Tensor) -> Tensor:
+        """Return the loss of a batch, a scalar."""
+
+    def to_scores(self, outputs: Tensor) -> Tensor:
+        """Turn outputs into predictions [batch] on the scale of the task's scores, as far as the loss knows it."""
+        return outputs.float().squeeze(-1)
+
+
+class MeanSquaredError(Loss):
+    """mean((output - score)^2)."""
+
+    def __call__(self, outputs: Tensor, scores: Tensor) -> Tensor:
+        """Return the loss of a batch, a scalar."""
+        return functional.mse_loss(outputs.float().squeeze(-1), scores.float())
+
+
+class BinaryCrossEntropy(Loss):
+    """Cross-entropy with the score, scaled to [0, 1], as a probability: -mean(p log q + (1 - p) log(1 - q)).
+
+    q = sigmoid(output). Its least value is the entropy of the scores, not 0.
+    """
+
+    def __call__(self, outputs: Tensor, scores: Tensor) -> Tensor:
+        """Return the loss of a batch, a scalar."""
+        probabilities = (scores.float() - self.least) / (self.greatest - self.least)
+        return functional.binary_cross_entropy_with_logits(outputs.float().squeeze(-1), probabilities)
+
+    def to_scores(self, outputs: Tensor) -> Tensor:
+        """Return sigmoid(output), scaled back to the task's range."""
+        return outputs.float().squeeze(-1).sigmoid() * (self.greatest - self.least) + self.least
+
+
+class PearsonLoss(Loss):
+    """1 - r, with r the Pearson correlation of outputs and scores inside the batch.
+
+    Scale and offset of the outputs are free, so predictions are not on the task's scale. A batch in which either side
+    is constant says nothing: its loss is 1 and its gradient 0.
+    """
+
+    def __call__(self, outputs: Tensor, scores: Tensor) -> Tensor:
+        """Return the loss of a batch, a scalar in [0, 2]."""
+        return 1 - _unit(outputs.float().squeeze(-1)) @ _unit(scores.float())
+
+
+def _unit(values: Tensor) -> Tensor:
+    """Centre `values` [batch] and scale them to length 1; zeros, with zero gradient, when they are constant."""
+    centred = values - values.mean()
+    rounding = 4 * torch.finfo(values.dtype).eps * values.detach().abs().amax()
+    varies = centred.detach().abs().amax() > rounding
+    return torch.where(varies, centred, 0.0) / torch.where(varies, centred, 1.0).norm()
+
+
+LOSSES: dict[str, type[Loss]] = {
+    "mse": MeanSquaredError,
+    "bce": BinaryCrossEntropy,
+    "pearson": PearsonLoss,
+}
