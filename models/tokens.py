@@ -1,0 +1,103 @@
+"""The token cache: every distinct phrase tokenised once per node, memory-mapped by all fold runs."""
+
+import hashlib
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from data_prep.errors import InputError
+from data_prep.tables import DamagedTableError, read_table, write_table
+
+TOKENS_SCHEMA = pa.schema([("phrase", pa.string()), ("tokens", pa.list_(pa.int32()))])
+CACHE_VARIABLE = "BLENDFOLD_CACHE"
+
+
+@dataclass(frozen=True)
+class PhraseTokens:
+    """The tokens of distinct phrases, without special tokens.
+
+    Phrase i has the ids `ids[offsets[i]:offsets[i + 1]]`. Each phrase is tokenised as a text of its own: for WordPiece
+    this equals tokenising the joined text, for byte-level BPE and sentencepiece a phrase begins as a text begins.
+    """
+
+    phrases: pa.StringArray
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    def find(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
+        """Return the position of each of the column's phrases."""
+        found = pc.index_in(column, value_set=self.phrases)
+        assert found.null_count == 0, "a phrase is missing from its own cache"
+        return found.to_numpy().astype(np.int64)
+
+
+def load_tokens(tokenizer: Any, phrases: pa.StringArray, *, cache: Path | None = None) -> PhraseTokens:
+    """Return the tokens of distinct `phrases`, from the cache folder or tokenised now and kept there.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        phrases: distinct strings; their content and the tokenizer's name the cache file.
+        cache: folder of cache files; None: `$BLENDFOLD_CACHE`, else `~/.cache/blendfold`.
+
+    Raises:
+        InputError: the cache folder cannot be written.
+    """
+    path = (cache or default_cache()) / f"tokens-{_fingerprint(tokenizer, phrases)}.arrow"
+    if path.exists():
+        try:
+            return _from_table(read_table(path, schema=TOKENS_SCHEMA))
+        except DamagedTableError as error:
+            warnings.warn(f"token cache made anew: {error}", stacklevel=2)
+    table = _tokenise(tokenizer, phrases)
+    try:
+        write_table(table, path, schema=TOKENS_SCHEMA)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent}: the token cache cannot be written ({error}); set {CACHE_VARIABLE} to a folder that can"
+        ) from error
+    return _from_table(read_table(path, schema=TOKENS_SCHEMA))
+
+
+def default_cache() -> Path:
+    """Return `$BLENDFOLD_CACHE`, else `~/.cache/blendfold`."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "blendfold")
+
+
+def _tokenise(tokenizer: Any, phrases: pa.StringArray) -> pa.Table:
+    encoded = tokenizer(phrases.to_pylist(), add_special_tokens=False, return_attention_mask=False, verbose=False)
+    tokens = pa.array(encoded["input_ids"], TOKENS_SCHEMA.field("tokens").type)
+    return pa.table({"phrase": phrases, "tokens": tokens})
+
+
+def _from_table(table: pa.Table) -> PhraseTokens:
+    tokens = table["tokens"].combine_chunks()
+    return PhraseTokens(
+        phrases=table["phrase"].combine_chunks(),
+        ids=tokens.values.to_numpy(zero_copy_only=True),
+        offsets=tokens.offsets.to_numpy().astype(np.int64),
+    )
+
+
+def _fingerprint(tokenizer: Any, phrases: pa.StringArray) -> str:
+    digest = hashlib.sha256(_content(tokenizer).encode())
+    for buffer in phrases.buffers()[1:]:
+        digest.update(buffer)
+    return digest.hexdigest()[:24]
+
+
+def _content(tokenizer: Any) -> str:
+    """Return what makes a tokenizer split as it does; tokenizers without a Rust backend are told by vocabulary."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return json.dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())])
+    content = json.loads(backend.to_str())
+    del content["truncation"], content["padding"]
+    return json.dumps(content, sort_keys=True)
