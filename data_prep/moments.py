@@ -1,0 +1,69 @@
+"""Centred moments of predictions: all that the Pearson correlation of a weighted sum needs, whatever the row count."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import nnls
+
+_RANK_TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums of products of centred columns; sums of several parts centre each part on its own mean."""
+
+    gram: NDArray[np.float64]
+    """[columns, columns] products of the predictions."""
+    cross: NDArray[np.float64]
+    """[columns] products of each prediction with the score."""
+    square: float
+    """Sum of squares of the score."""
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(self.gram + other.gram, self.cross + other.cross, self.square + other.square)
+
+    def of(self, columns: ArrayLike) -> "Moments":
+        """Return the moments of some of the columns, in the order given."""
+        index = np.asarray(columns, dtype=np.intp)
+        return Moments(self.gram[np.ix_(index, index)], self.cross[index], self.square)
+
+
+def moments(predictions: ArrayLike, score: ArrayLike) -> Moments:
+    """Return the moments of `predictions` [rows, columns] against `score` [rows]."""
+    x = np.asarray(predictions, dtype=np.float64)
+    y = np.asarray(score, dtype=np.float64)
+    if x.ndim != 2 or y.shape != x.shape[:1]:
+        raise ValueError(f"moments need [rows, columns] and [rows], got {x.shape} and {y.shape}")
+    x = x - x.mean(axis=0)
+    y = y - y.mean()
+    return Moments(x.T @ x, x.T @ y, float(y @ y))
+
+
+def pearson_of(table: Moments, weights: ArrayLike) -> float:
+    """Pearson of the weighted sum with the score; NaN when the sum or the score is constant."""
+    w = np.asarray(weights, dtype=np.float64)
+    variance = float(w @ table.gram @ w) * table.square
+    return float(w @ table.cross) / float(np.sqrt(variance)) if variance > 0 else float("nan")
+
+
+def best_nonnegative_weights(table: Moments) -> NDArray[np.float64]:
+    """Return the weights >= 0, summing to 1, with the highest Pearson; all 0 when no column helps.
+
+    Least squares with w >= 0 has the optimal direction of Pearson with w >= 0: for any direction the best scale turns the
+    squared error into 1 - r^2. With G = gram and b = cross, ||X w - y||^2 = ||R w - q||^2 + constant for any R, q with
+    R'R = G and R'q = b; here R comes from the eigenvectors of the scaled G, so that collinear columns do no harm.
+    """
+    scale = np.sqrt(np.diag(table.gram))
+    used = np.flatnonzero(scale > 0)
+    weights = np.zeros(len(scale))
+    if not used.size:
+        return weights
+    correlation = table.gram[np.ix_(used, used)] / np.outer(scale[used], scale[used])
+    values, vectors = np.linalg.eigh(correlation)
+    kept = values > _RANK_TOLERANCE * values[-1]
+    root = np.sqrt(values[kept])[:, None] * vectors[:, kept].T
+    target = (vectors[:, kept].T @ (table.cross[used] / scale[used])) / np.sqrt(values[kept])
+    weights[used] = nnls(root, target)[0] / scale[used]
+    total = float(weights.sum())
+    return weights / total if total > 0 else weights
