@@ -50,9 +50,9 @@ def pearson_of(table: Moments, weights: ArrayLike) -> float:
 def best_nonnegative_weights(table: Moments) -> NDArray[np.float64]:
     """Return the weights >= 0, summing to 1, with the highest Pearson; all 0 when no column helps.
 
-    Least squares with w >= 0 finds the optimal direction of Pearson with w >= 0: at the best scale of a direction the
-    squared error is 1 - r^2 of the square. With G = gram and b = cross, ||X w - y||^2 = ||R w - q||^2 + constant for any R, q with
-    R'R = G and R'q = b; here R comes from the eigenvectors of the scaled G, so that collinear columns do no harm.
+    Least squares with w >= 0 finds the direction of the greatest Pearson with w >= 0: at the best scale of a direction
+    the squared error is (1 - r^2) y'y. With G = gram and b = cross, ||X w - y||^2 = ||R w - q||^2 + constant for any
+    R, q with R'R = G and R'q = b; here R comes from the eigenvectors of the scaled G, so collinear columns do no harm.
     """
     scale = np.sqrt(np.diag(table.gram))
     used = np.flatnonzero(scale > 0)
