@@ -9,9 +9,14 @@ import io
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import fs
 
 from data_prep.errors import InputError
@@ -19,6 +24,8 @@ from data_prep.task import Task
 
 CHECKSUM_KEY = "checksum"
 HOLDOUT_FOLD = -1
+BLOCK_ROWS = 65_536
+BATCH_ROWS = 1_048_576
 
 OOF_SCHEMA = pa.schema(
     [("id", pa.string()), ("fold", pa.int8()), ("score", pa.float32()), ("prediction", pa.float32())]
@@ -86,26 +93,51 @@ def list_names(folder: str | Path) -> list[str]:
 
 
 def checksum(table: pa.Table) -> str:
-    """Return the sha256 (hex) of a table's column names, types and values; chunking and metadata do not count."""
-    digest = _HashSink()
-    bare = table.replace_schema_metadata(None).combine_chunks()
-    with pa.ipc.new_stream(pa.PythonFile(digest, mode="w"), bare.schema) as writer:
-        writer.write_table(bare)
-    return digest.sha256.hexdigest()
+    """Return the sha256 (hex) of a table's column names, types and values.
+
+    Chunking, dictionary encoding, metadata and the Arrow version do not count; nothing is copied but blocks.
+    """
+    digest = hashlib.sha256()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        digest.update(f"{name}\0{kind}\0{len(column)}\0".encode())
+        for part in _column_digests(column):
+            digest.update(part.digest())
+    return digest.hexdigest()
 
 
-class _HashSink(io.RawIOBase):
-    """A writable file that only hashes what it is given."""
+def _column_digests(column: pa.ChunkedArray) -> "list[hashlib._Hash]":
+    """Return digests of a column's missing rows, of its text lengths, and of its values."""
+    missing, lengths, values = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    first = 0
+    for block in _blocks(column):
+        filled = block.fill_null("" if pa.types.is_string(block.type) else 0)
+        if block.null_count:
+            missing.update((first + np.flatnonzero(block.is_null().to_numpy(zero_copy_only=False))).tobytes())
+        if pa.types.is_string(block.type):
+            lengths.update(pc.binary_length(filled).to_numpy())
+            values.update(_text_bytes(filled))
+        else:
+            values.update(filled.to_numpy())
+        first += len(block)
+    return [missing, lengths, values]
 
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
 
-    def writable(self) -> bool:
-        return True
+def _text_bytes(block: pa.StringArray) -> "pa.Buffer | bytes":
+    """Return the texts of a block, one after the other."""
+    _, offsets, data = block.buffers()
+    if data is None:
+        return b""
+    ends = np.frombuffer(offsets, np.int32)
+    return data[int(ends[block.offset]) : int(ends[block.offset + len(block)])]
 
-    def write(self, data: "bytes | memoryview") -> int:  # type: ignore[override]
-        self.sha256.update(data)
-        return len(data)
+
+def _blocks(column: pa.ChunkedArray) -> Iterator[pa.Array]:
+    """Yield the non-empty parts of a column, dictionaries decoded."""
+    for chunk in column.chunks:
+        for start in range(0, len(chunk), BLOCK_ROWS):
+            block = chunk[start : start + BLOCK_ROWS]
+            yield block.dictionary_decode() if pa.types.is_dictionary(block.type) else block
 
 
 def write_table(table: pa.Table, path: str | Path, *, schema: pa.Schema, metadata: dict[str, str] | None = None) -> str:
@@ -117,14 +149,19 @@ def write_table(table: pa.Table, path: str | Path, *, schema: pa.Schema, metadat
         schema: names and types to write.
         metadata: strings kept in the file's schema metadata.
     """
-    typed = table.select(schema.names).cast(schema).combine_chunks()
-    stamp = checksum(typed)
-    typed = typed.replace_schema_metadata({**(metadata or {}), CHECKSUM_KEY: stamp})
-    buffer = pa.BufferOutputStream()
-    with pa.ipc.new_file(buffer, typed.schema) as writer:
-        writer.write_table(typed)
-    write_bytes(buffer.getvalue(), path)
+    ordered = pa.table([_cast(table[field.name], field.type) for field in schema], names=schema.names)
+    stamp = checksum(ordered)
+    stamped = schema.with_metadata({**(metadata or {}), CHECKSUM_KEY: stamp})
+    with _whole_file(path) as sink, pa.ipc.new_file(sink, stamped) as writer:
+        for start in range(0, ordered.num_rows, BATCH_ROWS):
+            writer.write_table(ordered.slice(start, BATCH_ROWS).cast(stamped).combine_chunks())
     return stamp
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return the column as `kind`; a dictionary of it may stay one until it is written."""
+    same = pa.types.is_dictionary(column.type) and column.type.value_type == kind
+    return column if same else column.cast(kind)
 
 
 def read_table(path: str | Path, *, schema: pa.Schema | None = None) -> pa.Table:
@@ -168,24 +205,33 @@ def metadata_of(table: pa.Table) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
 
 
-def write_bytes(data: "bytes | pa.Buffer", path: str | Path) -> None:
-    """Write a file whole or not at all: a local file appears by rename, an object when its upload closes."""
+@contextmanager
+def _whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file that appears whole or not at all: locally by rename, as an object by one upload at the end."""
     filesystem, inner = locate(path)
     filesystem.create_dir(inner.rsplit("/", 1)[0], recursive=True)
     if not isinstance(filesystem, fs.LocalFileSystem):
+        content = io.BytesIO()
+        yield content
         with filesystem.open_output_stream(inner) as stream:
-            stream.write(data)
+            stream.write(content.getbuffer())
         return
     partial = Path(f"{inner}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(inner)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_bytes(data: "bytes | pa.Buffer", path: str | Path) -> None:
+    """Write a file whole or not at all."""
+    with _whole_file(path) as sink:
+        sink.write(data)
 
 
 def read_bytes(path: str | Path) -> bytes:

@@ -1,12 +1,13 @@
 """`Task`: what a competition fixes - columns, legal scores, metric."""
 
+import math
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data_prep.metrics import METRICS, Metric
 
-RESERVED_COLUMNS = ("score", "group", "fold", "context_text", "prediction")
+RESERVED_COLUMNS = ("id", "score", "group", "fold", "context_text", "prediction")
 
 
 class Task(BaseModel):
@@ -49,12 +50,19 @@ class Task(BaseModel):
                 raise ValueError(f"{role} must be one of text_columns {list(self.text_columns)}, got {column!r}")
         if self.link_column is not None and self.group_column is None:
             raise ValueError("link_column needs group_column: there are no groups to link without it")
+        if self.group_column in (self.id_column, self.score_column):
+            raise ValueError(f"group_column may not be the id or score column, got {self.group_column!r}")
         if self.score_levels is None and self.score_range is None:
             raise ValueError("give score_levels (the legal scores) or score_range ([least, greatest])")
-        if self.score_levels is not None and list(self.score_levels) != sorted(set(self.score_levels)):
-            raise ValueError(f"score_levels must ascend without repeats, got {list(self.score_levels)}")
-        if self.score_range is not None and not self.score_range[0] < self.score_range[1]:
-            raise ValueError(f"score_range must be [least, greatest], got {list(self.score_range)}")
+        levels, limits = list(self.score_levels or ()), list(self.score_range or ())
+        if not all(math.isfinite(score) for score in levels + limits):
+            raise ValueError(f"scores must be finite, got score_levels {levels}, score_range {limits}")
+        if self.score_levels is not None and (len(levels) < 2 or levels != sorted(set(levels))):
+            raise ValueError(f"score_levels must be at least two, ascend and not repeat, got {levels}")
+        if limits and not limits[0] < limits[1]:
+            raise ValueError(f"score_range must be [least, greatest], got {limits}")
+        if levels and limits and not limits[0] <= levels[0] <= levels[-1] <= limits[1]:
+            raise ValueError(f"score_levels {levels} must lie in score_range {limits}")
         if self.metric not in METRICS:
             raise ValueError(f"unknown metric {self.metric!r}; known: {', '.join(METRICS)}")
         return self

@@ -1,0 +1,79 @@
+"""Command line of data_prep: prepare a data set, audit a prepared one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from data_prep.console import console, new_app, run_app
+from data_prep.documents import read_document
+from data_prep.prepare import prepare
+from data_prep.prepared import Prepared
+from data_prep.tables import HOLDOUT_FOLD, exists, join
+from data_prep.task import PPPM, Task
+
+app = new_app("Turn CSV files into a prepared folder: checked texts, scores and frozen folds.")
+
+
+@app.command("prepare")
+def prepare_verb(
+    *,
+    train: Annotated[Path, typer.Option(help="CSV with ids, texts and scores.")],
+    test: Annotated[Path, typer.Option(help="CSV with ids and texts.")],
+    out: Annotated[str, typer.Option(help="Prepared folder to write.")],
+    cpc: Annotated[Path | None, typer.Option(help="CPC titles like Kaggle's titles.csv.  [default: shipped]")] = None,
+    task: Annotated[Path | None, typer.Option(help="Task file in YAML.  [default: PPPM]")] = None,
+    scheme: Annotated[str, typer.Option(help="kfold, stratified, group or stratified_group.")] = "stratified_group",
+    folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
+    seed: Annotated[int, typer.Option(help="Decides the split.")] = 42,
+    holdout: Annotated[float, typer.Option(help="Share of rows, in whole groups, kept out of all folds.")] = 0.0,
+) -> None:
+    """Check both files, split the rows into folds and write a prepared folder.
+
+    Example: `python -m data_prep prepare --train train.csv --test test.csv --folds 5 --out data/pppm`
+    """
+    settled = PPPM if task is None else read_document(task, Task)
+    was_there = exists(join(out, "manifest.json"))
+    prepared = prepare(
+        train=train,
+        test=test,
+        out=out,
+        task=settled,
+        cpc=cpc,
+        scheme=scheme,
+        n_folds=folds,
+        seed=seed,
+        holdout=holdout,
+    )
+    _show(prepared)
+    if was_there:
+        console.print(f"{out} already held this preparation; nothing was changed.", highlight=False)
+    else:
+        console.print(f"Wrote train.arrow, test.arrow and manifest.json to {out}.", highlight=False)
+    console.print(f"Next: python -m data_prep audit {out}", highlight=False, soft_wrap=True)
+
+
+def _show(prepared: Prepared) -> None:
+    """Print what a prepared folder holds: rows, groups and mean score per fold, hashes."""
+    manifest = prepared.manifest
+    folds, groups, scores = (prepared.train[name].to_numpy() for name in ("fold", "group", "score"))
+    levels = manifest.task.score_levels or ()
+    table = Table(title=f"{manifest.task.name}: {manifest.scheme}, {manifest.n_folds} folds, seed {manifest.seed}")
+    for name in ("fold", "rows", "groups", *(f"score {level:g}" for level in levels), "mean score"):
+        table.add_column(name, justify="right")
+    for fold in np.unique(folds).tolist():
+        mine = folds == fold
+        shares = [f"{np.isclose(scores[mine], level).mean():.1%}" for level in levels]
+        name = "holdout" if fold == HOLDOUT_FOLD else str(fold)
+        n_groups = len(np.unique(groups[mine]))
+        table.add_row(name, f"{mine.sum():,}", f"{n_groups:,}", *shares, f"{scores[mine].mean():.4f}")
+    table.add_section()
+    table.add_row("test", f"{manifest.rows['test']:,}")
+    console.print(table)
+    console.print(f"data_hash  {manifest.data_hash}\nsplit_hash {manifest.split_hash}", highlight=False)
+
+
+if __name__ == "__main__":
+    run_app(app)
