@@ -1,6 +1,7 @@
 """Pools of rows: the training, validation, test and holdout rows of a fold run, ready to be encoded."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from data_prep.tables import HOLDOUT_FOLD
 from data_prep.task import Task
 from models.batches import Encoded
 from models.recipes import RECIPES, Layout
-from models.tokens import PhraseTokens, load_tokens
+from models.tokens import END, PhraseTokens, load_tokens
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,24 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Pieces:
+    """Stretches of cached tokens: `length` tokens from `start`, belonging to `row`; rows ascend."""
+
+    row: NDArray[np.int64]
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+    def __getitem__(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "Pieces":
+        return Pieces(self.row[chosen], self.start[chosen], self.length[chosen])
+
+    def ends(self) -> NDArray[np.int64]:
+        """Return where each piece ends within its row, a separator behind every piece counted."""
+        total = np.cumsum(self.length + 1)
+        first = np.searchsorted(self.row, self.row)
+        return total - (total - self.length - 1)[first]
+
+
+@dataclass(frozen=True, eq=False)
 class Rows:
     """The rows of one pool; their siblings, where the recipe wants any, come from the pool itself."""
 
@@ -50,7 +69,7 @@ class Rows:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
-    @property
+    @cached_property
     def scores(self) -> NDArray[np.float32] | None:
         """The truth, [rows]; None where the table has none."""
         if "score" not in self.table.column_names:
@@ -61,17 +80,61 @@ class Rows:
         """Return every row's token ids, at most `max_length` each.
 
         A row that is too long loses tokens of its layout's yielding columns first, then of its longest phrase.
+        Siblings follow in random order up to the first that has no room left; none is ever cut.
 
         Args:
-            epoch: shuffles the siblings; recipes without siblings give the same in every epoch.
+            epoch: shuffles the siblings, with the seed; recipes without siblings give the same in every epoch.
         """
-        columns = [self.tokens.find(self.table[name]) for name in self.layout.columns]
-        phrases = np.stack(columns, axis=1)
-        starts = self.tokens.offsets[phrases]
-        lengths = self._cut(self.tokens.offsets[phrases + 1] - starts)
-        return self._join(starts, lengths)
+        if self.layout.siblings is None:
+            return self._without_siblings
+        pieces = self._siblings
+        random = np.random.default_rng([self.seed, epoch]).random(len(pieces.row))
+        pieces = pieces[np.argsort(pieces.row + random)]
+        room = self.max_length - self._fixed_length
+        return self._join(pieces[pieces.ends() <= room[pieces.row]])
+
+    @cached_property
+    def _without_siblings(self) -> Encoded:
+        nothing = np.zeros(0, dtype=np.int64)
+        return self._join(Pieces(nothing, nothing, nothing))
+
+    def _join(self, siblings: Pieces) -> Encoded:
+        before, after = len(self.frame.before), len(self.frame.after)
+        lengths = self._fixed_length.copy()
+        np.add.at(lengths, siblings.row, siblings.length + 1)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        starts, ends = offsets[:-1], offsets[1:]
+        ids = np.full(offsets[-1], self.frame.between, dtype=np.int32)
+        for i, token in enumerate(self.frame.before):
+            ids[starts + i] = token
+        for i, token in enumerate(self.frame.after):
+            ids[ends - after + i] = token
+        self._put(ids, self._fixed, starts + before)
+        self._put(ids, siblings, starts + self._fixed_length - after + 1)
+        return Encoded(ids, offsets, self.frame.padding, self.scores)
+
+    def _put(self, ids: NDArray[np.int32], pieces: Pieces, starts: NDArray[np.int64]) -> None:
+        """Copy each row's pieces into `ids` from the row's place in `starts` on, leaving one separator between."""
+        places = starts[pieces.row] + pieces.ends() - pieces.length - 1
+        ids[_ranges(places, pieces.length)] = self.tokens.ids[_ranges(pieces.start, pieces.length)]
+
+    @cached_property
+    def _fixed(self) -> Pieces:
+        """The layout's columns, cut to fit."""
+        phrases = np.stack([self.tokens.find(self.table[name]) for name in self.layout.columns], axis=1)
+        lengths = self._cut(self.tokens.lengths[phrases])
+        return Pieces(
+            np.repeat(np.arange(len(self)), phrases.shape[1]), self.tokens.starts[phrases].ravel(), lengths.ravel()
+        )
+
+    @cached_property
+    def _fixed_length(self) -> NDArray[np.int64]:
+        """Tokens of each row without siblings, [rows]."""
+        phrases = self._fixed.length.reshape(len(self), len(self.layout.columns))
+        return phrases.sum(axis=1) + phrases.shape[1] - 1 + len(self.frame.before) + len(self.frame.after)
 
     def _cut(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Shorten phrases, [rows, columns], until each row fits."""
         lengths = lengths.copy()
         room = self.max_length - len(self.frame.before) - len(self.frame.after) - (lengths.shape[1] - 1)
         for name in self.layout.yielding:
@@ -82,24 +145,25 @@ class Rows:
             lengths[long, lengths[long].argmax(axis=1)] -= 1
         return lengths
 
-    def _join(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Encoded:
-        before, after = len(self.frame.before), len(self.frame.after)
-        totals = lengths.sum(axis=1) + (lengths.shape[1] - 1) + before + after
-        offsets = np.concatenate([[0], np.cumsum(totals)])
-        ids = np.full(offsets[-1], self.frame.between, dtype=np.int32)
-        for i, token in enumerate(self.frame.before):
-            ids[offsets[:-1] + i] = token
-        for i, token in enumerate(self.frame.after):
-            ids[offsets[1:] - after + i] = token
-        places = offsets[:-1, None] + before + np.cumsum(lengths + 1, axis=1) - (lengths + 1)
-        ids[_ranges(places.ravel(), lengths.ravel())] = self.tokens.ids[_ranges(starts.ravel(), lengths.ravel())]
-        return Encoded(ids, offsets, self.frame.padding, self.scores)
+    @cached_property
+    def _siblings(self) -> Pieces:
+        """Every row's siblings: the distinct phrases of its group without the row's own."""
+        assert self.layout.siblings is not None
+        own = self.tokens.find(self.table[self.layout.siblings.column])
+        keys = np.stack([self.tokens.find(self.table[name]) for name in self.layout.siblings.key], axis=1)
+        group = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+        member = np.unique(np.stack([group, own], axis=1), axis=0)
+        sizes = np.bincount(member[:, 0])
+        first = np.cumsum(sizes) - sizes
+        row = np.repeat(np.arange(len(self)), sizes[group])
+        phrase = member[_ranges(first[group], sizes[group]), 1]
+        return Pieces(row, self.tokens.starts[phrase], self.tokens.lengths[phrase])[phrase != own[row]]
 
 
 def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return start, start + 1, ... for each start, `length` numbers each, one after the other."""
     ends = np.cumsum(lengths)
-    return np.repeat(starts - (ends - lengths), lengths) + np.arange(ends[-1])
+    return np.repeat(starts - (ends - lengths), lengths) + np.arange(lengths.sum())
 
 
 @dataclass(frozen=True)
@@ -147,7 +211,7 @@ def load_pools(
         validation=rows(data.train.filter(pc.equal(folds, fold))),
         test=rows(data.test),
         holdout=rows(held_out) if held_out.num_rows else None,
-        vocabulary=np.union1d(tokens.ids, np.array(special)).astype(np.int64),
+        vocabulary=np.union1d(tokens.ids[tokens.ids != END], special).astype(np.int64),
     )
 
 

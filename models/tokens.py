@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from data_prep.errors import InputError
 from data_prep.tables import DamagedTableError, read_table, write_table
 
-TOKENS_SCHEMA = pa.schema([("phrase", pa.string()), ("tokens", pa.list_(pa.int32()))])
+TOKENS_SCHEMA = pa.schema([("token", pa.int32())])
+"""The ids of one phrase after the other, `END` behind each."""
+END = -1
 CACHE_VARIABLE = "BLENDFOLD_CACHE"
 
 
@@ -24,13 +26,15 @@ CACHE_VARIABLE = "BLENDFOLD_CACHE"
 class PhraseTokens:
     """The tokens of distinct phrases, without special tokens.
 
-    Phrase i has the ids `ids[offsets[i]:offsets[i + 1]]`. Each phrase is tokenised as a text of its own: for WordPiece
-    this equals tokenising the joined text, for byte-level BPE and sentencepiece a phrase begins as a text begins.
+    Phrase i has the `lengths[i]` ids from `ids[starts[i]]` on. Each phrase is tokenised as a text of its own: with
+    WordPiece this equals tokenising the joined text, with byte-level BPE and sentencepiece a phrase begins as a text
+    begins.
     """
 
     phrases: pa.StringArray
     ids: NDArray[np.int32]
-    offsets: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
 
     def find(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
         """Return the position of each of the column's phrases."""
@@ -53,7 +57,7 @@ def load_tokens(tokenizer: Any, phrases: pa.StringArray, *, cache: Path | None =
     path = (cache or default_cache()) / f"tokens-{_fingerprint(tokenizer, phrases)}.arrow"
     if path.exists():
         try:
-            return _from_table(read_table(path, schema=TOKENS_SCHEMA))
+            return _split(phrases, read_table(path, schema=TOKENS_SCHEMA))
         except DamagedTableError as error:
             warnings.warn(f"token cache made anew: {error}", stacklevel=2)
     table = _tokenise(tokenizer, phrases)
@@ -63,7 +67,7 @@ def load_tokens(tokenizer: Any, phrases: pa.StringArray, *, cache: Path | None =
         raise InputError(
             f"{path.parent}: the token cache cannot be written ({error}); set {CACHE_VARIABLE} to a folder that can"
         ) from error
-    return _from_table(read_table(path, schema=TOKENS_SCHEMA))
+    return _split(phrases, read_table(path, schema=TOKENS_SCHEMA))
 
 
 def default_cache() -> Path:
@@ -73,16 +77,16 @@ def default_cache() -> Path:
 
 def _tokenise(tokenizer: Any, phrases: pa.StringArray) -> pa.Table:
     encoded = tokenizer(phrases.to_pylist(), add_special_tokens=False, return_attention_mask=False, verbose=False)
-    tokens = pa.array(encoded["input_ids"], TOKENS_SCHEMA.field("tokens").type)
-    return pa.table({"phrase": phrases, "tokens": tokens})
+    flat = [token for ids in encoded["input_ids"] for token in (*ids, END)]
+    return pa.table({"token": pa.array(flat, pa.int32())})
 
 
-def _from_table(table: pa.Table) -> PhraseTokens:
-    tokens = table["tokens"].combine_chunks()
+def _split(phrases: pa.StringArray, table: pa.Table) -> PhraseTokens:
+    ids = table["token"].to_numpy()
+    ends = np.flatnonzero(ids == END)
+    assert len(ends) == len(phrases), "the file's name is the hash of its phrases"
     return PhraseTokens(
-        phrases=table["phrase"].combine_chunks(),
-        ids=tokens.values.to_numpy(zero_copy_only=True),
-        offsets=tokens.offsets.to_numpy().astype(np.int64),
+        phrases, ids, starts=np.concatenate([[0], ends[:-1] + 1]), lengths=np.diff(ends, prepend=-1) - 1
     )
 
 
