@@ -1,0 +1,151 @@
+"""What a candidate adds to the blend of others on the rows they share, measured out of sample."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.moments import Moments, best_nonnegative_weights, pearson_of
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Rise of the blend's Pearson on each half of the rows, with weights fitted on the other half."""
+
+    halves: tuple[float, float]
+    n_members: int
+    """Candidates in the blend that it was added to."""
+
+    @property
+    def mean(self) -> float:
+        """The mean of both halves."""
+        return (self.halves[0] + self.halves[1]) / 2
+
+    def reaches(self, least: float) -> bool:
+        """Tell whether the mean is at least `least` and both halves agree that there is a rise."""
+        return self.mean >= least and min(self.halves) > 0
+
+    def __str__(self) -> str:
+        """Return the numbers as a clause."""
+        first, second = self.halves
+        return f"{self.mean:+.4f} to the blend of {self.n_members} ({first:+.4f} and {second:+.4f} on the halves)"
+
+
+@dataclass
+class _Half:
+    """One half of a fold's rows: centred columns with their products, grown column by column."""
+
+    rows: NDArray[np.intp]
+    score: Floats
+    columns: Floats
+    gram: Floats
+    cross: Floats
+
+    @classmethod
+    def empty(cls, rows: NDArray[np.intp], score: Floats) -> "_Half":
+        part = score[rows]
+        return cls(rows, part - part.mean(), np.empty((0, len(rows))), np.empty((0, 0)), np.empty(0))
+
+    def add(self, position: int, prediction: Floats) -> None:
+        if position == len(self.columns):
+            self._grow(2 * position or 4)
+        part = prediction[self.rows]
+        self.columns[position] = part - part.mean()
+        products = self.columns[: position + 1] @ self.columns[position]
+        self.gram[position, : position + 1] = products
+        self.gram[: position + 1, position] = products
+        self.cross[position] = self.columns[position] @ self.score
+
+    def moments(self, positions: Sequence[int]) -> Moments:
+        index = np.asarray(positions, dtype=np.intp)
+        return Moments(self.gram[np.ix_(index, index)], self.cross[index], float(self.score @ self.score))
+
+    def _grow(self, capacity: int) -> None:
+        old = len(self.columns)
+        self.columns = np.vstack([self.columns, np.zeros((capacity - old, len(self.rows)))])
+        self.gram = np.pad(self.gram, ((0, capacity - old), (0, capacity - old)))
+        self.cross = np.pad(self.cross, (0, capacity - old))
+
+
+@dataclass
+class _Fold:
+    score: Floats
+    halves: tuple[_Half, _Half]
+    positions: dict[str, int] = field(default_factory=dict)
+
+
+class BlendEvidence:
+    """Predictions of finished fold runs, kept as moments on two halves of each fold's rows."""
+
+    def __init__(self) -> None:
+        self._folds: dict[int, _Fold] = {}
+
+    def add(
+        self,
+        candidate: str,
+        fold: int,
+        prediction: NDArray[np.floating],
+        score: NDArray[np.floating],
+        group: NDArray[np.integer] | None,
+    ) -> None:
+        """Take the predictions [rows] of a candidate; rows, `score` and `group` are the same for all of a fold.
+
+        Raises:
+            ValueError: rows or scores are not those that the fold was first seen with.
+        """
+        truth = np.asarray(score, dtype=np.float64)
+        if fold not in self._folds:
+            first, second = split_in_halves(len(truth), group)
+            self._folds[fold] = _Fold(truth, (_Half.empty(first, truth), _Half.empty(second, truth)))
+        known = self._folds[fold]
+        if not np.array_equal(known.score, truth) or prediction.shape != truth.shape:
+            raise ValueError(f"candidate {candidate} fold {fold}: rows or scores differ from those seen before")
+        if candidate in known.positions:
+            return
+        for half in known.halves:
+            half.add(len(known.positions), np.asarray(prediction, dtype=np.float64))
+        known.positions[candidate] = len(known.positions)
+
+    def has(self, candidate: str, folds: Iterable[int]) -> bool:
+        """Tell whether predictions of the candidate are known for all `folds`."""
+        return all(fold in self._folds and candidate in self._folds[fold].positions for fold in folds)
+
+    def gain(self, candidate: str, members: Sequence[str], folds: Sequence[int]) -> Gain | None:
+        """Return what `candidate` adds to the non-negative blend of `members` on the rows of `folds`.
+
+        Members without predictions for all of `folds` are left out. None: nothing to add to, or nothing known.
+        """
+        blend = [name for name in members if self.has(name, folds)]
+        if not blend or not self.has(candidate, folds):
+            return None
+        first, second = (self._moments([*blend, candidate], folds, half) for half in (0, 1))
+        return Gain((_rise(second, first), _rise(first, second)), len(blend))
+
+    def _moments(self, names: Sequence[str], folds: Sequence[int], half: int) -> Moments:
+        parts = [self._folds[fold] for fold in folds]
+        tables = [part.halves[half].moments([part.positions[name] for name in names]) for part in parts]
+        return sum(tables[1:], start=tables[0])
+
+
+def _rise(fitted: Moments, scored: Moments) -> float:
+    """Return the rise of Pearson on `scored` by the last column, weights fitted on `fitted`."""
+    without = range(len(fitted.cross) - 1)
+    before = pearson_of(scored.of(without), best_nonnegative_weights(fitted.of(without)))
+    after = pearson_of(scored, best_nonnegative_weights(fitted))
+    return float(np.nan_to_num(after)) - float(np.nan_to_num(before))
+
+
+def split_in_halves(n_rows: int, group: NDArray[np.integer] | None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Split row numbers in two: whole groups, the largest first, to the smaller half; without groups every other row."""
+    if group is None or len(np.unique(group)) < 2:
+        return np.arange(0, n_rows, 2), np.arange(1, n_rows, 2)
+    names, codes, counts = np.unique(group, return_inverse=True, return_counts=True)
+    sizes = [0, 0]
+    side = np.zeros(len(names), dtype=np.intp)
+    for code in np.argsort(-counts, kind="stable"):
+        side[code] = int(sizes[1] < sizes[0])
+        sizes[side[code]] += int(counts[code])
+    return np.flatnonzero(side[codes] == 0), np.flatnonzero(side[codes] == 1)
