@@ -139,7 +139,7 @@ def _rise(fitted: Moments, scored: Moments) -> float:
 
 
 def split_in_halves(n_rows: int, group: NDArray[np.integer] | None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Split row numbers in two: whole groups, the largest first, to the smaller half; without groups every other row."""
+    """Split row numbers in two: whole groups, largest first, to the smaller half; without groups: every other row."""
     if group is None or len(np.unique(group)) < 2:
         return np.arange(0, n_rows, 2), np.arange(1, n_rows, 2)
     names, codes, counts = np.unique(group, return_inverse=True, return_counts=True)

@@ -484,7 +484,7 @@ class FoldLadder:
 
 
 def _standing(candidate: _Candidate) -> tuple[bool, float, float]:
-    """Order of stopped candidates: fold 0 finished before cut in it, then the last rung passed, then the metric there."""
+    """Order of stopped candidates: fold 0 finished before cut in it, then the last rung passed, then its metric."""
     if 0 in candidate.metrics:
         return True, 1.0, candidate.metrics[0]
     rung, metric = max(
