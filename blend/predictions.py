@@ -1,0 +1,372 @@
+"""Prediction tables of run directories, aligned by id into one matrix; what does not fit is refused."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+from numpy.typing import NDArray
+
+from blend.objective import Floats
+from data_prep.errors import InputError
+from data_prep.metrics import pearson
+from data_prep.oof import OofStore, Provenance
+from data_prep.prepared import Prepared
+from data_prep.tables import HOLDOUT_FOLD, exists, join, read_bytes
+
+DEAD_BELOW = 0.05
+"""A candidate with a fold whose Pearson is below this has learned nothing there and is left out."""
+SHOWN_IDS = 5
+
+
+@dataclass(frozen=True)
+class Member:
+    """A candidate whose predictions take part in a blend."""
+
+    candidate: str
+    """Candidate id."""
+    label: str
+    family: str
+    run: str
+    """The run directory that holds its tables."""
+    split_hash: str
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Aligned predictions of the members; rows stand in the order of the prepared tables."""
+
+    members: tuple[Member, ...]
+    left_out: tuple[str, ...]
+    """One sentence for each candidate that is no member: which and why."""
+    oof: Floats
+    """[rows, members], rows of the training folds."""
+    score: Floats
+    """[rows]"""
+    fold: NDArray[np.int8]
+    """[rows]"""
+    group: NDArray[np.int32]
+    """[rows]"""
+    test: Floats
+    """[test rows, members], means over a candidate's folds."""
+    holdout: Floats | None
+    """[holdout rows, members], means over a candidate's folds; None without holdout, or with mixed splits."""
+    holdout_score: Floats | None
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Rows that a column of predictions must cover, each once."""
+
+    noun: str
+    ids: pa.Array
+    score: Floats | None
+    fold: NDArray[np.int8] | None
+
+
+@dataclass(frozen=True)
+class _Pools:
+    """The three pools of a prepared folder."""
+
+    trained: NDArray[np.bool_]
+    """[train rows]: not holdout."""
+    oof: _Pool
+    test: _Pool
+    holdout: _Pool
+
+    @classmethod
+    def of(cls, data: Prepared) -> "_Pools":
+        fold = data.train["fold"].to_numpy()
+        trained = fold != HOLDOUT_FOLD
+        score = data.train["score"].to_numpy().astype(np.float64)
+        ids = data.train["id"].combine_chunks()
+        return cls(
+            trained=trained,
+            oof=_Pool("out-of-fold", ids.filter(pa.array(trained)), score[trained], fold[trained]),
+            test=_Pool("test", data.test["id"].combine_chunks(), None, None),
+            holdout=_Pool("holdout", ids.filter(pa.array(~trained)), score[~trained], None),
+        )
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """One member's aligned predictions."""
+
+    member: Member
+    oof: Floats
+    test: Floats
+    holdout: Floats | None
+
+
+class _MissingRowsError(InputError):
+    """Rows without a prediction, where every other check was passed."""
+
+
+class _LeftOutError(Exception):
+    """A candidate that cannot be a member for a reason that is nobody's fault."""
+
+
+def find_data(run: str) -> str:
+    """Return the prepared folder named by a run directory's `study.yaml`.
+
+    Raises:
+        InputError: not a run directory, or its study names no data.
+    """
+    path = join(run, "study.yaml")
+    if not exists(path):
+        raise InputError(
+            f"{run}: not a run directory (no study.yaml); give the folder that `python -m search run` made"
+        )
+    try:
+        study = yaml.safe_load(read_bytes(path))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML ({error}); give the prepared folder with --data") from error
+    data = study.get("data") if isinstance(study, dict) else None
+    if not isinstance(data, str):
+        raise InputError(f"{path}: names no prepared folder under `data:`; give it with --data")
+    return data
+
+
+def load_predictions(
+    runs: Sequence[str], data: Prepared, *, exclude: Collection[str] = (), allow_mixed_splits: bool = False
+) -> Predictions:
+    """Load every finished candidate of `runs`, aligned by id to the prepared tables.
+
+    Left out, with a sentence each: candidates in `exclude`, with unfinished folds, dead in a fold (Pearson below
+    `DEAD_BELOW`), or already taken from an earlier run. With mixed splits a candidate of another split is left out
+    unless its folds cover all rows, and there is no holdout: other splits trained on its rows.
+
+    Raises:
+        InputError: missing rows, two values for an id, scores other than the data's, predictions that are not finite,
+            constant columns, other data, another split without `allow_mixed_splits`; all faults of all candidates.
+    """
+    pools = _Pools.of(data)
+    columns: list[_Columns] = []
+    left_out: list[str] = []
+    faults: list[str] = []
+    for run, candidate in _list_candidates(runs, exclude):
+        if reason := _passed_over(candidate, exclude, columns):
+            left_out.append(_sentence(run, candidate, reason))
+            continue
+        try:
+            member = _describe(run, candidate, data, allow_mixed_splits=allow_mixed_splits)
+            columns.append(_load_columns(member, pools, own_split=member.split_hash == data.manifest.split_hash))
+        except _LeftOutError as error:
+            left_out.append(_sentence(run, candidate, str(error)))
+        except InputError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise InputError(*faults)
+    if not columns:
+        raise InputError(
+            f"no candidate of {', '.join(runs)} can be blended; "
+            f"a member needs all {data.manifest.n_folds} folds finished",
+            *left_out,
+        )
+    holdout = [column.holdout for column in columns if column.holdout is not None]
+    has_holdout = len(holdout) == len(columns)
+    trained = pools.trained
+    assert pools.oof.score is not None
+    return Predictions(
+        members=tuple(column.member for column in columns),
+        left_out=tuple(left_out),
+        oof=np.column_stack([column.oof for column in columns]),
+        score=pools.oof.score,
+        fold=data.train["fold"].to_numpy()[trained],
+        group=data.train["group"].to_numpy()[trained],
+        test=np.column_stack([column.test for column in columns]),
+        holdout=np.column_stack(holdout) if has_holdout else None,
+        holdout_score=pools.holdout.score if has_holdout else None,
+    )
+
+
+def _passed_over(candidate: str, exclude: Collection[str], taken: "list[_Columns]") -> str | None:
+    if candidate in exclude:
+        return "excluded as asked"
+    earlier = [column.member.run for column in taken if column.member.candidate == candidate]
+    return f"already taken from {earlier[0]}" if earlier else None
+
+
+def _sentence(run: str, candidate: str, reason: str) -> str:
+    return f"{candidate} {_read_label(run, candidate)[0]}: {reason}"
+
+
+def _list_candidates(runs: Sequence[str], exclude: Collection[str]) -> list[tuple[str, str]]:
+    found = [(run, candidate) for run in runs for candidate in OofStore(run).candidates()]
+    known = {candidate for _, candidate in found}
+    if unknown := sorted(set(exclude) - known):
+        raise InputError(
+            f"--exclude {', '.join(unknown)}: no such candidate; known: {', '.join(sorted(known)) or 'none'}"
+        )
+    return found
+
+
+def _read_label(run: str, candidate: str) -> tuple[str, str]:
+    """Return label and family of a candidate from its JSON file; its id where there is none."""
+    path = join(run, "candidates", f"{candidate}.json")
+    if not exists(path):
+        return candidate, candidate
+    try:
+        settings = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); restore it from the study or remove it") from error
+    family = str(settings.get("backbone", candidate))
+    depth = f"-k{settings['layers']}" if settings.get("layers") else ""
+    choices = [str(settings[key]) for key in ("recipe", "head", "loss") if key in settings]
+    return "-".join([family.rstrip("/").rsplit("/", 1)[-1] + depth, *choices]), family
+
+
+def _describe(run: str, candidate: str, data: Prepared, *, allow_mixed_splits: bool) -> Member:
+    store = OofStore(run)
+    folds = store.folds(candidate)
+    provenances = [Provenance.of(store.read("oof", candidate, fold)) for fold in folds]
+    folder = join(run, "oof", candidate)
+    manifest = data.manifest
+    if any(origin.data_hash != manifest.data_hash for origin in provenances):
+        raise InputError(
+            f"{folder}: candidate {candidate} was trained on other data than {data.path} "
+            f"(data_hash {provenances[0].data_hash[:12]}, expected {manifest.data_hash[:12]}); "
+            f"blend runs over the same data, or leave it out with --exclude {candidate}"
+        )
+    splits = {origin.split_hash for origin in provenances}
+    if len(splits) > 1:
+        raise InputError(
+            f"{folder}: the folds of candidate {candidate} come from {len(splits)} different splits; "
+            f"leave it out with --exclude {candidate}"
+        )
+    split = splits.pop()
+    if split != manifest.split_hash and not allow_mixed_splits:
+        raise InputError(
+            f"{folder}: candidate {candidate} was trained on another split than {data.path} "
+            f"(split_hash {split[:12]}, expected {manifest.split_hash[:12]}); scores of mixed splits can flatter; "
+            f"blend them all the same with --allow-mixed-splits, or leave it out with --exclude {candidate}"
+        )
+    if split == manifest.split_hash and len(folds) < manifest.n_folds:
+        raise _LeftOutError(f"{len(folds)} of {manifest.n_folds} folds finished")
+    label, family = _read_label(run, candidate)
+    return Member(candidate=candidate, label=label, family=family, run=run, split_hash=split)
+
+
+def _load_columns(member: Member, pools: _Pools, *, own_split: bool) -> _Columns:
+    has_holdout = own_split and len(pools.holdout.ids) > 0
+    return _Columns(
+        member=member,
+        oof=_oof_column(member, pools.oof, own_split=own_split),
+        test=_mean_column(member, "test", pools.test),
+        holdout=_mean_column(member, "holdout", pools.holdout) if has_holdout else None,
+    )
+
+
+def _oof_column(member: Member, rows: _Pool, *, own_split: bool) -> Floats:
+    """Return the aligned out-of-fold predictions of a member, checked."""
+    store = OofStore(member.run)
+    pool = rows if own_split else replace(rows, fold=None)
+    tables = {fold: store.read("oof", member.candidate, fold) for fold in store.folds(member.candidate)}
+    faults = [
+        fault
+        for fold, table in tables.items()
+        for fault in _check_values(table, pool, store.path("oof", member.candidate, fold), member.candidate)
+    ]
+    if faults:
+        raise InputError(*faults)
+    folder = join(member.run, "oof", member.candidate)
+    try:
+        column = _align(pa.concat_tables(tables.values()), pool, folder, member.candidate)
+    except _MissingRowsError as error:
+        if own_split:
+            raise
+        raise _LeftOutError("its finished folds do not cover all rows of this split") from error
+    if np.ptp(column) == 0.0:
+        raise InputError(
+            f"{folder}: candidate {member.candidate} predicts {column[0]:g} for all {len(column)} rows; "
+            f"a constant column cannot be blended, leave it out with --exclude {member.candidate}"
+        )
+    for fold, table in tables.items():
+        value = pearson(table["score"].to_numpy(), table["prediction"].to_numpy())
+        if not value >= DEAD_BELOW:
+            raise _LeftOutError(f"dead in fold {fold} (Pearson {value:.3f})")
+    return column
+
+
+def _mean_column(member: Member, kind: str, pool: _Pool) -> Floats:
+    """Return a member's predictions for `pool`, the mean over its folds."""
+    store = OofStore(member.run)
+    faults: list[str] = []
+    columns: list[Floats] = []
+    for fold in store.folds(member.candidate):
+        try:
+            columns.append(
+                _read_column(
+                    store.read(kind, member.candidate, fold),
+                    pool,
+                    store.path(kind, member.candidate, fold),
+                    member.candidate,
+                )
+            )
+        except InputError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise InputError(*faults)
+    return np.asarray(np.mean(columns, axis=0))
+
+
+def _read_column(table: pa.Table, pool: _Pool, path: str, candidate: str) -> Floats:
+    if faults := _check_values(table, pool, path, candidate):
+        raise InputError(*faults)
+    return _align(table, pool, path, candidate)
+
+
+def _check_values(table: pa.Table, pool: _Pool, path: str, candidate: str) -> list[str]:
+    """Return what is wrong with the rows that are there."""
+    remedy = f"the file does not belong to this data; leave the candidate out with --exclude {candidate}"
+    ids = table["id"].combine_chunks()
+    position = pc.index_in(ids, value_set=pool.ids)
+    known = position.is_valid().to_numpy(zero_copy_only=False)
+    place = position.fill_null(0).to_numpy()
+    prediction = table["prediction"].to_numpy()
+    wrong = {
+        f"are no {pool.noun} rows of the prepared data; {remedy}": ~known,
+        f"have a prediction that is NaN or infinite; leave the candidate out with --exclude {candidate}": ~np.isfinite(
+            prediction
+        ),
+    }
+    if pool.score is not None:
+        wrong[f"have another score than the prepared data; {remedy}"] = known & (
+            table["score"].to_numpy() != pool.score[place].astype(np.float32)
+        )
+    if pool.fold is not None:
+        wrong[f"stand in another fold than in the prepared data; {remedy}"] = known & (
+            table["fold"].to_numpy() != pool.fold[place]
+        )
+    return [
+        f"{path}: candidate {candidate}: {int(mask.sum())} of {len(ids)} rows {what} (ids {_show(ids, mask)})"
+        for what, mask in wrong.items()
+        if mask.any()
+    ]
+
+
+def _align(table: pa.Table, pool: _Pool, path: str, candidate: str) -> Floats:
+    """Return predictions [rows of the pool]; every row must be there exactly once."""
+    position = pc.index_in(table["id"].combine_chunks(), value_set=pool.ids).to_numpy()
+    times = np.bincount(position, minlength=len(pool.ids))
+    if (times > 1).any():
+        raise InputError(
+            f"{path}: candidate {candidate}: {int((times > 1).sum())} ids have two or more {pool.noun} predictions "
+            f"(ids {_show(pool.ids, times > 1)}); leave the candidate out with --exclude {candidate}"
+        )
+    if (times == 0).any():
+        raise _MissingRowsError(
+            f"{path}: candidate {candidate}: {int((times == 0).sum())} of {len(pool.ids)} rows have no {pool.noun} "
+            f"prediction (ids {_show(pool.ids, times == 0)}); leave the candidate out with --exclude {candidate}"
+        )
+    column = np.empty(len(pool.ids))
+    column[position] = table["prediction"].to_numpy()
+    return column
+
+
+def _show(ids: pa.Array, mask: NDArray[np.bool_]) -> str:
+    shown = [str(value) for value in ids.filter(pa.array(mask)).slice(0, SHOWN_IDS).to_pylist()]
+    return ", ".join(shown) + (", ..." if mask.sum() > SHOWN_IDS else "")
