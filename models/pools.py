@@ -130,8 +130,9 @@ class Rows:
     @cached_property
     def _fixed_length(self) -> NDArray[np.int64]:
         """Tokens of each row without siblings, [rows]."""
-        phrases = self._fixed.length.reshape(len(self), len(self.layout.columns))
-        return phrases.sum(axis=1) + phrases.shape[1] - 1 + len(self.frame.before) + len(self.frame.after)
+        n_phrases = len(self.layout.columns)
+        texts: NDArray[np.int64] = self._fixed.length.reshape(-1, n_phrases).sum(axis=1)
+        return texts + n_phrases - 1 + len(self.frame.before) + len(self.frame.after)
 
     def _cut(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Shorten phrases, [rows, columns], until each row fits."""

@@ -40,7 +40,8 @@ class PhraseTokens:
         """Return the position of each of the column's phrases."""
         found = pc.index_in(column, value_set=self.phrases)
         assert found.null_count == 0, "a phrase is missing from its own cache"
-        return found.to_numpy().astype(np.int64)
+        positions: NDArray[np.int64] = found.to_numpy().astype(np.int64)
+        return positions
 
 
 def load_tokens(tokenizer: Any, phrases: pa.StringArray, *, cache: Path | None = None) -> PhraseTokens:
