@@ -1,0 +1,76 @@
+"""Command line of the search: `run` a study, show its `leaderboard`."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from data_prep.console import console, new_app, run_app
+from data_prep.errors import InputError
+
+EXIT_INTERRUPTED = 130
+
+app = new_app("Search: many candidates, fold by fold on Ray; stops early what will not help the ensemble.")
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="The study file (YAML).", metavar="STUDY.yaml")],
+    runs: Annotated[str, typer.Option(help="Folder or URI that holds run directories.")] = "runs",
+    address: Annotated[
+        str | None, typer.Option(help="Address of a running Ray cluster, or `auto`; without it Ray starts here.")
+    ] = None,
+    backbones: Annotated[str | None, typer.Option(help="Folder with local copies of hub models.")] = None,
+    dashboard: Annotated[bool, typer.Option(help="Start Ray's dashboard with a local Ray.")] = True,
+) -> None:
+    """Run a study, or go on with it: what is finished is never repeated.
+
+    Example: `python -m search run studies/demo.yaml --runs runs`
+    """
+    from search.runner import run_study  # noqa: PLC0415 - imports torch
+
+    outcome = run_study(study, runs=runs, address=address, backbones=backbones, dashboard=dashboard)
+    if outcome.interrupted:
+        console.print(
+            f"stopped; {outcome.finished} fold runs are finished in {escape(outcome.run_dir)}. "
+            f"To go on, give the same command again: [bold]python -m search run {escape(study)}[/]"
+            + (f" --runs {escape(runs)}" if runs != "runs" else ""),
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(EXIT_INTERRUPTED)
+    _show_leaderboard(outcome.run_dir)
+    console.print(escape(outcome.summary), highlight=False, soft_wrap=True)
+    if not outcome.finished:
+        raise InputError(f"{outcome.run_dir}: no fold run finished; the reasons are above")
+    console.print(
+        f"wrote {escape(outcome.run_dir)}; next: [bold]python -m blend fit {escape(outcome.run_dir)}[/]",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def leaderboard(
+    run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="DIR")],
+) -> None:
+    """Rank the candidates of a run directory, with their noise.
+
+    Example: `python -m search leaderboard runs/demo`
+    """
+    _show_leaderboard(run_dir)
+    console.print(
+        f"read {escape(run_dir)}; next: [bold]python -m blend fit {escape(run_dir)}[/]",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _show_leaderboard(run_dir: str) -> None:
+    from search.leaderboard import leaderboard as rank  # noqa: PLC0415 - imports torch
+
+    console.print(rank(run_dir))
+
+
+if __name__ == "__main__":
+    run_app(app)

@@ -1,0 +1,138 @@
+"""The thin Ray searcher and scheduler that let Tune ask the conductor.
+
+A Tune trial is one fold run. Tune starts every trial it is given as soon as it can, so what starts is decided in
+`suggest`, and only when there is room, so that every decision is taken with all that is known by then. Neither class
+keeps state that must survive: the run directory does (see `search.conductor`), Tune's own restore is not used.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.schedulers.trial_scheduler import TrialScheduler
+from ray.tune.search import Searcher
+
+from search.conductor import Assignment, Conductor
+from search.curves import CurvePoint
+from search.study import Resources, StudyResources
+
+Closed = Callable[[Assignment], None]
+
+
+class FoldSearcher(Searcher):  # type: ignore[misc]
+    """Hands Tune the next fold run when a slot is free for it."""
+
+    def __init__(self, conductor: Conductor, resources: StudyResources, closed: Closed) -> None:
+        super().__init__()
+        self.conductor = conductor
+        self.live: dict[str, Assignment] = {}
+        self.errors: dict[str, str] = {}
+        self._resources = resources
+        self._closed = closed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def set_search_properties(self, *_: Any, **__: Any) -> bool:
+        """Accept whatever Tune says of metric and space: the study has said it."""
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next fold run, None while there is none, or FINISHED."""
+        if self.live and not self._has_room():
+            return None
+        assignment = self.conductor.next_assignment()
+        if assignment is None:
+            return None if self.live else str(Searcher.FINISHED)
+        self.live[trial_id] = assignment
+        size = self._resources.of(assignment.candidate.backbone)
+        return {
+            "candidate": assignment.candidate.id,
+            "fold": assignment.fold,
+            "attempt": assignment.attempt,
+            "label": assignment.label,
+            "cpu": size.cpu,
+            "gpu": size.gpu,
+            "threads": max(1, math.floor(size.cpu)),
+            "device": "auto" if size.gpu else "cpu",
+        }
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Free the slot of a trial that ended; one that ended in an error is out for good."""
+        del result
+        assignment = self.live.pop(trial_id, None)
+        if assignment is None:
+            return
+        if error:
+            self.conductor.fail(assignment, self.errors.get(trial_id, "its worker died again and again"))
+        if not self.conductor.is_open(assignment):
+            self._closed(assignment)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: a new run is rebuilt from the run directory."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing, as nothing is saved."""
+
+    def _has_room(self) -> bool:
+        total = ray.cluster_resources()
+        sizes = [self._resources.of(assignment.candidate.backbone) for assignment in self.live.values()]
+        free_cpu = total.get("CPU", 0.0) - sum(size.cpu for size in sizes)
+        free_gpu = total.get("GPU", 0.0) - sum(size.gpu for size in sizes)
+        return any(_fits(size, free_cpu, free_gpu) for size in self._resources.each())
+
+
+def _fits(size: Resources, free_cpu: float, free_gpu: float) -> bool:
+    return size.cpu <= free_cpu + 1e-9 and size.gpu <= free_gpu + 1e-9
+
+
+class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Passes reports to the conductor, and its decisions to Tune."""
+
+    def __init__(self, searcher: FoldSearcher) -> None:
+        super().__init__()
+        self._searcher = searcher
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Record what a fold run reports and say whether it goes on."""
+        del tune_controller
+        assignment = self._searcher.live[trial.trial_id]
+        if result["failure"]:
+            self._searcher.conductor.fail(assignment, result["failure"])
+            return str(TrialScheduler.STOP)
+        point = CurvePoint(
+            assignment.candidate.id,
+            assignment.fold,
+            result["progress"],
+            result["epoch"],
+            result["metric"],
+            result["seconds"],
+        )
+        decision = self._searcher.conductor.observe(assignment, point)
+        goes_on = decision.go and point.progress < 1.0
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Note the death of a worker; Tune starts the trial again while its tries last."""
+        del tune_controller
+        reason = _first_line(trial)
+        self._searcher.errors[trial.trial_id] = reason
+        assignment = self._searcher.live.get(trial.trial_id)
+        if assignment is not None:
+            self._searcher.conductor.lose(assignment, reason)
+
+
+def _first_line(trial: Any) -> str:
+    """Return the last line of the error file of a trial: what happened, without the way there."""
+    path = trial.error_file
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            lines = [line.strip() for line in file if line.strip()]
+    except (OSError, TypeError):
+        return "unknown"
+    return lines[-1] if lines else "unknown"

@@ -1,0 +1,308 @@
+"""`Conductor`: asks ladder and sampler what runs next, and keeps the record they can be rebuilt from.
+
+Knows nothing of Ray. Everything that decides is in the run directory: `curves.arrow` (every rung, in order of
+arrival), the prediction tables, and `sampled.json` (every candidate drawn, in order). A new conductor over the same
+directory replays them through a fresh ladder and a fresh sampler, so it takes up where the last one was cut off.
+"""
+
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.oof import OofStore, Provenance
+from data_prep.prepared import Prepared
+from data_prep.tables import exists, join, read_bytes, write_json
+from models.candidate import Candidate
+from search.curves import CurvePoint, Curves
+from search.ladder import CandidateStatus, Decision, FoldLadder, FoldRun
+from search.sampler import Sample, Sampler
+from search.space import read_candidates, read_space
+from search.study import Study
+
+FINISHED = 1.0
+"""Progress of a fold run whose tables are written."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A fold run to start now."""
+
+    candidate: Candidate
+    fold: int
+    attempt: int
+    """1 for the retry of a dead fold run, else 0."""
+
+    @property
+    def run(self) -> FoldRun:
+        """The fold run as the ladder knows it."""
+        return FoldRun(self.candidate.id, self.candidate.family, self.fold)
+
+    @property
+    def label(self) -> str:
+        """A short name a person recognises."""
+        return f"{self.candidate.label}-f{self.fold}-{self.candidate.id[:6]}"
+
+
+class Watcher(Protocol):
+    """Is told what happens, for people to follow."""
+
+    def started(self, assignment: Assignment) -> None: ...  # noqa: D102
+    def reported(self, assignment: Assignment, point: CurvePoint, decision: Decision) -> None: ...  # noqa: D102
+    def failed(self, assignment: Assignment, reason: str) -> None: ...  # noqa: D102
+    def lost(self, assignment: Assignment, reason: str) -> None: ...  # noqa: D102
+    def note(self, text: str) -> None: ...  # noqa: D102
+
+
+@dataclass
+class _Replay:
+    """What the recorded points say of one fold run."""
+
+    seen: set[tuple[int, float]] = field(default_factory=set)
+    open: bool = True
+
+
+class Conductor:
+    """Decides what starts, takes reports, remembers both."""
+
+    def __init__(
+        self, study: Study, data: Prepared, run_dir: str, watcher: Watcher, *, hours_spent: Callable[[], float]
+    ) -> None:
+        self.study = study
+        self.candidates: dict[str, Candidate] = {}
+        self._data = data
+        self._run_dir = run_dir
+        self._watcher = watcher
+        self._hours_spent = hours_spent
+        self._store = OofStore(run_dir)
+        self._samples: list[Sample] = []
+        self._sampler = Sampler(read_space(study.space), kind=study.sampler, seed=study.seed) if study.space else None
+        self._fresh: deque[Candidate] = deque()
+        self._runs: dict[FoldRun, _Replay] = {}
+        self._said_time_is_up = False
+        self._set_up_candidates()
+        for report in self._store.set_aside_damaged():
+            watcher.note(report)
+        self.curves = Curves(run_dir)
+        self.ladder = FoldLadder(study.ladder, n_folds=data.manifest.n_folds)
+        self._replay()
+
+    # What there is to run
+
+    def next_assignment(self) -> Assignment | None:
+        """Return the fold run to start now and count it as started; None: nothing now, later perhaps."""
+        run = self.ladder.next_run(new_available=self._may_start_new())
+        if run is None and self._may_start_new():
+            candidate = self._new_candidate()
+            if candidate is None:
+                return self.next_assignment()
+            run = FoldRun(candidate.id, candidate.family, 0)
+        if run is None:
+            return None
+        assignment = Assignment(self._known(run.candidate), run.fold, self.ladder.attempt(run))
+        self.ladder.start(run)
+        self._runs.setdefault(run, _Replay())
+        self._watcher.started(assignment)
+        return assignment
+
+    @property
+    def expected_candidates(self) -> int:
+        """How many candidates there will be, as far as the budget tells."""
+        known = len(self.candidates)
+        limit = self.study.budget.candidates
+        return known if self._sampler is None or self._time_is_up() else max(known, limit or known)
+
+    def status(self) -> dict[str, CandidateStatus]:
+        """Return where every candidate that ever started stands."""
+        return self.ladder.status()
+
+    def _may_start_new(self) -> bool:
+        if self._time_is_up():
+            return False
+        return bool(self._fresh) or self._may_sample()
+
+    def _time_is_up(self) -> bool:
+        hours = self.study.budget.hours
+        if hours is None or self._hours_spent() < hours:
+            return False
+        if not self._said_time_is_up:
+            self._said_time_is_up = True
+            self._watcher.note(
+                f"budget.hours={hours:g} is spent: no new candidate starts; those on their way finish their folds"
+            )
+        return True
+
+    def _may_sample(self) -> bool:
+        limit = self.study.budget.candidates
+        return self._sampler is not None and (limit is None or len(self.candidates) < limit)
+
+    def _new_candidate(self) -> Candidate | None:
+        if self._fresh:
+            return self._fresh.popleft()
+        assert self._sampler is not None
+        sample = self._sampler.ask(self.candidates)
+        if sample is None:
+            self._sampler = None
+            if self.study.sampler != "grid":
+                self._watcher.note("the space gives no candidate that is not known already; no more are drawn")
+            return None
+        self._adopt(sample.candidate)
+        self._samples.append(sample)
+        self._write_samples()
+        return sample.candidate
+
+    # What is reported
+
+    def observe(self, assignment: Assignment, point: CurvePoint) -> Decision:
+        """Take what a fold run reports; `go` tells whether it is to continue.
+
+        A point that is on record already (a fold run that resumed from a checkpoint older than its last report)
+        changes nothing: what was decided then holds.
+        """
+        run, record = assignment.run, self._runs[assignment.run]
+        final = point.progress >= FINISHED
+        key = (assignment.attempt, point.progress)
+        if key in record.seen and not final:
+            return Decision(True, "reported before")
+        if key not in record.seen:
+            record.seen.add(key)
+            self.curves.append(point)
+        decision = self._decide(run, point)
+        self._watcher.reported(assignment, point, decision)
+        return decision
+
+    def fail(self, assignment: Assignment, reason: str) -> None:
+        """Note that a fold run cannot be done."""
+        self.ladder.kill(assignment.run, reason)
+        self._runs[assignment.run].open = False
+        self._tell(assignment.run, None, 1.0)
+        self._watcher.failed(assignment, reason)
+
+    def lose(self, assignment: Assignment, reason: str) -> None:
+        """Note that a worker died; its fold run goes on from its checkpoint."""
+        self._watcher.lost(assignment, reason)
+
+    def is_open(self, assignment: Assignment) -> bool:
+        """Tell whether a started fold run has neither finished nor been stopped."""
+        return self._runs[assignment.run].open
+
+    def _decide(self, run: FoldRun, point: CurvePoint) -> Decision:
+        utility = self._data.task.measure.utility(point.metric)
+        if point.progress < FINISHED:
+            decision = self.ladder.report(run, point.progress, utility)
+        elif self._store.is_finished(run.candidate, run.fold):
+            decision = self.ladder.finish(run, utility, *self._columns(run))
+        else:
+            decision = self.ladder.finish(run, utility, None, None)
+        self._runs[run].open = (decision.go and point.progress < FINISHED) or decision.retry
+        if not decision.retry and (point.progress >= FINISHED or not decision.go):
+            failed = self.ladder.status()[run.candidate].state == "failed"
+            self._tell(run, None if failed else utility, point.progress)
+        return decision
+
+    def _tell(self, run: FoldRun, utility: float | None, progress: float) -> None:
+        if run.fold == 0 and self._sampler is not None:
+            self._sampler.tell(
+                run.candidate, None if utility is None or math.isnan(utility) else utility, progress=progress
+            )
+
+    def _columns(self, run: FoldRun) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.integer]]:
+        table = self._store.read("oof", run.candidate, run.fold)
+        in_fold = self._data.train["fold"].to_numpy() == run.fold
+        return (
+            table["prediction"].to_numpy(),
+            table["score"].to_numpy(),
+            self._data.train["group"].to_numpy()[in_fold],
+        )
+
+    # What was there before
+
+    def _set_up_candidates(self) -> None:
+        for candidate in read_candidates(self.study.candidates).values():
+            self._adopt(candidate)
+        for sample in self._read_samples():
+            assert self._sampler is not None
+            self._adopt(sample.candidate)
+            self._samples.append(sample)
+            self._sampler.recall(sample)
+        self._fresh.extend(self.candidates.values())
+
+    def _adopt(self, candidate: Candidate) -> None:
+        self.candidates[candidate.id] = candidate
+        path = join(self._run_dir, "candidates", f"{candidate.id}.json")
+        if not exists(path):
+            write_json(candidate.model_dump(mode="json"), path)
+
+    def _known(self, candidate: str) -> Candidate:
+        """Return a candidate by id; one that the study no longer names is read from the run directory."""
+        if candidate not in self.candidates:
+            content = read_bytes(join(self._run_dir, "candidates", f"{candidate}.json"))
+            self.candidates[candidate] = Candidate.model_validate_json(content)
+        return self.candidates[candidate]
+
+    def _replay(self) -> None:
+        for point in self.curves.points:
+            self._replay_point(point)
+        for candidate, fold in self._store.fold_runs():
+            self._adopt_tables(candidate, fold)
+        for run, record in self._runs.items():
+            if record.open:
+                self.ladder.lost(run)
+        started = {run.candidate for run in self._runs}
+        self._fresh = deque(candidate for candidate in self._fresh if candidate.id not in started)
+
+    def _replay_point(self, point: CurvePoint) -> None:
+        candidate = self._known(point.candidate)
+        run = FoldRun(candidate.id, candidate.family, point.fold)
+        record = self._runs.setdefault(run, _Replay())
+        attempt = self.ladder.attempt(run)
+        self.ladder.start(run)
+        record.seen.add((attempt, point.progress))
+        vanished = point.progress >= FINISHED and not self._store.is_finished(run.candidate, run.fold)
+        if vanished and not self._is_dead(point.metric):
+            return
+        self._decide(run, point)
+
+    def _is_dead(self, metric: float) -> bool:
+        return is_dead(self._data.task.measure.utility(metric), self.study.ladder.dead_below)
+
+    def _adopt_tables(self, candidate: str, fold: int) -> None:
+        """Count a fold run whose tables were written just before the driver died, and which no point tells of."""
+        known = self._known(candidate)
+        run = FoldRun(known.id, known.family, fold)
+        record = self._runs.setdefault(run, _Replay())
+        if any(progress >= FINISHED for _, progress in record.seen) and not record.open:
+            return
+        table = self._store.read("oof", candidate, fold)
+        metric = self._data.task.measure(table["score"].to_numpy(), table["prediction"].to_numpy())
+        provenance = Provenance.of(table)
+        point = CurvePoint(candidate, fold, FINISHED, provenance.epoch, metric, float("nan"))
+        self.ladder.start(run)
+        record.seen.add((provenance.attempt, FINISHED))
+        self.curves.append(point)
+        self._decide(run, point)
+
+    def _read_samples(self) -> Iterator[Sample]:
+        path = join(self._run_dir, "sampled.json")
+        if not exists(path):
+            return
+        for entry in json.loads(read_bytes(path)):
+            settings = entry["settings"]
+            yield Sample(entry["number"], settings, Candidate.model_validate(settings))
+
+    def _write_samples(self) -> None:
+        entries = [
+            {"number": sample.number, "candidate": sample.candidate.id, "settings": sample.settings}
+            for sample in self._samples
+        ]
+        write_json(entries, join(self._run_dir, "sampled.json"))
+
+
+def is_dead(utility: float, dead_below: float | None) -> bool:
+    """Tell whether a fold run learned nothing: its metric is NaN or under the study's `dead_below`."""
+    return math.isnan(utility) or (dead_below is not None and utility < dead_below)

@@ -1,0 +1,144 @@
+"""`Progress`: tells a person what runs, what was stopped and why, what is best so far, how long it will take."""
+
+import math
+import time
+from collections.abc import Callable
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.text import Text
+
+from data_prep.metrics import Metric
+from search.conductor import FINISHED, Assignment
+from search.curves import CurvePoint
+from search.ladder import Decision
+
+
+class Progress:
+    """A line for each event; on a terminal also a few live lines about what runs now.
+
+    Args:
+        console: where to write.
+        metric: of the task, to tell which score is best.
+        n_folds: folds of the split.
+        clock: seconds, rising.
+    """
+
+    def __init__(
+        self, console: Console, *, metric: Metric, n_folds: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console
+        self._metric = metric
+        self._n_folds = n_folds
+        self._clock = clock
+        self._since = clock()
+        self._running: dict[str, tuple[float, str]] = {}
+        self._scores: dict[str, dict[int, float]] = {}
+        self._labels: dict[str, str] = {}
+        self._live: Live | None = None
+        self._expected: Callable[[], int] = lambda: 0
+        self._busy = 0.0
+        self.counts = {"started": 0, "finished": 0, "stopped": 0, "dead": 0, "failed": 0}
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._live = Live(get_renderable=self._status, console=self._console, refresh_per_second=2, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def expect(self, candidates: Callable[[], int]) -> None:
+        """Take the function that says how many candidates there will be."""
+        self._expected = candidates
+
+    def started(self, assignment: Assignment) -> None:
+        """Tell that a fold run starts."""
+        self.counts["started"] += 1
+        self._labels[assignment.candidate.id] = assignment.candidate.label
+        self._running[assignment.label] = (self._clock(), "")
+        again = " again, with another seed and lower rates" if assignment.attempt else ""
+        self._say(assignment, f"starts{again}", "cyan")
+
+    def reported(self, assignment: Assignment, point: CurvePoint, decision: Decision) -> None:
+        """Tell what a fold run reported and what was decided."""
+        score = f"{self._metric.name} {point.metric:.4f}"
+        if point.progress >= FINISHED and decision.go:
+            self._end(assignment)
+            self.counts["finished"] += 1
+            self._scores.setdefault(assignment.candidate.id, {})[assignment.fold] = point.metric
+            self._say(assignment, f"done, {score} ({_duration(point.seconds)}){self._best()}", "green")
+        elif decision.go:
+            started, _ = self._running.get(assignment.label, (self._clock(), ""))
+            self._running[assignment.label] = (started, f"{point.progress:.0%}, {score}")
+            self._say(assignment, f"at {point.progress:.0%}: {score}; {decision.reason}", "dim")
+        else:
+            self._end(assignment)
+            self.counts["dead" if decision.retry else "stopped"] += 1
+            self._say(assignment, f"stopped at {point.progress:.0%}, {score}: {decision.reason}", "yellow")
+
+    def failed(self, assignment: Assignment, reason: str) -> None:
+        """Tell that a fold run cannot be done."""
+        self._end(assignment)
+        self.counts["failed"] += 1
+        self._say(assignment, f"failed: {reason}", "bold red")
+
+    def lost(self, assignment: Assignment, reason: str) -> None:
+        """Tell that a worker died."""
+        self._say(assignment, f"lost its worker ({reason}); goes on from its checkpoint", "red")
+
+    def note(self, text: str) -> None:
+        """Tell something about the whole search."""
+        self._console.print(escape(text), highlight=False, soft_wrap=True)
+
+    def _say(self, assignment: Assignment, text: str, style: str) -> None:
+        stamp = _duration(self._clock() - self._since)
+        line = f"[dim]{stamp:>8}[/]  [bold]{escape(assignment.label)}[/]  [{style}]{escape(text)}[/]"
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _end(self, assignment: Assignment) -> None:
+        started, _ = self._running.pop(assignment.label, (self._clock(), ""))
+        self._busy += self._clock() - started
+
+    def _best(self) -> str:
+        """Return the candidate with the best mean over the folds it has done, among those with most folds."""
+        most = max(len(scores) for scores in self._scores.values())
+        means = {key: sum(s.values()) / len(s) for key, s in self._scores.items() if len(s) == most}
+        leader = max(means, key=lambda key: self._metric.utility(means[key]))
+        folds = f"{most} of {self._n_folds} folds"
+        return f"; best so far {self._labels.get(leader, leader)} {leader[:6]}: {means[leader]:.4f} over {folds}"
+
+    def _left(self) -> str:
+        """Estimate the time left from the work per candidate so far."""
+        candidates = len(self._labels)
+        ended = sum(self.counts.values()) - self.counts["started"]
+        if not ended or not self._running:
+            return "unknown"
+        to_come = max(self._expected() - candidates, 0) * (ended + len(self._running)) / candidates
+        seconds = (to_come + len(self._running) / 2) * self._busy / ended / len(self._running)
+        return f"about {_duration(seconds)}"
+
+    def _status(self) -> Group:
+        now = self._clock()
+        lines = [
+            Text(f"  running  {label}  {_duration(now - started)}  {state}", style="cyan")
+            for label, (started, state) in self._running.items()
+        ]
+        counts = ", ".join(f"{number} {name}" for name, number in self.counts.items() if name != "started")
+        summary = f"{len(self._labels)} of {self._expected()} candidates begun; fold runs: {counts}"
+        return Group(*lines, Text(f"  {summary}; time left {self._left()}", style="bold"))
+
+
+def _duration(seconds: float) -> str:
+    """Write seconds as a person says them."""
+    if math.isnan(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

@@ -1,0 +1,165 @@
+"""`Study`: the YAML file that says what to search, with which means, for how long."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from data_prep.documents import check_document, read_document
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared
+from data_prep.tables import exists, join, read_bytes, write_bytes
+from search.ladder import LadderSettings
+from search.space import read_candidates, read_space
+
+FROZEN_KEYS = ("data_hash", "split_hash", "rung_rows", "ladder", "sampler", "seed", "space")
+"""What may not change between runs over one directory: it would mix scores or decisions that do not compare."""
+
+
+class Budget(BaseModel):
+    """How much may be tried."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    candidates: int | None = Field(default=None, ge=1)
+    """Candidates at most, explicit and sampled together; None: the explicit ones and the whole grid."""
+    hours: float | None = Field(default=None, gt=0)
+    """Hours of one `run` after which no new candidate starts; candidates on their way finish their folds."""
+
+
+class Resources(BaseModel):
+    """What one fold run occupies."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpu: float = Field(default=1, gt=0)
+    """CPU cores; also the threads of the fold run."""
+    gpu: float = Field(default=0, ge=0)
+    """GPUs; a fraction shares one."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.gpu > 1 and not self.gpu.is_integer():
+            raise ValueError("more than one GPU must be a whole number")
+        return self
+
+
+class StudyResources(Resources):
+    """What a fold run occupies, with exceptions for some backbones."""
+
+    backbones: dict[str, Resources] = Field(default_factory=dict)
+
+    def of(self, backbone: str) -> Resources:
+        """Return what a fold run of this backbone occupies."""
+        return self.backbones.get(backbone, Resources(cpu=self.cpu, gpu=self.gpu))
+
+    def each(self) -> list[Resources]:
+        """Return every size that a fold run of this study may have."""
+        return [Resources(cpu=self.cpu, gpu=self.gpu), *self.backbones.values()]
+
+
+class Study(BaseModel):
+    """One search: what to try, on which data, with which means."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Also the name of the run directory."""
+    data: str = Field(min_length=1)
+    """The prepared folder (`python -m data_prep prepare --out`); relative paths start at the working directory."""
+    budget: Budget = Budget()
+    resources: StudyResources = StudyResources()
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """How candidates are drawn from `space`."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the sampler; a candidate has its own."""
+    ladder: LadderSettings = LadderSettings()
+    rung_rows: int | None = Field(default=None, ge=2)
+    """Rows of the fold that early rungs score, always the same ones; None: the whole fold."""
+    checkpoint_seconds: float = Field(default=60, ge=0)
+    """A fold run saves its state at least this often, so no more work than this is lost when it is killed."""
+    candidates: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
+    """Explicit candidates by name; they run before sampled ones."""
+    space: dict[str, Any] = Field(default_factory=dict)
+    """Field of `Candidate` -> value, choices or range (see `search.space`)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.candidates and not self.space:
+            raise ValueError("needs `candidates:` (settings by name) or `space:` (what to sample), or both")
+        if self.space and self.sampler != "grid" and self.budget.candidates is None:
+            raise ValueError(f"budget.candidates is required: sampler {self.sampler!r} never ends by itself")
+        limit, named = self.budget.candidates, len(self.candidates)
+        if limit is not None and limit < named:
+            raise ValueError(f"budget.candidates={limit} is less than the {named} under `candidates:`")
+        return self
+
+
+class ResolvedStudy(Study):
+    """A study as run: every default spelled out, bound to one preparation of the data."""
+
+    data_hash: str
+    split_hash: str
+
+
+def read_study(path: str | Path) -> Study:
+    """Read a study file and check all of it, candidates and space included.
+
+    Raises:
+        InputError: names every fault with its key.
+    """
+    study = read_document(path, Study)
+    faults: list[str] = []
+    checks = (
+        lambda: read_candidates(study.candidates, where=f"{path}: candidates"),
+        lambda: read_space(study.space, where=f"{path}: space"),
+    )
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            faults.extend(error.faults)
+    if not faults and study.space and study.sampler == "grid":
+        endless = read_space(study.space).endless()
+        faults.extend(f"{path}: space.{name}: a grid needs choices or int, found a range" for name in endless)
+    if faults:
+        raise InputError(*faults)
+    return study
+
+
+def resolve_study(study: Study, data: Prepared) -> ResolvedStudy:
+    """Bind a study to the data it names."""
+    settings = {**study.model_dump(mode="json"), "data": str(Path(study.data).absolute())}
+    return ResolvedStudy(**settings, data_hash=data.manifest.data_hash, split_hash=data.manifest.split_hash)
+
+
+def keep_study(study: ResolvedStudy, run_dir: str) -> None:
+    """Write `study.yaml` into the run directory, after checking that it fits what ran there before.
+
+    Raises:
+        InputError: the directory holds a study whose results would mix with this one's; names every such setting.
+    """
+    path = join(run_dir, "study.yaml")
+    if exists(path):
+        faults = _conflicts(_read_resolved(path), study)
+        if faults:
+            raise InputError(
+                *(f"{path}: {fault}" for fault in faults),
+                "Results of both would mix. Undo the change, or give the study another `name:`.",
+            )
+    text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_bytes(text.encode(), path)
+
+
+def _read_resolved(path: str) -> ResolvedStudy:
+    try:
+        content = yaml.safe_load(read_bytes(path))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not a YAML file ({error}); it was edited after it was written") from error
+    return check_document(content, ResolvedStudy, where=path)
+
+
+def _conflicts(before: ResolvedStudy, now: ResolvedStudy) -> list[str]:
+    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
+    return [f"{key} was {old[key]!r}, is now {new[key]!r}" for key in FROZEN_KEYS if old[key] != new[key]]

@@ -1,0 +1,166 @@
+"""What runs on a worker: one fold run, from its checkpoint if there is one, to its prediction tables."""
+
+import contextlib
+import functools
+import gc
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import InputError
+from data_prep.metrics import Metric
+from data_prep.oof import OofStore, Provenance
+from data_prep.prepared import Prepared, load_prepared
+from data_prep.tables import join, read_bytes
+from models.candidate import Candidate
+from search.conductor import FINISHED, is_dead
+
+RETRY_RATE = 0.5
+"""A dead fold run is retried with its learning rates times this."""
+RETRY_SEED = 1_000_003
+"""A dead fold run is retried with its seed plus this."""
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What every fold run of a study shares; plain values, as it travels to every worker."""
+
+    run_dir: str
+    data: str
+    split_hash: str
+    rungs: tuple[float, ...]
+    rung_rows: int | None
+    dead_below: float | None
+    checkpoint_seconds: float
+    backbones: str | None
+
+
+def checkpoint_folder(run_dir: str, candidate: str, fold: int, attempt: int) -> Path | None:
+    """Return where a fold run keeps its state until it ends; None on object stores, where it starts anew."""
+    if "://" in run_dir:
+        return None
+    return Path(run_dir) / "checkpoints" / candidate / (f"fold-{fold}" + ("-retry" if attempt else ""))
+
+
+def make_trainable(workplace: Workplace) -> Callable[[dict[str, Any]], None]:
+    """Return the function that Tune runs for each trial."""
+
+    def fold_run(config: dict[str, Any]) -> None:
+        from ray import tune  # noqa: PLC0415 - only workers need it
+
+        run_fold(workplace, config, tune.report)
+
+    return fold_run
+
+
+def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> None:
+    """Do one fold run.
+
+    A fold run whose tables are there already only reports. An error that would come again with the same inputs is
+    reported as this fold run's failure; what may pass (storage, memory) is raised, and Tune tries again.
+
+    Args:
+        workplace: what the study fixes.
+        config: `candidate` (id), `fold`, `attempt`, `threads`, `device`.
+        report: takes one dict for each rung; may end the fold run by raising.
+    """
+    try:
+        _run_fold(workplace, config, report)
+    except (OSError, MemoryError):
+        raise
+    except InputError as error:
+        report(_failure(str(error)))
+    except Exception as error:
+        traceback.print_exc()
+        report(_failure(f"{type(error).__name__}: {error}"))
+    finally:
+        _clean_up()
+
+
+def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> None:
+    from models.checkpoint import CheckpointFolder  # noqa: PLC0415 - imports torch
+    from models.training import RungReport, train_fold  # noqa: PLC0415 - imports torch
+
+    identity, fold, attempt = config["candidate"], config["fold"], config["attempt"]
+    data = _prepared(workplace.data, workplace.split_hash)
+    store = OofStore(workplace.run_dir)
+    if store.is_finished(identity, fold):
+        report(_final(store, data.task.measure, identity, fold, seconds=0.0))
+        return
+    candidate = Candidate.model_validate_json(read_bytes(join(workplace.run_dir, "candidates", f"{identity}.json")))
+
+    def at_rung(rung: RungReport) -> bool:
+        if rung.progress < FINISHED:
+            report(_point(rung.progress, rung.epoch, rung.metric, rung.seconds))
+        return True
+
+    folder = checkpoint_folder(workplace.run_dir, identity, fold, attempt)
+    result = train_fold(
+        retried(candidate) if attempt else candidate,
+        data,
+        fold,
+        rungs=(*workplace.rungs, FINISHED),
+        rung_rows=workplace.rung_rows,
+        report=at_rung,
+        checkpoint=CheckpointFolder(folder) if folder else None,
+        checkpoint_seconds=workplace.checkpoint_seconds,
+        cache=None,
+        backbones=workplace.backbones,
+        threads=config["threads"],
+        device=config["device"],
+    )
+    assert result is not None, "only a report that returns False ends a fold run early"
+    if is_dead(data.task.measure.utility(result.metric), workplace.dead_below):
+        report(_point(FINISHED, result.epoch, result.metric, result.seconds))
+        return
+    provenance = replace(result.provenance, candidate=identity, attempt=attempt)
+    store.write(provenance, oof=result.oof, test=result.test, holdout=result.holdout)
+    report(_final(store, data.task.measure, identity, fold, seconds=result.seconds))
+
+
+def retried(candidate: Candidate) -> Candidate:
+    """Return how a dead fold run is tried again: another seed, lower learning rates."""
+    return candidate.model_copy(
+        update={
+            "seed": candidate.seed + RETRY_SEED,
+            "backbone_lr": candidate.backbone_lr * RETRY_RATE,
+            "head_lr": candidate.head_lr * RETRY_RATE,
+        }
+    )
+
+
+def _point(progress: float, epoch: float, metric: float, seconds: float) -> dict[str, Any]:
+    return {"progress": progress, "epoch": epoch, "metric": metric, "seconds": seconds, "failure": ""}
+
+
+def _failure(text: str) -> dict[str, Any]:
+    return {**_point(0.0, 0.0, float("nan"), 0.0), "failure": text}
+
+
+def _final(store: OofStore, metric: Metric, candidate: str, fold: int, *, seconds: float) -> dict[str, Any]:
+    """Return the last report of a fold run: it is finished because its table is there, whoever wrote it."""
+    table = store.read("oof", candidate, fold)
+    value = metric(table["score"].to_numpy(), table["prediction"].to_numpy())
+    return _point(FINISHED, Provenance.of(table).epoch, value, seconds)
+
+
+@functools.lru_cache(maxsize=1)
+def _prepared(folder: str, split_hash: str) -> Prepared:
+    data = load_prepared(folder)
+    if data.manifest.split_hash != split_hash:
+        raise InputError(f"{folder}: was prepared again with another split while the study runs; restore it")
+    return data
+
+
+def _clean_up() -> None:
+    """Leave the worker process as it was found: the next fold run may get it."""
+    import torch  # noqa: PLC0415 - workers only
+
+    gc.collect()
+    if torch.cuda.is_available():
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
