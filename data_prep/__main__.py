@@ -7,11 +7,13 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from data_prep.console import console, new_app, run_app
+from data_prep.audit import audit
+from data_prep.audit_tables import audit_tables
+from data_prep.console import console, error_console, new_app, run_app
 from data_prep.documents import read_document
 from data_prep.prepare import prepare
-from data_prep.prepared import Prepared
-from data_prep.tables import HOLDOUT_FOLD, exists, join
+from data_prep.prepared import Prepared, load_prepared
+from data_prep.tables import HOLDOUT_FOLD, exists, join, write_json
 from data_prep.task import PPPM, Task
 
 app = new_app("Turn CSV files into a prepared folder: checked texts, scores and frozen folds.")
@@ -60,9 +62,11 @@ def _show(prepared: Prepared) -> None:
     manifest = prepared.manifest
     folds, groups, scores = (prepared.train[name].to_numpy() for name in ("fold", "group", "score"))
     levels = manifest.task.score_levels or ()
-    table = Table(title=f"{manifest.task.name}: {manifest.scheme}, {manifest.n_folds} folds, seed {manifest.seed}")
-    for name in ("fold", "rows", "groups", *(f"score {level:g}" for level in levels), "mean score"):
-        table.add_column(name, justify="right")
+    table = Table(
+        title=f"{manifest.task.name}: {manifest.scheme}, {manifest.n_folds} folds, seed {manifest.seed}; share of each score"
+    )
+    for name in ("fold", "rows", "groups", *(f"{level:g}" for level in levels), "mean score"):
+        table.add_column(name, justify="right", no_wrap=True)
     for fold in np.unique(folds).tolist():
         mine = folds == fold
         shares = [f"{np.isclose(scores[mine], level).mean():.1%}" for level in levels]
@@ -73,6 +77,26 @@ def _show(prepared: Prepared) -> None:
     table.add_row("test", f"{manifest.rows['test']:,}")
     console.print(table)
     console.print(f"data_hash  {manifest.data_hash}\nsplit_hash {manifest.split_hash}", highlight=False)
+
+
+@app.command("audit")
+def audit_verb(folder: Annotated[str, typer.Argument(help="Prepared folder.")]) -> None:
+    """Report what a prepared folder holds that could mislead; writes audit.json into it.
+
+    Example: `python -m data_prep audit data/pppm`
+    """
+    prepared = load_prepared(folder)
+    with error_console.status("counting, then measuring leakage (about half a minute for 36,000 rows)"):
+        report = audit(prepared)
+    for table in audit_tables(report):
+        console.print(table)
+    write_json(report.model_dump(mode="json"), join(folder, "audit.json"))
+    console.print(f"Wrote {join(folder, 'audit.json')}.", highlight=False, soft_wrap=True)
+    console.print(
+        f"Next: name the folder as `data: {folder}` in a study, then python -m search run STUDY.yaml",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 if __name__ == "__main__":

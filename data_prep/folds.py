@@ -117,7 +117,9 @@ def split_rows(
         raise InputError(too_few(n_units, n_folds, scheme))
     splitter = SCHEMES[scheme](n_folds, seed)
     folds = np.full(len(scores), HOLDOUT_FOLD, dtype=np.int8)
-    for fold, rows in enumerate(_validation_rows(splitter, strata(scores, task), groups)):
+    for fold, rows in enumerate(
+        _validation_rows(splitter, strata(scores, task), groups if scheme in GROUPED_SCHEMES else None)
+    ):
         folds[rows] = fold
     if len(np.unique(folds)) < n_folds:
         raise InputError(
@@ -127,7 +129,7 @@ def split_rows(
     return folds
 
 
-def _validation_rows(splitter: Splitter, labels: Integers, groups: NDArray[np.int32]) -> Iterator[Integers]:
+def _validation_rows(splitter: Splitter, labels: Integers, groups: NDArray[np.int32] | None) -> Iterator[Integers]:
     with warnings.catch_warnings():
         # a level rarer than the folds cannot be in all of them; the printed shares show it
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
