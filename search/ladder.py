@@ -236,11 +236,8 @@ class FoldLadder:
 
     def status(self) -> dict[str, CandidateStatus]:
         """Return state and reason of every candidate seen, in order of first sight."""
-        members = self._members((0,))
-        return {
-            c.name: CandidateStatus(c.state, self._why_waiting(c, members) if c.state == "waiting" else c.reason)
-            for c in self._candidates.values()
-        }
+        waiting = self._why_waiting()
+        return {c.name: CandidateStatus(c.state, waiting.get(c.name, c.reason)) for c in self._candidates.values()}
 
     def live_runs(self) -> list[FoldRun]:
         """Return the runs that were started and have not ended, in order of first sight."""
@@ -357,15 +354,21 @@ class FoldLadder:
             self._gains[key] = (members, self._evidence.gain(candidate.name, members, folds))
         return self._gains[key][1]
 
-    def _why_waiting(self, candidate: _Candidate, members: tuple[str, ...]) -> str:
-        ranking = self._ranking(candidate.family)
-        rank = next(number for number, other in enumerate(ranking, start=1) if other is candidate)
-        gain = self._gain(candidate, (0,), members)
-        return (
-            f"fold 0 {candidate.metrics[0]:.4f} is rank {rank} of {self._n_judged(candidate.family)} judged in "
-            f"{candidate.family}, {self._quota(candidate.family)} go on; "
-            + (f"adds {gain}, {self.settings.min_gain:g} asked" if gain else "no blend yet to add to")
-        )
+    def _why_waiting(self) -> dict[str, str]:
+        """The reason of every waiting candidate."""
+        members = self._members((0,))
+        reasons = {}
+        for family in self._families():
+            judged, quota = self._n_judged(family), self._quota(family)
+            for rank, candidate in enumerate(self._ranking(family), start=1):
+                if candidate.state != "waiting":
+                    continue
+                gain = self._gain(candidate, (0,), members)
+                reasons[candidate.name] = (
+                    f"fold 0 {candidate.metrics[0]:.4f} is rank {rank} of {judged} judged in {family}, {quota} go on; "
+                    + (f"adds {gain}, {self.settings.min_gain:g} asked" if gain else "no blend yet to add to")
+                )
+        return reasons
 
     # ---------------------------------------------------------------- later folds
 
@@ -436,6 +439,9 @@ class FoldLadder:
 
     # ---------------------------------------------------------------- handing out
 
+    def _families(self) -> list[str]:
+        return list(dict.fromkeys(c.family for c in self._candidates.values()))
+
     def _family(self, candidate: _Candidate) -> list[_Candidate]:
         return [c for c in self._candidates.values() if c.family == candidate.family]
 
@@ -447,9 +453,8 @@ class FoldLadder:
 
     def _best_run(self) -> FoldRun | None:
         """The next fold of the best candidate, on fold 0, among those that go on; else of one that the blend wants."""
-        families = dict.fromkeys(c.family for c in self._candidates.values())
         going = [c for c in self._candidates.values() if c.promoted and c.state == "running"]
-        going += [c for family in families for c in self._ranked_in(family)]
+        going += [c for family in self._families() for c in self._ranked_in(family)]
         for candidate in sorted(going, key=lambda c: -c.metrics.get(0, math.inf)):
             fold = self._open_fold(candidate)
             if fold is not None and not self._drop_if_hopeless(candidate):
@@ -462,10 +467,8 @@ class FoldLadder:
         return next((fold for fold in range(self.n_folds) if fold not in taken), None)
 
     def _stop_waiting(self) -> None:
-        waiting = [c for c in self._candidates.values() if c.state == "waiting"]
-        members = self._members((0,))
-        reasons = [self._why_waiting(candidate, members) for candidate in waiting]
-        for candidate, reason in zip(waiting, reasons, strict=True):
+        for name, reason in self._why_waiting().items():
+            candidate = self._candidates[name]
             candidate.state, candidate.reason = "stopped", f"not promoted: {reason}"
 
     def _revive(self) -> FoldRun | None:
