@@ -1,0 +1,42 @@
+# demo: set up, then the main job on the shipped sample.   test, check: what CI runs.   bench: timings, as ratios.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+SAMPLE := data_prep/sample
+export RAY_USAGE_STATS_ENABLED := 0
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test check bench install clean-demo
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "blendfold needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(INSTALLED)
+	$(PY) -m data_prep prepare --train $(SAMPLE)/train.csv --test $(SAMPLE)/test.csv --scheme stratified_group --folds 4 --seed 42 --out prepared/sample
+	$(PY) -m search run studies/demo.yaml
+	$(PY) -m search leaderboard runs/demo
+	$(PY) -m blend fit runs/demo --name demo --force
+
+clean-demo:
+	rm -rf prepared/sample runs/demo
+
+test: $(INSTALLED)
+	$(PY) -m pytest
+
+check: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(INSTALLED)
+	$(PY) benchmarks/bench_training.py
+	$(PY) benchmarks/bench_blend.py
