@@ -67,7 +67,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
             return
         if error:
             self.conductor.fail(assignment, self.errors.get(trial_id, "its worker died again and again"))
-        if not self.conductor.is_open(assignment):
+        else:
             self._closed(assignment)
 
     def save(self, checkpoint_path: str) -> None:

@@ -96,7 +96,7 @@ class Conductor:
 
     def next_assignment(self) -> Assignment | None:
         """Return the fold run to start now and count it as started; None: nothing now, later perhaps."""
-        run = self.ladder.next_run(new_available=self._may_start_new())
+        run = self._next_known_run()
         if run is None and self._may_start_new():
             candidate = self._new_candidate()
             if candidate is None:
@@ -109,6 +109,19 @@ class Conductor:
         self._runs.setdefault(run, _Replay())
         self._watcher.started(assignment)
         return assignment
+
+    def _next_known_run(self) -> FoldRun | None:
+        """Return what the ladder wants next of the candidates that have started.
+
+        When the time is up those on their way go on, as if better ones were still to come; the ladder's last round,
+        which promotes more generously, is for a search that would otherwise end without any complete candidate.
+        """
+        if not self._time_is_up():
+            return self.ladder.next_run(new_available=self._may_start_new())
+        run = self.ladder.next_run(new_available=True)
+        if run or any(status.state == "finished" for status in self.status().values()):
+            return run
+        return self.ladder.next_run(new_available=False)
 
     @property
     def expected_candidates(self) -> int:
@@ -133,7 +146,7 @@ class Conductor:
         if not self._said_time_is_up:
             self._said_time_is_up = True
             self._watcher.note(
-                f"budget.hours={hours:g} is spent: no new candidate starts; those on their way finish their folds"
+                f"budget.hours={hours:g} is spent: nothing new starts; candidates on their way finish their folds"
             )
         return True
 
@@ -186,10 +199,6 @@ class Conductor:
     def lose(self, assignment: Assignment, reason: str) -> None:
         """Note that a worker died; its fold run goes on from its checkpoint."""
         self._watcher.lost(assignment, reason)
-
-    def is_open(self, assignment: Assignment) -> bool:
-        """Tell whether a started fold run has neither finished nor been stopped."""
-        return self._runs[assignment.run].open
 
     def _decide(self, run: FoldRun, point: CurvePoint) -> Decision:
         utility = self._data.task.measure.utility(point.metric)

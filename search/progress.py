@@ -71,7 +71,7 @@ class Progress:
             self._end(assignment)
             self.counts["finished"] += 1
             self._scores.setdefault(assignment.candidate.id, {})[assignment.fold] = point.metric
-            self._say(assignment, f"done, {score} ({_duration(point.seconds)}){self._best()}", "green")
+            self._say(assignment, f"done, {score} ({duration(point.seconds)}){self._best()}", "green")
         elif decision.go:
             started, _ = self._running.get(assignment.label, (self._clock(), ""))
             self._running[assignment.label] = (started, f"{point.progress:.0%}, {score}")
@@ -96,7 +96,7 @@ class Progress:
         self._console.print(escape(text), highlight=False, soft_wrap=True)
 
     def _say(self, assignment: Assignment, text: str, style: str) -> None:
-        stamp = _duration(self._clock() - self._since)
+        stamp = duration(self._clock() - self._since)
         line = f"[dim]{stamp:>8}[/]  [bold]{escape(assignment.label)}[/]  [{style}]{escape(text)}[/]"
         self._console.print(line, highlight=False, soft_wrap=True)
 
@@ -120,12 +120,12 @@ class Progress:
             return "unknown"
         to_come = max(self._expected() - candidates, 0) * (ended + len(self._running)) / candidates
         seconds = (to_come + len(self._running) / 2) * self._busy / ended / len(self._running)
-        return f"about {_duration(seconds)}"
+        return f"about {duration(seconds)}"
 
     def _status(self) -> Group:
         now = self._clock()
         lines = [
-            Text(f"  running  {label}  {_duration(now - started)}  {state}", style="cyan")
+            Text(f"  running  {label}  {duration(now - started)}  {state}", style="cyan")
             for label, (started, state) in self._running.items()
         ]
         counts = ", ".join(f"{number} {name}" for name, number in self.counts.items() if name != "started")
@@ -133,7 +133,7 @@ class Progress:
         return Group(*lines, Text(f"  {summary}; time left {self._left()}", style="bold"))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Write seconds as a person says them."""
     if math.isnan(seconds):
         return "?"

@@ -17,7 +17,7 @@ from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.tables import join, list_names
 from search.conductor import Assignment, Conductor
-from search.progress import Progress
+from search.progress import Progress, duration
 from search.study import ResolvedStudy, keep_study, read_study, resolve_study
 from search.trainable import Workplace, checkpoint_folder, make_trainable
 
@@ -53,11 +53,10 @@ class Outcome:
     def summary(self) -> str:
         """What the search did, in two sentences."""
         saved = f" ({self.finished / self.full_grid:.0%})" if self.full_grid else ""
-        hours, rest = divmod(round(self.seconds), 3600)
         return (
             f"{self.finished} of the full grid's {self.full_grid} fold runs are finished{saved}; "
             f"candidates: {self.complete} complete, {self.stopped} stopped early, {self.failed} failed. "
-            f"This run started {self.started} fold runs and took {hours}h{rest // 60:02d}m{rest % 60:02d}s."
+            f"This run started {self.started} fold runs and took {duration(self.seconds)}."
         )
 
 
