@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -179,9 +180,9 @@ def _from_pretrained(load: Callable[..., Any], path: str, name: str, **settings:
                 return load(path, local_files_only=True, **settings)
             except OSError:
                 return load(path, **settings)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         if Path(path).is_dir():
-            raise InputError(f"backbone {name!r}: {path} cannot be loaded: {error}") from error
+            raise InputError(f"backbone {name!r}: {path} cannot be loaded: {_first_line(error)}") from error
         raise InputError(
             f"backbone {name!r} is neither in the hub cache nor to be had from the hub; put its checkpoint folder "
             f"(config.json, weights, tokenizer) at DIR/{name} and give `--backbones DIR` ({_first_line(error)})"
