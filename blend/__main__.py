@@ -77,7 +77,7 @@ def describe(record: Blend) -> list[str]:
     if certificate:
         sentences.append(
             f"certificate: pooled Pearson {certificate.pearson:.6f}, exact optimum with non-negative weights "
-            f"{certificate.exact:.6f}, gap {certificate.gap:.1e}"
+            f"{certificate.exact:.6f}, gap {max(certificate.gap, 0.0):.1e}"
         )
     for comparison in record.comparisons:
         verdict = "within noise" if comparison.is_noise else ("better" if comparison.difference > 0 else "WORSE")
@@ -92,17 +92,19 @@ def describe(record: Blend) -> list[str]:
 
 
 def _member_table(record: Blend) -> Table:
-    table = Table(title=f"Members of {record.name}: {record.metric} out of fold")
+    table = Table(
+        title=f"Members of {record.name}: weight, its range without one fold, {record.metric} (mean of folds, pooled)"
+    )
     table.add_column("candidate")
     table.add_column("label", overflow="fold")
-    for column in ("weight", "nested weights", "mean of folds", "pooled"):
+    for column in ("weight", "nested", "folds", "pooled"):
         table.add_column(column, justify="right")
     for member in sorted(record.members, key=lambda member: -member.weight):
         table.add_row(
             member.candidate,
             member.label,
             f"{member.weight:.3f}",
-            f"{min(member.nested_weights):.2f} to {max(member.nested_weights):.2f}",
+            f"{min(member.nested_weights):.2f}-{max(member.nested_weights):.2f}",
             f"{member.fold_mean:.4f}",
             f"{member.pooled:.4f}",
         )

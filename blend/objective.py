@@ -41,7 +41,7 @@ class Moments:
     def scale(self) -> Floats:
         """[columns]: standard deviations, 1 where a column does not vary."""
         deviation = np.sqrt(np.diag(self.covariance))
-        return np.where(deviation > 0.0, deviation, 1.0)
+        return np.where(deviation > 1e-12 * np.abs(self.mean), deviation, 1.0)
 
     def standardised(self) -> "Moments":
         """Return the moments of the same columns with mean 0 and standard deviation 1."""

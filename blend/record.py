@@ -59,7 +59,7 @@ class EvidenceRecord(Record):
 
     in_sample: ScoreRecord
     nested: ScoreRecord
-    """Everything that is fitted or chosen was fitted or chosen without the fold it is scored on."""
+    """Weights were fitted, the best member was picked, without the fold that is scored."""
     holdout: float | None
     """On holdout rows, whose predictions are means over folds as the test's are; None where there are none."""
 

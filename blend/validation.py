@@ -1,7 +1,8 @@
 """How good a blend is: scores on the rows it was fitted on, nested scores, and the noise of a difference.
 
-Nested: for each fold, everything that is fitted (scaling, weights, line, the choice of the best single candidate) is
-fitted on the other folds and applied to this one.
+Nested: for each fold, the weights (or the choice of the best single candidate) are fitted on the other folds and
+applied to this one. Scaling and line are shared by all folds: an intercept from the other folds leans against a fold's
+own mean, and pooled Pearson would count that as an error of the blend.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Nested:
-    """Predictions whose every row was predicted without its own fold."""
+    """Predictions whose every row was weighted without its own fold."""
 
     prediction: Floats
     """[rows]"""
@@ -68,14 +69,13 @@ def score_members(columns: Floats, score: Floats, fold: Folds, metric: Metric) -
 
 
 def nested(columns: Floats, score: Floats, fold: Folds, choose: Choose) -> Nested:
-    """Predict each fold with weights, scaling and line from the other folds."""
+    """Predict each fold with weights from the other folds."""
     prediction = np.empty_like(score)
     weights = []
     for k in np.unique(fold):
         scored = fold == k
-        seen_columns, seen_score = columns[~scored], score[~scored]
-        chosen = choose(seen_columns, seen_score, fold[~scored])
-        prediction[scored] = calibrate(chosen, seen_columns, seen_score).predict(columns[scored])
+        chosen = choose(columns[~scored], score[~scored], fold[~scored])
+        prediction[scored] = calibrate(chosen, columns, score).predict(columns[scored])
         weights.append(chosen)
     return Nested(prediction, np.array(weights))
 

@@ -60,15 +60,6 @@ class Tables:
 Change = Callable[[int, Tables, Provenance], tuple[Tables, Provenance]]
 
 
-def put(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
-    """Return the table with one value changed."""
-    values = table[column].to_pylist()
-    values[row] = value
-    return table.set_column(
-        table.schema.get_field_index(column), column, pa.array(values, table.schema.field(column).type)
-    )
-
-
 @dataclass
 class Run:
     """A run directory under construction."""
@@ -146,7 +137,5 @@ class Toolbox:
     """The helpers of this file."""
 
     Run = Run
-    TASK = TASK
     make_prepared = staticmethod(make_prepared)
-    put = staticmethod(put)
     replace = staticmethod(replace)

@@ -8,26 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from blend.__main__ import app
+from data_prep.console import console
+from data_prep.errors import InputError
 from data_prep.tables import read_table
 
 ROOT = Path(__file__).parents[2]
 
 
-def blend(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "blend", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
-    )
+def blend(*arguments: object) -> str:
+    """Run a verb in this process and return what it printed."""
+    console.width = 200
+    with console.capture() as capture:
+        app([str(argument) for argument in arguments], standalone_mode=False)
+    return capture.get()
 
 
 def test_fit_writes_record_and_submission_and_says_where(full_run: Any) -> None:
-    done = blend("fit", full_run.path, "--name", "first")
+    printed = blend("fit", full_run.path, "--name", "first")
 
-    assert done.returncode == 0, done.stderr
     folder = full_run.root / "blends" / "first"
     with (folder / "submission.csv").open() as file:
         rows = list(csv.reader(file))
@@ -36,12 +35,12 @@ def test_fit_writes_record_and_submission_and_says_where(full_run: Any) -> None:
     record = json.loads((folder / "blend.json").read_text())
     assert sum(member["weight"] for member in record["members"]) == pytest.approx(1.0)
     assert set(record["scores"]) == {"blend", "best_single", "mean"}
-    assert str(folder / "submission.csv") in done.stdout.splitlines()[-1]
-    assert "aaa-k2-pair-mean-mse" in done.stdout
+    assert str(folder / "submission.csv") in printed.splitlines()[-1]
+    assert "aaa-k2-pair-mean-mse" in printed
 
 
 def test_the_submission_is_what_the_record_says(full_run: Any) -> None:
-    assert blend("fit", full_run.path).returncode == 0
+    blend("fit", full_run.path)
     folder = full_run.root / "blends" / "nelder-mead"
     record = json.loads((folder / "blend.json").read_text())
     expected = np.full(36, record["intercept"])
@@ -57,17 +56,16 @@ def test_the_submission_is_what_the_record_says(full_run: Any) -> None:
 
 
 def test_same_blend_again_is_fine_and_another_needs_force(full_run: Any) -> None:
-    assert blend("fit", full_run.path, "--name", "one").returncode == 0
+    blend("fit", full_run.path, "--name", "one")
     path = full_run.root / "blends" / "one" / "blend.json"
     before = path.read_bytes()
-    assert blend("fit", full_run.path, "--name", "one").returncode == 0
+    blend("fit", full_run.path, "--name", "one")
     assert path.read_bytes() == before
 
-    refused = blend("fit", full_run.path, "--name", "one", "--method", "mean")
-    assert refused.returncode == 2
-    assert "holds another blend" in refused.stderr
+    with pytest.raises(InputError, match="holds another blend; choose another --name, or replace it with --force"):
+        blend("fit", full_run.path, "--name", "one", "--method", "mean")
     assert path.read_bytes() == before
-    assert blend("fit", full_run.path, "--name", "one", "--method", "mean", "--force").returncode == 0
+    blend("fit", full_run.path, "--name", "one", "--method", "mean", "--force")
     assert path.read_bytes() != before
 
 
@@ -80,18 +78,41 @@ def test_same_blend_again_is_fine_and_another_needs_force(full_run: Any) -> None
         (["--data", "/nowhere"], "not a prepared folder"),
     ],
 )
-def test_a_fault_of_the_user_is_one_message(full_run: Any, arguments: list[str], message: str) -> None:
-    done = blend("fit", full_run.path, *arguments)
+def test_a_fault_of_the_user_is_named(full_run: Any, arguments: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        blend("fit", full_run.path, *arguments)
+    assert not (full_run.root / "blends").exists()
+
+
+def test_a_study_that_names_no_data(full_run: Any) -> None:
+    (full_run.root / "study.yaml").write_text("name: toy\n")
+    with pytest.raises(InputError, match=r"study.yaml: names no prepared folder under `data:`; give it with --data"):
+        blend("fit", full_run.path)
+    blend("fit", full_run.path, "--data", full_run.data.path)
+
+
+def test_noise_is_called_noise(run: Any) -> None:
+    run.add("good", noise=0.1).add("poor", noise=2.0)
+    assert "not better than its best member beyond noise" in blend("fit", run.path)
+
+
+def test_a_gain_beyond_noise_is_not_called_noise(run: Any) -> None:
+    for name in ("aaa", "bbb", "ccc", "ddd"):
+        run.add(name, noise=0.4)
+    assert "beyond noise" not in blend("fit", run.path)
+
+
+def test_as_a_program_it_exits_with_two_and_one_message(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "blend", "fit", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
-    assert message in done.stderr
+    assert "not a run directory (no study.yaml)" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    done = blend("fit", tmp_path)
-    assert done.returncode == 2
-    assert "not a run directory (no study.yaml)" in done.stderr
-
-
 def test_help_shows_an_example() -> None:
-    assert "python -m blend fit runs/demo" in blend("fit", "--help").stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "blend", "fit", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "python -m blend fit runs/demo" in done.stdout

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import root_mean_squared_error
+
+from blend.calibration import calibrate, fit_weights
+from blend.objective import MetricOnRows, PearsonOnMoments, measure_moments, objective_for
+from data_prep.metrics import METRICS
+
+
+def toy(seed: int, n_rows: int = 200, n_members: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    score = random.integers(0, 5, n_rows) / 4
+    shared = random.normal(size=n_rows)
+    noise = random.normal(size=(n_rows, n_members)) * np.linspace(0.3, 1.0, n_members)
+    return score[:, None] + noise + 0.2 * shared[:, None], score
+
+
+@given(seed=st.integers(0, 2**32 - 1), n_members=st.integers(1, 12))
+@settings(max_examples=30, deadline=None)
+def test_pearson_from_moments_is_numpys(seed: int, n_members: int) -> None:
+    columns, score = toy(seed, n_members=n_members)
+    weights = np.random.default_rng(seed).dirichlet(np.ones(n_members))
+    objective = PearsonOnMoments(measure_moments(columns, score))
+    expected = np.corrcoef(columns @ weights, score)[0, 1]
+    assert objective(weights) == pytest.approx(expected, abs=1e-12)
+    assert objective.many(weights[None])[0] == pytest.approx(expected, abs=1e-12)
+
+
+@given(seed=st.integers(0, 2**32 - 1), shift=st.floats(-1e6, 1e6), stretch=st.floats(1e-3, 1e3))
+@settings(max_examples=30, deadline=None)
+def test_shift_and_scale_of_columns_do_not_count(seed: int, shift: float, stretch: float) -> None:
+    columns, score = toy(seed)
+    weights = np.random.default_rng(seed).dirichlet(np.ones(5))
+    before = PearsonOnMoments(measure_moments(columns, score).standardised())(weights)
+    after = PearsonOnMoments(measure_moments(columns * stretch + shift, score).standardised())(weights)
+    assert after == pytest.approx(before, abs=1e-7)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_order_of_rows_does_not_count(seed: int) -> None:
+    columns, score = toy(seed)
+    order = np.random.default_rng(seed).permutation(len(score))
+    weights = np.full(5, 0.2)
+    assert PearsonOnMoments(measure_moments(columns, score))(weights) == pytest.approx(
+        PearsonOnMoments(measure_moments(columns[order], score[order]))(weights), abs=1e-12
+    )
+
+
+def test_a_sum_that_does_not_vary_is_worth_nothing() -> None:
+    columns, score = toy(0, n_members=2)
+    columns[:, 1] = 3.0
+    objective = PearsonOnMoments(measure_moments(columns, score).standardised())
+    nothing = np.array([0.0, 1.0])
+    assert objective(nothing) == -np.inf
+    assert objective.many(nothing[None])[0] == -np.inf
+    assert MetricOnRows(columns, score, METRICS["pearson"])(nothing) == -np.inf
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_objective_serves_the_metric(metric: str) -> None:
+    """More utility means a better metric after the least-squares line, for random weights of every metric."""
+    columns, score = toy(3)
+    measure = METRICS[metric]
+    objective = objective_for(measure, (columns - columns.mean(axis=0)) / columns.std(axis=0), score)
+    drawn = np.random.default_rng(0).dirichlet(np.ones(5), size=40)
+    values = [measure.utility(measure(score, calibrate(weights, columns, score).predict(columns))) for weights in drawn]
+    assert len(values) == 40
+    assert np.argsort(objective.many(drawn)).tolist() == np.argsort(values).tolist()
+
+
+def test_best_rmse_is_where_pearson_is_best() -> None:
+    columns, score = toy(5)
+    fit = fit_weights(columns, score, method="nnls", metric=METRICS["rmse"])
+    best = root_mean_squared_error(score, calibrate(fit.weights, columns, score).predict(columns))
+    others = np.random.default_rng(0).dirichlet(np.ones(5), size=300)
+    assert all(
+        best <= root_mean_squared_error(score, calibrate(weights, columns, score).predict(columns))
+        for weights in others
+    )
