@@ -11,6 +11,8 @@ from scipy.stats import rankdata
 def pearson(score: ArrayLike, prediction: ArrayLike) -> float:
     """Pearson correlation in [-1, 1]; NaN when either side is constant or holds a NaN."""
     x, y = _pair(score, prediction)
+    if x.min() == x.max() or y.min() == y.max():  # the mean of equal values may differ from them in the last bit
+        return float("nan")
     x = x - x.mean()
     y = y - y.mean()
     scale = float(np.sqrt((x @ x) * (y @ y)))
