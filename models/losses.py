@@ -63,15 +63,18 @@ class PearsonLoss(Loss):
 
     def __call__(self, outputs: Tensor, scores: Tensor) -> Tensor:
         """Return the loss of a batch, a scalar in [0, 2]."""
-        return 1 - _unit(outputs.float().squeeze(-1)) @ _unit(scores.float())
+        correlation: Tensor = _unit(outputs.float().squeeze(-1)) @ _unit(scores.float())
+        return 1 - correlation
 
 
 def _unit(values: Tensor) -> Tensor:
     """Centre `values` [batch] and scale them to length 1; zeros, with zero gradient, when they are constant."""
     centred = values - values.mean()
+    spread = centred.detach().abs().amax()
     rounding = 4 * torch.finfo(values.dtype).eps * values.detach().abs().amax()
-    varies = centred.detach().abs().amax() > rounding
-    return torch.where(varies, centred, 0.0) / torch.where(varies, centred, 1.0).norm()
+    varies = spread > rounding
+    scaled = torch.where(varies, centred / torch.where(varies, spread, 1.0), 0.0)
+    return scaled / torch.where(varies, scaled, 1.0).norm()
 
 
 LOSSES: dict[str, type[Loss]] = {

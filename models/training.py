@@ -1,0 +1,353 @@
+"""`train_fold`: one candidate trained on all folds but one, with reports at rungs and exact resume."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from data_prep.errors import InputError
+from data_prep.oof import Provenance
+from data_prep.prepared import Prepared
+from data_prep.tables import OOF_SCHEMA, TEST_SCHEMA
+from models.backbones import load_tokenizer
+from models.batches import Batch, training_batches
+from models.candidate import Candidate
+from models.checkpoint import CheckpointFolder, State, random_state, restore_random_state
+from models.devices import find_device, make_repeatable
+from models.learner import Learner, new_learner
+from models.optimizer import rate_share
+from models.pools import Pools, Rows, load_pools
+
+ROUNDING = 1e-9
+"""Share of a step that a rung may miss by: 0.1 * 30 is 3.0000000000000004."""
+
+
+@dataclass(frozen=True)
+class RungReport:
+    """What a fold run tells at a rung."""
+
+    progress: float
+    """The rung: share of the schedule done, in (0, 1]."""
+    epoch: float
+    """Epochs trained."""
+    metric: float
+    """The task's metric on the validation rows scored; NaN where it is undefined."""
+    seconds: float
+    """Time spent on this fold run, resumed parts included."""
+    rows: int
+    """Validation rows scored: a sample on early rungs if asked for, at 1.0 the whole fold."""
+
+
+@dataclass(frozen=True)
+class FoldPredictions:
+    """What a finished fold run leaves."""
+
+    candidate: Candidate
+    fold: int
+    oof: pa.Table
+    """`OOF_SCHEMA`: the fold's rows in prepared order."""
+    test: pa.Table
+    """`TEST_SCHEMA`: all test rows in prepared order."""
+    holdout: pa.Table | None
+    """`OOF_SCHEMA`: the holdout rows in prepared order; None where the split has none."""
+    metric: float
+    """The task's metric on the whole fold."""
+    epoch: float
+    """Epochs trained when the weights that predict were reached."""
+    seconds: float
+    provenance: Provenance
+
+
+def always_go_on(report: RungReport) -> bool:  # noqa: ARG001 - a report callback
+    """Go on, whatever the report says."""
+    return True
+
+
+def train_fold(
+    candidate: Candidate,
+    data: Prepared,
+    fold: int,
+    *,
+    rungs: Sequence[float] = (1.0,),
+    rung_rows: int | None = None,
+    report: Callable[[RungReport], bool] = always_go_on,
+    checkpoint: CheckpointFolder | None = None,
+    checkpoint_seconds: float = 60.0,
+    cache: Path | None = None,
+    backbones: str | None = None,
+    threads: int = 1,
+    device: str = "auto",
+) -> FoldPredictions | None:
+    """Train `candidate` on every fold but `fold` and predict that fold, the test rows and the holdout.
+
+    The same arguments give the same bytes, interrupted and resumed or not.
+
+    Args:
+        candidate: what to train.
+        data: the prepared folder.
+        fold: the validation fold.
+        rungs: shares of the schedule at which to report, in (0, 1]; 1.0 is always one.
+        rung_rows: validation rows scored before 1.0, the same for every candidate; None scores all.
+        report: called at each rung, once even if the run is interrupted; False stops the run.
+        checkpoint: where to keep the state, and to resume from if there is one.
+        checkpoint_seconds: time between checkpoints; one more is kept at each rung, before its report.
+        cache: folder of the token cache; None for the default.
+        backbones: folder where hub names are looked up first.
+        threads: CPU threads.
+        device: `auto`, or a torch device.
+
+    Returns:
+        The predictions; None when `report` stopped the run.
+
+    Raises:
+        InputError: no such fold, rung, backbone or device, or a checkpoint of another run.
+    """
+    if not 0 <= fold < data.manifest.n_folds:
+        raise InputError(f"fold must be 0 to {data.manifest.n_folds - 1} for {data.path}, got {fold}")
+    if wrong := [rung for rung in rungs if not 0 < rung <= 1]:
+        raise InputError(f"rungs are shares of the schedule in (0, 1], got {wrong}")
+    chosen = find_device(device)
+    make_repeatable(candidate.seed, device=chosen, threads=threads)
+    pools = load_pools(
+        data,
+        fold,
+        recipe=candidate.recipe,
+        tokenizer=load_tokenizer(candidate.backbone, backbones),
+        max_length=candidate.max_length,
+        seed=candidate.seed,
+        cache=cache,
+    )
+    learner = new_learner(candidate, data.task, vocabulary=pools.vocabulary, backbones=backbones, device=chosen)
+    run = _FoldRun(
+        candidate,
+        data,
+        fold,
+        pools=pools,
+        learner=learner,
+        rungs=sorted({*rungs, 1.0}),
+        rung_rows=rung_rows,
+        report=report,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    return run.finish() if run.train() else None
+
+
+class _FoldRun:
+    """A fold run under way: position, reports, checkpoints."""
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        data: Prepared,
+        fold: int,
+        *,
+        pools: Pools,
+        learner: Learner,
+        rungs: list[float],
+        rung_rows: int | None,
+        report: Callable[[RungReport], bool],
+        checkpoint: CheckpointFolder | None,
+        checkpoint_seconds: float,
+    ) -> None:
+        self.candidate, self.data, self.fold = candidate, data, fold
+        self.pools, self.learner = pools, learner
+        self.rungs = rungs
+        self.sample = rung_sample(len(pools.validation), rung_rows)
+        self.report = report
+        self.checkpoint, self.checkpoint_seconds = checkpoint, checkpoint_seconds
+        self.steps_per_epoch = math.ceil(len(pools.train) / candidate.batch_size)
+        self.total = self.steps_per_epoch * candidate.epochs
+        self.step = 0
+        self.reports: list[RungReport] = []
+        self.best: _Best | None = None
+        self.delivered = checkpoint.delivered if checkpoint else 0
+        self.seconds_before = 0.0
+        self.started = self.saved = time.monotonic()
+        self._resume()
+
+    @property
+    def epoch(self) -> float:
+        """Epochs trained."""
+        return self.step / self.steps_per_epoch
+
+    @property
+    def seconds(self) -> float:
+        """Time spent, earlier parts included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def train(self) -> bool:
+        """Take the steps that are left; False when a report stops the run."""
+        if not self._deliver():
+            return False
+        for batch in self._batches():
+            share = rate_share(
+                self.step, total=self.total, warmup=self.candidate.warmup, schedule=self.candidate.schedule
+            )
+            self.learner.step(batch, share)
+            self.step += 1
+            if not self._pass_rungs():
+                return False
+            if time.monotonic() - self.saved >= self.checkpoint_seconds:
+                self._save()
+        return True
+
+    def finish(self) -> FoldPredictions | None:
+        """Report the whole fold and return its predictions; None when the report stops the run."""
+        validation = self.pools.validation.encode()
+        prediction = self.learner.predict(validation)
+        epoch = self.epoch
+        if self.candidate.keep == "best":
+            self._keep_best(self._measure(prediction[self.sample], self.sample))
+            assert self.best is not None
+            self.learner.scorer.load_state_dict(self.best.weights)
+            prediction = self.learner.predict(validation)
+            epoch = self.best.epoch
+        metric = self._measure(prediction)
+        if len(self.reports) < len(self.rungs):
+            self._add_report(1.0, metric, len(prediction))
+        if not self._deliver():
+            return None
+        return self._predictions(prediction, metric, epoch)
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield the training batches from the current step on."""
+        first_epoch, first = divmod(self.step, self.steps_per_epoch)
+        for epoch in range(first_epoch, self.candidate.epochs):
+            encoded = self.pools.train.encode(epoch)
+            plan = training_batches(encoded.lengths, self.candidate.batch_size, seed=self.candidate.seed, epoch=epoch)
+            for rows in plan[first if epoch == first_epoch else 0 :]:
+                yield encoded.batch(rows)
+
+    def _pass_rungs(self) -> bool:
+        """Report every rung before 1.0 that the last step has reached; False when a report stops the run."""
+        while (rung := self.rungs[len(self.reports)]) < 1.0 and self.step >= first_step(rung, self.total):
+            prediction = self.learner.predict(self.pools.validation.encode(), self.sample)
+            metric = self._measure(prediction, self.sample)
+            if self.candidate.keep == "best":
+                self._keep_best(metric)
+            self._add_report(rung, metric, len(self.sample))
+            if not self._deliver():
+                return False
+        return True
+
+    def _measure(self, prediction: NDArray[np.float32], rows: NDArray[np.int64] | None = None) -> float:
+        scores = self.pools.validation.scores
+        assert scores is not None
+        return self.data.task.measure(scores if rows is None else scores[rows], prediction)
+
+    def _keep_best(self, metric: float) -> None:
+        utility = self.data.task.measure.utility(metric)
+        if self.best is None or not utility <= self.best.utility:
+            self.best = _Best(utility, self.epoch, self.learner.weights())
+
+    def _add_report(self, rung: float, metric: float, rows: int) -> None:
+        self.reports.append(RungReport(rung, self.epoch, metric, self.seconds, rows))
+        self._save()
+
+    def _deliver(self) -> bool:
+        """Pass on the reports that have not been passed on yet; False when one of them stops the run."""
+        while self.delivered < len(self.reports):
+            go_on = self.report(self.reports[self.delivered])
+            self.delivered += 1
+            if self.checkpoint:
+                self.checkpoint.delivered = self.delivered
+            if not go_on:
+                return False
+        return True
+
+    def _identity(self) -> State:
+        """Return what a checkpoint must agree with to be continued."""
+        return {
+            "candidate": self.candidate.id,
+            "fold": self.fold,
+            "data_hash": self.data.manifest.data_hash,
+            "split_hash": self.data.manifest.split_hash,
+            "rungs": self.rungs,
+            "sample": len(self.sample),
+        }
+
+    def _save(self) -> None:
+        if self.checkpoint is None:
+            return
+        self.checkpoint.save(
+            {
+                "identity": self._identity(),
+                "learner": self.learner.state(),
+                "random": random_state(),
+                "step": self.step,
+                "seconds": self.seconds,
+                "reports": [asdict(report) for report in self.reports],
+                "best": None if self.best is None else vars(self.best),
+            }
+        )
+        self.saved = time.monotonic()
+
+    def _resume(self) -> None:
+        state = self.checkpoint.load(self._identity()) if self.checkpoint else None
+        if state is None:
+            return
+        self.learner.load_state(state["learner"])
+        restore_random_state(state["random"])
+        self.step = state["step"]
+        self.seconds_before = state["seconds"]
+        self.reports = [RungReport(**report) for report in state["reports"]]
+        self.best = None if state["best"] is None else _Best(**state["best"])
+
+    def _predictions(self, prediction: NDArray[np.float32], metric: float, epoch: float) -> FoldPredictions:
+        holdout = self.pools.holdout
+        return FoldPredictions(
+            candidate=self.candidate,
+            fold=self.fold,
+            oof=self._table(self.pools.validation, prediction, OOF_SCHEMA),
+            test=self._table(self.pools.test, self.learner.predict(self.pools.test.encode()), TEST_SCHEMA),
+            holdout=holdout and self._table(holdout, self.learner.predict(holdout.encode()), OOF_SCHEMA),
+            metric=metric,
+            epoch=epoch,
+            seconds=self.seconds,
+            provenance=Provenance(
+                candidate=self.candidate.id,
+                fold=self.fold,
+                data_hash=self.data.manifest.data_hash,
+                split_hash=self.data.manifest.split_hash,
+                seed=self.candidate.seed,
+                epoch=epoch,
+            ),
+        )
+
+    def _table(self, rows: Rows, prediction: NDArray[np.float32], schema: pa.Schema) -> pa.Table:
+        columns = {
+            "id": rows.table["id"],
+            "fold": np.full(len(prediction), self.fold, dtype=np.int8),
+            "prediction": prediction,
+        }
+        if "score" in schema.names:
+            columns["score"] = rows.table["score"]
+        return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best rung so far, for candidates that keep it."""
+
+    utility: float
+    epoch: float
+    weights: dict[str, torch.Tensor]
+
+
+def first_step(rung: float, total: int) -> int:
+    """Return the first step at which the share `rung` of `total` steps is done."""
+    return math.ceil(rung * total - ROUNDING)
+
+
+def rung_sample(n_rows: int, size: int | None) -> NDArray[np.int64]:
+    """Return the rows that early rungs score, ascending; on a fold the same for every candidate."""
+    if size is None or size >= n_rows:
+        return np.arange(n_rows)
+    return np.sort(np.random.default_rng(n_rows).choice(n_rows, size, replace=False))
