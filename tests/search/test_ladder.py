@@ -2,7 +2,9 @@ import itertools
 import math
 import pickle
 import random
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -369,6 +371,13 @@ def test_a_second_scoring_with_other_rows_is_refused() -> None:
 def test_rungs_must_ascend_inside_the_schedule(rungs: tuple[float, ...]) -> None:
     with pytest.raises(ValidationError, match="rungs must ascend strictly inside"):
         LadderSettings(rungs=rungs)
+
+
+def test_the_example_in_the_documentation_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ladder.md").read_text(encoding="utf-8")
+    (code,), (printed,) = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("python", "text"))
+    exec(code, {})
+    assert capsys.readouterr().out == printed
 
 
 # ---------------------------------------------------------------- whole searches
