@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blend.objective import Floats, measure_moments, objective_for
+from blend.objective import Floats, objective_for
 from blend.weights import METHODS, Fit
 from data_prep.metrics import Metric
 
@@ -35,24 +35,29 @@ class Combination:
 
 def fit_weights(columns: Floats, score: Floats, *, method: str, metric: Metric) -> Fit:
     """Fit weights for the standardised columns of `columns` [rows, members]."""
-    moments = measure_moments(columns, score)
-    objective = objective_for(metric, (columns - moments.mean) / moments.scale, score)
-    return METHODS[method](objective)
+    center, scale = measure_scaling(columns)
+    return METHODS[method](objective_for(metric, (columns - center) / scale, score))
 
 
 def calibrate(weights: Floats, columns: Floats, score: Floats) -> Combination:
     """Take scaling and line for given `weights` [members] from raw `columns` [rows, members] and `score` [rows]."""
-    moments = measure_moments(columns, score)
-    standard = moments.standardised()
-    variance = float(weights @ standard.covariance @ weights)
-    covariance = float(weights @ standard.score_covariance)
+    center, scale = measure_scaling(columns)
+    raw_weights = weights / scale
+    blended = columns @ raw_weights - center @ raw_weights
+    variance = float(blended @ blended)
     return Combination(
         weights=weights,
-        center=moments.mean,
-        scale=moments.scale,
-        slope=covariance / variance if variance > 0.0 else 0.0,
-        intercept=moments.score_mean,
+        center=center,
+        scale=scale,
+        slope=float(blended @ (score - score.mean())) / variance if variance > 0.0 else 0.0,
+        intercept=float(score.mean()),
     )
+
+
+def measure_scaling(columns: Floats) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation [members] of each column; 1 where a column does not vary."""
+    center, deviation = columns.mean(axis=0), columns.std(axis=0)
+    return center, np.where(deviation > 1e-12 * np.abs(center), deviation, 1.0)
 
 
 def unit_weights(member: int, n_members: int) -> Floats:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from blend.calibration import Combination, calibrate, fit_weights, unit_weights
-from blend.objective import MOMENT_METRICS, Floats, PearsonOnMoments, measure_moments
+from blend.calibration import Combination, calibrate, fit_weights, measure_scaling, unit_weights
+from blend.objective import MOMENT_METRICS, Floats, PearsonOnMoments
 from blend.predictions import Predictions
 from blend.record import (
     Blend,
@@ -34,6 +34,7 @@ from blend.validation import (
 )
 from blend.weights import check_method, exact_pearson
 from data_prep.errors import InputError
+from data_prep.moments import moments
 from data_prep.prepared import Prepared
 from data_prep.tables import exists, join, read_bytes, write_bytes, write_json
 
@@ -189,7 +190,8 @@ def _compare(
 
 
 def _certify(weights: Floats, predictions: Predictions) -> CertificateRecord:
-    objective = PearsonOnMoments(measure_moments(predictions.oof, predictions.score).standardised())
+    center, scale = measure_scaling(predictions.oof)
+    objective = PearsonOnMoments(moments((predictions.oof - center) / scale, predictions.score))
     value, exact = objective(weights), exact_pearson(objective).utility
     return CertificateRecord(pearson=value, exact=exact, gap=exact - value)
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize, nnls
+from scipy.optimize import minimize
 
 from blend.objective import MOMENT_METRICS, Floats, Objective
 from data_prep.errors import InputError
 from data_prep.metrics import Metric
+from data_prep.moments import best_nonnegative_weights
 
 TOLERANCE = 1e-9
 """A restart that gains less utility than this ends the Nelder-Mead search."""
@@ -43,7 +44,7 @@ def nelder_mead(objective: Objective) -> Fit:
     while, the best of them to its end; a fresh simplex around the end point is then searched again, because
     Nelder-Mead's simplex collapses in many dimensions. Weights are normalised inside the objective.
     """
-    n_members = len(objective.moments.mean)
+    n_members = len(objective.moments.cross)
     if n_members == 1:
         return Fit(np.ones(1), objective(np.ones(1)), converged=True, evaluations=1, restarts=0)
     screened = [search_simplex(objective, start, budget=SCREENING * n_members) for start in _starts(objective)]
@@ -80,29 +81,16 @@ def search_simplex(objective: Objective, start: Floats, *, budget: int) -> Fit:
 
 
 def exact_pearson(objective: Objective) -> Fit:
-    """Return the non-negative weights with the greatest Pearson, exactly.
-
-    Pearson does not change with the length of w, and along a ray w = t u the least value of w'Sw - 2 w.c is
-    -(u.c)^2 / u'Su. So its minimum over w >= 0 has the direction of the greatest u.c / sqrt(u'Su) with u >= 0. With
-    S = A'A that is the non-negative least squares problem |A w - b|^2 with A'b = c. A is the symmetric root of S, which
-    also exists when columns repeat each other and a Cholesky factor does not.
-    """
-    moments = objective.moments
-    values, vectors = np.linalg.eigh(moments.covariance)
-    kept = values > values[-1] * 1e-12
-    root = np.sqrt(values[kept])
-    matrix = root[:, None] * vectors[:, kept].T
-    target = (vectors[:, kept].T @ moments.score_covariance) / root
-    weights, _ = nnls(matrix, target, maxiter=30 * len(values))
-    if not weights.sum() > 0.0:
+    """Return the non-negative weights with the greatest Pearson, exactly, by non-negative least squares."""
+    weights = best_nonnegative_weights(objective.moments)
+    if not weights.any():
         weights = best_single(objective)
-    weights = weights / weights.sum()
     return Fit(weights, objective(weights), converged=True, evaluations=0, restarts=0)
 
 
 def greedy(objective: Objective) -> Fit:
     """Add one member at a time, with replacement; keep the best average passed on the way (Caruana et al. 2004)."""
-    n_members = len(objective.moments.mean)
+    n_members = len(objective.moments.cross)
     counts = np.zeros(n_members)
     best, best_utility = counts, -np.inf
     for step in range(1, GREEDY_STEPS + 1):
@@ -117,19 +105,19 @@ def greedy(objective: Objective) -> Fit:
 
 def mean(objective: Objective) -> Fit:
     """Weigh every member equally."""
-    n_members = len(objective.moments.mean)
+    n_members = len(objective.moments.cross)
     weights = np.full(n_members, 1.0 / n_members)
     return Fit(weights, objective(weights), converged=True, evaluations=0, restarts=0)
 
 
 def best_single(objective: Objective) -> Floats:
     """Return weights [members] with all on the member of the greatest utility."""
-    singles = np.eye(len(objective.moments.mean))
+    singles = np.eye(len(objective.moments.cross))
     return np.asarray(singles[int(np.argmax(objective.many(singles)))])
 
 
 def _starts(objective: Objective) -> list[Floats]:
-    singles = np.eye(len(objective.moments.mean))
+    singles = np.eye(len(objective.moments.cross))
     order = np.argsort(-objective.many(singles), kind="stable")[:SINGLE_STARTS]
     return [exact_pearson(objective).weights, mean(objective).weights, *singles[order]]
 

@@ -4,10 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from blend.objective import MetricOnRows, PearsonOnMoments, measure_moments, objective_for
+from blend.objective import MetricOnRows, PearsonOnMoments, objective_for
 from blend.weights import METHODS, check_method, exact_pearson, greedy, nelder_mead, search_simplex
 from data_prep.errors import InputError
 from data_prep.metrics import METRICS, pearson
+from data_prep.moments import moments
 
 
 def toy(seed: int, n_members: int = 6, n_rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +65,7 @@ def test_order_of_columns_does_not_count(method: str) -> None:
 @settings(max_examples=15, deadline=None)
 def test_nnls_is_the_constrained_optimum(seed: int, n_members: int) -> None:
     columns, score = toy(seed, n_members)
-    fit = exact_pearson(PearsonOnMoments(measure_moments(columns, score)))
+    fit = exact_pearson(PearsonOnMoments(moments(columns, score)))
     value = float(np.corrcoef(columns @ fit.weights, score)[0, 1])
     assert value == pytest.approx(slsqp(columns, score), abs=1e-6)
 
@@ -73,7 +74,7 @@ def test_nnls_is_the_constrained_optimum(seed: int, n_members: int) -> None:
 def test_nelder_mead_finds_the_optimum_without_being_shown_it(n_members: int) -> None:
     """From equal weights, restarted: the search itself, without the start that `nnls` lends it."""
     columns, score = toy(3, n_members)
-    objective = PearsonOnMoments(measure_moments(columns, score))
+    objective = PearsonOnMoments(moments(columns, score))
     weights = np.full(n_members, 1 / n_members)
     for _ in range(10):
         weights = search_simplex(objective, weights, budget=1_000 * n_members).weights
@@ -83,7 +84,7 @@ def test_nelder_mead_finds_the_optimum_without_being_shown_it(n_members: int) ->
 @pytest.mark.parametrize("n_members", [4, 12, 31, 60])
 def test_nelder_mead_meets_its_certificate(n_members: int) -> None:
     columns, score = toy(4, n_members, n_rows=1_000)
-    objective = PearsonOnMoments(measure_moments(columns, score))
+    objective = PearsonOnMoments(moments(columns, score))
     fit = nelder_mead(objective)
     assert fit.converged
     assert fit.restarts >= 1
@@ -93,20 +94,20 @@ def test_nelder_mead_meets_its_certificate(n_members: int) -> None:
 def test_repeated_columns_have_an_optimum_too() -> None:
     columns, score = toy(5, 3)
     doubled = np.column_stack([columns, columns])
-    once = exact_pearson(PearsonOnMoments(measure_moments(columns, score)))
-    twice = exact_pearson(PearsonOnMoments(measure_moments(doubled, score)))
+    once = exact_pearson(PearsonOnMoments(moments(columns, score)))
+    twice = exact_pearson(PearsonOnMoments(moments(doubled, score)))
     assert twice.utility == pytest.approx(once.utility, abs=1e-10)
 
 
 def test_members_that_all_point_the_wrong_way_still_get_weights() -> None:
     columns, score = toy(6, 3)
-    fit = exact_pearson(PearsonOnMoments(measure_moments(-columns, score)))
+    fit = exact_pearson(PearsonOnMoments(moments(-columns, score)))
     assert sorted(fit.weights.tolist()) == [0.0, 0.0, 1.0]
 
 
 def test_greedy_is_caruanas_loop_on_rows() -> None:
     columns, score = toy(7, 5)
-    fit = greedy(PearsonOnMoments(measure_moments(columns, score)))
+    fit = greedy(PearsonOnMoments(moments(columns, score)))
     bag: list[int] = []
     best: tuple[float, list[int]] = (-1.0, [])
     for _ in range(100):
@@ -119,7 +120,7 @@ def test_greedy_is_caruanas_loop_on_rows() -> None:
 
 def test_on_rows_and_on_moments_the_same_search_ends_at_the_same_place() -> None:
     columns, score = toy(8, 4)
-    fast = nelder_mead(PearsonOnMoments(measure_moments(columns, score)))
+    fast = nelder_mead(PearsonOnMoments(moments(columns, score)))
     slow = nelder_mead(MetricOnRows(columns, score, METRICS["pearson"]))
     assert fast.utility == pytest.approx(slow.utility, abs=1e-9)
 
