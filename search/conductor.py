@@ -21,6 +21,7 @@ from data_prep.tables import exists, join, read_bytes, write_json
 from models.candidate import Candidate
 from search.curves import CurvePoint, Curves
 from search.ladder import CandidateStatus, Decision, FoldLadder, FoldRun
+from search.outcomes import write_outcomes
 from search.sampler import Sample, Sampler
 from search.space import read_candidates, read_space
 from search.study import Study
@@ -110,6 +111,10 @@ class Conductor:
         self._watcher.started(assignment)
         return assignment
 
+    def write_status(self) -> None:
+        """Keep where every candidate stands in `status.json`, for people and the leaderboard; nothing decides by it."""
+        write_outcomes(self._run_dir, self.status())
+
     def _next_known_run(self) -> FoldRun | None:
         """Return what the ladder wants next of the candidates that have started.
 
@@ -187,6 +192,8 @@ class Conductor:
             self.curves.append(point)
         decision = self._decide(run, point)
         self._watcher.reported(assignment, point, decision)
+        if final or not decision.go:
+            self.write_status()
         return decision
 
     def fail(self, assignment: Assignment, reason: str) -> None:
@@ -195,6 +202,7 @@ class Conductor:
         self._runs[assignment.run].open = False
         self._tell(assignment.run, None, 1.0)
         self._watcher.failed(assignment, reason)
+        self.write_status()
 
     def lose(self, assignment: Assignment, reason: str) -> None:
         """Note that a worker died; its fold run goes on from its checkpoint."""

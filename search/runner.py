@@ -147,6 +147,7 @@ def _supervise(
                 raise
             progress.note(f"Ray Tune died ({_last_line(error)}); going on from the record")
         else:
+            conductor.write_status()
             return conductor
 
 

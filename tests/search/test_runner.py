@@ -1,0 +1,210 @@
+"""Whole searches on a tiny random BERT: run, run again, and every way to be cut off."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_prep.oof import OofStore
+from data_prep.prepared import Prepared
+from data_prep.tables import CURVES_SCHEMA, read_table
+
+pytestmark = pytest.mark.ray
+
+CORES = len(os.sched_getaffinity(0))
+KINDS = ("oof", "test", "holdout")
+
+
+def write_study(folder: Path, data: Prepared, backbone: str, **changes: object) -> Path:
+    """Write a study of three candidates whose fold runs occupy the whole machine, one after another."""
+    base = {"backbone": backbone, "epochs": 3, "backbone_lr": 0.003, "batch_size": 16}
+    study = {
+        "name": "tiny",
+        "data": data.path,
+        "resources": {"cpu": CORES},
+        "ladder": {"rungs": [0.5], "min_peers": 1, "dead_below": -1.0},
+        "checkpoint_seconds": 0,
+        "candidates": {"mean": base, "cls": {**base, "head": "cls"}, "slow": {**base, "backbone_lr": 1e-6}},
+        **changes,
+    }
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+def command(study: Path) -> list[str]:
+    return [sys.executable, "-m", "search", "run", str(study), "--runs", str(study.parent / "runs"), "--no-dashboard"]
+
+
+def start(study: Path) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "BLENDFOLD_CACHE": str(study.parent / "cache")}
+    return subprocess.Popen(
+        command(study), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+
+
+def run(study: Path) -> str:
+    process = start(study)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def wait_for_points(process: "subprocess.Popen[str]", run_dir: Path, number: int) -> None:
+    """Wait until `number` rungs are on record."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        path = run_dir / "curves.arrow"
+        if path.exists() and read_table(path).num_rows >= number:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{number} rungs never came: {process.communicate()[0]}")
+
+
+def tables(run_dir: Path) -> dict[str, bytes]:
+    """Return every prediction table of a run directory."""
+    return {
+        str(path.relative_to(run_dir)): path.read_bytes()
+        for kind in KINDS
+        for path in sorted((run_dir / kind).rglob("*.arrow"))
+    }
+
+
+def curves(run_dir: Path) -> list[tuple[object, ...]]:
+    """Return what every rung said, without its clock."""
+    table = read_table(run_dir / "curves.arrow", schema=CURVES_SCHEMA).drop_columns(["seconds"])
+    return [tuple(row.values()) for row in table.to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, prepared_tiny: Prepared, tiny_bert: str) -> Path:
+    """Return the run directory of a search that nothing disturbed."""
+    study = write_study(tmp_path_factory.mktemp("undisturbed"), prepared_tiny, tiny_bert)
+    output = run(study)
+    run_dir = study.parent / "runs" / "tiny"
+    assert f"python -m blend fit {run_dir}" in output.splitlines()[-1]
+    return run_dir
+
+
+def test_a_search_leaves_tables_that_verify_for_each_finished_fold_run(undisturbed: Path) -> None:
+    store = OofStore(undisturbed)
+    finished = [(row[0], row[1]) for row in curves(undisturbed) if row[2] == 1.0]
+    assert sorted(finished) == sorted(store.fold_runs())
+    assert len(finished) == len(set(finished))
+    for candidate, fold in finished:
+        for kind in KINDS:
+            assert store.read(kind, candidate, fold).num_rows > 0
+    assert any(len(store.folds(candidate)) == 4 for candidate in store.candidates())
+    assert not list((undisturbed / "checkpoints").rglob("*.pt")), "a finished fold run leaves no checkpoint"
+
+
+def test_a_hopeless_candidate_is_stopped_early(undisturbed: Path) -> None:
+    folds = sorted(len(OofStore(undisturbed).folds(name)) for name in os.listdir(undisturbed / "candidates"))
+    assert sum(len(OofStore(undisturbed).folds(path.stem)) for path in (undisturbed / "candidates").iterdir()) < 12
+    assert len(folds) == 3
+
+
+def test_running_again_repeats_nothing(undisturbed: Path) -> None:
+    before, told = tables(undisturbed), curves(undisturbed)
+    stamps = {path: path.stat().st_mtime_ns for path in undisturbed.glob("oof/*/*.arrow")}
+    output = run(undisturbed.parent.parent / "study.yaml")
+    assert " starts" not in output
+    assert tables(undisturbed) == before
+    assert curves(undisturbed) == told
+    assert stamps == {path: path.stat().st_mtime_ns for path in undisturbed.glob("oof/*/*.arrow")}
+
+
+@pytest.mark.parametrize("points", [1, 4])
+def test_killed_in_the_middle_it_ends_with_the_same_bytes(
+    points: int, undisturbed: Path, tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str
+) -> None:
+    study = write_study(tmp_path, prepared_tiny, tiny_bert)
+    run_dir = tmp_path / "runs" / "tiny"
+    process = start(study)
+    wait_for_points(process, run_dir, points)
+    process.kill()
+    process.communicate()
+    assert len(tables(run_dir)) < len(tables(undisturbed)), "it was to be killed before the end"
+    run(study)
+    assert curves(run_dir) == curves(undisturbed)
+    assert tables(run_dir) == tables(undisturbed)
+
+
+def test_interrupted_it_says_how_to_go_on(
+    undisturbed: Path, tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str
+) -> None:
+    study = write_study(tmp_path, prepared_tiny, tiny_bert)
+    run_dir = tmp_path / "runs" / "tiny"
+    process = start(study)
+    wait_for_points(process, run_dir, 2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert f"python -m search run {study}" in output
+    run(study)
+    assert tables(run_dir) == tables(undisturbed)
+
+
+def workers_of(driver: int) -> list[int]:
+    """Return the processes that run a fold run of this driver, by the name that Ray gives them."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and _is_worker(int(folder.name)) and driver in _ancestors(int(folder.name)):
+            found.append(int(folder.name))
+    return found
+
+
+def _is_worker(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"ray::fold_run")
+    except OSError:
+        return False
+
+
+def _ancestors(process: int) -> list[int]:
+    found: list[int] = []
+    while process > 1:
+        try:
+            process = int(Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            break
+        found.append(process)
+    return found
+
+
+def test_a_worker_killed_in_a_fold_run_changes_nothing(
+    undisturbed: Path, tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str
+) -> None:
+    study = write_study(tmp_path, prepared_tiny, tiny_bert)
+    run_dir = tmp_path / "runs" / "tiny"
+    process = start(study)
+    wait_for_points(process, run_dir, 1)
+    victims = workers_of(process.pid)
+    assert victims, "there must be a worker to kill"
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert "lost its worker" in output
+    assert tables(run_dir) == tables(undisturbed)
+
+
+def test_a_fold_run_that_cannot_be_done_fails_alone(tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str) -> None:
+    base = {"backbone": tiny_bert, "epochs": 1, "batch_size": 32}
+    study = write_study(
+        tmp_path,
+        prepared_tiny,
+        tiny_bert,
+        ladder={"enabled": False, "dead_below": -1.0},
+        candidates={"absent": {**base, "backbone": str(tmp_path / "absent")}, "sound": base},
+    )
+    output = run(study)
+    assert "failed: " in output
+    assert str(tmp_path / "absent") in output
+    assert len(list(OofStore(tmp_path / "runs" / "tiny").fold_runs())) == 4
