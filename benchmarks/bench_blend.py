@@ -30,11 +30,15 @@ def synthetic_columns(n_rows: int, n_members: int, seed: int) -> tuple[Floats, F
     return (columns - columns.mean(axis=0)) / columns.std(axis=0), score
 
 
-def timed(work: Callable[[], Fit]) -> tuple[Fit, float, float]:
-    """Return what `work` returns, with its wall and CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    found = work()
-    return found, time.perf_counter() - wall, time.process_time() - cpu
+def timed(work: Callable[[], Fit], repeats: int = 3) -> tuple[Fit, float, float]:
+    """Return what `work` returns, with the least wall and CPU seconds of a few repeats."""
+    walls, cpus = [], []
+    for _ in range(repeats):
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = work()
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    return found, min(walls), min(cpus)
 
 
 def main() -> None:
@@ -57,7 +61,10 @@ def main() -> None:
     def whole() -> Fit:
         return nelder_mead(PearsonOnMoments(moments(columns, score)))
 
-    print(f"{options.rows} rows, {options.members} members, seed {options.seed}; seconds include measuring the moments")
+    print(
+        f"{options.rows} rows, {options.members} members, seed {options.seed}; "
+        "best of 3; seconds include measuring the moments"
+    )
     print(f"{'search':34} {'wall s':>8} {'CPU s':>8} {'evaluations':>12} {'converged':>10} {'Pearson on rows':>16}")
     seconds = {}
     for name, work in (
@@ -66,13 +73,13 @@ def main() -> None:
         ("on moments, starts and restarts", whole),
     ):
         fit, wall, cpu = timed(work)
-        seconds[name] = wall
+        seconds[name] = cpu
         value = pearson(score, columns @ fit.weights)
         print(f"{name:34} {wall:8.3f} {cpu:8.3f} {fit.evaluations:12d} {fit.converged!s:>10} {value:16.8f}")
     exact = exact_pearson(PearsonOnMoments(moments(columns, score)))
     print(f"{'exact optimum (nnls)':34} {'':8} {'':8} {'':12} {'':10} {pearson(score, columns @ exact.weights):16.8f}")
     ratio = seconds["on rows, the same"] / seconds["on moments, one start"]
-    print(f"moments are {ratio:.0f} times faster than rows")
+    print(f"moments take {ratio:.0f} times less CPU than rows")
 
 
 if __name__ == "__main__":
