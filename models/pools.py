@@ -1,6 +1,6 @@
 """Pools of rows: the training, validation, test and holdout rows of a fold run, ready to be encoded."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from data_prep.prepared import Prepared
 from data_prep.tables import HOLDOUT_FOLD
 from data_prep.task import Task
-from models.batches import Encoded
+from models.batches import Encoded, Spans, ranges
+from models.packing import deal
 from models.recipes import RECIPES, Layout
 from models.tokens import END, PhraseTokens, load_tokens
 
@@ -80,27 +81,53 @@ class Rows:
         """Return every row's token ids, at most `max_length` each.
 
         A row that is too long loses tokens of its layout's yielding columns first, then of its longest phrase.
-        Siblings follow in random order up to the first that has no room left; none is ever cut.
+        Siblings follow in random order up to the first that has no room left; none is ever cut. Packed siblings are
+        dealt into as many texts as they need, a different hand in every epoch.
 
         Args:
             epoch: shuffles the siblings, with the seed; recipes without siblings give the same in every epoch.
         """
         if self.layout.siblings is None:
             return self._without_siblings
+        if self.layout.packed:
+            return self._pack(np.random.default_rng([self.seed, epoch]))
         pieces = self._siblings
         random = np.random.default_rng([self.seed, epoch]).random(len(pieces.row))
         pieces = pieces[np.argsort(pieces.row + random)]
         room = self.max_length - self._fixed_length
-        return self._join(pieces[pieces.ends() <= room[pieces.row]])
+        ids, offsets = self._join(np.arange(len(self)), pieces[pieces.ends() <= room[pieces.row]])
+        return Encoded(ids, offsets, self.frame.padding, self.scores)
 
     @cached_property
     def _without_siblings(self) -> Encoded:
         nothing = np.zeros(0, dtype=np.int64)
-        return self._join(Pieces(nothing, nothing, nothing))
+        ids, offsets = self._join(np.arange(len(self)), Pieces(nothing, nothing, nothing))
+        return Encoded(ids, offsets, self.frame.padding, self.scores)
 
-    def _join(self, siblings: Pieces) -> Encoded:
+    def _pack(self, random: np.random.Generator) -> Encoded:
+        """Put all rows of a sibling group into as few texts as hold them; each row keeps the span of its phrase."""
+        assert self.layout.siblings is not None
+        phrases = self.tokens.find(self.table[self.layout.siblings.column])
+        group = self._sibling_group
+        head = np.unique(group, return_index=True)[1]
+        room = self.max_length - self._fixed_length[head]
+        length = np.minimum(self.tokens.lengths[phrases], np.maximum(room[group] // 2 - 1, 1))
+        order = np.argsort(group + random.random(len(group)))
+        text = deal(group[order], length[order] + 1, room)
+        pieces = Pieces(text, self.tokens.starts[phrases[order]], length[order])
+        first = np.searchsorted(text, np.arange(text[-1] + 2))
+        ids, offsets = self._join(order[first[:-1]], pieces)
+        start = np.empty(len(order), dtype=np.int64)
+        fixed = self._fixed_length[order[first[:-1]]] - len(self.frame.after) + 1
+        start[order] = fixed[text] + pieces.ends() - pieces.length - 1
+        spans = Spans(order, first, start, np.maximum(length, 1))  # a phrase without tokens: the separator behind it
+        return Encoded(ids, offsets, self.frame.padding, self.scores, spans)
+
+    def _join(self, heads: NDArray[np.int64], siblings: Pieces) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return ids and offsets of one text for each of `heads`: the row's columns, then the text's siblings."""
         before, after = len(self.frame.before), len(self.frame.after)
-        lengths = self._fixed_length.copy()
+        fixed_length = self._fixed_length[heads]
+        lengths = fixed_length.copy()
         np.add.at(lengths, siblings.row, siblings.length + 1)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         starts, ends = offsets[:-1], offsets[1:]
@@ -109,14 +136,16 @@ class Rows:
             ids[starts + i] = token
         for i, token in enumerate(self.frame.after):
             ids[ends - after + i] = token
-        self._put(ids, self._fixed, starts + before)
-        self._put(ids, siblings, starts + self._fixed_length - after + 1)
-        return Encoded(ids, offsets, self.frame.padding, self.scores)
+        n_columns = len(self.layout.columns)
+        columns = self._fixed[(heads[:, None] * n_columns + np.arange(n_columns)).ravel()]
+        self._put(ids, replace(columns, row=np.repeat(np.arange(len(heads)), n_columns)), starts + before)
+        self._put(ids, siblings, starts + fixed_length - after + 1)
+        return ids, offsets
 
     def _put(self, ids: NDArray[np.int32], pieces: Pieces, starts: NDArray[np.int64]) -> None:
-        """Copy each row's pieces into `ids` from the row's place in `starts` on, leaving one separator between."""
+        """Copy each text's pieces into `ids` from its place in `starts` on, leaving one separator between."""
         places = starts[pieces.row] + pieces.ends() - pieces.length - 1
-        ids[_ranges(places, pieces.length)] = self.tokens.ids[_ranges(pieces.start, pieces.length)]
+        ids[ranges(places, pieces.length)] = self.tokens.ids[ranges(pieces.start, pieces.length)]
 
     @cached_property
     def _fixed(self) -> Pieces:
@@ -135,9 +164,10 @@ class Rows:
         return texts + n_phrases - 1 + len(self.frame.before) + len(self.frame.after)
 
     def _cut(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Shorten phrases, [rows, columns], until each row fits."""
+        """Shorten phrases, [rows, columns], until each row fits; columns of packed texts into half of the limit."""
         lengths = lengths.copy()
-        room = self.max_length - len(self.frame.before) - len(self.frame.after) - (lengths.shape[1] - 1)
+        limit = self.max_length // 2 if self.layout.packed else self.max_length
+        room = limit - len(self.frame.before) - len(self.frame.after) - (lengths.shape[1] - 1)
         for name in self.layout.yielding:
             column = self.layout.columns.index(name)
             excess = np.maximum(lengths.sum(axis=1) - room, 0)
@@ -147,24 +177,24 @@ class Rows:
         return lengths
 
     @cached_property
+    def _sibling_group(self) -> NDArray[np.int64]:
+        """Number of each row's sibling group, [rows]."""
+        assert self.layout.siblings is not None
+        keys = np.stack([self.tokens.find(self.table[name]) for name in self.layout.siblings.key], axis=1)
+        return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+    @cached_property
     def _siblings(self) -> Pieces:
         """Every row's siblings: the distinct phrases of its group without the row's own."""
         assert self.layout.siblings is not None
         own = self.tokens.find(self.table[self.layout.siblings.column])
-        keys = np.stack([self.tokens.find(self.table[name]) for name in self.layout.siblings.key], axis=1)
-        group = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+        group = self._sibling_group
         member = np.unique(np.stack([group, own], axis=1), axis=0)
         sizes = np.bincount(member[:, 0])
         first = np.cumsum(sizes) - sizes
         row = np.repeat(np.arange(len(self)), sizes[group])
-        phrase = member[_ranges(first[group], sizes[group]), 1]
+        phrase = member[ranges(first[group], sizes[group]), 1]
         return Pieces(row, self.tokens.starts[phrase], self.tokens.lengths[phrase])[phrase != own[row]]
-
-
-def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return start, start + 1, ... for each start, `length` numbers each, one after the other."""
-    ends = np.cumsum(lengths)
-    return np.repeat(starts - (ends - lengths), lengths) + np.arange(lengths.sum())
 
 
 @dataclass(frozen=True)

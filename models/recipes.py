@@ -34,6 +34,8 @@ class Layout:
     """Columns that are cut to nothing before any other is cut, when a row is longer than its limit."""
     siblings: Siblings | None = None
     """What follows the columns, if anything."""
+    packed: bool = False
+    """All siblings share one text, and each row is scored from the tokens of its own phrase in it."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,13 @@ def _grouped(task: Task) -> Layout:
     return Layout(layout.columns, yielding=layout.yielding, siblings=Siblings(column=target, key=key))
 
 
+def _packed(task: Task) -> Layout:
+    anchor, _ = _first_two(task)
+    layout = _grouped(task)
+    context = _context_text(task)
+    return Layout((anchor, context), yielding=(context,), siblings=layout.siblings, packed=True)
+
+
 def _first_two(task: Task) -> tuple[str, str]:
     if len(task.text_columns) < 2:
         raise InputError(
@@ -86,5 +95,10 @@ RECIPES: dict[str, Recipe] = {
     "pair_context": Recipe("pair_context", "anchor, target, context text", _pair_context),
     "grouped": Recipe(
         "grouped", "pair_context, then the other targets of the same anchor and context, shuffled per epoch", _grouped
+    ),
+    "packed": Recipe(
+        "packed",
+        "anchor, context text, then all targets of the two in one text; each row is scored from its target's tokens",
+        _packed,
     ),
 }

@@ -162,7 +162,9 @@ class _FoldRun:
         self.sample = rung_sample(len(pools.validation), rung_rows)
         self.report = report
         self.checkpoint, self.checkpoint_seconds = checkpoint, checkpoint_seconds
-        self.steps_per_epoch = math.ceil(len(pools.train) / candidate.batch_size)
+        first_epoch = pools.train.encode(0)
+        self.texts_per_step = first_epoch.texts_per_batch(candidate.batch_size)
+        self.steps_per_epoch = math.ceil(len(first_epoch) / self.texts_per_step)
         self.total = self.steps_per_epoch * candidate.epochs
         self.step = 0
         self.reports: list[RungReport] = []
@@ -221,9 +223,9 @@ class _FoldRun:
         first_epoch, first = divmod(self.step, self.steps_per_epoch)
         for epoch in range(first_epoch, self.candidate.epochs):
             encoded = self.pools.train.encode(epoch)
-            plan = training_batches(encoded.lengths, self.candidate.batch_size, seed=self.candidate.seed, epoch=epoch)
-            for rows in plan[first if epoch == first_epoch else 0 :]:
-                yield encoded.batch(rows)
+            plan = training_batches(encoded.lengths, self.texts_per_step, seed=self.candidate.seed, epoch=epoch)
+            for texts in plan[first if epoch == first_epoch else 0 :]:
+                yield encoded.batch(texts)
 
     def _pass_rungs(self) -> bool:
         """Report every rung before 1.0 that the last step has reached; False when a report stops the run."""

@@ -72,8 +72,10 @@ def test_ids_equal_those_of_the_joined_text(recipe, pool, pools_of, tokenizer):
     encoded = rows.encode(0)
     found = lines(encoded)
     columns = rows.layout.columns
-    assert len(found) == len(rows) == len(encoded) > 20
-    for line, phrases, row in zip(found, texts(encoded, tokenizer), rows.table.to_pylist(), strict=True):
+    table = rows.table.to_pylist()
+    heads = [table[encoded.batch(np.array([text])).rows[0]] for text in range(len(encoded))]
+    assert encoded.n_rows == len(rows) > 20
+    for line, phrases, row in zip(found, texts(encoded, tokenizer), heads, strict=True):
         assert phrases[: len(columns)] == [row[name] for name in columns]
         assert line == tokenizer(" [SEP] ".join(phrases))["input_ids"]
 

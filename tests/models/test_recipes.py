@@ -18,7 +18,8 @@ def test_registry_names_its_recipes():
 def test_layouts_name_columns_of_the_prepared_table(name, task):
     columns = {*task.text_columns, *(["context_text"] if task.cpc_column else [])}
     layout = RECIPES[name].layout(task)
-    assert layout.columns[:2] == task.text_columns[:2]
+    first = [layout.columns[0], layout.siblings.column if layout.packed and layout.siblings else layout.columns[1]]
+    assert first == list(task.text_columns[:2])
     assert set(layout.yielding) < set(layout.columns) <= columns
     if layout.siblings:
         assert layout.siblings.column == task.text_columns[1]
@@ -36,7 +37,7 @@ def test_without_codes_the_third_text_is_the_context():
     assert RECIPES["grouped"].layout(ANSWERS).columns == ("question", "answer", "subject")
 
 
-@pytest.mark.parametrize("name", ["pair_context", "grouped"])
+@pytest.mark.parametrize("name", ["pair_context", "grouped", "packed"])
 def test_a_task_without_context_is_refused(name):
     with pytest.raises(InputError, match=r"neither cpc_column nor a third text column.*use recipe pair"):
         RECIPES[name].layout(SENTENCES)
