@@ -51,9 +51,9 @@ def prepare_verb(
     )
     _show(prepared)
     if was_there:
-        console.print(f"{out} already held this preparation; nothing was changed.", highlight=False)
+        console.print(f"{out} already held this preparation; nothing was changed.", highlight=False, soft_wrap=True)
     else:
-        console.print(f"Wrote train.arrow, test.arrow and manifest.json to {out}.", highlight=False)
+        console.print(f"Wrote train.arrow, test.arrow and manifest.json to {out}.", highlight=False, soft_wrap=True)
     console.print(f"Next: python -m data_prep audit {out}", highlight=False, soft_wrap=True)
 
 
@@ -62,10 +62,9 @@ def _show(prepared: Prepared) -> None:
     manifest = prepared.manifest
     folds, groups, scores = (prepared.train[name].to_numpy() for name in ("fold", "group", "score"))
     levels = manifest.task.score_levels or ()
-    table = Table(
-        title=f"{manifest.task.name}: {manifest.scheme}, {manifest.n_folds} folds, seed {manifest.seed}; share of each score"
-    )
-    for name in ("fold", "rows", "groups", *(f"{level:g}" for level in levels), "mean score"):
+    split = f"{manifest.scheme}, {manifest.n_folds} folds, seed {manifest.seed}"
+    table = Table(title=f"{manifest.task.name}: {split}; share of each score")
+    for name in ("fold", "rows", "groups", *(f"{level:g}" for level in levels), "mean"):
         table.add_column(name, justify="right", no_wrap=True)
     for fold in np.unique(folds).tolist():
         mine = folds == fold

@@ -135,12 +135,8 @@ def _repeats(rows: pd.DataFrame, keys: list[str]) -> Repeats:
         rows=len(found),
         differing_scores=int((sets["score"].nunique() > 1).sum()),
         across_folds=int((sets["fold"].nunique() > 1).sum()),
-        examples=tuple(tuple(str(part) for part in _as_tuple(key)) for key in list(sets.groups)[:N_EXAMPLES]),
+        examples=tuple(found[keys].drop_duplicates().head(N_EXAMPLES).itertuples(index=False, name=None)),
     )
-
-
-def _as_tuple(key: object) -> tuple[object, ...]:
-    return key if isinstance(key, tuple) else (key,)
 
 
 def _near_duplicates(train: pd.DataFrame, texts: list[str]) -> Repeats:

@@ -27,7 +27,7 @@ def _folds(report: Audit) -> Table:
     levels = list(report.folds[0].score_counts)
     names = f", {report.group_names:,} names" if report.group_names is not None else ""
     title = f"Rows with each score ({report.linked_groups:,} groups{names})"
-    table = _table(title, "fold", "rows", "groups", *levels, "mean score")
+    table = _table(title, "fold", "rows", "groups", *levels, "mean")
     for one in report.folds:
         name = "holdout" if one.fold == HOLDOUT_FOLD else str(one.fold)
         counts = (f"{one.score_counts[level]:,}" for level in levels)
@@ -61,13 +61,14 @@ def _repeated(report: Audit) -> Table:
 
 def _leakage(report: Audit) -> Table:
     found = report.leakage
+    rows = f"{found.scored_rows:,} rows scored from {found.pool_rows:,}, the same under every scheme"
     table = _table(
         "What a nearest-neighbour scorer gets under each scheme",
         "scheme",
         "metric",
         "inflation",
         "standard error",
-        caption=f"inflation over {found.reference}; {found.scored_rows:,} rows scored from {found.pool_rows:,}, the same under every scheme",
+        caption=f"inflation over {found.reference}; {rows}",
     )
     for one in found.schemes:
         table.add_row(one.scheme, f"{one.metric:.4f}", f"{one.inflation:+.4f}", f"{one.standard_error:.4f}")

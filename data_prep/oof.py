@@ -4,6 +4,7 @@ A fold run is finished when its out-of-fold file is there and verifies; that fil
 """
 
 import importlib.metadata
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from data_prep.tables import (
     read_table,
     write_table,
 )
+
+FOLD_FILE = re.compile(r"fold-(\d+)\.arrow")
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,7 @@ class OofStore:
     def folds(self, candidate: str) -> list[int]:
         """Return the finished folds of a candidate, ascending."""
         names = list_names(join(self.root, "oof", candidate))
-        return sorted(
-            int(name[len("fold-") : -len(".arrow")])
-            for name in names
-            if name.startswith("fold-") and name.endswith(".arrow")
-        )
+        return sorted(int(found[1]) for name in names if (found := FOLD_FILE.fullmatch(name)))
 
     def fold_runs(self) -> Iterator[tuple[str, int]]:
         """Yield every finished (candidate, fold)."""

@@ -88,7 +88,9 @@ def exists(path: str | Path) -> bool:
 def list_names(folder: str | Path) -> list[str]:
     """Return the sorted names in a folder; empty when there is no such folder."""
     filesystem, inner = locate(folder)
-    found = filesystem.get_file_info(fs.FileSelector(inner, allow_not_found=True))
+    if filesystem.get_file_info(inner).type != fs.FileType.Directory:
+        return []
+    found = filesystem.get_file_info(fs.FileSelector(inner))
     return sorted(info.base_name for info in found)
 
 

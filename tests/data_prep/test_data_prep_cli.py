@@ -1,0 +1,65 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def data_prep(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "data_prep", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def test_prepare_then_audit(inputs, tmp_path):
+    train, test = inputs.write()
+    arguments = ("prepare", "--train", train, "--test", test, "--folds", 4, "--holdout", 0.1, "--out", tmp_path / "out")
+    done = data_prep(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "holdout" in done.stdout
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert manifest["split_hash"] in done.stdout
+    assert done.stdout.splitlines()[-1] == f"Next: python -m data_prep audit {tmp_path / 'out'}"
+
+    again = data_prep(*arguments)
+    assert again.returncode == 0
+    assert "already held this preparation; nothing was changed" in again.stdout
+
+    audited = data_prep("audit", tmp_path / "out")
+    assert audited.returncode == 0
+    assert json.loads((tmp_path / "out/audit.json").read_text())["linked_groups"] == 12
+    assert "python -m search run" in audited.stdout.splitlines()[-1]
+
+
+def test_the_users_fault_gives_exit_code_two_and_no_traceback(inputs, tmp_path):
+    inputs.train[0][4], inputs.test[3][2] = "[bold]", ""
+    train, test = inputs.write()
+    failed = data_prep("prepare", "--train", train, "--test", test, "--out", tmp_path / "out")
+    assert failed.returncode == 2
+    assert "Traceback" not in failed.stderr
+    assert f"{train}, column score: must be a number" in failed.stderr
+    assert "line 2 '[bold]'" in failed.stderr
+    assert f"{test}, column target: may not be empty or blank; found 1: line 5" in failed.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_auditing_what_is_not_prepared_says_how_to_prepare(tmp_path):
+    failed = data_prep("audit", tmp_path)
+    assert failed.returncode == 2
+    assert "not a prepared folder" in failed.stderr
+    assert "python -m data_prep prepare" in failed.stderr
+
+
+@pytest.mark.parametrize("verb", ["prepare", "audit"])
+def test_help_shows_an_example(verb):
+    shown = data_prep(verb, "--help")
+    assert shown.returncode == 0
+    assert f"python -m data_prep {verb}" in " ".join(shown.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["__main__", "oof", "prepare", "leakage"])
+def test_nothing_in_data_prep_imports_torch_or_ray(module):
+    program = f"import sys, data_prep.{module}; print({{'torch', 'ray', 'transformers'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
