@@ -96,9 +96,10 @@ def test_complete_candidates_come_first_and_partial_ones_meet_the_leader_on_its_
     weak = run_directory.add(Candidate(seed=2), dict.fromkeys(ALL, 0.9), seed=2)
     best_on_one = run_directory.add(Candidate(seed=3), {0: 0.05}, seed=3)
     weak_on_one = run_directory.add(Candidate(seed=4), {0: 0.7}, seed=4)
+    weak_on_two = run_directory.add(Candidate(seed=5), {0: 0.9, 1: 0.9}, seed=5)
     board = leaderboard(run_directory.path)
-    assert [row.candidate for row in board.rows] == [good, weak, best_on_one, weak_on_one]
-    _, second, third, fourth = board.rows
+    assert [row.candidate for row in board.rows] == [good, weak, weak_on_two, best_on_one, weak_on_one]
+    _, second, _, third, fourth = board.rows
     assert second.difference is not None
     assert second.difference.value == pytest.approx(second.mean - board.rows[0].mean)
     assert not second.difference.is_tie
