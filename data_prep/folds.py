@@ -37,11 +37,11 @@ def linked_groups(names: pa.ChunkedArray, links: pa.ChunkedArray | None = None) 
     Returns:
         Group of each row [rows], numbered from 0 in order of first appearance.
     """
-    encoded = pc.dictionary_encode(names.combine_chunks())
-    codes = encoded.indices.to_numpy(zero_copy_only=False)
-    parents = list(range(len(encoded.dictionary)))
+    known = pc.unique(names)
+    codes = pc.index_in(names, value_set=known).to_numpy()
+    parents = list(range(len(known)))
     if links is not None:
-        linked = pc.index_in(links, value_set=encoded.dictionary)
+        linked = pc.index_in(links, value_set=known)
         rows = np.flatnonzero(linked.is_valid().to_numpy())
         ends = linked.fill_null(-1).to_numpy()[rows]
         for one, other in np.unique(np.column_stack([codes[rows], ends]), axis=0).tolist():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -112,13 +113,21 @@ def _check_ids(records: Records, task: Task, faults: Faults) -> None:
         return
     ids = records.table[task.id_column]
     _check_filled(records, task.id_column, faults)
-    codes = ids.dictionary_encode().combine_chunks().indices.to_numpy(zero_copy_only=False)
-    order = np.argsort(codes, kind="stable")
-    repeated = np.sort(order[1:][codes[order[1:]] == codes[order[:-1]]])
-    for row in repeated.tolist():
+    hashes = _hashes(ids)
+    ordered = np.sort(hashes)
+    suspects = np.flatnonzero(np.isin(hashes, ordered[1:][ordered[1:] == ordered[:-1]]))
+    seen: set[str] = set()
+    for row in suspects.tolist():
         text = ids[row].as_py()
-        if text.strip():
+        if text in seen and text.strip():
             faults.add(_where(records, task.id_column), "an id may stand once", line=records.lines.of(row), found=text)
+        seen.add(text)
+
+
+def _hashes(texts: pa.ChunkedArray) -> NDArray[np.uint64]:
+    """Return a 64-bit hash of each text: equal texts have equal hashes, at a fraction of the memory of a text index."""
+    parts = [pd.util.hash_array(chunk.to_numpy(zero_copy_only=False), categorize=False) for chunk in texts.chunks]
+    return np.concatenate(parts) if parts else np.empty(0, np.uint64)
 
 
 def _check_texts(records: Records, task: Task, faults: Faults) -> None:
@@ -156,9 +165,9 @@ def _check_disjoint(train: Records, test: Records, task: Task, faults: Faults) -
     name = task.id_column
     if name not in train.table.column_names or name not in test.table.column_names:
         return
-    ids = test.table[name]
-    shared = pc.is_in(ids, value_set=train.table[name].combine_chunks())
-    for row in np.flatnonzero(shared.to_numpy()).tolist():
+    ids, others = test.table[name], train.table[name]
+    shared = pc.unique(others.filter(pc.is_in(others, value_set=ids.combine_chunks())))
+    for row in np.flatnonzero(pc.is_in(ids, value_set=shared).to_numpy()).tolist():
         if text := ids[row].as_py().strip():
             rule = f"may not repeat an id of {train.path}"
             faults.add(_where(test, name), rule, line=test.lines.of(row), found=text)
