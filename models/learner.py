@@ -1,6 +1,7 @@
 """`Learner`: a scorer with what moves it - loss, optimiser, precision - one step or one prediction at a time."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,6 +122,9 @@ def new_learner(
         vocabulary=vocabulary,
         folder=backbones,
     )
+    if device.type == "cpu":
+        encoder: Any = backbone.model.model
+        encoder.set_attn_implementation("eager")  # torch's fused attention takes 2 to 5 times as long backwards
     loss = LOSSES[candidate.loss](least=task.least, greatest=task.greatest)
     torch.manual_seed(candidate.seed)
     head = HEADS[candidate.head](

@@ -63,8 +63,8 @@ class PearsonLoss(Loss):
 
     def __call__(self, outputs: Tensor, scores: Tensor) -> Tensor:
         """Return the loss of a batch, a scalar in [0, 2]."""
-        correlation: Tensor = _unit(outputs.float().squeeze(-1)) @ _unit(scores.float())
-        return 1 - correlation
+        loss: Tensor = 1 - _unit(outputs.float().squeeze(-1)) @ _unit(scores.float())
+        return loss
 
 
 def _unit(values: Tensor) -> Tensor:
