@@ -1,0 +1,98 @@
+"""The study file: its keys, its faults, and what a run directory remembers of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared
+from search.study import Resources, Study, keep_study, read_study, resolve_study
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    study = {"name": "first", "data": "prepared", "candidates": {"a": {}}, **changes}
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+def test_a_short_study_has_sensible_defaults(tmp_path: Path) -> None:
+    study = read_study(write(tmp_path))
+    assert study.sampler == "tpe"
+    assert study.resources.of("anything") == Resources(cpu=1, gpu=0)
+    assert study.ladder.enabled
+
+
+def test_resources_differ_by_backbone(tmp_path: Path) -> None:
+    study = read_study(write(tmp_path, resources={"cpu": 2, "backbones": {"big": {"cpu": 4, "gpu": 1}}}))
+    assert study.resources.of("big") == Resources(cpu=4, gpu=1)
+    assert study.resources.of("small") == Resources(cpu=2, gpu=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "messages"),
+    [
+        ({"colour": "red"}, ["unknown key 'colour'", "known keys: budget, candidates"]),
+        ({"ladder": {"etta": 3}}, ["unknown key 'ladder.etta'", "eta"]),
+        ({"resources": {"gpus": 1}}, ["unknown key 'resources.gpus'", "gpu"]),
+        ({"name": "a/b"}, ["name"]),
+        ({"sampler": "cma"}, ["sampler", "tpe", "random", "grid"]),
+        ({"candidates": {}}, ["`candidates:`", "`space:`"]),
+        ({"space": {"epochs": [1, 2]}}, ["budget.candidates is required"]),
+        ({"candidates": {"a": {}, "b": {"epochs": 2}}, "budget": {"candidates": 1}}, ["less than the 2"]),
+        ({"sampler": "grid", "space": {"dropout": {"uniform": [0, 0.1]}}}, ["space.dropout: a grid needs choices"]),
+        (
+            {"candidates": {"a": {"epoch": 1}}, "space": {"epoch": 1}, "sampler": "grid"},
+            ["candidates.a", "space.epoch"],
+        ),
+        ({"resources": {"gpu": 1.5}}, ["whole number"]),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], messages: list[str]) -> None:
+    with pytest.raises(InputError) as error:
+        read_study(write(tmp_path, **changes))
+    for message in messages:
+        assert message in str(error.value)
+
+
+def resolved(data: Prepared, **changes: Any) -> Any:
+    study = Study.model_validate({"name": "first", "data": data.path, "candidates": {"a": {}}, **changes})
+    return resolve_study(study, data)
+
+
+def test_the_run_directory_keeps_the_study_whole(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    keep_study(resolved(prepared_tiny), str(tmp_path))
+    kept = yaml.safe_load((tmp_path / "study.yaml").read_text())
+    assert Path(kept["data"]).is_absolute()
+    assert kept["split_hash"] == prepared_tiny.manifest.split_hash
+    assert kept["ladder"]["eta"] == 3.0
+    keep_study(resolved(prepared_tiny), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 5}, {"rung_rows": 100}, {"ladder": {"eta": 4}}, {"sampler": "random"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_study_that_would_mix_results_is_refused(
+    tmp_path: Path, prepared_tiny: Prepared, change: dict[str, Any]
+) -> None:
+    keep_study(resolved(prepared_tiny), str(tmp_path))
+    before = (tmp_path / "study.yaml").read_bytes()
+    with pytest.raises(InputError, match=f"{next(iter(change))} was .* is now"):
+        keep_study(resolved(prepared_tiny, **change), str(tmp_path))
+    assert (tmp_path / "study.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"budget": {"hours": 2}}, {"resources": {"cpu": 2}}, {"candidates": {"a": {}, "b": {"epochs": 2}}}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_study_may_grow(tmp_path: Path, prepared_tiny: Prepared, change: dict[str, Any]) -> None:
+    keep_study(resolved(prepared_tiny), str(tmp_path))
+    keep_study(resolved(prepared_tiny, **change), str(tmp_path))
+    key = next(iter(change))
+    assert yaml.safe_load((tmp_path / "study.yaml").read_text())[key] != {}
