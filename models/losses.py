@@ -63,8 +63,7 @@ class PearsonLoss(Loss):
 
     def __call__(self, outputs: Tensor, scores: Tensor) -> Tensor:
         """Return the loss of a batch, a scalar in [0, 2]."""
-        loss: Tensor = 1 - _unit(outputs.float().squeeze(-1)) @ _unit(scores.float())
-        return loss
+        return 1 - _unit(outputs.float().squeeze(-1)) @ _unit(scores.float())
 
 
 def _unit(values: Tensor) -> Tensor:
@@ -74,7 +73,7 @@ def _unit(values: Tensor) -> Tensor:
     rounding = 4 * torch.finfo(values.dtype).eps * values.detach().abs().amax()
     varies = spread > rounding
     scaled = torch.where(varies, centred / torch.where(varies, spread, 1.0), 0.0)
-    return scaled / torch.where(varies, scaled, 1.0).norm()
+    return functional.normalize(scaled, dim=0)
 
 
 LOSSES: dict[str, type[Loss]] = {

@@ -246,7 +246,7 @@ class _FoldRun:
 
     def _keep_best(self, metric: float) -> None:
         utility = self.data.task.measure.utility(metric)
-        if self.best is None or not utility <= self.best.utility:
+        if self.best is None or math.isnan(self.best.utility) or utility > self.best.utility:
             self.best = _Best(utility, self.epoch, self.learner.weights())
 
     def _add_report(self, rung: float, metric: float, rows: int) -> None:
