@@ -25,6 +25,9 @@ MOMENT_METRICS = ("pearson", "rmse")
 class Objective(Protocol):
     """The utility (more is better) of weights; minus infinity where the weighted sum does not vary."""
 
+    tolerance: float
+    """A gain in utility below this is not worth another evaluation."""
+
     @property
     def moments(self) -> Moments:
         """Moments of the columns that are weighted."""
@@ -44,6 +47,7 @@ class PearsonOnMoments:
 
     def __init__(self, table: Moments) -> None:
         self.moments = table
+        self.tolerance = 1e-9
 
     def __call__(self, weights: Floats) -> float:
         """Return Pearson of one weight vector."""
@@ -62,6 +66,7 @@ class MetricOnRows:
 
     def __init__(self, columns: Floats, score: Floats, metric: Metric) -> None:
         self.moments = moments(columns, score)
+        self.tolerance = 1e-6
         self._columns = columns
         self._score = score
         self._metric = metric

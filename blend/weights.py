@@ -12,8 +12,6 @@ from data_prep.errors import InputError
 from data_prep.metrics import Metric
 from data_prep.moments import best_nonnegative_weights
 
-TOLERANCE = 1e-9
-"""A restart that gains less utility than this ends the Nelder-Mead search."""
 MAX_RESTARTS = 30
 SCREENING = 20
 """Evaluations per member that each start gets before the best one is followed to its end."""
@@ -55,19 +53,22 @@ def nelder_mead(objective: Objective) -> Fit:
         evaluations += found.evaluations
         gain = found.utility - best.utility
         best = max(best, found, key=lambda fit: fit.utility)
-        if found.converged and gain < TOLERANCE:
+        if found.converged and gain < objective.tolerance:
             return Fit(best.weights, best.utility, converged=True, evaluations=evaluations, restarts=restart)
     return Fit(best.weights, best.utility, converged=False, evaluations=evaluations, restarts=MAX_RESTARTS)
 
 
 def search_simplex(objective: Objective, start: Floats, *, budget: int) -> Fit:
-    """Run Nelder-Mead once from `start`, for at most about `budget` evaluations; `converged` is scipy's own word."""
+    """Run Nelder-Mead once from `start`, for at most about `budget` evaluations; `converged` is scipy's own word.
+
+    Near an optimum utility falls with the square of the distance, so weights need the root of utility's tolerance.
+    """
     n_members = len(start)
     options: Any = {
         "initial_simplex": start + np.vstack([np.zeros(n_members), np.eye(n_members) / n_members]),
         "adaptive": True,
-        "xatol": 1e-5,
-        "fatol": TOLERANCE / 10,
+        "xatol": objective.tolerance**0.5,
+        "fatol": objective.tolerance / 10,
         "maxfev": budget,
         "maxiter": budget,
     }
@@ -98,7 +99,7 @@ def greedy(objective: Objective) -> Fit:
         utilities = objective.many(choices)
         chosen = int(np.argmax(utilities))
         counts = choices[chosen] * step
-        if utilities[chosen] > best_utility + TOLERANCE:
+        if utilities[chosen] > best_utility + objective.tolerance:
             best, best_utility = choices[chosen], float(utilities[chosen])
     return Fit(best, best_utility, converged=True, evaluations=GREEDY_STEPS * n_members, restarts=0)
 
