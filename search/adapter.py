@@ -29,6 +29,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         self.conductor = conductor
         self.live: dict[str, Assignment] = {}
         self.errors: dict[str, str] = {}
+        self.trials: dict[str, Any] = {}
         self._resources = resources
         self._closed = closed
 
@@ -41,6 +42,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next fold run, None while there is none, or FINISHED."""
+        self._take_back()
         if self.live and not self._has_room():
             return None
         assignment = self.conductor.next_assignment()
@@ -63,6 +65,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         """Free the slot of a trial that ended; one that ended in an error is out for good."""
         del result
         assignment = self.live.pop(trial_id, None)
+        self.trials.pop(trial_id, None)
         if assignment is None:
             return
         if error:
@@ -75,6 +78,11 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing, as nothing is saved."""
+
+    def _take_back(self) -> None:
+        """Take back fold runs that Tune gave up without a word, as it does when it cannot reuse a worker."""
+        for trial_id in [key for key in self.live if key in self.trials and self.trials[key].status == "ERROR"]:
+            self.conductor.give_back(self.live.pop(trial_id))
 
     def _has_room(self) -> bool:
         total = ray.cluster_resources()
@@ -97,6 +105,11 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Remember the trial; one whose worker died is added again."""
+        del tune_controller
+        self._searcher.trials[trial.trial_id] = trial
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Record what a fold run reports and say whether it goes on."""

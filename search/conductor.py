@@ -208,6 +208,11 @@ class Conductor:
         """Note that a worker died; its fold run goes on from its checkpoint."""
         self._watcher.lost(assignment, reason)
 
+    def give_back(self, assignment: Assignment) -> None:
+        """Take back a fold run that was never worked on; it is handed out again."""
+        self.ladder.lost(assignment.run)
+        self._watcher.lost(assignment, "it never began")
+
     def _decide(self, run: FoldRun, point: CurvePoint) -> Decision:
         utility = self._data.task.measure.utility(point.metric)
         if point.progress < FINISHED:

@@ -89,7 +89,7 @@ class Progress:
 
     def lost(self, assignment: Assignment, reason: str) -> None:
         """Tell that a worker died."""
-        self._say(assignment, f"lost its worker ({reason}); goes on from its checkpoint", "red")
+        self._say(assignment, f"lost its worker ({reason}); it goes on from its last checkpoint", "red")
 
     def note(self, text: str) -> None:
         """Tell something about the whole search."""

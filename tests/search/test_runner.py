@@ -163,7 +163,7 @@ def workers_of(driver: int) -> list[int]:
 
 def _is_worker(process: int) -> bool:
     try:
-        return Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"ray::fold_run")
+        return Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"ray::ImplicitFunc")
     except OSError:
         return False
 
