@@ -1,0 +1,120 @@
+"""The adapter between Tune and the conductor, without a cluster."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+from ray.tune.schedulers.trial_scheduler import TrialScheduler
+from ray.tune.search import Searcher
+
+from models.candidate import Candidate
+from search.adapter import FoldScheduler, FoldSearcher
+from search.conductor import Assignment
+from search.curves import CurvePoint
+from search.ladder import Decision
+from search.study import StudyResources
+
+
+@dataclass
+class StubConductor:
+    """Hands out a list of fold runs and notes what it is told."""
+
+    waiting: list[Assignment]
+    go: bool = True
+    told: list[tuple[str, Any]] = field(default_factory=list)
+
+    def next_assignment(self) -> Assignment | None:
+        return self.waiting.pop(0) if self.waiting else None
+
+    def observe(self, assignment: Assignment, point: CurvePoint) -> Decision:
+        self.told.append((f"observe {assignment.fold}", point.progress))
+        return Decision(self.go, "as told")
+
+    def fail(self, assignment: Assignment, reason: str) -> None:
+        self.told.append((f"fail {assignment.fold}", reason))
+
+    def lose(self, assignment: Assignment, reason: str) -> None:
+        self.told.append((f"lose {assignment.fold}", reason))
+
+    def give_back(self, assignment: Assignment) -> None:
+        self.waiting.append(assignment)
+
+
+def assignments(number: int) -> list[Assignment]:
+    return [Assignment(Candidate(), fold, 0) for fold in range(number)]
+
+
+def set_up(conductor: StubConductor, **resources: float) -> tuple[FoldSearcher, FoldScheduler, list[Assignment]]:
+    closed: list[Assignment] = []
+    searcher = FoldSearcher(conductor, StudyResources(**resources), closed.append)  # type: ignore[arg-type]
+    return searcher, FoldScheduler(searcher), closed
+
+
+def trial(name: str, status: str = "RUNNING") -> SimpleNamespace:
+    return SimpleNamespace(trial_id=name, status=status, error_file=None)
+
+
+def report(progress: float, failure: str = "") -> dict[str, Any]:
+    return {"progress": progress, "epoch": 1.0, "metric": 0.5, "seconds": 1.0, "failure": failure}
+
+
+@pytest.fixture(autouse=True)
+def cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("resources", "slots"), [({"cpu": 1}, 2), ({"cpu": 2}, 1), ({"cpu": 0.5, "gpu": 0.5}, 2), ({"cpu": 0.5}, 4)]
+)
+def test_nothing_is_decided_before_there_is_room(resources: dict[str, float], slots: int) -> None:
+    conductor = StubConductor(assignments(6))
+    searcher, _, _ = set_up(conductor, **resources)
+    suggested = [searcher.suggest(str(number)) for number in range(6)]
+    assert [entry is not None for entry in suggested] == [True] * slots + [False] * (6 - slots)
+    assert len(conductor.waiting) == 6 - slots
+    searcher.on_trial_complete("0", {})
+    assert searcher.suggest("later") is not None
+
+
+def test_the_search_is_finished_only_when_nothing_is_live() -> None:
+    searcher, _, _ = set_up(StubConductor(assignments(1)))
+    assert isinstance(searcher.suggest("a"), dict)
+    assert searcher.suggest("b") is None
+    searcher.on_trial_complete("a", {})
+    assert searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_a_fold_run_that_tune_dropped_without_a_word_is_handed_out_again() -> None:
+    searcher, scheduler, _ = set_up(StubConductor(assignments(1)))
+    first = searcher.suggest("a")
+    dropped = trial("a")
+    scheduler.on_trial_add(None, dropped)
+    assert searcher.suggest("b") is None
+    dropped.status = "ERROR"
+    assert searcher.suggest("c") == first
+
+
+@pytest.mark.parametrize(
+    ("progress", "go", "answer"), [(0.5, True, "CONTINUE"), (0.5, False, "STOP"), (1.0, True, "STOP")]
+)
+def test_decisions_reach_tune(progress: float, go: bool, answer: str) -> None:
+    searcher, scheduler, _ = set_up(StubConductor(assignments(1), go=go))
+    searcher.suggest("a")
+    assert scheduler.on_trial_result(None, trial("a"), report(progress)) == getattr(TrialScheduler, answer)
+
+
+def test_a_failure_is_told_once_and_a_lost_worker_keeps_its_checkpoint() -> None:
+    conductor = StubConductor(assignments(2))
+    searcher, scheduler, closed = set_up(conductor)
+    searcher.suggest("a")
+    assert scheduler.on_trial_result(None, trial("a"), report(0.0, "no such backbone")) == TrialScheduler.STOP
+    searcher.on_trial_complete("a", {})
+    assert conductor.told == [("fail 0", "no such backbone")]
+    assert len(closed) == 1
+    searcher.suggest("b")
+    scheduler.on_trial_error(None, trial("b"))
+    searcher.on_trial_complete("b", error=True)
+    assert [what for what, _ in conductor.told[1:]] == ["lose 1", "fail 1"]
+    assert len(closed) == 1
