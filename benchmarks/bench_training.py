@@ -102,6 +102,7 @@ def with_trainer(candidate: Candidate, data: Prepared, threads: int) -> float:
             data_collator=DataCollatorWithPadding(tokenizer),
         )
         trainer.train()
+        trainer.args.train_sampling_strategy = "sequential"  # else Trainer shuffles what it predicts, too
         prediction = _predict(trainer, validation)
         _predict(trainer, test)
     return data.task.measure([example["labels"] for example in validation], prediction)
@@ -146,9 +147,12 @@ def _examples(table: Any, columns: tuple[str, ...], tokenizer: Any, max_length: 
 def _predict(trainer: Trainer, examples: list[dict[str, Any]]) -> np.ndarray:
     """Predict with the longest first, which spares Trainer most of its padding."""
     order = sorted(range(len(examples)), key=lambda place: -len(examples[place]["input_ids"]))
-    found = trainer.predict([examples[place] for place in order]).predictions
+    output = trainer.predict([examples[place] for place in order])
+    if output.label_ids is not None:
+        scores = [examples[place]["labels"] for place in order]
+        assert np.array_equal(output.label_ids, np.float32(scores)), "Trainer predicted in another order"
     prediction = np.empty(len(examples), dtype=np.float64)
-    prediction[order] = np.ravel(found)
+    prediction[order] = np.ravel(output.predictions)
     return prediction
 
 
@@ -188,7 +192,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rate", type=float, default=2e-4, help="peak learning rate, backbone and head alike")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3, help="jobs of each, by turns")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="jobs of each, by turns, each pair with a seed of its own"
+    )
     parser.add_argument("--profile", action="store_true", help="only show where train_fold spends its time")
     arguments = parser.parse_args()
     data = sample(load_prepared(arguments.data), arguments.rows)
@@ -208,8 +214,9 @@ def main() -> None:
     for name in CONTESTANTS:
         measure(name, candidate, warm, arguments.threads)
     for repeat in range(arguments.repeats):
+        seeded = candidate.model_copy(update={"seed": candidate.seed + repeat})
         for name in list(CONTESTANTS)[:: 1 if repeat % 2 == 0 else -1]:
-            outcomes.append(measure(name, candidate, data, arguments.threads))
+            outcomes.append(measure(name, seeded, data, arguments.threads))
             report(outcomes[-1:], n_train)
     print(f"\nmedians of {arguments.repeats}, {n_train} training rows, {candidate.label}, {arguments.threads} threads")
     for name in CONTESTANTS:
