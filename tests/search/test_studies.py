@@ -1,0 +1,113 @@
+"""The shipped studies: every candidate that they can sample is valid, and its model can be built."""
+
+import itertools
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, FunnelModel
+
+from data_prep.task import PPPM
+from models.candidate import Candidate
+from models.learner import new_learner
+from models.recipes import RECIPES
+from search.space import read_candidates, read_space
+from search.study import read_study
+
+STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
+FAMILIES = {
+    "microsoft/deberta-v3-large": ("deberta-v2", {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
+    "anferico/bert-for-patents": ("bert", {}),
+    "google/electra-large-discriminator": ("electra", {"embedding_size": 32}),
+    "funnel-transformer/large": (
+        "funnel",
+        {"block_sizes": [1, 1], "d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 64},
+    ),
+    "roberta-large": ("roberta", {}),
+    "roberta-base": ("roberta", {}),
+    "AI-Growth-Lab/PatentSBERTa": ("mpnet", {}),
+}
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 300,
+}
+
+
+@pytest.fixture(scope="module")
+def backbones(tiny_bert, tmp_path_factory):
+    """Return a folder with a tiny random checkpoint for each hub name of the cluster study."""
+    folder = tmp_path_factory.mktemp("backbones")
+    n_tokens = len(AutoTokenizer.from_pretrained(tiny_bert))
+    for name, (family, extra) in FAMILIES.items():
+        sizes = {} if family == "funnel" else SIZES
+        config = AutoConfig.for_model(family, vocab_size=n_tokens, pad_token_id=0, **sizes, **extra)
+        model = FunnelModel(config) if family == "funnel" else AutoModel.from_config(config)
+        model.save_pretrained(folder / name)
+        for file in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
+            if (Path(tiny_bert) / file).exists():
+                shutil.copy(Path(tiny_bert) / file, folder / name / file)
+    return str(folder)
+
+
+def test_all_three_studies_are_shipped():
+    assert {path.stem for path in STUDIES} == {"demo", "pppm", "pppm-cpu"}
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_candidate_a_study_can_sample_is_valid(path):
+    study = read_study(path)
+    explicit = read_candidates(study.candidates)
+    assert explicit
+    assert len({candidate.id for candidate in explicit.values()}) == len(explicit)
+    if not study.space:
+        return
+    space = read_space(study.space)
+    corners = space.corners()
+    assert len(corners) >= 100
+    tried: dict[str, set[object]] = {}
+    for settings in corners:
+        candidate = Candidate.model_validate(settings)
+        RECIPES[candidate.recipe].layout(PPPM)
+        for name, value in settings.items():
+            tried.setdefault(name, set()).add(value)
+    for dimension in space.dimensions:
+        assert tried[dimension.name] == set(dimension.domain.corners()), dimension.name
+
+
+def test_every_model_of_the_cluster_study_can_be_built_and_trained(backbones):
+    study = read_study(next(path for path in STUDIES if path.stem == "pppm"))
+    space = {dimension.name: dimension.domain.corners() for dimension in read_space(study.space).dimensions}
+    assert set(space["backbone"]) == set(FAMILIES)
+    built = 0
+    for number, (backbone, head, loss) in enumerate(itertools.product(space["backbone"], space["head"], space["loss"])):
+        rest = {
+            name: values[number % len(values)]
+            for name, values in space.items()
+            if name not in ("backbone", "head", "loss")
+        }
+        candidate = Candidate(backbone=backbone, head=head, loss=loss, **rest)
+        vocabulary = np.arange(60)
+        learner = new_learner(candidate, PPPM, vocabulary=vocabulary, backbones=backbones, device=torch.device("cpu"))
+        ids = torch.randint(5, 60, (3, 12), generator=torch.Generator().manual_seed(number))
+        mask = torch.ones_like(ids)
+        mask[0, 8:] = 0
+        outputs = learner.scorer(ids, mask)
+        learner.loss(outputs, torch.tensor([0.0, 0.5, 1.0])).backward()
+        gradients = [parameter.grad for parameter in learner.trained]
+        assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients), candidate
+        assert torch.isfinite(outputs).all()
+        built += 1
+    assert built == len(FAMILIES) * len(space["head"]) * len(space["loss"])
+
+
+def test_every_backbone_with_resources_of_its_own_is_one_that_the_study_uses():
+    for path in STUDIES:
+        study = read_study(path)
+        used = {candidate.backbone for candidate in read_candidates(study.candidates).values()}
+        used |= set(map(str, np.atleast_1d(study.space.get("backbone", []))))
+        assert set(study.resources.backbones) <= used, path
