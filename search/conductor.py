@@ -57,6 +57,7 @@ class Watcher(Protocol):
     def reported(self, assignment: Assignment, point: CurvePoint, decision: Decision) -> None: ...  # noqa: D102
     def failed(self, assignment: Assignment, reason: str) -> None: ...  # noqa: D102
     def lost(self, assignment: Assignment, reason: str) -> None: ...  # noqa: D102
+    def recalled(self, candidate: Candidate, fold: int, metric: float) -> None: ...  # noqa: D102
     def note(self, text: str) -> None: ...  # noqa: D102
 
 
@@ -272,6 +273,9 @@ class Conductor:
             self._replay_point(point)
         for candidate, fold in self._store.fold_runs():
             self._adopt_tables(candidate, fold)
+        for point in self.curves.points:
+            if point.progress >= FINISHED and self._store.is_finished(point.candidate, point.fold):
+                self._watcher.recalled(self._known(point.candidate), point.fold, point.metric)
         for run, record in self._runs.items():
             if record.open:
                 self.ladder.lost(run)

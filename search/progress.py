@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from data_prep.metrics import Metric
+from models.candidate import Candidate
 from search.conductor import FINISHED, Assignment
 from search.curves import CurvePoint
 from search.ladder import Decision
@@ -36,6 +37,7 @@ class Progress:
         self._running: dict[str, tuple[float, str]] = {}
         self._scores: dict[str, dict[int, float]] = {}
         self._labels: dict[str, str] = {}
+        self._begun: set[str] = set()
         self._live: Live | None = None
         self._expected: Callable[[], int] = lambda: 0
         self._busy = 0.0
@@ -60,6 +62,7 @@ class Progress:
         """Tell that a fold run starts."""
         self.counts["started"] += 1
         self._labels[assignment.candidate.id] = assignment.candidate.label
+        self._begun.add(assignment.candidate.id)
         self._running[assignment.label] = (self._clock(), "")
         again = " again, with another seed and lower rates" if assignment.attempt else ""
         self._say(assignment, f"starts{again}", "cyan")
@@ -71,7 +74,7 @@ class Progress:
             self._end(assignment)
             self.counts["finished"] += 1
             self._scores.setdefault(assignment.candidate.id, {})[assignment.fold] = point.metric
-            self._say(assignment, f"done, {score} ({duration(point.seconds)}){self._best()}", "green")
+            self._say(assignment, f"done, {score} ({duration(point.seconds)}){self._best()}{self._left()}", "green")
         elif decision.go:
             started, _ = self._running.get(assignment.label, (self._clock(), ""))
             self._running[assignment.label] = (started, f"{point.progress:.0%}, {score}")
@@ -90,6 +93,12 @@ class Progress:
     def lost(self, assignment: Assignment, reason: str) -> None:
         """Tell that a worker died."""
         self._say(assignment, f"lost its worker ({reason}); it goes on from its last checkpoint", "red")
+
+    def recalled(self, candidate: Candidate, fold: int, metric: float) -> None:
+        """Take note of a fold run that an earlier run finished."""
+        if not math.isnan(metric):
+            self._labels[candidate.id] = candidate.label
+            self._scores.setdefault(candidate.id, {})[fold] = metric
 
     def note(self, text: str) -> None:
         """Tell something about the whole search."""
@@ -113,14 +122,13 @@ class Progress:
         return f"; best so far {self._labels.get(leader, leader)} {leader[:6]}: {means[leader]:.4f} over {folds}"
 
     def _left(self) -> str:
-        """Estimate the time left from the work per candidate so far."""
-        candidates = len(self._labels)
+        """Estimate the time left from the work per candidate that this run has seen."""
         ended = sum(self.counts.values()) - self.counts["started"]
-        if not ended or not self._running:
-            return "unknown"
-        to_come = max(self._expected() - candidates, 0) * (ended + len(self._running)) / candidates
-        seconds = (to_come + len(self._running) / 2) * self._busy / ended / len(self._running)
-        return f"about {duration(seconds)}"
+        if not ended:
+            return ""
+        to_come = max(self._expected() - len(self._labels), 0) * self.counts["started"] / len(self._begun)
+        seconds = (to_come + len(self._running) / 2) * self._busy / ended / max(len(self._running), 1)
+        return f"; about {duration(seconds)} left" if seconds else ""
 
     def _status(self) -> Group:
         now = self._clock()
@@ -129,8 +137,8 @@ class Progress:
             for label, (started, state) in self._running.items()
         ]
         counts = ", ".join(f"{number} {name}" for name, number in self.counts.items() if name != "started")
-        summary = f"{len(self._labels)} of {self._expected()} candidates begun; fold runs: {counts}"
-        return Group(*lines, Text(f"  {summary}; time left {self._left()}", style="bold"))
+        summary = f"{len(self._labels)} of {self._expected()} candidates begun; fold runs: {counts}{self._left()}"
+        return Group(*lines, Text(f"  {summary}", style="bold"))
 
 
 def duration(seconds: float) -> str:

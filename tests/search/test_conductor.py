@@ -11,6 +11,7 @@ import pytest
 from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Prepared
 from data_prep.tables import read_table
+from models.candidate import Candidate
 from search.conductor import Assignment, Conductor
 from search.curves import CurvePoint
 from search.ladder import Decision
@@ -30,6 +31,7 @@ class Silent:
     def reported(self, assignment: Assignment, point: CurvePoint, decision: Decision) -> None: ...
     def failed(self, assignment: Assignment, reason: str) -> None: ...
     def lost(self, assignment: Assignment, reason: str) -> None: ...
+    def recalled(self, candidate: Candidate, fold: int, metric: float) -> None: ...
     def note(self, text: str) -> None:
         self.notes.append(text)
 
