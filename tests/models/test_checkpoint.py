@@ -1,0 +1,173 @@
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from data_prep.errors import InputError
+from models.candidate import Candidate
+from models.checkpoint import CheckpointFolder, random_state, restore_random_state
+from models.learner import Learner
+from models.training import train_fold
+
+IDENTITY = {"candidate": "0123456789ab", "fold": 1}
+SETTINGS = {"max_length": 48, "batch_size": 32, "epochs": 2, "backbone_lr": 1e-3}
+RUNGS = (0.3, 0.6, 1.0)
+
+CANDIDATES = {
+    "plain": {},
+    "grouped": {"recipe": "grouped", "head_dropout": 0.1},
+    "packed": {"recipe": "packed", "loss": "pearson"},
+    "best": {"keep": "best", "backbone_lr": 3e-2},
+    "fp16": {"precision": "fp16"},
+}
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return CheckpointFolder(tmp_path / "checkpoint")
+
+
+@pytest.fixture
+def train(tiny_bert, prepared_tiny, tmp_path):
+    def run(settings, **options):
+        candidate = Candidate(backbone=tiny_bert, **{**SETTINGS, **settings})
+        return train_fold(candidate, prepared_tiny, 1, rungs=RUNGS, rung_rows=30, cache=tmp_path / "cache", **options)
+
+    return run
+
+
+def die_at(monkeypatch, step):
+    """Let the process die in the middle of its `step`-th training step; returns a dict whose `left` counts down."""
+    whole, count = Learner.step, {"left": step}
+
+    def step_or_die(self, batch, share):
+        count["left"] -= 1
+        if count["left"] < 0:
+            raise Killed
+        whole(self, batch, share)
+
+    monkeypatch.setattr(Learner, "step", step_or_die)
+
+
+def content(reports):
+    return [(report.progress, report.epoch, str(report.metric), report.rows) for report in reports]
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_an_interrupted_run_ends_with_the_same_bytes_and_reports(name, train, folder, monkeypatch):
+    whole_reports, reports = [], []
+    whole = train(CANDIDATES[name], report=lambda report: not whole_reports.append(report))
+    for steps in (1, 2, 3):
+        with monkeypatch.context() as patch:
+            die_at(patch, steps)
+            with pytest.raises(Killed):
+                train(
+                    CANDIDATES[name],
+                    checkpoint=folder,
+                    checkpoint_seconds=0,
+                    report=lambda report: not reports.append(report),
+                )
+    resumed = train(CANDIDATES[name], checkpoint=folder, report=lambda report: not reports.append(report))
+    assert resumed.oof.equals(whole.oof)
+    assert resumed.test.equals(whole.test)
+    assert resumed.holdout.equals(whole.holdout)
+    assert (resumed.metric, resumed.epoch) == (whole.metric, whole.epoch)
+    assert content(reports) == content(whole_reports)
+    assert len(reports) == len(RUNGS)
+
+
+@pytest.mark.parametrize("rung", range(len(RUNGS)))
+def test_a_report_is_neither_lost_nor_made_twice(rung, train, folder):
+    delivered = []
+
+    def die_before(report):
+        if len(delivered) == rung:
+            raise Killed
+        delivered.append(report)
+        return True
+
+    with pytest.raises(Killed):
+        train({}, checkpoint=folder, report=die_before)
+    found = train({}, checkpoint=folder, report=lambda report: not delivered.append(report))
+    assert [report.progress for report in delivered] == list(RUNGS)
+    assert delivered[-1].metric == found.metric
+    again = []
+    repeated = train({}, checkpoint=folder, report=lambda report: not again.append(report))
+    assert again == []
+    assert repeated.oof.equals(found.oof)
+
+
+def test_a_killed_process_leaves_a_checkpoint_to_go_on_from(tiny_bert, prepared_tiny, train, folder, tmp_path):
+    code = f"""
+import os, signal
+from data_prep.prepared import load_prepared
+from models.candidate import Candidate
+from models.checkpoint import CheckpointFolder
+from models.training import train_fold
+candidate = Candidate(backbone={tiny_bert!r}, **{SETTINGS!r})
+def kill(report):
+    os.kill(os.getpid(), signal.SIGKILL)
+train_fold(candidate, load_prepared({prepared_tiny.path!r}), 1, rungs={RUNGS!r}, rung_rows=30, report=kill,
+           checkpoint=CheckpointFolder({str(folder.path)!r}), cache=__import__("pathlib").Path({str(tmp_path / "c")!r}))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == -9
+    reports = []
+    resumed = train({}, checkpoint=folder, report=lambda report: not reports.append(report))
+    assert resumed.oof.equals(train({}).oof)
+    assert [report.progress for report in reports] == list(RUNGS)
+
+
+def test_a_checkpoint_of_another_run_is_refused(train, folder):
+    train({}, checkpoint=folder, report=lambda report: report.progress < 0.3)
+    with pytest.raises(InputError, match=r"belongs to .* not to .*delete"):
+        train({"seed": 7}, checkpoint=folder)
+
+
+@pytest.mark.parametrize("size", [0, 10, 1000])
+def test_a_truncated_checkpoint_is_an_error_that_names_it(folder, size):
+    folder.save({"identity": IDENTITY, "weights": torch.zeros(1000)})
+    file = folder.path / "state.pt"
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(InputError, match=r"state\.pt: not a whole checkpoint .*delete"):
+        folder.load(IDENTITY)
+
+
+def test_a_state_is_replaced_whole(folder, monkeypatch):
+    def fill_the_disk(state, file):
+        file.write(b"half")
+        raise OSError("full")
+
+    folder.save({"identity": IDENTITY, "step": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", fill_the_disk)
+        with pytest.raises(OSError, match="full"):
+            folder.save({"identity": IDENTITY, "step": 2})
+    assert folder.load(IDENTITY)["step"] == 1
+
+
+def test_clear_forgets(folder):
+    folder.save({"identity": IDENTITY})
+    folder.delivered = 3
+    folder.clear()
+    assert folder.load(IDENTITY) is None
+    assert folder.delivered == 0
+
+
+def test_random_streams_go_on_after_a_round_trip(folder):
+    def draw():
+        return [random.random(), np.random.standard_normal(3).tolist(), torch.randn(3).tolist()]
+
+    random.gauss(0, 1)
+    np.random.standard_normal()
+    folder.save({"identity": IDENTITY, "random": random_state()})
+    expected = draw()
+    assert draw() != expected
+    restore_random_state(folder.load(IDENTITY)["random"])
+    assert draw() == expected

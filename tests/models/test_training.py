@@ -1,0 +1,265 @@
+import dataclasses
+import functools
+import math
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+import torch
+from scipy.stats import pearsonr
+from typer.testing import CliRunner
+
+from data_prep.errors import InputError
+from data_prep.metrics import pearson
+from data_prep.oof import OofStore
+from data_prep.tables import OOF_SCHEMA, TEST_SCHEMA
+from models.__main__ import app
+from models.backbones import load_tokenizer
+from models.batches import training_batches
+from models.candidate import Candidate
+from models.devices import make_repeatable
+from models.heads import HEADS
+from models.learner import Learner, new_learner
+from models.losses import LOSSES
+from models.pools import load_pools
+from models.recipes import RECIPES
+from models.training import first_step, rung_sample, train_fold
+
+FOLD = 1
+QUICK = {"max_length": 48, "batch_size": 32, "backbone_lr": 1e-3}
+LEARNING = {"max_length": 48, "batch_size": 8, "backbone_lr": 3e-3, "epochs": 8, "dropout": 0.0}
+
+
+@pytest.fixture
+def train(tiny_bert, prepared_tiny, tmp_path):
+    def run(settings=None, *, fold=FOLD, **options):
+        candidate = Candidate(backbone=tiny_bert, **{**QUICK, **(settings or {})})
+        return train_fold(candidate, prepared_tiny, fold, cache=tmp_path / "cache", **options)
+
+    return run
+
+
+def test_tables_hold_every_row_once_in_prepared_order(train, prepared_tiny):
+    found = train()
+    rows = prepared_tiny.train.filter(pc.equal(prepared_tiny.train["fold"], FOLD))
+    held_out = prepared_tiny.train.filter(pc.equal(prepared_tiny.train["fold"], -1))
+    tables = [
+        (found.oof, rows, OOF_SCHEMA),
+        (found.test, prepared_tiny.test, TEST_SCHEMA),
+        (found.holdout, held_out, OOF_SCHEMA),
+    ]
+    for table, expected, schema in tables:
+        assert table.num_rows > 20
+        assert table.schema.equals(schema)
+        assert table["id"].to_pylist() == expected["id"].to_pylist()
+        assert set(table["fold"].to_pylist()) == {FOLD}
+        assert np.isfinite(table["prediction"].to_numpy()).all()
+    assert found.oof["score"].equals(rows["score"])
+    assert found.metric == pytest.approx(
+        pearsonr(
+            found.oof["score"].to_numpy().astype(float), found.oof["prediction"].to_numpy().astype(float)
+        ).statistic
+    )
+    assert found.provenance.candidate == found.candidate.id
+    assert (found.provenance.fold, found.provenance.epoch, found.provenance.seed) == (FOLD, 1.0, 42)
+    assert found.provenance.split_hash == prepared_tiny.manifest.split_hash
+
+
+@pytest.mark.parametrize("recipe", sorted(set(RECIPES) - {"packed"}))
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_combination_learns_what_holds_for_unseen_anchors(train, recipe, head, loss):
+    assert train({**LEARNING, "recipe": recipe, "head": head, "loss": loss}).metric > 0.3
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_packed_rows_fit_their_own_scores(tiny_bert, prepared_tiny, tmp_path, head):
+    settings = Candidate(backbone=tiny_bert, head=head, recipe="packed", **LEARNING)
+    pools = load_pools(
+        prepared_tiny,
+        FOLD,
+        recipe="packed",
+        tokenizer=load_tokenizer(tiny_bert),
+        max_length=settings.max_length,
+        seed=1,
+        cache=tmp_path,
+    )
+    make_repeatable(1, device=torch.device("cpu"), threads=1)
+    learner = new_learner(
+        settings, prepared_tiny.task, vocabulary=pools.vocabulary, backbones=None, device=torch.device("cpu")
+    )
+    encoded = pools.train.encode()
+    for epoch in range(30):
+        for texts in training_batches(encoded.lengths, encoded.texts_per_batch(8), seed=1, epoch=epoch):
+            learner.step(encoded.batch(texts), 1.0)
+    assert pearson(pools.train.scores, learner.predict(encoded)) > 0.5
+
+
+def test_same_inputs_same_bytes(train):
+    first, second = train(), train()
+    assert first.oof.equals(second.oof)
+    assert first.test.equals(second.test)
+    assert not first.oof.equals(train({"seed": 1}).oof)
+
+
+def test_neither_the_scores_of_the_fold_nor_of_the_holdout_reach_training(train, prepared_tiny, tiny_bert):
+    folds = prepared_tiny.train["fold"].to_numpy()
+    scores = prepared_tiny.train["score"].to_numpy()
+    scores = np.where(np.isin(folds, [FOLD, -1]), 1 - scores, scores)
+    place = prepared_tiny.train.schema.get_field_index("score")
+    turned = dataclasses.replace(
+        prepared_tiny, train=prepared_tiny.train.set_column(place, prepared_tiny.train.schema.field(place), [scores])
+    )
+    candidate = Candidate(backbone=tiny_bert, **QUICK)
+    assert train_fold(candidate, turned, FOLD).oof["prediction"].equals(train().oof["prediction"])
+
+
+def test_reports_at_rungs_and_last_on_the_whole_fold(train):
+    reports = []
+    found = train({"epochs": 2}, rungs=(0.25, 0.5), rung_rows=20, report=lambda report: not reports.append(report))
+    assert [report.progress for report in reports] == [0.25, 0.5, 1.0]
+    assert [report.rows for report in reports] == [20, 20, found.oof.num_rows]
+    assert reports[1].epoch == 1.0
+    assert [report.epoch for report in reports] == sorted(report.epoch for report in reports)
+    assert reports[-1].metric == found.metric
+    assert all(math.isfinite(report.metric) and report.seconds > 0 for report in reports)
+
+
+def test_validation_on_the_way_changes_nothing(train):
+    assert train(rungs=(0.2, 0.4, 0.6)).oof.equals(train().oof)
+
+
+@pytest.mark.parametrize("stop", [0.25, 0.5, 1.0])
+def test_a_report_can_stop_the_run(train, stop):
+    seen = []
+
+    def report(rung):
+        seen.append(rung.progress)
+        return rung.progress < stop
+
+    assert train(rungs=(0.25, 0.5), report=report) is None
+    assert seen[-1] == stop
+
+
+def test_keep_best_predicts_with_the_best_rung(train):
+    settings = {"epochs": 6, "backbone_lr": 3e-3, "batch_size": 8, "schedule": "cosine"}
+    rungs = tuple(step / 12 for step in range(1, 13))
+    reports = []
+    last = train(settings, rungs=rungs, report=lambda report: not reports.append(report))
+    best = train({**settings, "keep": "best"}, rungs=rungs)
+    top = max(reports, key=lambda report: report.metric)
+    assert top.progress < 1.0, "the case must have its best rung before its last"
+    assert (best.metric, best.epoch) == (top.metric, top.epoch)
+    assert last.metric == reports[-1].metric < best.metric
+
+
+def test_a_constant_prediction_is_reported_as_nan(train, monkeypatch):
+    def predict_ones(self, encoded, rows=None):
+        return np.ones(encoded.n_rows if rows is None else len(rows), np.float32)
+
+    monkeypatch.setattr(Learner, "predict", predict_ones)
+    reports = []
+    found = train({"keep": "best"}, rungs=(0.5,), report=lambda report: not reports.append(report))
+    assert [math.isnan(report.metric) for report in reports] == [True, True]
+    assert math.isnan(found.metric)
+
+
+def test_frozen_parts_stay_as_they_were(train, monkeypatch):
+    learners = []
+    whole = Learner.step
+
+    def watched(self, batch, share):
+        if not learners:
+            learners.append((self, self.weights()))
+        whole(self, batch, share)
+
+    monkeypatch.setattr(Learner, "step", watched)
+    train({"freeze_embeddings": True, "freeze_layers": 1})
+    learner, before = learners[0]
+    moved = {name for name, value in learner.weights().items() if not torch.equal(value, before[name])}
+    assert moved
+    assert not any("embeddings" in name or "layer.0." in name for name in moved)
+    assert any("layer.1." in name for name in moved)
+    assert any(name.startswith("head.") for name in moved)
+
+
+def test_gradients_are_clipped_to_the_norm(train, monkeypatch):
+    norms = []
+    whole = torch.nn.utils.clip_grad_norm_
+
+    def watched(parameters, limit):
+        parameters = list(parameters)
+        whole(parameters, limit)
+        norms.append(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]).item())
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", watched)
+    train({"clip_norm": 0.01})
+    assert norms
+    assert max(norms) == pytest.approx(0.01, rel=1e-3)
+    norms.clear()
+    train({"clip_norm": None})
+    assert norms == []
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 0), ("bf16", 0.02), ("fp16", 0.005)])
+def test_precisions_agree(train, precision, tolerance, monkeypatch):
+    never_too_large = functools.partial(torch.amp.GradScaler, init_scale=16.0)
+    monkeypatch.setattr(torch.amp, "GradScaler", never_too_large)
+    settings = {"dropout": 0.0, "backbone_lr": 1e-4}
+    exact = train({**settings, "precision": "fp32"}).oof["prediction"].to_numpy()
+    found = train({**settings, "precision": precision}).oof["prediction"].to_numpy()
+    np.testing.assert_allclose(found, exact, rtol=0, atol=tolerance)
+
+
+def test_fp16_learns_in_spite_of_steps_whose_gradients_overflow(train):
+    assert train({**LEARNING, "precision": "fp16"}).metric > 0.3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fold": 4}, r"fold must be 0 to 3 .* got 4"),
+        ({"fold": -1}, r"fold must be 0 to 3 .* got -1"),
+        ({"rungs": (0.0, 1.5)}, r"in \(0, 1\], got \[0\.0, 1\.5\]"),
+        ({"device": "cuda:77"}, r"device 'cuda:77' is not available"),
+    ],
+)
+def test_wrong_arguments_are_refused(train, options, message):
+    with pytest.raises(InputError, match=message):
+        train(**options)
+
+
+@pytest.mark.parametrize(("rung", "total", "step"), [(0.1, 30, 3), (1 / 3, 3, 1), (1 / 3, 100, 34), (1.0, 7, 7)])
+def test_first_step_of_a_rung(rung, total, step):
+    assert first_step(rung, total) == step
+
+
+def test_rung_sample_is_fixed():
+    sample = rung_sample(1000, 100)
+    assert np.array_equal(sample, rung_sample(1000, 100))
+    assert len(np.unique(sample)) == 100
+    assert sample.min() >= 0
+    assert sample.max() < 1000
+    assert np.array_equal(rung_sample(10, None), np.arange(10))
+    assert np.array_equal(rung_sample(10, 99), np.arange(10))
+
+
+def test_command_line_trains_a_fold_and_says_what_is_next(tiny_bert, prepared_tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLENDFOLD_CACHE", str(tmp_path / "cache"))
+    settings = tmp_path / "candidate.yaml"
+    settings.write_text(f"backbone: {tiny_bert}\nbatch_size: 32\nmax_length: 48\n")
+    out = tmp_path / "run"
+    arguments = ["train", "--data", prepared_tiny.path, "--candidate", str(settings), "--out", str(out)]
+    store = OofStore(out)
+    identity = Candidate(backbone=tiny_bert, batch_size=32, max_length=48).id
+    for fold in range(4):
+        result = CliRunner().invoke(app, [*arguments, "--fold", str(fold)])
+        assert result.exit_code == 0, result.output
+        assert store.read("oof", identity, fold).num_rows > 0
+        following = f"--fold {fold + 1}" if fold < 3 else f"python -m blend fit {out} --data"
+        assert following in result.output.splitlines()[-1]
+    assert Candidate.model_validate_json((out / "candidates" / f"{identity}.json").read_text()).id == identity
+    assert not list((out / "checkpoints").rglob("state.pt"))
+    again = CliRunner().invoke(app, [*arguments, "--fold", "0"])
+    assert isinstance(again.exception, InputError)
+    assert "finished, nothing to do" in str(again.exception)
