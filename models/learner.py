@@ -119,6 +119,7 @@ def new_learner(
         dropout=candidate.dropout,
         freeze_embeddings=candidate.freeze_embeddings,
         freeze_layers=candidate.freeze_layers,
+        max_length=candidate.max_length,
         vocabulary=vocabulary,
         folder=backbones,
     )

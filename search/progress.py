@@ -78,11 +78,11 @@ class Progress:
         elif decision.go:
             started, _ = self._running.get(assignment.label, (self._clock(), ""))
             self._running[assignment.label] = (started, f"{point.progress:.0%}, {score}")
-            self._say(assignment, f"at {point.progress:.0%}: {score}; {decision.reason}", "dim")
+            self._say(assignment, f"{self._metric.name} on {decision.reason}", "dim")
         else:
             self._end(assignment)
             self.counts["dead" if decision.retry else "stopped"] += 1
-            self._say(assignment, f"stopped at {point.progress:.0%}, {score}: {decision.reason}", "yellow")
+            self._say(assignment, f"stopped: {decision.reason}", "yellow")
 
     def failed(self, assignment: Assignment, reason: str) -> None:
         """Tell that a fold run cannot be done."""
