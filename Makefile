@@ -19,8 +19,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(INSTALLED)
+prepared/sample/manifest.json: $(SAMPLE)/train.csv $(SAMPLE)/test.csv | $(INSTALLED)
 	$(PY) -m data_prep prepare --train $(SAMPLE)/train.csv --test $(SAMPLE)/test.csv --scheme stratified_group --folds 4 --seed 42 --out prepared/sample
+
+demo: $(INSTALLED) prepared/sample/manifest.json
 	$(PY) -m search run studies/demo.yaml
 	$(PY) -m search leaderboard runs/demo
 	$(PY) -m blend fit runs/demo --name demo --force
@@ -37,6 +39,8 @@ check: $(INSTALLED)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: $(INSTALLED)
-	$(PY) benchmarks/bench_training.py
+# BENCH_DATA: a larger prepared folder gives figures that mean more, such as prepared/pppm.
+BENCH_DATA ?= prepared/sample
+bench: $(INSTALLED) prepared/sample/manifest.json
+	$(PY) benchmarks/bench_training.py --data $(BENCH_DATA)
 	$(PY) benchmarks/bench_blend.py
