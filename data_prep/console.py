@@ -1,5 +1,6 @@
 """The shared face of the four command lines: one console, one way to fail."""
 
+import errno
 import sys
 from typing import NoReturn
 
@@ -10,6 +11,8 @@ from rich.markup import escape
 from data_prep.errors import InputError
 
 EXIT_USER_FAULT = 2
+STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO)
+"""What a machine says when a disk is full, read-only, not the user's or broken."""
 
 console = Console()
 error_console = Console(stderr=True)
@@ -31,6 +34,16 @@ def run_app(app: typer.Typer) -> NoReturn:
     try:
         app()
     except InputError as error:
-        error_console.print("[bold red]error:[/] " + escape(str(error)), highlight=False, soft_wrap=True)
-        sys.exit(EXIT_USER_FAULT)
+        _exit_with(str(error))
+    except OSError as error:
+        if error.errno not in STORAGE_FAULTS:
+            raise
+        _exit_with(
+            f"{error}; check free space and permissions, then give the same command again: no file is half-written"
+        )
     sys.exit(0)
+
+
+def _exit_with(message: str) -> NoReturn:
+    error_console.print("[bold red]error:[/] " + escape(message), highlight=False, soft_wrap=True)
+    sys.exit(EXIT_USER_FAULT)

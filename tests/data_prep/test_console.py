@@ -1,0 +1,50 @@
+import errno
+import os
+
+import pytest
+
+from data_prep.console import STORAGE_FAULTS, new_app, run_app
+from data_prep.errors import InputError
+
+
+def exit_of(monkeypatch, error):
+    app = new_app("A command line that fails.")
+
+    @app.command()
+    def fail() -> None:
+        """Fail. Example: `fail`."""
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["fail"])
+    with pytest.raises(SystemExit) as ended:
+        run_app(app)
+    return ended.value.code
+
+
+def test_a_fault_of_the_user_is_a_message_without_a_traceback(monkeypatch, capsys):
+    assert exit_of(monkeypatch, InputError("train.csv: missing columns: 'score'", "test.csv: is empty")) == 2
+    shown = capsys.readouterr()
+    assert shown.err == "error: train.csv: missing columns: 'score'\ntest.csv: is empty\n"
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize("code", STORAGE_FAULTS, ids=errno.errorcode.get)
+def test_a_full_or_forbidden_disk_is_told_with_what_to_do(code, monkeypatch, capsys):
+    assert exit_of(monkeypatch, OSError(code, os.strerror(code), "runs/demo/oof")) == 2
+    shown = capsys.readouterr().err
+    assert os.strerror(code) in shown
+    assert "'runs/demo/oof'; check free space and permissions" in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("error", [KeyError("ours"), OSError("no errno"), FileNotFoundError(errno.ENOENT, "ours")])
+def test_our_own_faults_keep_their_traceback(error, monkeypatch):
+    app = new_app("A command line that fails.")
+
+    @app.command()
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["fail"])
+    with pytest.raises(type(error)):
+        run_app(app)
