@@ -28,7 +28,7 @@ def write_study(folder: Path, data: Prepared, backbone: str, **changes: object) 
 
     One is stopped at a rung; one dies on fold 0 (in bf16 its predictions become constant) and is tried again.
     """
-    base = {"backbone": backbone, "epochs": 3, "backbone_lr": 0.003, "batch_size": 16}
+    base = {"backbone": backbone, "epochs": 3, "backbone_lr": 0.003, "batch_size": 16, "precision": "bf16"}
     study = {
         "name": "tiny",
         "data": data.path,
