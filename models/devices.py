@@ -11,6 +11,9 @@ import torch
 from data_prep.errors import InputError
 from models.candidate import Precision
 
+KERNELS_KEPT = "64"
+"""Compiled CPU kernels that oneDNN keeps, by shape. Its own 1024 take gigabytes where every batch has another length."""
+
 AUTOCAST_TYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -44,6 +47,7 @@ def find_precision(precision: Precision, device: torch.device) -> Precision:
 
 def make_repeatable(seed: int, *, device: torch.device, threads: int) -> None:
     """Seed every random stream, fix the number of threads, and choose kernels that give the same bits every time."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS_KEPT)  # read at the first product
     torch.set_num_threads(threads)
     random.seed(seed)
     np.random.seed(seed % 2**32)
