@@ -12,7 +12,7 @@ from data_prep.errors import InputError
 from models.candidate import Precision
 
 KERNELS_KEPT = "64"
-"""Compiled CPU kernels that oneDNN keeps, by shape. Its own 1024 take gigabytes where every batch has another length."""
+"""Compiled CPU kernels that oneDNN keeps, one per shape; its own 1024 take gigabytes where batches differ in length."""
 
 AUTOCAST_TYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
