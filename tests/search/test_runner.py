@@ -48,7 +48,12 @@ def command(study: Path) -> list[str]:
 
 
 def start(study: Path) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "BLENDFOLD_CACHE": str(study.parent / "cache")}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "RAY_worker_niceness": "0",  # its 15 would starve the workers on a busy machine
+        "BLENDFOLD_CACHE": str(study.parent / "cache"),
+    }
     return subprocess.Popen(
         ["taskset", "--cpu-list", str(CORE), *command(study)],
         stdout=subprocess.PIPE,
