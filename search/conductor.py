@@ -130,11 +130,13 @@ class Conductor:
         return self.ladder.next_run(new_available=False)
 
     @property
-    def expected_candidates(self) -> int:
-        """How many candidates there will be, as far as the budget tells."""
-        known = len(self.candidates)
+    def candidates_to_come(self) -> int:
+        """How many candidates have not begun, as far as the budget tells."""
+        if self._time_is_up():
+            return 0
         limit = self.study.budget.candidates
-        return known if self._sampler is None or self._time_is_up() else max(known, limit or known)
+        undrawn = 0 if self._sampler is None or limit is None else max(limit - len(self.candidates), 0)
+        return len(self._fresh) + undrawn
 
     def status(self) -> dict[str, CandidateStatus]:
         """Return where every candidate that ever started stands."""

@@ -39,7 +39,7 @@ class Progress:
         self._labels: dict[str, str] = {}
         self._begun: set[str] = set()
         self._live: Live | None = None
-        self._expected: Callable[[], int] = lambda: 0
+        self._to_come: Callable[[], int] = lambda: 0
         self._busy = 0.0
         self.counts = {"started": 0, "finished": 0, "stopped": 0, "dead": 0, "failed": 0}
 
@@ -55,8 +55,8 @@ class Progress:
             self._live = None
 
     def expect(self, candidates: Callable[[], int]) -> None:
-        """Take the function that says how many candidates there will be."""
-        self._expected = candidates
+        """Take the function that says how many candidates have not begun."""
+        self._to_come = candidates
 
     def started(self, assignment: Assignment) -> None:
         """Tell that a fold run starts."""
@@ -122,13 +122,13 @@ class Progress:
         return f"; best so far {self._labels.get(leader, leader)} {leader[:6]}: {means[leader]:.4f} over {folds}"
 
     def _left(self) -> str:
-        """Estimate the time left from the work per candidate that this run has seen."""
+        """Estimate the time left from the work per candidate that this run has seen; promotions to come are not in."""
         ended = sum(self.counts.values()) - self.counts["started"]
         if not ended:
             return ""
-        to_come = max(self._expected() - len(self._labels), 0) * self.counts["started"] / len(self._begun)
+        to_come = self._to_come() * self.counts["started"] / len(self._begun)
         seconds = (to_come + len(self._running) / 2) * self._busy / ended / max(len(self._running), 1)
-        return f"; about {duration(seconds)} left" if seconds else ""
+        return f"; at least {duration(seconds)} left" if seconds else ""
 
     def _status(self) -> Group:
         now = self._clock()
@@ -137,7 +137,7 @@ class Progress:
             for label, (started, state) in self._running.items()
         ]
         counts = ", ".join(f"{number} {name}" for name, number in self.counts.items() if name != "started")
-        summary = f"{len(self._labels)} of {self._expected()} candidates begun; fold runs: {counts}{self._left()}"
+        summary = f"{self._to_come()} candidates still to begin; fold runs: {counts}{self._left()}"
         return Group(*lines, Text(f"  {summary}", style="bold"))
 
 

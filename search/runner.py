@@ -136,7 +136,7 @@ def _supervise(
     stalls, known = 0, -1
     while True:
         conductor = Conductor(study, data, run_dir, progress, hours_spent=hours_spent)
-        progress.expect(lambda conductor=conductor: conductor.expected_candidates)  # type: ignore[misc]
+        progress.expect(lambda conductor=conductor: conductor.candidates_to_come)  # type: ignore[misc]
         stalls = 0 if len(conductor.curves.points) > known else stalls + 1
         known = len(conductor.curves.points)
         try:
