@@ -30,7 +30,7 @@ from data_prep.prepared import Prepared, load_prepared
 from models.backbones import load_backbone, load_tokenizer
 from models.candidate import Candidate
 from models.devices import find_device, find_precision
-from models.heads import HEADS
+from models.heads import Head, new_head
 from models.recipes import RECIPES
 from models.training import train_fold
 
@@ -51,7 +51,7 @@ class Outcome:
 class Regressor(nn.Module):
     """A plain Hugging Face model with a mean-pooling head and the mean squared error."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, head: Head) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -82,13 +82,13 @@ def with_trainer(candidate: Candidate, data: Prepared, threads: int) -> float:
     """Train with `transformers.Trainer`."""
     torch.set_num_threads(threads)
     tokenizer = load_tokenizer(candidate.backbone)
-    columns = RECIPES[candidate.recipe].layout(data.task).columns
+    columns = RECIPES[candidate.recipe].layout(data.task, candidate).columns
     fold = np.array(data.train["fold"])
     backbone = load_backbone(candidate.backbone, layers=candidate.layers, dropout=candidate.dropout)
     if find_device("auto").type == "cpu":
         backbone.model.model.set_attn_implementation("eager")
     torch.manual_seed(candidate.seed)
-    head = HEADS[candidate.head](hidden_size=backbone.hidden_size, n_outputs=1, dropout=candidate.head_dropout)
+    head = new_head(candidate, hidden_size=backbone.hidden_size, n_states=backbone.n_states, n_outputs=1)
     model = Regressor(backbone.model, head)
     train, validation, test = (
         _examples(table, columns, tokenizer, candidate.max_length)

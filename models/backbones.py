@@ -28,16 +28,30 @@ SHIPPED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 
 
 class Encoder(nn.Module):
-    """A Hugging Face encoder that returns its last hidden state."""
+    """A Hugging Face encoder that returns its topmost hidden states."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return hidden states [batch, tokens, hidden] for ids and mask [batch, tokens]."""
-        hidden: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return hidden
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, segments: Tensor | None = None, *, n_states: int = 1
+    ) -> tuple[Tensor, ...]:
+        """Return the last `n_states` hidden states, each [batch, tokens, hidden], the topmost last.
+
+        Args:
+            input_ids: int64 [batch, tokens].
+            attention_mask: int64 [batch, tokens]; 1 where there is a token.
+            segments: int64 [batch, tokens]; 0 or 1; None: a single segment.
+            n_states: 1 to the number of layers and the embeddings.
+        """
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if segments is not None:
+            inputs["token_type_ids"] = segments
+        if n_states == 1:
+            return (self.model(**inputs).last_hidden_state,)
+        states: tuple[Tensor, ...] = self.model(**inputs, output_hidden_states=True).hidden_states
+        return states[-n_states:]
 
 
 class ChosenEmbedding(nn.Embedding):
@@ -70,6 +84,8 @@ class Backbone:
     model: Encoder
     tokenizer: Any
     hidden_size: int
+    n_states: int
+    """Hidden states that the model can give: one of each layer and one of the embeddings."""
     layers: list[nn.Module]
     """From the input up: the embeddings, then each encoder layer. Parameters of the model outside of these (such as
     relative position tables) belong to no layer."""
@@ -110,7 +126,7 @@ def load_backbone(
     _check_size(model, name, freeze_layers=freeze_layers, n_layers=len(parts) - 1, max_length=max_length)
     for part in (parts[:1] if freeze_embeddings else []) + parts[1 : 1 + freeze_layers]:
         part.requires_grad_(False)
-    return Backbone(Encoder(model).train(), load_tokenizer(name, folder), config.hidden_size, parts)
+    return Backbone(Encoder(model).train(), load_tokenizer(name, folder), config.hidden_size, len(parts), parts)
 
 
 def load_tokenizer(name: str, folder: str | None = None) -> Any:

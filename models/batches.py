@@ -1,6 +1,7 @@
 """Batches: texts of like length side by side, padded to the longest of them only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,16 +26,19 @@ class Batch:
     """float32 [batch]; None where the table has no scores."""
     spans: Tensor | None = None
     """int64 [batch, 3]: text, first token and number of tokens that a row is scored from; None: text i is row i."""
+    segments: Tensor | None = None
+    """int64 [texts, tokens]; segment of each token, 0 or 1; None where the text is a single segment."""
+    codes: Tensor | None = None
+    """int64 [batch, 2]; CPC section (0 for A) and class number of each row; None where no head asks for them."""
+    groups: Tensor | None = None
+    """int64 [batch]; number of each row's anchor; None where no loss compares within an anchor."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its tensors on `device`."""
-        return Batch(
-            self.input_ids.to(device, non_blocking=True),
-            self.attention_mask.to(device, non_blocking=True),
-            self.rows,
-            None if self.scores is None else self.scores.to(device, non_blocking=True),
-            None if self.spans is None else self.spans.to(device, non_blocking=True),
-        )
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,33 @@
 
 import hashlib
 import json
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.adversary import ADVERSARIES
 from models.heads import HEADS
 from models.losses import LOSSES
 from models.recipes import RECIPES
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+REGISTRIES: dict[str, Mapping[str, Any]] = {
+    "recipe": RECIPES,
+    "head": HEADS,
+    "loss": LOSSES,
+    "adversary": ADVERSARIES,
+}
+"""Fields that name an entry of a registry. An entry's `options` are the candidate's fields that it alone heeds."""
+
+PREREQUISITES = {
+    "head_width": "head_layers",
+    "dropout_samples": "head_dropout",
+    "graded_dropout": "dropout_samples",
+    "spell_separator": "separator",
+}
+"""Field -> field that must differ from its default for the first to have an effect."""
 
 
 class Candidate(BaseModel):
@@ -27,23 +45,66 @@ class Candidate(BaseModel):
     """Encoder layers kept, counted from the input; None keeps all."""
     recipe: str = "pair_context"
     """How a row becomes text: a name in `models.recipes.RECIPES`."""
+    context: Literal["full", "class", "code", "stripped"] = "full"
+    """What stands for a CPC code: section and class title, class title, the code itself, or the full titles without
+    the leading letters that a widely copied table had lost."""
+    separator: str = "tokenizer"
+    """What stands between phrases: the tokenizer's own separator, or a literal such as `[s]`, which becomes a token."""
+    spell_separator: bool = False
+    """A literal separator is spelled in the tokens that the tokenizer has, instead of becoming one."""
+    segment_ids: bool = True
+    """Two segments are told apart by segment ids, where the backbone has them."""
+    sibling_scope: Literal["context", "section"] = "context"
+    """Whose targets join a row's text: those of its anchor and context, or of its anchor and CPC section."""
+    max_siblings: int | None = Field(default=None, ge=1)
+    """Targets that join a row's text at most; None: as many as fit."""
+    shuffle_siblings: bool = True
+    """Joined targets stand in another order in every epoch; else in the order of the file."""
+    own_target: Literal["removed", "kept"] = "removed"
+    """Whether a row's own target stands among the joined targets once more."""
+    prediction_shuffles: int = Field(default=1, ge=1)
+    """A prediction is the mean over this many orders of the joined targets."""
     max_length: int = Field(default=64, ge=8)
     """Tokens of a row at most, special tokens included."""
     head: str = "mean"
-    """A name in `models.heads.HEADS`."""
+    """How tokens become one vector: a name in `models.heads.HEADS`."""
+    head_norm: bool = False
+    """LayerNorm on the pooled vector."""
+    head_layers: int = Field(default=0, ge=0)
+    """Hidden layers (linear, SELU) between the pooled vector and the output."""
+    head_width: int = Field(default=1024, ge=1)
+    """Units of each hidden layer of the head."""
+    head_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on the pooled vector."""
+    dropout_samples: int = Field(default=1, ge=1)
+    """Outputs are the mean over this many dropout masks (multi-sample dropout)."""
+    graded_dropout: bool = False
+    """Sample i of n drops with probability `head_dropout` * i / n, instead of all with the same."""
     loss: str = "mse"
     """A name in `models.losses.LOSSES`."""
+    loss_delta: float = Field(default=1.0, gt=0)
+    """Error, on the scale of the scores, up to which a robust loss is quadratic."""
+    label_width: float = Field(default=0.0, ge=0)
+    """Standard deviation of soft labels over the score levels, in steps between levels; 0: no softer than needed."""
+    pearson_weight: float = Field(default=0.5, gt=0, lt=1)
+    """Share of 1 - r in a loss that mixes it with the squared error."""
     epochs: int = Field(default=1, ge=1)
     batch_size: int = Field(default=32, ge=1)
     """Rows of one optimiser step."""
+    accumulation: int = Field(default=1, ge=1)
+    """Parts that a step's rows are computed in, one after the other; more parts need less memory."""
+    checkpointing: bool = False
+    """Layers are computed again on the way back instead of kept in memory; same numbers, slower."""
     backbone_lr: float = Field(default=1e-4, gt=0)
     """Peak learning rate of the top backbone layer."""
-    head_lr: float = Field(default=1e-3, gt=0)
-    """Peak learning rate of the head."""
+    head_lr: float = Field(default=1e-3, ge=0)
+    """Peak learning rate of the head; 0 keeps it at its initial weights."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Each backbone layer learns at this share of the rate of the layer above it; embeddings come last."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's decoupled decay; biases and norms have none."""
+    beta2: float = Field(default=0.999, gt=0, lt=1)
+    """AdamW's memory of squared gradients."""
     warmup: float = Field(default=0.06, ge=0, lt=1)
     """Share of all steps in which the rates rise linearly from 0."""
     schedule: Literal["linear", "cosine"] = "linear"
@@ -52,8 +113,21 @@ class Candidate(BaseModel):
     """Gradients are scaled down to this global norm; None: never."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Every dropout inside the backbone; None: as the checkpoint's config says."""
-    head_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout on the pooled vector."""
+    mixout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability that a weight of a linear layer is, for one step, its pretrained value."""
+    reinit_layers: int = Field(default=0, ge=0)
+    """Top layers, of those kept, that start from fresh weights."""
+    adversary: str = "none"
+    """A name in `models.adversary.ADVERSARIES`."""
+    adversary_start: float = Field(default=1.0, ge=0)
+    """Epoch from which the adversary acts, counted from 0."""
+    adversary_eps: float = Field(default=1e-2, gt=0)
+    """Size of the perturbation, relative to the norm of what it perturbs."""
+    adversary_lr: float = Field(default=1.0, gt=0)
+    """Step of the perturbation along the gradient, relative to the same norm."""
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Predictions come from an exponential moving average of the weights with this decay per step; None: from the
+    weights themselves."""
     freeze_embeddings: bool = False
     freeze_layers: int = Field(default=0, ge=0)
     """Backbone layers, from the input, that do not learn."""
@@ -65,13 +139,31 @@ class Candidate(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for field, registry in (("recipe", RECIPES), ("head", HEADS), ("loss", LOSSES)):
+        for field, registry in REGISTRIES.items():
             name = getattr(self, field)
             if name not in registry:
                 raise ValueError(f"unknown {field} {name!r}; known: {', '.join(registry)}")
-        if self.layers is not None and self.freeze_layers > self.layers:
-            raise ValueError(f"freeze_layers={self.freeze_layers} exceeds the kept layers={self.layers}")
+        if idle := self._idle_options():
+            raise ValueError("; ".join(idle))
+        for field in ("freeze_layers", "reinit_layers"):
+            if self.layers is not None and getattr(self, field) > self.layers:
+                raise ValueError(f"{field}={getattr(self, field)} exceeds the kept layers={self.layers}")
         return self
+
+    def _idle_options(self) -> list[str]:
+        """Return what is set without any effect: it would give one model two ids."""
+        set_fields = self.model_dump(exclude_defaults=True)
+        idle = []
+        for field, registry in REGISTRIES.items():
+            heeded = getattr(registry[getattr(self, field)], "options", ())
+            for option in sorted({option for entry in registry.values() for option in entry.options}):
+                if option in set_fields and option not in heeded:
+                    users = ", ".join(name for name, entry in registry.items() if option in entry.options)
+                    idle.append(f"{option} has no effect with {field}={getattr(self, field)!r}; it needs {users}")
+        for option, other in PREREQUISITES.items():
+            if option in set_fields and other not in set_fields:
+                idle.append(f"{option} has no effect while {other} is {getattr(self, other)!r}")
+        return idle
 
     @property
     def id(self) -> str:

@@ -1,67 +1,94 @@
-"""Heads: from a backbone's last hidden state to the outputs of a row.
+"""Heads: from a backbone's hidden states to the outputs of a row.
 
-Every head is built as `HEADS[name](hidden_size=..., n_outputs=..., dropout=...)` and called with
-
-    hidden: [batch, tokens, hidden], the backbone's last hidden state
-    attention_mask: [batch, tokens], 1 for tokens and 0 for padding, at least one 1 in a row
-
-to give [batch, n_outputs]. Padding takes no part, and pooling runs in float32 whatever the autocast precision.
+A head pools the tokens of a row into one vector, then turns it into outputs. Padding takes no part, and pooling runs
+in float32 whatever the autocast precision.
 """
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from models.candidate import Candidate
+
 INITIAL_STD = 0.02
 
 
-class ClsHead(nn.Module):
-    """A linear layer on the first token."""
+@dataclass(frozen=True)
+class HeadSettings:
+    """What every head is built from."""
 
-    def __init__(self, *, hidden_size: int, n_outputs: int = 1, dropout: float = 0.0) -> None:
+    hidden_size: int
+    n_states: int
+    """Hidden states that the backbone can give."""
+    n_outputs: int = 1
+    dropout: float = 0.0
+
+
+class Head(nn.Module):
+    """Pools the tokens of each row, then scores the pooled vector."""
+
+    options: ClassVar[tuple[str, ...]] = ()
+    """Fields of the candidate that this head heeds and others may not."""
+
+    def __init__(self, settings: HeadSettings) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.output = new_linear(hidden_size, n_outputs)
+        self.n_states = 1
+        """Hidden states that the head wants, counted from the top."""
+        self.dropout = nn.Dropout(settings.dropout)
+        self.output = new_linear(settings.hidden_size, settings.n_outputs)
 
-    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:  # noqa: ARG002 - the first token is no padding
-        """Return [batch, n_outputs]."""
-        outputs: Tensor = self.output(self.dropout(hidden[:, 0]))
+    @abstractmethod
+    def pool(self, states: Sequence[Tensor], attention_mask: Tensor) -> Tensor:
+        """Return one vector for each row, float32 [batch, pooled].
+
+        Args:
+            states: `n_states` hidden states, each [batch, tokens, hidden], the topmost last.
+            attention_mask: [batch, tokens]; 1 for tokens and 0 for padding, at least one 1 in a row.
+        """
+
+    def forward(self, states: Sequence[Tensor], attention_mask: Tensor, codes: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Return outputs [batch, n_outputs]; arguments as for `pool`, `codes` as in `Batch`."""
+        outputs: Tensor = self.output(self.dropout(self.pool(states, attention_mask)))
         return outputs
 
 
-class MeanHead(nn.Module):
-    """A linear layer on the mean over tokens (Reimers and Gurevych, 2019, Sentence-BERT)."""
+class ClsHead(Head):
+    """The first token."""
 
-    def __init__(self, *, hidden_size: int, n_outputs: int = 1, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.output = new_linear(hidden_size, n_outputs)
-
-    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return [batch, n_outputs]."""
-        weights = attention_mask / attention_mask.sum(dim=1, keepdim=True)
-        outputs: Tensor = self.output(self.dropout(weighted_sum(hidden, weights)))
-        return outputs
+    def pool(self, states: Sequence[Tensor], attention_mask: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the first token's hidden state."""
+        return states[-1][:, 0].float()
 
 
-class AttentionHead(nn.Module):
-    """A linear layer on a learned weighted mean over tokens.
+class MeanHead(Head):
+    """The mean over tokens (Reimers and Gurevych, 2019, Sentence-BERT)."""
+
+    def pool(self, states: Sequence[Tensor], attention_mask: Tensor) -> Tensor:
+        """Return the mean."""
+        return weighted_sum(states[-1], attention_mask / attention_mask.sum(dim=1, keepdim=True))
+
+
+class AttentionHead(Head):
+    """A learned weighted mean over tokens.
 
     The weight of token t is softmax over tokens of v . tanh(W h_t + b) (Yang et al., 2016, hierarchical attention).
     """
 
-    def __init__(self, *, hidden_size: int, n_outputs: int = 1, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.project = new_linear(hidden_size, hidden_size)
-        self.weigh = new_linear(hidden_size, 1)
-        self.dropout = nn.Dropout(dropout)
-        self.output = new_linear(hidden_size, n_outputs)
+    def __init__(self, settings: HeadSettings) -> None:
+        super().__init__(settings)
+        self.project = new_linear(settings.hidden_size, settings.hidden_size)
+        self.weigh = new_linear(settings.hidden_size, 1)
 
-    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return [batch, n_outputs]."""
+    def pool(self, states: Sequence[Tensor], attention_mask: Tensor) -> Tensor:
+        """Return the weighted mean."""
+        hidden = states[-1]
         logits = self.weigh(torch.tanh(self.project(hidden))).squeeze(-1).float()
-        weights = logits.masked_fill(attention_mask == 0, -torch.inf).softmax(dim=1)
-        outputs: Tensor = self.output(self.dropout(weighted_sum(hidden, weights)))
-        return outputs
+        return weighted_sum(hidden, logits.masked_fill(attention_mask == 0, -torch.inf).softmax(dim=1))
 
 
 def weighted_sum(hidden: Tensor, weights: Tensor) -> Tensor:
@@ -77,7 +104,20 @@ def new_linear(n_inputs: int, n_outputs: int) -> nn.Linear:
     return linear
 
 
-HEADS: dict[str, type[nn.Module]] = {
+def new_head(candidate: "Candidate", *, hidden_size: int, n_states: int, n_outputs: int) -> Head:
+    """Build the candidate's head; its initial weights come from torch's random stream.
+
+    Args:
+        candidate: says which head.
+        hidden_size: width of the backbone's hidden states.
+        n_states: hidden states that the backbone can give.
+        n_outputs: outputs that the loss needs.
+    """
+    settings = HeadSettings(hidden_size, n_states, n_outputs, dropout=candidate.head_dropout)
+    return HEADS[candidate.head](settings)
+
+
+HEADS: dict[str, type[Head]] = {
     "cls": ClsHead,
     "mean": MeanHead,
     "attention": AttentionHead,

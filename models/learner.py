@@ -13,8 +13,8 @@ from models.batches import Batch, Encoded, prediction_batches
 from models.candidate import Candidate, Precision
 from models.checkpoint import State
 from models.devices import autocast, find_precision
-from models.heads import HEADS
-from models.losses import LOSSES, Loss
+from models.heads import new_head
+from models.losses import Loss, new_loss
 from models.optimizer import ParameterGroup, new_optimizer, parameter_groups, set_rates
 from models.scorer import Scorer
 
@@ -50,8 +50,8 @@ class Learner:
         self.scorer.train()
         set_rates(self.optimizer, rate_share)
         with autocast(self.precision, self.device):
-            outputs = self.scorer(batch.input_ids, batch.attention_mask, batch.spans)
-        loss = self.loss(outputs, batch.scores)
+            outputs = self.scorer(batch)
+        loss = self.loss(outputs, batch.scores, batch.groups)
         torch.autograd.backward(self.loss_scaler.scale(loss))
         if self.clip_norm is not None:
             self.loss_scaler.unscale_(self.optimizer)
@@ -70,7 +70,7 @@ class Learner:
             for places in prediction_batches(encoded.lengths[texts], encoded.texts_per_batch(PREDICTION_BATCH)):
                 batch = encoded.batch(texts[places]).to(self.device)
                 with autocast(self.precision, self.device):
-                    outputs = self.scorer(batch.input_ids, batch.attention_mask, batch.spans)
+                    outputs = self.scorer(batch)
                 predictions[batch.rows] = self.loss.to_scores(outputs).cpu().numpy()
         return predictions[chosen]
 
@@ -126,11 +126,9 @@ def new_learner(
     if device.type == "cpu":
         encoder: Any = backbone.model.model
         encoder.set_attn_implementation("eager")  # torch's fused attention takes 2 to 5 times as long backwards
-    loss = LOSSES[candidate.loss](least=task.least, greatest=task.greatest)
+    loss = new_loss(candidate, task)
     torch.manual_seed(candidate.seed)
-    head = HEADS[candidate.head](
-        hidden_size=backbone.hidden_size, n_outputs=loss.n_outputs, dropout=candidate.head_dropout
-    )
+    head = new_head(candidate, hidden_size=backbone.hidden_size, n_states=backbone.n_states, n_outputs=loss.n_outputs)
     scorer = Scorer(backbone.model, head).to(device)
     groups = parameter_groups(
         backbone.model,

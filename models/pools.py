@@ -14,6 +14,7 @@ from data_prep.prepared import Prepared
 from data_prep.tables import HOLDOUT_FOLD
 from data_prep.task import Task
 from models.batches import Encoded, Spans, ranges
+from models.candidate import Candidate
 from models.packing import deal
 from models.recipes import RECIPES, Layout
 from models.tokens import END, PhraseTokens, load_tokens
@@ -210,29 +211,25 @@ class Pools:
     """Every token id that can occur in these pools, ascending, special tokens included."""
 
 
-def load_pools(
-    data: Prepared, fold: int, *, recipe: str, tokenizer: Any, max_length: int, seed: int, cache: Path | None = None
-) -> Pools:
+def load_pools(data: Prepared, fold: int, *, candidate: Candidate, tokenizer: Any, cache: Path | None = None) -> Pools:
     """Return the pools of one fold run: train (the other folds), validation (`fold`), test, holdout (fold -1).
 
     Args:
         data: the prepared folder.
         fold: the validation fold.
-        recipe: a name in `models.recipes.RECIPES`.
+        candidate: says how rows become text.
         tokenizer: the backbone's tokenizer.
-        max_length: tokens of a row at most, special tokens included.
-        seed: shuffles siblings, together with the epoch.
         cache: folder of the token cache; None for the default.
 
     Raises:
         InputError: the task lacks a column that the recipe needs.
     """
-    layout = RECIPES[recipe].layout(data.task)
+    layout = RECIPES[candidate.recipe].layout(data.task, candidate)
     tokens = load_tokens(tokenizer, _distinct_phrases(data, data.task), cache=cache)
     frame = Frame.of(tokenizer)
 
     def rows(table: pa.Table) -> Rows:
-        return Rows(table, layout, tokens, frame, max_length, seed)
+        return Rows(table, layout, tokens, frame, candidate.max_length, candidate.seed)
 
     folds = data.train["fold"]
     held_out = data.train.filter(pc.equal(folds, HOLDOUT_FOLD))

@@ -6,9 +6,13 @@ A recipe never joins strings: it names phrases, and the tokenizer's own separato
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from data_prep.errors import InputError
 from data_prep.task import Task
+
+if TYPE_CHECKING:
+    from models.candidate import Candidate
 
 
 @dataclass(frozen=True)
@@ -44,29 +48,31 @@ class Recipe:
 
     name: str
     summary: str
-    layout: Callable[[Task], Layout]
+    layout: Callable[[Task, "Candidate"], Layout]
     """Raises `InputError` when the task lacks a column that the recipe needs."""
+    options: tuple[str, ...] = ()
+    """Fields of the candidate that this recipe heeds and others may not."""
 
 
-def _pair(task: Task) -> Layout:
+def _pair(task: Task, candidate: "Candidate") -> Layout:  # noqa: ARG001
     return Layout(columns=task.text_columns[:2])
 
 
-def _pair_context(task: Task) -> Layout:
+def _pair_context(task: Task, candidate: "Candidate") -> Layout:  # noqa: ARG001
     context = _context_text(task)
     return Layout(columns=(*_first_two(task), context), yielding=(context,))
 
 
-def _grouped(task: Task) -> Layout:
-    layout = _pair_context(task)
+def _grouped(task: Task, candidate: "Candidate") -> Layout:
+    layout = _pair_context(task, candidate)
     anchor, target = _first_two(task)
     key = (anchor, task.cpc_column or task.text_columns[2])
     return Layout(layout.columns, yielding=layout.yielding, siblings=Siblings(column=target, key=key))
 
 
-def _packed(task: Task) -> Layout:
+def _packed(task: Task, candidate: "Candidate") -> Layout:
     anchor, _ = _first_two(task)
-    layout = _grouped(task)
+    layout = _grouped(task, candidate)
     context = _context_text(task)
     return Layout((anchor, context), yielding=(context,), siblings=layout.siblings, packed=True)
 

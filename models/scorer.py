@@ -3,35 +3,40 @@
 import torch
 from torch import Tensor, nn
 
+from models.backbones import Encoder
+from models.batches import Batch
+from models.heads import Head
+
 
 class Scorer(nn.Module):
-    """Token ids in, outputs out: what a loss judges and an optimiser moves."""
+    """A batch in, outputs out: what a loss judges and an optimiser moves."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: Encoder, head: Head) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, spans: Tensor | None = None) -> Tensor:
-        """Return outputs [batch, n_outputs] for ids and mask [texts, tokens].
+    def forward(self, batch: Batch) -> Tensor:
+        """Return outputs [batch, n_outputs].
 
-        The head sees each row's whole text or, where texts are shared, the tokens of its span only: `spans`
-        [batch, 3] holds text, first token and number of tokens.
+        The head sees each row's whole text or, where the batch has spans, the tokens of its span only.
         """
-        hidden = self.backbone(input_ids, attention_mask)
-        if spans is not None:
-            hidden, attention_mask = take_spans(hidden, spans)
-        outputs: Tensor = self.head(hidden, attention_mask)
+        states = self.backbone(batch.input_ids, batch.attention_mask, batch.segments, n_states=self.head.n_states)
+        mask = batch.attention_mask
+        if batch.spans is not None:
+            places, mask = span_places(batch.spans)
+            states = tuple(state[places] for state in states)
+        outputs: Tensor = self.head(states, mask, batch.codes)
         return outputs
 
 
-def take_spans(hidden: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
-    """Cut the spans [batch, 3] out of `hidden` [texts, tokens, hidden].
+def span_places(spans: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Turn spans [batch, 3] (text, first token, tokens) into an index of hidden states [texts, tokens, hidden].
 
     Returns:
-        Hidden states [batch, longest span, hidden] and their mask [batch, longest span].
+        The index, whose result is [batch, longest span, hidden], and the mask [batch, longest span].
     """
     text, start, length = spans.unsqueeze(-1).unbind(dim=1)
     steps = torch.arange(int(length.max()), device=spans.device)
     mask = steps < length
-    return hidden[text, torch.where(mask, start + steps, start)], mask.long()
+    return (text, torch.where(mask, start + steps, start)), mask.long()

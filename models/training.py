@@ -117,10 +117,8 @@ def train_fold(
     pools = load_pools(
         data,
         fold,
-        recipe=candidate.recipe,
+        candidate=candidate,
         tokenizer=load_tokenizer(candidate.backbone, backbones),
-        max_length=candidate.max_length,
-        seed=candidate.seed,
         cache=cache,
     )
     learner = new_learner(candidate, data.task, vocabulary=pools.vocabulary, backbones=backbones, device=chosen)

@@ -74,7 +74,7 @@ def example(batch=3, tokens=9):
 def hidden_of(backbone: Backbone):
     ids, mask = example()
     with torch.no_grad():
-        return backbone.model.eval()(ids, mask)
+        return backbone.model.eval()(ids, mask)[-1]
 
 
 @pytest.mark.parametrize("family", ["bert", *FAMILIES])
@@ -95,7 +95,7 @@ def test_padding_changes_nothing(family, checkpoints):
     for row in range(len(ids)):
         n = int(mask[row].sum())
         with torch.no_grad():
-            alone = backbone.model(ids[row : row + 1, :n], mask[row : row + 1, :n])
+            alone = backbone.model(ids[row : row + 1, :n], mask[row : row + 1, :n])[-1]
         torch.testing.assert_close(alone[0], hidden[row, :n], rtol=0, atol=2e-6)
 
 
@@ -108,8 +108,8 @@ def test_dropout_reaches_every_dropout(family, checkpoints):
         found = {module.p for module in backbone.model.modules() if isinstance(module, nn.Dropout)}
         assert found == {dropout}
         torch.manual_seed(3)
-        first = backbone.model(ids, mask)
-        return first, backbone.model(ids, mask)
+        first = backbone.model(ids, mask)[-1]
+        return first, backbone.model(ids, mask)[-1]
 
     first, second = run(0.0)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
@@ -156,7 +156,7 @@ def test_a_chosen_vocabulary_trains_the_same_numbers(family, checkpoints):
         trained = [part for part in backbone.model.parameters() if part.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=1e-3)
         for _ in range(3):
-            backbone.model(ids, mask)[:, 0].square().sum().backward()
+            backbone.model(ids, mask)[-1][:, 0].square().sum().backward()
             nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             optimizer.zero_grad()

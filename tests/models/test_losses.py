@@ -4,14 +4,16 @@ import torch
 from scipy.special import expit, xlogy
 from scipy.stats import pearsonr
 
+from data_prep.task import PPPM, Task
 from models.losses import LOSSES
 
 LEAST, GREATEST = -1.0, 3.0
+TASK = Task(name="wide", text_columns=("text",), score_range=(LEAST, GREATEST))
 
 
 @pytest.fixture(params=LOSSES)
 def loss(request):
-    return LOSSES[request.param](least=LEAST, greatest=GREATEST)
+    return LOSSES[request.param](task=TASK)
 
 
 def draw(n_rows=16, seed=0):
@@ -32,7 +34,7 @@ def reference(name, output, score):
 @pytest.mark.parametrize("name", LOSSES)
 def test_equals_an_independent_reference(name):
     outputs, scores = draw()
-    value = LOSSES[name](least=LEAST, greatest=GREATEST)(outputs, scores).item()
+    value = LOSSES[name](task=TASK)(outputs, scores).item()
     expected = reference(name, outputs[:, 0].double().numpy(), scores.double().numpy())
     assert value == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
@@ -67,7 +69,7 @@ def test_to_scores_gives_a_score_per_row_in_the_order_of_the_outputs(loss):
 
 @pytest.mark.parametrize("name", ["mse", "bce"])
 def test_is_least_where_to_scores_gives_the_truth(name):
-    loss = LOSSES[name](least=LEAST, greatest=GREATEST)
+    loss = LOSSES[name](task=TASK)
     outputs, scores = draw(5)
     outputs.requires_grad_()
     optimizer = torch.optim.LBFGS([outputs], max_iter=200, tolerance_grad=1e-9)
@@ -85,7 +87,7 @@ def test_is_least_where_to_scores_gives_the_truth(name):
 @pytest.mark.parametrize("n_rows", [2, 4, 32])
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-12, 0.0), (1e15, 0.0), (0.5, 7.0)])
 def test_pearson_of_perfect_and_reversed_outputs_whatever_the_scale(n_rows, scale, offset):
-    loss = LOSSES["pearson"](least=0, greatest=1)
+    loss = LOSSES["pearson"](task=PPPM)
     scores = torch.rand(n_rows, generator=torch.Generator().manual_seed(0))
     outputs = (scores * scale + offset).unsqueeze(1)
     assert loss(outputs, scores).item() == pytest.approx(0, abs=1e-5)
@@ -95,7 +97,7 @@ def test_pearson_of_perfect_and_reversed_outputs_whatever_the_scale(n_rows, scal
 @pytest.mark.parametrize("n_rows", [1, 3, 32])
 @pytest.mark.parametrize("constant", ["outputs", "scores", "both"])
 def test_pearson_learns_nothing_from_a_constant(n_rows, constant):
-    loss = LOSSES["pearson"](least=0, greatest=1)
+    loss = LOSSES["pearson"](task=PPPM)
     outputs, scores = draw(n_rows)
     if constant != "scores":
         outputs = torch.full_like(outputs, 0.1)

@@ -4,7 +4,7 @@ from torch import nn
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from models.backbones import load_backbone
-from models.heads import HEADS
+from models.heads import HEADS, HeadSettings
 from models.optimizer import new_optimizer, parameter_groups, rate_share, set_rates
 
 RATES = {"backbone_lr": 1e-4, "head_lr": 1e-3, "layer_decay": 0.5, "weight_decay": 0.1}
@@ -17,7 +17,7 @@ def backbone(tiny_bert):
 
 @pytest.fixture
 def head():
-    return HEADS["attention"](hidden_size=32)
+    return HEADS["attention"](HeadSettings(hidden_size=32, n_states=3))
 
 
 def groups_of(backbone, head, **changed):

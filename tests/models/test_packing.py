@@ -3,11 +3,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 from transformers import AutoTokenizer
 
 from models.backbones import load_backbone
-from models.heads import HEADS
+from models.candidate import Candidate
+from models.heads import HEADS, new_head
 from models.packing import deal
 from models.pools import load_pools
 from models.scorer import Scorer
@@ -39,10 +39,8 @@ def packed(tiny_bert, prepared_tiny, tmp_path_factory):
     pools = load_pools(
         prepared_tiny,
         0,
-        recipe="packed",
+        candidate=Candidate(recipe="packed", max_length=40, seed=3),
         tokenizer=tokenizer,
-        max_length=40,
-        seed=3,
         cache=tmp_path_factory.mktemp("tokens"),
     )
     return pools, tokenizer
@@ -80,11 +78,11 @@ def test_a_head_sees_the_span_alone(head, packed, tiny_bert):
     pools, _ = packed
     batch = pools.validation.encode().batch(np.arange(3))
     backbone = load_backbone(tiny_bert, dropout=0.0)
-    module: nn.Module = HEADS[head](hidden_size=backbone.hidden_size)
+    module = new_head(Candidate(head=head), hidden_size=backbone.hidden_size, n_states=backbone.n_states, n_outputs=1)
     scorer = Scorer(backbone.model, module).eval()
     with torch.inference_mode():
-        together = scorer(batch.input_ids, batch.attention_mask, batch.spans)
-        hidden = scorer.backbone(batch.input_ids, batch.attention_mask)
+        together = scorer(batch)
+        states = scorer.backbone(batch.input_ids, batch.attention_mask, n_states=module.n_states)
         for output, (text, start, length) in zip(together, batch.spans.tolist(), strict=True):
-            part = hidden[text : text + 1, start : start + length]
+            part = [state[text : text + 1, start : start + length] for state in states]
             assert torch.allclose(output, module(part, torch.ones(1, length, dtype=torch.int64))[0], atol=1e-6)

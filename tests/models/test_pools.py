@@ -7,6 +7,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from data_prep.task import Task
+from models.candidate import Candidate
 from models.pools import Frame, load_pools
 from models.recipes import RECIPES
 
@@ -22,9 +23,8 @@ def tokenizer(tiny_bert):
 @pytest.fixture
 def pools_of(prepared_tiny, tokenizer, tmp_path):
     def load(recipe, *, max_length=500, seed=1, fold=1, data=prepared_tiny, tokenizer=tokenizer):
-        return load_pools(
-            data, fold, recipe=recipe, tokenizer=tokenizer, max_length=max_length, seed=seed, cache=tmp_path
-        )
+        candidate = Candidate(recipe=recipe, max_length=max_length, seed=seed)
+        return load_pools(data, fold, candidate=candidate, tokenizer=tokenizer, cache=tmp_path)
 
     return load
 

@@ -78,10 +78,8 @@ def test_packed_rows_fit_their_own_scores(tiny_bert, prepared_tiny, tmp_path, he
     pools = load_pools(
         prepared_tiny,
         FOLD,
-        recipe="packed",
+        candidate=settings,
         tokenizer=load_tokenizer(tiny_bert),
-        max_length=settings.max_length,
-        seed=1,
         cache=tmp_path,
     )
     make_repeatable(1, device=torch.device("cpu"), threads=1)

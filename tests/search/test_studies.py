@@ -10,6 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, FunnelModel
 
 from data_prep.task import PPPM
+from models.batches import Batch
 from models.candidate import Candidate
 from models.learner import new_learner
 from models.recipes import RECIPES
@@ -72,7 +73,7 @@ def test_every_candidate_a_study_can_sample_is_valid(path):
     tried: dict[str, set[object]] = {}
     for settings in corners:
         candidate = Candidate.model_validate(settings)
-        RECIPES[candidate.recipe].layout(PPPM)
+        RECIPES[candidate.recipe].layout(PPPM, candidate)
         for name, value in settings.items():
             tried.setdefault(name, set()).add(value)
     for dimension in space.dimensions:
@@ -96,7 +97,7 @@ def test_every_model_of_the_cluster_study_can_be_built_and_trained(backbones):
         ids = torch.randint(5, 60, (3, 12), generator=torch.Generator().manual_seed(number))
         mask = torch.ones_like(ids)
         mask[0, 8:] = 0
-        outputs = learner.scorer(ids, mask)
+        outputs = learner.scorer(Batch(ids, mask, np.arange(3), None))
         learner.loss(outputs, torch.tensor([0.0, 0.5, 1.0])).backward()
         gradients = [parameter.grad for parameter in learner.trained]
         assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients), candidate
