@@ -4,11 +4,14 @@ import csv
 from importlib import resources
 from pathlib import Path
 
+from data_prep.errors import InputError
 from data_prep.faults import Faults
 from data_prep.records import read_records
 
 SECTION_LENGTH = 1
 CLASS_LENGTH = 3
+SECTIONS = "ABCDEFGHY"
+"""The letters of the sections, in CPC's order."""
 
 
 def shipped_texts() -> dict[str, str]:
@@ -55,3 +58,57 @@ def read_texts(path: str | Path, faults: Faults) -> dict[str, str]:
 def join_titles(section_title: str, class_title: str) -> str:
     """Return the text of a class."""
     return f"{section_title}; {class_title}"
+
+
+def section_titles(texts: dict[str, str]) -> dict[str, str]:
+    """Return the texts of the sections alone, by letter."""
+    return {code: text for code, text in texts.items() if len(code) == SECTION_LENGTH}
+
+
+def class_title(code: str, text: str, sections: dict[str, str]) -> str:
+    """Return the title of a class without its section's; a section's own title where the code is a section.
+
+    Args:
+        code: a section or class, such as `A` or `A01`.
+        text: its context text.
+        sections: the titles of the sections, by letter.
+
+    Raises:
+        InputError: the text does not begin with the title of its section.
+    """
+    section = sections.get(code[:SECTION_LENGTH])
+    if len(code) == SECTION_LENGTH and text == section:
+        return text
+    start = None if section is None else join_titles(section, "")
+    if start is None or not text.startswith(start):
+        raise InputError(
+            f"the context text of CPC class {code!r} must begin with the title of its section, which is {section!r}; "
+            f"found {text!r}: prepare the data again to use class titles"
+        )
+    return text.removeprefix(start)
+
+
+def stripped_text(code: str, text: str, sections: dict[str, str]) -> str:
+    """Return the context text of a class as a widely copied table has it: "SECTION TITLE. CLASS TITLE", damaged.
+
+    The table was made with `title.lstrip(code)`, which takes away every leading character that occurs in the code
+    and not the code itself: "AGRICULTURE" of A01 is "GRICULTURE" there, and all of section C reads "HEMISTRY;
+    METALLURGY". 26 of the 136 classes are damaged. Arguments and errors as for `class_title`.
+    """
+    title = class_title(code, text, sections)
+    letter = code[:SECTION_LENGTH]
+    if len(code) == SECTION_LENGTH:
+        return title.lstrip(code)
+    return f"{sections[letter].lstrip(letter)}. {title.lstrip(code)}"
+
+
+def code_numbers(code: str) -> tuple[int, int]:
+    """Return the position of a code's section in `SECTIONS`, and its class number (0 for a section alone).
+
+    Raises:
+        InputError: not a CPC section or class.
+    """
+    letter, number = code[:SECTION_LENGTH], code[SECTION_LENGTH:]
+    if not letter or letter not in SECTIONS or not (number == "" or (len(number) == 2 and number.isdecimal())):
+        raise InputError(f"not a CPC section or class (such as 'A' or 'A01'): {code!r}; use a recipe without codes")
+    return SECTIONS.index(letter), int(number or 0)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data_prep.cpc import read_texts, shipped_texts
+from data_prep.cpc import read_texts, section_titles, shipped_texts
 from data_prep.faults import Faults
 from data_prep.folds import GROUPED_SCHEMES, task_groups, too_few
 from data_prep.records import Records, read_records
@@ -30,6 +30,8 @@ class Pairs:
     """The same without score."""
     groups: NDArray[np.int32]
     """Group of each train row."""
+    section_titles: dict[str, str] | None
+    """Title of each CPC section, by letter; None where there are no CPC codes."""
 
 
 def read_pairs(
@@ -68,7 +70,12 @@ def read_pairs(
     assert scores is not None
     assert groups is not None
     train_table = _text_table(train_rows, task, texts).append_column("score", scores)
-    return Pairs(train=train_table, test=_text_table(test_rows, task, texts), groups=groups)
+    return Pairs(
+        train=train_table,
+        test=_text_table(test_rows, task, texts),
+        groups=groups,
+        section_titles=section_titles(texts) if task.cpc_column else None,
+    )
 
 
 def train_columns(task: Task) -> list[str]:

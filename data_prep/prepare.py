@@ -62,6 +62,7 @@ def prepare(
         inputs={role: sha256_of(path) for role, path in _inputs(train, test, cpc).items()},
         data_hash=hash_data(table, pairs.test),
         split_hash=hash_split(table),
+        section_titles=pairs.section_titles,
     )
     if exists(join(out, "manifest.json")):
         return _unchanged(out, manifest)
@@ -92,7 +93,8 @@ def _assign(pairs: Pairs, task: Task, *, scheme: str, n_folds: int, seed: int, h
 def _unchanged(out: str | Path, manifest: Manifest) -> Prepared:
     """Return the preparation that `out` holds, which must be the one wanted."""
     found = load_prepared(out)
-    wanted, there = manifest.model_dump(), found.manifest.model_dump()
+    follows = {"section_titles"}  # from the inputs; folders of earlier versions lack them
+    wanted, there = manifest.model_dump(exclude=follows), found.manifest.model_dump(exclude=follows)
     if differing := [name for name in wanted if wanted[name] != there[name]]:
         raise InputError(
             f"{out}: already holds another preparation (it differs in {', '.join(differing)}); "

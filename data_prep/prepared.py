@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from data_prep.cpc import section_titles, shipped_texts
 from data_prep.errors import InputError
 from data_prep.tables import (
     checksum,
@@ -40,6 +41,9 @@ class Manifest(BaseModel):
     """Identifies texts and scores, whatever the split."""
     split_hash: str
     """Identifies who is in which fold."""
+    section_titles: dict[str, str] | None = None
+    """Title of each CPC section, by letter: what `context_text` begins with. None: no CPC codes, or the folder was
+    written before titles were kept."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,22 @@ class Prepared:
     def task(self) -> Task:
         """The task that the folder was prepared for."""
         return self.manifest.task
+
+    @property
+    def section_titles(self) -> dict[str, str]:
+        """Title of each CPC section, by letter.
+
+        Raises:
+            InputError: nobody knows which titles the folder was prepared with.
+        """
+        if self.manifest.section_titles is not None:
+            return self.manifest.section_titles
+        if "cpc" in self.manifest.inputs:
+            raise InputError(
+                f"{self.path}: prepared with titles of your own by a version that did not keep section titles; "
+                "prepare the data again into another folder to use class titles"
+            )
+        return section_titles(shipped_texts())
 
 
 def hash_data(train: pa.Table, test: pa.Table) -> str:
