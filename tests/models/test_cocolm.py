@@ -197,7 +197,16 @@ def test_buckets_by_hand(difference: int, expected: int) -> None:
 
 @pytest.mark.parametrize(
     ("n_positions", "bins", "max_rel_pos"),
-    [(512, 64, 256), (512, 32, 128), (64, 16, 33), (10, 64, 256), (40, 10, 9), (64, 16, 5 * 4 + 1), (20, 4, 3)],
+    [
+        (512, 64, 256),
+        (512, 32, 128),
+        (64, 16, 33),
+        (10, 64, 256),
+        (40, 10, 9),
+        (400, 36, 26),
+        (512, 64, 129),
+        (20, 4, 3),
+    ],
 )
 def test_buckets_equal_those_found_without_logarithms(n_positions: int, bins: int, max_rel_pos: int) -> None:
     found = relative_buckets(n_positions, bins=bins, max_rel_pos=max_rel_pos).tolist()
