@@ -16,25 +16,38 @@ app = new_app("Search: many candidates, fold by fold on Ray; stops early what wi
 @app.command()
 def run(
     study: Annotated[str, typer.Argument(help="The study file (YAML).", metavar="STUDY.yaml")],
+    *,
     runs: Annotated[str, typer.Option(help="Folder or URI that holds run directories.")] = "runs",
     address: Annotated[
         str | None, typer.Option(help="Address of a running Ray cluster, or `auto`; without it Ray starts here.")
     ] = None,
     backbones: Annotated[str | None, typer.Option(help="Folder with local copies of hub models.")] = None,
     dashboard: Annotated[bool, typer.Option(help="Start Ray's dashboard with a local Ray.")] = True,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Names under `candidates:` to run now, with commas between them.", metavar="NAMES"),
+    ] = None,
 ) -> None:
     """Run a study, or go on with it: what is finished is never repeated.
 
-    Example: `python -m search run studies/demo.yaml --runs runs`
+    Example: `python -m search run studies/memo-b.yaml --only exp018,exp020`
     """
     from search.runner import run_study  # noqa: PLC0415 - imports torch
 
-    outcome = run_study(study, runs=runs, address=address, backbones=backbones, dashboard=dashboard)
+    names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
+    outcome = run_study(study, runs=runs, address=address, backbones=backbones, dashboard=dashboard, only=names)
     if outcome.interrupted:
+        options = {
+            "--runs": runs if runs != "runs" else None,
+            "--address": address,
+            "--backbones": backbones,
+            "--only": only,
+        }
+        given = {option: value for option, value in options.items() if value}
         console.print(
             f"stopped; {outcome.finished} fold runs are finished in {escape(outcome.run_dir)}. "
             f"To go on, give the same command again: [bold]python -m search run {escape(study)}[/]"
-            + (f" --runs {escape(runs)}" if runs != "runs" else ""),
+            + "".join(f" {option} {escape(value)}" for option, value in given.items()),
             highlight=False,
             soft_wrap=True,
         )

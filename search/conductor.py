@@ -8,7 +8,7 @@ directory replays them through a fresh ladder and a fresh sampler, so it takes u
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -73,14 +73,27 @@ class Conductor:
     """Decides what starts, takes reports, remembers both."""
 
     def __init__(
-        self, study: Study, data: Prepared, run_dir: str, watcher: Watcher, *, hours_spent: Callable[[], float]
+        self,
+        study: Study,
+        data: Prepared,
+        run_dir: str,
+        watcher: Watcher,
+        *,
+        hours_spent: Callable[[], float],
+        only: Collection[str] | None = None,
     ) -> None:
+        """Take up the search where the run directory left it.
+
+        With `only` (candidate ids) nothing of other candidates starts, and nothing new is drawn; what they did before
+        still counts in comparisons.
+        """
         self.study = study
         self.candidates: dict[str, Candidate] = {}
         self._data = data
         self._run_dir = run_dir
         self._watcher = watcher
         self._hours_spent = hours_spent
+        self._only = only
         self._store = OofStore(run_dir)
         self._samples: list[Sample] = []
         self._sampler = Sampler(read_space(study.space), kind=study.sampler, seed=study.seed) if study.space else None
@@ -93,6 +106,9 @@ class Conductor:
         self.curves = Curves(run_dir)
         self.ladder = FoldLadder(study.ladder, n_folds=data.manifest.n_folds)
         self._replay()
+        if only is not None:
+            self._fresh = deque(candidate for candidate in self._fresh if candidate.id in only)
+            self.ladder.hold_back(self.candidates.keys() - set(only))
 
     # What there is to run
 
@@ -135,7 +151,7 @@ class Conductor:
         if self._time_is_up():
             return 0
         limit = self.study.budget.candidates
-        undrawn = 0 if self._sampler is None or limit is None else max(limit - len(self.candidates), 0)
+        undrawn = 0 if not self._may_sample() or limit is None else max(limit - len(self.candidates), 0)
         return len(self._fresh) + undrawn
 
     def status(self) -> dict[str, CandidateStatus]:
@@ -160,7 +176,8 @@ class Conductor:
 
     def _may_sample(self) -> bool:
         limit = self.study.budget.candidates
-        return self._sampler is not None and (limit is None or len(self.candidates) < limit)
+        may = self._sampler is not None and self._only is None
+        return may and (limit is None or len(self.candidates) < limit)
 
     def _new_candidate(self) -> Candidate | None:
         if self._fresh:

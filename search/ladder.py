@@ -5,6 +5,7 @@ is rebuilt by replaying `report` and `finish` in the order in which they were re
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
@@ -135,6 +136,7 @@ class FoldLadder:
         self._candidates: dict[str, _Candidate] = {}
         self._evidence = BlendEvidence()
         self._new_available = True
+        self._held: frozenset[str] = frozenset()
         self._gains: dict[tuple[str, tuple[int, ...]], tuple[tuple[str, ...], Gain | None]] = {}
 
     # ---------------------------------------------------------------- what happened
@@ -218,6 +220,10 @@ class FoldLadder:
             candidate.live.discard(run.fold)
             if not candidate.ended:
                 candidate.again.add(run.fold)
+
+    def hold_back(self, candidates: Iterable[str]) -> None:
+        """Hand out nothing of these candidates; what they have done still counts in comparisons."""
+        self._held = frozenset(candidates)
 
     # ---------------------------------------------------------------- what comes next
 
@@ -318,7 +324,7 @@ class FoldLadder:
         ranking, quota = self._ranking(family), self._quota(family)
         chosen = []
         for rank, candidate in enumerate(ranking[:quota], start=1):
-            if candidate.state == "waiting":
+            if candidate.state == "waiting" and candidate.name not in self._held:
                 candidate.promotion = (
                     f"goes on: fold 0 {candidate.metrics[0]:.4f} is rank {rank} of {self._n_judged(family)} judged in "
                     f"{family}, {quota} go on"
@@ -334,7 +340,7 @@ class FoldLadder:
         members = self._members((0,))
         best: tuple[float, _Candidate] | None = None
         for candidate in self._candidates.values():
-            if candidate.state != "waiting":
+            if candidate.state != "waiting" or candidate.name in self._held:
                 continue
             gain = self._gain(candidate, (0,), members)
             if gain and gain.reaches(self.settings.min_gain) and (best is None or gain.mean > best[0]):
@@ -447,13 +453,15 @@ class FoldLadder:
 
     def _run_again(self) -> FoldRun | None:
         for candidate in self._candidates.values():
-            if candidate.again and not candidate.ended:
+            if candidate.again and not candidate.ended and candidate.name not in self._held:
                 return candidate.run(min(candidate.again))
         return None
 
     def _best_run(self) -> FoldRun | None:
         """The next fold of the best candidate, on fold 0, among those that go on; else of one that the blend wants."""
-        going = [c for c in self._candidates.values() if c.promoted and c.state == "running"]
+        going = [
+            c for c in self._candidates.values() if c.promoted and c.state == "running" and c.name not in self._held
+        ]
         going += [c for family in self._families() for c in self._ranked_in(family)]
         for candidate in sorted(going, key=lambda c: -c.metrics.get(0, math.inf)):
             fold = self._open_fold(candidate)
@@ -468,13 +476,16 @@ class FoldLadder:
 
     def _stop_waiting(self) -> None:
         for name, reason in self._why_waiting().items():
+            if name in self._held:
+                continue
             candidate = self._candidates[name]
             candidate.state, candidate.reason = "stopped", f"not promoted: {reason}"
 
     def _revive(self) -> FoldRun | None:
         """Take back the best stopped candidate when otherwise none would complete."""
-        stopped = [c for c in self._candidates.values() if c.state == "stopped"]
-        if not stopped or any(c.state == "finished" for c in self._candidates.values()):
+        mine = [c for c in self._candidates.values() if c.name not in self._held]
+        stopped = [c for c in mine if c.state == "stopped"]
+        if not stopped or any(c.state == "finished" for c in mine):
             return None
         best = max(stopped, key=_standing)
         best.state, best.promoted, best.revived = "running", True, True

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from data_prep.prepared import Prepared, load_prepared
 from data_prep.tables import join, list_names
 from search.conductor import Assignment, Conductor
 from search.progress import Progress, duration
-from search.study import ResolvedStudy, keep_study, read_study, resolve_study
+from search.study import ResolvedStudy, choose_candidates, keep_study, read_study, resolve_study
 from search.trainable import Workplace, checkpoint_folder, make_trainable
 
 TRIES = 2
@@ -67,6 +67,7 @@ def run_study(
     address: str | None = None,
     backbones: str | None = None,
     dashboard: bool = True,
+    only: Collection[str] | None = None,
 ) -> Outcome:
     """Run a study, or go on with it, until nothing is left to do.
 
@@ -80,6 +81,7 @@ def run_study(
         address: of a running Ray cluster; None: Ray starts on this machine for the time of the run.
         backbones: folder with local copies of hub models.
         dashboard: whether a local Ray also starts its dashboard.
+        only: names under `candidates:` to run now; nothing of others starts. None: all, and what the space gives.
 
     Raises:
         InputError: the study, its data or what is in the run directory do not fit.
@@ -88,6 +90,7 @@ def run_study(
     study = read_study(path)
     data = load_prepared(study.data)
     resolved = resolve_study(study, data)
+    chosen = None if only is None else choose_candidates(study, only)
     run_dir = join(runs if "://" in runs else str(Path(runs).absolute()), study.name)
     keep_study(resolved, run_dir)
     _prepare_environment()
@@ -103,6 +106,7 @@ def run_study(
                 address=address,
                 backbones=str(Path(backbones).absolute()) if backbones else None,
                 dashboard=dashboard,
+                only=chosen,
             )
         except KeyboardInterrupt:
             interrupted = True
@@ -131,11 +135,12 @@ def _supervise(
     address: str | None,
     backbones: str | None,
     dashboard: bool,
+    only: Collection[str] | None,
 ) -> Conductor:
     """Run Tune until the study is done; when Tune dies (its memory monitor does that), start it again."""
     stalls, known = 0, -1
     while True:
-        conductor = Conductor(study, data, run_dir, progress, hours_spent=hours_spent)
+        conductor = Conductor(study, data, run_dir, progress, hours_spent=hours_spent, only=only)
         progress.expect(lambda conductor=conductor: conductor.candidates_to_come)  # type: ignore[misc]
         stalls = 0 if len(conductor.curves.points) > known else stalls + 1
         known = len(conductor.curves.points)
@@ -176,6 +181,7 @@ def _tune(conductor: Conductor, study: ResolvedStudy, run_dir: str, *, backbones
         dead_below=study.ladder.dead_below,
         checkpoint_seconds=study.checkpoint_seconds,
         backbones=backbones,
+        score_epochs=study.score_epochs,
     )
     searcher = FoldSearcher(conductor, study.resources, closed)
     tuner = tune.Tuner(

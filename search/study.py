@@ -1,19 +1,22 @@
 """`Study`: the YAML file that says what to search, with which means, for how long."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from data_prep.documents import check_document, read_document
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.tables import exists, join, read_bytes, write_bytes
+from models.candidate import Candidate
+from models.memo import load_memo
 from search.ladder import LadderSettings
 from search.space import read_candidates, read_space
 
-FROZEN_KEYS = ("data_hash", "split_hash", "rung_rows", "ladder", "sampler", "seed", "space")
+FROZEN_KEYS = ("data_hash", "split_hash", "rung_rows", "score_epochs", "ladder", "sampler", "seed", "space")
 """What may not change between runs over one directory: it would mix scores or decisions that do not compare."""
 
 
@@ -79,10 +82,25 @@ class Study(BaseModel):
     """Rows of the fold that early rungs score, always the same ones; None: the whole fold."""
     checkpoint_seconds: float = Field(default=60, ge=0)
     """A fold run saves its state at least this often, so no more work than this is lost when it is killed."""
+    score_epochs: bool = False
+    """Fold runs are scored after every epoch, too, so that `keep: best` chooses among epochs."""
     candidates: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
-    """Explicit candidates by name; they run before sampled ones."""
+    """Explicit candidates by name; they run before sampled ones. A list of names takes them from `models/memo.yaml`."""
+    override: dict[str, Any] = Field(default_factory=dict)
+    """Settings that every candidate has instead of its own, to run a study in small or in another way."""
     space: dict[str, Any] = Field(default_factory=dict)
     """Field of `Candidate` -> value, choices or range (see `search.space`)."""
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _spell_out(cls, entry: Any) -> Any:
+        """Turn a list of memo names into settings by name."""
+        if not isinstance(entry, list):
+            return entry
+        memo = load_memo()
+        if unknown := [str(name) for name in entry if name not in memo]:
+            raise ValueError(f"unknown memo name {', '.join(unknown)}; known: {', '.join(memo)}")
+        return {name: memo[name].candidate.model_dump(mode="json", exclude_defaults=True) for name in entry}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -101,15 +119,17 @@ class ResolvedStudy(Study):
 
     data_hash: str
     split_hash: str
+    names: dict[str, str] = Field(default_factory=dict)
+    """Name of each explicit candidate -> its id."""
 
 
 def read_study(path: str | Path) -> Study:
-    """Read a study file and check all of it, candidates and space included.
+    """Read a study file, apply its `override`, and check all of it, candidates and space included.
 
     Raises:
         InputError: names every fault with its key.
     """
-    study = read_document(path, Study)
+    study = _overridden(read_document(path, Study), path)
     faults: list[str] = []
     checks = (
         lambda: read_candidates(study.candidates, where=f"{path}: candidates"),
@@ -128,10 +148,42 @@ def read_study(path: str | Path) -> Study:
     return study
 
 
+def _overridden(study: Study, path: str | Path) -> Study:
+    """Return the study with `override` merged into everything that it tries, and empty itself."""
+    if not study.override:
+        return study
+    check_document(study.override, Candidate, where=f"{path}: override")
+    candidates = {name: {**(settings or {}), **study.override} for name, settings in study.candidates.items()}
+    space = {**study.space, **study.override} if study.space else {}
+    return study.model_copy(update={"candidates": candidates, "space": space, "override": {}})
+
+
+def choose_candidates(study: Study, only: Collection[str]) -> frozenset[str]:
+    """Return the ids of the explicit candidates named `only`.
+
+    Raises:
+        InputError: there is no name, or one that is not under `candidates:`; lists those that are.
+    """
+    known = ", ".join(study.candidates) or "none"
+    if not only:
+        raise InputError(f"--only names no candidate; known: {known}")
+    if unknown := sorted(set(only) - study.candidates.keys()):
+        raise InputError(
+            f"--only {', '.join(unknown)}: no such name under `candidates:` of {study.name}; known: {known}"
+        )
+    candidates = read_candidates(study.candidates)
+    return frozenset(candidates[name].id for name in only)
+
+
 def resolve_study(study: Study, data: Prepared) -> ResolvedStudy:
     """Bind a study to the data it names."""
     settings = {**study.model_dump(mode="json"), "data": str(Path(study.data).absolute())}
-    return ResolvedStudy(**settings, data_hash=data.manifest.data_hash, split_hash=data.manifest.split_hash)
+    return ResolvedStudy(
+        **settings,
+        data_hash=data.manifest.data_hash,
+        split_hash=data.manifest.split_hash,
+        names={name: candidate.id for name, candidate in read_candidates(study.candidates).items()},
+    )
 
 
 def keep_study(study: ResolvedStudy, run_dir: str) -> None:

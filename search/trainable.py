@@ -38,6 +38,7 @@ class Workplace:
     dead_below: float | None
     checkpoint_seconds: float
     backbones: str | None
+    score_epochs: bool = False
 
 
 def checkpoint_folder(run_dir: str, candidate: str, fold: int, attempt: int) -> Path | None:
@@ -45,6 +46,12 @@ def checkpoint_folder(run_dir: str, candidate: str, fold: int, attempt: int) -> 
     if "://" in run_dir:
         return None
     return Path(run_dir) / "checkpoints" / candidate / (f"fold-{fold}" + ("-retry" if attempt else ""))
+
+
+def scored_at(rungs: tuple[float, ...], epochs: int, *, score_epochs: bool) -> tuple[float, ...]:
+    """Return the shares of a schedule of so many epochs at which a fold run is scored."""
+    after_epochs = [epoch / epochs for epoch in range(1, epochs)] if score_epochs else []
+    return (*rungs, *after_epochs, FINISHED)
 
 
 def make_trainable(workplace: Workplace) -> Callable[[dict[str, Any]], None]:
@@ -104,7 +111,7 @@ def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> N
         retried(candidate) if attempt else candidate,
         data,
         fold,
-        rungs=(*workplace.rungs, FINISHED),
+        rungs=scored_at(workplace.rungs, candidate.epochs, score_epochs=workplace.score_epochs),
         rung_rows=workplace.rung_rows,
         report=at_rung,
         checkpoint=CheckpointFolder(folder) if folder else None,

@@ -19,6 +19,7 @@ from search.study import Study
 from search.trainable import retried
 
 RUNGS = (0.25, 0.5, 1.0)
+THREE: dict[str, dict[str, Any]] = {"a": {}, "b": {"epochs": 2}, "c": {"epochs": 3}}
 
 
 class Silent:
@@ -189,3 +190,32 @@ def test_when_the_time_is_up_nothing_new_starts_but_one_candidate_completes(
 def test_a_sampled_candidate_is_never_an_explicit_one(whole: Path) -> None:
     names = [path.stem for path in (whole / "candidates").iterdir()]
     assert len(names) == len(set(names)) == 14
+
+
+def test_only_the_named_run_and_the_others_go_on_later(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    settings = study(prepared_tiny, budget={}, space={}, ladder={"enabled": False}, candidates=THREE)
+    ids = {name: Candidate(**changes).id for name, changes in THREE.items()}
+    with pytest.raises(CutOffError):
+        Worker(prepared_tiny, tmp_path, effects=5).run(conductor(settings, prepared_tiny, tmp_path, only={ids["a"]}))
+    Worker(prepared_tiny, tmp_path).run(conductor(settings, prepared_tiny, tmp_path, only={ids["b"]}))
+    store = OofStore(tmp_path)
+    assert store.folds(ids["b"]) == [0, 1, 2, 3]
+    assert len(store.folds(ids["a"])) == 1, "it had begun, and was not asked for now"
+    assert ids["c"] not in store.candidates()
+    assert conductor(settings, prepared_tiny, tmp_path).status()[ids["a"]].state == "running"
+    Worker(prepared_tiny, tmp_path).run(conductor(settings, prepared_tiny, tmp_path))
+    assert {name: store.folds(identity) for name, identity in ids.items()} == {name: [0, 1, 2, 3] for name in THREE}
+
+
+def test_with_only_nothing_is_drawn_and_a_stopped_candidate_of_another_name_stays_stopped(
+    whole: Path, tmp_path: Path, prepared_tiny: Prepared
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(whole, run_dir)
+    grown = study(prepared_tiny, budget={"candidates": 20}, candidates={"plain": {}, "dies once": {"batch_size": 16}})
+    again = conductor(grown, prepared_tiny, run_dir, only={Candidate().id})
+    assert again.candidates_to_come == 0
+    Worker(prepared_tiny, run_dir).run(again)
+    assert record(run_dir)[1] == record(whole)[1], "no candidate was drawn"
+    changed = set(record(run_dir)[2]) - set(record(whole)[2])
+    assert all(Candidate().id in path for path in changed)

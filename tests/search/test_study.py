@@ -8,7 +8,10 @@ import yaml
 
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
-from search.study import Resources, Study, keep_study, read_study, resolve_study
+from models.candidate import Candidate
+from models.training import RungReport, train_fold
+from search.study import Resources, Study, choose_candidates, keep_study, read_study, resolve_study
+from search.trainable import scored_at
 
 
 def write(folder: Path, **changes: Any) -> Path:
@@ -96,3 +99,54 @@ def test_a_study_may_grow(tmp_path: Path, prepared_tiny: Prepared, change: dict[
     keep_study(resolved(prepared_tiny, **change), str(tmp_path))
     key = next(iter(change))
     assert yaml.safe_load((tmp_path / "study.yaml").read_text())[key] != {}
+
+
+def test_an_override_replaces_a_setting_of_every_candidate_and_of_the_space(tmp_path: Path) -> None:
+    study = read_study(
+        write(
+            tmp_path,
+            candidates={"a": {"epochs": 3, "head": "cls"}, "b": None},
+            space={"epochs": [2, 4], "dropout": [0.0, 0.1]},
+            sampler="grid",
+            override={"epochs": 1, "layers": 2},
+        )
+    )
+    assert study.candidates == {"a": {"epochs": 1, "head": "cls", "layers": 2}, "b": {"epochs": 1, "layers": 2}}
+    assert study.space == {"epochs": 1, "dropout": [0.0, 0.1], "layers": 2}
+    assert study.override == {}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"epoch": 1}, "override: unknown key 'epoch'; known keys: accumulation"),
+        ({"epochs": 0}, "override: epochs: Input should be greater than or equal to 1"),
+        ({"epochs": 2}, "candidates.b: the same model as"),
+    ],
+)
+def test_an_override_is_checked_like_a_candidate(tmp_path: Path, override: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_study(write(tmp_path, candidates={"a": {}, "b": {"epochs": 3}}, override=override))
+
+
+def test_the_run_directory_knows_the_id_of_every_name(prepared_tiny: Prepared) -> None:
+    names = resolved(prepared_tiny, candidates={"a": {}, "b": {"epochs": 2}}).names
+    assert names == {"a": Candidate().id, "b": Candidate(epochs=2).id}
+
+
+def test_only_names_candidates_of_the_study(prepared_tiny: Prepared) -> None:
+    study = resolved(prepared_tiny, candidates={"a": {}, "b": {"epochs": 2}})
+    assert choose_candidates(study, ["b"]) == {Candidate(epochs=2).id}
+    with pytest.raises(InputError, match=r"--only d, z: no such name under `candidates:` of first; known: a, b"):
+        choose_candidates(study, ["z", "a", "d"])
+    with pytest.raises(InputError, match="--only names no candidate; known: a, b"):
+        choose_candidates(study, [])
+
+
+def test_a_candidate_may_be_scored_after_every_epoch(prepared_tiny: Prepared, tiny_bert: str) -> None:
+    rungs = scored_at((0.5,), 3, score_epochs=True)
+    candidate = Candidate(backbone=tiny_bert, epochs=3, keep="best", batch_size=50)
+    reports: list[RungReport] = []
+    train_fold(candidate, prepared_tiny, 0, rungs=rungs, report=lambda report: reports.append(report) is None)
+    assert [report.epoch for report in reports if report.progress != 0.5] == [1.0, 2.0, 3.0]
+    assert scored_at((0.5,), 3, score_epochs=False) == (0.5, 1.0)
