@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def write_checkpoint(folder: Path, model: CocolmModel, *, prefix: str, extra: di
 # --- the encoder, written out --------------------------------------------------------------------------------------
 
 
+@cache
 def magnitude(distance: int, bins: int, max_rel_pos: int) -> int:
     """The bucket magnitude by comparing whole numbers: no logarithm, no rounding."""
     half = bins // 2
