@@ -7,8 +7,9 @@ import typer
 from rich.table import Table
 
 from blend.fitting import RECORD_FILE, SUBMISSION_FILE, FittedBlend, fit_blend, write_blend
-from blend.predictions import find_data, load_predictions
+from blend.predictions import load_predictions
 from blend.record import Blend, EvidenceRecord
+from blend.runs import find_data
 from blend.weights import METHODS
 from data_prep.console import console, new_app, run_app
 from data_prep.errors import InputError
@@ -28,7 +29,10 @@ def fit(
     runs: Annotated[list[str], typer.Argument(help="Run directories; the blend is written into the first.")],
     *,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "nelder-mead",
-    name: Annotated[str | None, typer.Option(help="Name of the blend; the method's if not given.")] = None,
+    members: Annotated[
+        str | None, typer.Option(help="Names of the study or candidate ids to blend, with commas between them.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the blend.  [default: the members', or the method]")] = None,
     data: Annotated[str | None, typer.Option(help="Prepared folder; the first run's study names it.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Candidate id to leave out; may be repeated.")] = None,
     allow_mixed_splits: Annotated[
@@ -38,19 +42,29 @@ def fit(
 ) -> None:
     """Fit weights, show the evidence, write blend.json and submission.csv.
 
-    Example: `python -m blend fit runs/demo --method nelder-mead --name first`
+    Example: `python -m blend fit runs/demo --members packed-mse,pair-cls --name first`
     """
-    name = name or method
+    chosen = None if members is None else _split(members)
+    name = name or "-".join(chosen or [method])
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"--name {name!r}: use letters, digits, dots, dashes and underscores; it names a folder")
     prepared = load_prepared(data or find_data(runs[0]))
     with console.status("reading predictions"):
-        predictions = load_predictions(runs, prepared, exclude=exclude or (), allow_mixed_splits=allow_mixed_splits)
+        predictions = load_predictions(
+            runs, prepared, members=chosen, exclude=exclude or (), allow_mixed_splits=allow_mixed_splits
+        )
     with console.status(f"fitting {len(predictions.members)} members with {method}, then without each fold"):
         fitted = fit_blend(predictions, prepared, method=method, name=name)
     folder = join(runs[0], "blends", name)
     write_blend(fitted, folder, force=force)
     _show(fitted, folder)
+
+
+def _split(members: str) -> list[str]:
+    names = [name.strip() for name in members.split(",") if name.strip()]
+    if not names:
+        raise InputError("--members names no candidate; leave it out to blend all")
+    return names
 
 
 def _show(fitted: FittedBlend, folder: str) -> None:

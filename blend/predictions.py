@@ -1,21 +1,20 @@
 """Prediction tables of run directories, aligned by id into one matrix; what does not fit is refused."""
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 from numpy.typing import NDArray
 
 from blend.objective import Floats
+from blend.runs import choose_members, list_candidates, read_label
 from data_prep.errors import InputError
 from data_prep.metrics import pearson
 from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Prepared
-from data_prep.tables import HOLDOUT_FOLD, exists, join, read_bytes
+from data_prep.tables import HOLDOUT_FOLD, join
 
 DEAD_BELOW = 0.05
 """A candidate with a fold whose Pearson is below this has learned nothing there and is left out."""
@@ -109,53 +108,41 @@ class _LeftOutError(Exception):
     """A candidate that cannot be a member for a reason that is nobody's fault."""
 
 
-def find_data(run: str) -> str:
-    """Return the prepared folder named by a run directory's `study.yaml`.
-
-    Raises:
-        InputError: not a run directory, or its study names no data.
-    """
-    path = join(run, "study.yaml")
-    if not exists(path):
-        raise InputError(
-            f"{run}: not a run directory (no study.yaml); give the folder that `python -m search run` made"
-        )
-    try:
-        study = yaml.safe_load(read_bytes(path))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML ({error}); give the prepared folder with --data") from error
-    data = study.get("data") if isinstance(study, dict) else None
-    if not isinstance(data, str):
-        raise InputError(f"{path}: names no prepared folder under `data:`; give it with --data")
-    return data
-
-
 def load_predictions(
-    runs: Sequence[str], data: Prepared, *, exclude: Collection[str] = (), allow_mixed_splits: bool = False
+    runs: Sequence[str],
+    data: Prepared,
+    *,
+    members: Collection[str] | None = None,
+    exclude: Collection[str] = (),
+    allow_mixed_splits: bool = False,
 ) -> Predictions:
-    """Load every finished candidate of `runs`, aligned by id to the prepared tables.
+    """Load every finished candidate of `runs`, or only the `members`, aligned by id to the prepared tables.
 
-    Left out, with a sentence each: candidates in `exclude`, with unfinished folds, dead in a fold (Pearson below
+    A member is a name of a run's study or a candidate id; one that cannot take part is an error. Otherwise left out,
+    with a sentence each: candidates in `exclude`, with unfinished folds, dead in a fold (Pearson below
     `DEAD_BELOW`), or already taken from an earlier run. With mixed splits a candidate of another split is left out
     unless its folds cover all rows, and there is no holdout: other splits trained on its rows.
 
     Raises:
-        InputError: missing rows, two values for an id, scores other than the data's, predictions that are not finite,
-            constant columns, other data, another split without `allow_mixed_splits`; all faults of all candidates.
+        InputError: unknown members, missing rows, two values for an id, scores other than the data's, predictions that
+            are not finite, constant columns, other data, another split without `allow_mixed_splits`; all faults of
+            all candidates.
     """
     pools = _Pools.of(data)
     columns: list[_Columns] = []
-    left_out: list[str] = []
     faults: list[str] = []
-    for run, candidate in _list_candidates(runs, exclude):
-        if reason := _passed_over(candidate, exclude, columns):
-            left_out.append(_sentence(run, candidate, reason))
-            continue
+    found = list_candidates(runs, exclude)
+    chosen = found if members is None else choose_members(found, runs, members)
+    n_others = len(found) - len(chosen)
+    left_out = [f"other candidates: {n_others}, which were not asked for"] if n_others else []
+    for run, candidate in chosen:
         try:
+            _pass_over(candidate, exclude, columns)
             member = _describe(run, candidate, data, allow_mixed_splits=allow_mixed_splits)
             columns.append(_load_columns(member, pools, own_split=member.split_hash == data.manifest.split_hash))
         except _LeftOutError as error:
-            left_out.append(_sentence(run, candidate, str(error)))
+            sentence = _sentence(run, candidate, str(error))
+            (left_out if members is None else faults).append(sentence)
         except InputError as error:
             faults.extend(error.faults)
     if faults:
@@ -183,40 +170,15 @@ def load_predictions(
     )
 
 
-def _passed_over(candidate: str, exclude: Collection[str], taken: "list[_Columns]") -> str | None:
+def _pass_over(candidate: str, exclude: Collection[str], taken: "list[_Columns]") -> None:
     if candidate in exclude:
-        return "excluded as asked"
-    earlier = [column.member.run for column in taken if column.member.candidate == candidate]
-    return f"already taken from {earlier[0]}" if earlier else None
+        raise _LeftOutError("excluded as asked")
+    if earlier := [column.member.run for column in taken if column.member.candidate == candidate]:
+        raise _LeftOutError(f"already taken from {earlier[0]}")
 
 
 def _sentence(run: str, candidate: str, reason: str) -> str:
-    return f"{candidate} {_read_label(run, candidate)[0]}: {reason}"
-
-
-def _list_candidates(runs: Sequence[str], exclude: Collection[str]) -> list[tuple[str, str]]:
-    found = [(run, candidate) for run in runs for candidate in OofStore(run).candidates()]
-    known = {candidate for _, candidate in found}
-    if unknown := sorted(set(exclude) - known):
-        raise InputError(
-            f"--exclude {', '.join(unknown)}: no such candidate; known: {', '.join(sorted(known)) or 'none'}"
-        )
-    return found
-
-
-def _read_label(run: str, candidate: str) -> tuple[str, str]:
-    """Return label and family of a candidate from its JSON file; its id where there is none."""
-    path = join(run, "candidates", f"{candidate}.json")
-    if not exists(path):
-        return candidate, candidate
-    try:
-        settings = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); restore it from the study or remove it") from error
-    family = str(settings.get("backbone", candidate))
-    depth = f"-k{settings['layers']}" if settings.get("layers") else ""
-    choices = [str(settings[key]) for key in ("recipe", "head", "loss") if key in settings]
-    return "-".join([family.rstrip("/").rsplit("/", 1)[-1] + depth, *choices]), family
+    return f"{candidate} {read_label(run, candidate)[0]}: {reason}"
 
 
 def _describe(run: str, candidate: str, data: Prepared, *, allow_mixed_splits: bool) -> Member:
@@ -246,7 +208,7 @@ def _describe(run: str, candidate: str, data: Prepared, *, allow_mixed_splits: b
         )
     if split == manifest.split_hash and len(folds) < manifest.n_folds:
         raise _LeftOutError(f"{len(folds)} of {manifest.n_folds} folds finished")
-    label, family = _read_label(run, candidate)
+    label, family = read_label(run, candidate)
     return Member(candidate=candidate, label=label, family=family, run=run, split_hash=split)
 
 

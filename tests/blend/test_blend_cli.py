@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from blend.__main__ import app
 from data_prep.console import console
@@ -81,6 +82,67 @@ def test_same_blend_again_is_fine_and_another_needs_force(full_run: Any) -> None
 def test_a_fault_of_the_user_is_named(full_run: Any, arguments: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         blend("fit", full_run.path, *arguments)
+    assert not (full_run.root / "blends").exists()
+
+
+def name_candidates(run: Any, **names: str) -> None:
+    """Write the run's study as a search writes it, with a name for each candidate id."""
+    (run.root / "study.yaml").write_text(yaml.safe_dump({"name": "toy", "data": run.data.path, "names": names}))
+
+
+def members_of(folder: Path) -> list[str]:
+    return [member["candidate"] for member in json.loads((folder / "blend.json").read_text())["members"]]
+
+
+def test_members_by_name_or_id_are_blended_alone_and_name_the_blend(full_run: Any) -> None:
+    name_candidates(full_run, first="aaa", third="ccc")
+    printed = blend("fit", full_run.path, "--members", "third, bbb")
+    assert members_of(full_run.root / "blends" / "third-bbb") == ["ccc", "bbb"]
+    assert "third ccc-k2-pair-mean-mse" in printed
+    assert "left out: other candidates: 1, which were not asked for" in printed
+
+
+def test_members_are_the_same_blend_as_excluding_the_rest(full_run: Any) -> None:
+    blend("fit", full_run.path, "--members", "aaa,ccc", "--name", "one")
+    blend("fit", full_run.path, "--exclude", "bbb", "--name", "two")
+    one, two = (full_run.root / "blends" / name / "submission.csv" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_members_of_several_runs_and_splits(run: Any, tmp_path: Path, toolbox: Any) -> None:
+    run.add("aaa", noise=0.2)
+    name_candidates(run, first="aaa", second="bbb")
+    other = toolbox.Run(tmp_path / "other", toolbox.make_prepared(tmp_path / "shifted", shift=1)).add("bbb").add("aaa")
+    name_candidates(other, second="bbb", third="aaa")
+    with pytest.raises(InputError, match="candidate bbb was trained on another split"):
+        blend("fit", run.path, other.path, "--members", "first,second")
+    blend("fit", run.path, other.path, "--members", "first,second", "--allow-mixed-splits")
+    record = json.loads((run.root / "blends" / "first-second" / "blend.json").read_text())
+    assert [(member["candidate"], member["run"]) for member in record["members"]] == [
+        ("aaa", run.path),
+        ("bbb", other.path),
+    ]
+    assert record["mixed_splits"] is True
+    blend("fit", run.path, other.path, "--members", "third", "--allow-mixed-splits")
+    record = json.loads((run.root / "blends" / "third" / "blend.json").read_text())
+    assert [member["run"] for member in record["members"]] == [other.path], "the name says which run"
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ("first,nobody", "--members nobody: no such candidate; known: dead, early, first, never"),
+        ("first,never", "--members never: no fold run of it is finished in"),
+        ("first,early", "early eee-k2-pair-mean-mse: 2 of 4 folds finished"),
+        ("first,dead", "dead ddd-k2-pair-mean-mse: dead in fold"),
+        (" , ", "--members names no candidate"),
+    ],
+)
+def test_a_member_that_cannot_take_part_is_an_error(full_run: Any, members: str, message: str) -> None:
+    full_run.add("eee", folds=2).add("ddd", noise=500.0)
+    name_candidates(full_run, first="aaa", early="eee", dead="ddd", never="fff")
+    with pytest.raises(InputError, match=message):
+        blend("fit", full_run.path, "--members", members)
     assert not (full_run.root / "blends").exists()
 
 
