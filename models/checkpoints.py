@@ -37,7 +37,20 @@ Funnel's published `-base` checkpoints come without the decoder; converted ones 
 
 def load_config(name: str, folder: str | None = None) -> Any:
     """Load the config of a backbone; arguments and errors as for `models.backbones.load_backbone`."""
-    return _load(AutoConfig.from_pretrained, name, folder)
+    return trim(_load(AutoConfig.from_pretrained, name, folder))
+
+
+def trim(config: Any) -> Any:
+    """Change a config in place to the model that is used here, and return it.
+
+    Some Funnel checkpoints ask for the encoder alone, whose states are pooled. LUKE's queries between words and
+    entities would never be asked anything.
+    """
+    if config.model_type == "funnel":
+        config.architectures = ["FunnelModel"]
+    if config.model_type == "luke":
+        config.use_entity_aware_attention = False
+    return config
 
 
 def load_tokenizer(name: str, folder: str | None = None) -> Any:
@@ -133,7 +146,7 @@ def _load(load: Callable[..., Any], name: str, folder: str | None, **settings: A
     path = find_backbone(name, folder)
     settings |= {"trust_remote_code": False}
     try:
-        with _quiet():
+        with quiet():
             if Path(path).is_dir():
                 return load(path, **settings)
             try:
@@ -156,7 +169,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' loading report and bars: what matters of them is checked here."""
     logger, bars = logging.getLogger("transformers"), transformers_logging.is_progress_bar_enabled()
     level = logger.level
