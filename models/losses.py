@@ -1,8 +1,9 @@
 """Losses: what training minimises, and how outputs become scores again.
 
-A loss computes in float32 whatever the precision of the outputs, and its value is a mean over the batch.
+A loss computes in float32 whatever lower precision the outputs have, and its value is a mean over the batch.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -11,10 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from data_prep.errors import InputError
 from data_prep.task import Task
 
 if TYPE_CHECKING:
     from models.candidate import Candidate
+
+LEAST_DEVIATION = 0.01
+"""Least standard deviation that `GaussianNll` can predict, as a share of the task's range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,34 +50,88 @@ class Loss(ABC):
 
     def to_scores(self, outputs: Tensor) -> Tensor:
         """Turn outputs into predictions [batch] on the scale of the task's scores, as far as the loss knows it."""
-        return outputs.float().squeeze(-1)
+        return _full(outputs).squeeze(-1)
 
 
-class MeanSquaredError(Loss):
-    """mean((output - score)^2)."""
+class PointwiseLoss(Loss):
+    """The mean over rows of a function of the row's output and score."""
+
+    @abstractmethod
+    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+        """Return each row's loss [batch] for outputs [batch] or, where there are several, [batch, n_outputs]."""
 
     def __call__(self, outputs: Tensor, scores: Tensor, groups: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Return the loss of a batch, a scalar."""
-        return functional.mse_loss(outputs.float().squeeze(-1), scores.float())
+        values = _full(outputs).squeeze(-1)
+        return self.of_rows(values, scores.to(values.dtype)).mean()
 
 
-class BinaryCrossEntropy(Loss):
-    """Cross-entropy with the score, scaled to [0, 1], as a probability: -mean(p log q + (1 - p) log(1 - q)).
+class MeanSquaredError(PointwiseLoss):
+    """Squared error: (output - score)^2."""
+
+    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+        """Return each row's loss."""
+        return (outputs - scores).square()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Huber(PointwiseLoss):
+    """Half the squared error up to `loss_delta`, from there on a straight line (Huber, 1964).
+
+    With e = |output - score| and d = `loss_delta`: e^2 / 2 where e <= d, else d (e - d / 2). On scores within [0, 1],
+    d = 1 gives half the mean squared error.
+    """
+
+    options = ("loss_delta",)
+    loss_delta: float = 1.0
+
+    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+        """Return each row's loss."""
+        return functional.huber_loss(outputs, scores, delta=self.loss_delta, reduction="none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothL1(PointwiseLoss):
+    """The Huber loss divided by `loss_delta`: slope 1 in the straight part, whatever the delta (Girshick, 2015)."""
+
+    options = ("loss_delta",)
+    loss_delta: float = 1.0
+
+    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+        """Return each row's loss."""
+        return functional.smooth_l1_loss(outputs, scores, beta=self.loss_delta, reduction="none")
+
+
+class LogCosh(PointwiseLoss):
+    """log cosh(output - score): about e^2 / 2 for small errors e, e - log 2 for large ones.
+
+    Saleh and Saleh, 2022, Statistical properties of the log-cosh loss function used in machine learning.
+    Computed as e + log(1 + exp(-2 e)) - log 2, which cannot overflow.
+    """
+
+    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+        """Return each row's loss."""
+        error = (outputs - scores).abs()
+        return error + functional.softplus(-2 * error) - math.log(2)
+
+
+class BinaryCrossEntropy(PointwiseLoss):
+    """Cross-entropy with the score, scaled to [0, 1], as a probability p: -p log q - (1 - p) log(1 - q).
 
     q = sigmoid(output). Its least value is the entropy of the scores, not 0.
     """
 
-    def __call__(self, outputs: Tensor, scores: Tensor, groups: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Return the loss of a batch, a scalar."""
-        probabilities = (scores.float() - self.task.least) / (self.task.greatest - self.task.least)
-        return functional.binary_cross_entropy_with_logits(outputs.float().squeeze(-1), probabilities)
+    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+        """Return each row's loss."""
+        probabilities = (scores - self.task.least) / (self.task.greatest - self.task.least)
+        return functional.binary_cross_entropy_with_logits(outputs, probabilities, reduction="none")
 
     def to_scores(self, outputs: Tensor) -> Tensor:
         """Return sigmoid(output), scaled back to the task's range."""
-        return outputs.float().squeeze(-1).sigmoid() * (self.task.greatest - self.task.least) + self.task.least
+        return _full(outputs).squeeze(-1).sigmoid() * (self.task.greatest - self.task.least) + self.task.least
 
 
-class PearsonLoss(Loss):
+class Pearson(Loss):
     """1 - r, with r the Pearson correlation of outputs and scores inside the batch.
 
     Scale and offset of the outputs are free, so predictions are not on the task's scale. A batch in which either side
@@ -81,7 +140,145 @@ class PearsonLoss(Loss):
 
     def __call__(self, outputs: Tensor, scores: Tensor, groups: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Return the loss of a batch, a scalar in [0, 2]."""
-        return 1 - _unit(outputs.float().squeeze(-1)) @ _unit(scores.float())
+        values = _full(outputs).squeeze(-1)
+        return 1 - _unit(values) @ _unit(scores.to(values.dtype))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MsePearson(Loss):
+    """Squared error and correlation: (1 - w) (output - score)^2 + w (1 - r).
+
+    w = `pearson_weight`, and r is as in `pearson`. The squared error fixes the scale that the correlation leaves free.
+    """
+
+    options = ("pearson_weight",)
+    pearson_weight: float = 0.5
+
+    def __call__(self, outputs: Tensor, scores: Tensor, groups: Tensor | None = None) -> Tensor:
+        """Return the loss of a batch, a scalar."""
+        squared = MeanSquaredError(task=self.task)(outputs, scores, groups)
+        correlation = Pearson(task=self.task)(outputs, scores, groups)
+        return (1 - self.pearson_weight) * squared + self.pearson_weight * correlation
+
+
+class GaussianNll(PointwiseLoss):
+    """The score's negative log-likelihood under a normal distribution whose mean and variance are both predicted.
+
+    (log v + (m - score)^2 / v + log 2 pi) / 2, with m the first output and v = exp(second output) + f^2, where the
+    floor f is `LEAST_DEVIATION` of the task's range (Nix and Weigend, 1994, Estimating the mean and variance of the
+    target probability distribution). Predictions are the means.
+    """
+
+    @property
+    def n_outputs(self) -> int:
+        """Mean, and logarithm of the variance above the floor."""
+        return 2
+
+    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+        """Return each row's loss."""
+        mean, log_excess = outputs.unbind(dim=-1)
+        floor = LEAST_DEVIATION * (self.task.greatest - self.task.least)
+        log_variance = torch.logaddexp(log_excess, torch.full_like(log_excess, 2 * math.log(floor)))
+        return (log_variance + (mean - scores).square() * (-log_variance).exp() + math.log(2 * math.pi)) / 2
+
+    def to_scores(self, outputs: Tensor) -> Tensor:
+        """Return the means."""
+        return _full(outputs)[:, 0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelsLoss(PointwiseLoss):
+    """A loss over a distribution over the task's score levels: p = softmax(outputs), with one output for each level.
+
+    Labels are distributions, too. With `label_width` 0 a score is shared among its two neighbouring levels by linear
+    interpolation, so that a level has all of its own; else level k gets a share of exp(-d^2 / (2 label_width^2)), with
+    d the distance of score and level in steps between levels (Diaz and Marathe, 2019, Soft labels for ordinal
+    regression). Predictions are expected scores.
+
+    Raises:
+        InputError: the task has no score levels.
+    """
+
+    options = ("label_width",)
+    label_width: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.task.score_levels is None:
+            raise InputError(
+                f"losses over score levels need the legal scores: task {self.task.name!r} has score_range only; give "
+                f"its task file score_levels, or use a loss such as mse, bce or gaussian_nll"
+            )
+
+    @property
+    def n_outputs(self) -> int:
+        """One for each level."""
+        return len(self._levels)
+
+    @property
+    def _levels(self) -> tuple[float, ...]:
+        assert self.task.score_levels is not None
+        return self.task.score_levels
+
+    def labels(self, scores: Tensor) -> Tensor:
+        """Return scores [batch] as distributions over the levels [batch, levels]."""
+        place = _place(scores, scores.new_tensor(self._levels))
+        steps = torch.arange(self.n_outputs, device=scores.device)
+        distance = (place.unsqueeze(-1) - steps).abs()
+        if self.label_width == 0:
+            return (1 - distance).relu()
+        return (-distance.square() / (2 * self.label_width**2)).softmax(dim=-1)
+
+    def to_scores(self, outputs: Tensor) -> Tensor:
+        """Return the expected scores."""
+        values = _full(outputs)
+        return values.softmax(dim=-1) @ values.new_tensor(self._levels)
+
+
+class CrossEntropy(LevelsLoss):
+    """Cross-entropy of labels q and predicted shares p of the score levels: -sum over levels of q log p.
+
+    Its least value is the entropy of the labels, which is 0 only where each score is a level and `label_width` 0.
+    """
+
+    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+        """Return each row's loss."""
+        return -(self.labels(scores) * outputs.log_softmax(dim=-1)).sum(dim=-1)
+
+
+class KullbackLeibler(LevelsLoss):
+    """Kullback-Leibler divergence of predicted shares p of the score levels from labels q: sum of q log(q / p).
+
+    The cross-entropy less the entropy of the labels: same gradients, and 0 where p = q.
+    """
+
+    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+        """Return each row's loss."""
+        divergence = functional.kl_div(outputs.log_softmax(dim=-1), self.labels(scores), reduction="none")
+        return divergence.sum(dim=-1)
+
+
+class Ranking(Loss):
+    """How surely the better of two rows of the same anchor is ranked above the other (Burges et al., 2005, RankNet).
+
+    The mean of log(1 + exp(output_j - output_i)) over all pairs of a batch with the same anchor and score_i > score_j.
+    Scale and offset of the outputs are not on the task's scale. A batch without such a pair says nothing: its loss and
+    its gradient are 0.
+    """
+
+    within_groups = True
+
+    def __call__(self, outputs: Tensor, scores: Tensor, groups: Tensor | None = None) -> Tensor:
+        """Return the loss of a batch, a scalar."""
+        assert groups is not None
+        values = _full(outputs).squeeze(-1)
+        pairs = (groups.unsqueeze(1) == groups) & (scores.unsqueeze(1) > scores)
+        losses = functional.softplus(values - values.unsqueeze(1))
+        return torch.where(pairs, losses, 0.0).sum() / pairs.sum().clamp(min=1)
+
+
+def _full(values: Tensor) -> Tensor:
+    """Return `values` in float32, or as they are where they have more precision than that."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _unit(values: Tensor) -> Tensor:
@@ -92,6 +289,16 @@ def _unit(values: Tensor) -> Tensor:
     varies = spread > rounding
     scaled = torch.where(varies, centred / torch.where(varies, spread, 1.0), 0.0)
     return functional.normalize(scaled, dim=0)
+
+
+def _place(scores: Tensor, levels: Tensor) -> Tensor:
+    """Return where scores [batch] stand among ascending levels, in steps: 1.5 is halfway from level 1 to level 2.
+
+    Scores beyond the first or last level stand on it.
+    """
+    below = (torch.searchsorted(levels, scores, right=True) - 1).clamp(0, len(levels) - 2)
+    share = (scores - levels[below]) / (levels[below + 1] - levels[below])
+    return below + share.clamp(0, 1)
 
 
 def new_loss(candidate: "Candidate", task: Task) -> Loss:
@@ -106,6 +313,14 @@ def new_loss(candidate: "Candidate", task: Task) -> Loss:
 
 LOSSES: dict[str, type[Loss]] = {
     "mse": MeanSquaredError,
+    "huber": Huber,
+    "smooth_l1": SmoothL1,
+    "log_cosh": LogCosh,
     "bce": BinaryCrossEntropy,
-    "pearson": PearsonLoss,
+    "pearson": Pearson,
+    "mse_pearson": MsePearson,
+    "gaussian_nll": GaussianNll,
+    "cross_entropy": CrossEntropy,
+    "kl": KullbackLeibler,
+    "ranking": Ranking,
 }
