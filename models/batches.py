@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.pieces import ranges
+
 CHUNK_BATCHES = 50
 """Training texts are sorted by length within chunks of this many batches: enough to pad little, few enough to mix."""
 
@@ -27,11 +29,12 @@ class Batch:
     spans: Tensor | None = None
     """int64 [batch, 3]: text, first token and number of tokens that a row is scored from; None: text i is row i."""
     segments: Tensor | None = None
-    """int64 [texts, tokens]; segment of each token, 0 or 1; None where the text is a single segment."""
+    """int64 [texts, tokens]; segment of each token, 0 or 1, padding 0; None where a text is a single segment."""
     codes: Tensor | None = None
-    """int64 [batch, 2]; CPC section (0 for A) and class number of each row; None where no head asks for them."""
+    """int64 [batch, 2]; position of each row's CPC section in `data_prep.cpc.SECTIONS` and its class number; None
+    where the recipe has no codes."""
     groups: Tensor | None = None
-    """int64 [batch]; number of each row's anchor; None where no loss compares within an anchor."""
+    """int64 [batch]; number of each row's anchor; None where the task has a single text."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its tensors on `device`."""
@@ -71,6 +74,12 @@ class Encoded:
     scores: NDArray[np.float32] | None
     spans: Spans | None = None
     """None: text i is row i."""
+    second_segments: NDArray[np.int64] | None = None
+    """[texts] first token of each text's second segment; None where a text is a single segment."""
+    codes: NDArray[np.int64] | None = None
+    """[rows, 2] as in `Batch.codes`."""
+    groups: NDArray[np.int64] | None = None
+    """[rows] as in `Batch.groups`."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -81,6 +90,13 @@ class Encoded:
     def n_rows(self) -> int:
         """Rows of the pool."""
         return len(self) if self.spans is None else len(self.spans.order)
+
+    @property
+    def text_groups(self) -> NDArray[np.int64] | None:
+        """Group of each text, [texts]; the rows of a shared text have the same."""
+        if self.groups is None or self.spans is None:
+            return self.groups
+        return self.groups[self.spans.order[self.spans.first[:-1]]]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -105,42 +121,73 @@ class Encoded:
         mask = steps < lengths[:, None]
         places = np.where(mask, starts[:, None] + steps, 0)
         ids = np.where(mask, self.ids[places], self.padding_id)
+        segments = None if self.second_segments is None else mask & (steps >= self.second_segments[texts, None])
         rows, spans = (texts, None) if self.spans is None else self.spans.of(texts)
         return Batch(
             input_ids=torch.from_numpy(ids.astype(np.int64)),
             attention_mask=torch.from_numpy(mask.astype(np.int64)),
             rows=rows,
-            scores=None if self.scores is None else torch.from_numpy(self.scores[rows]),
-            spans=None if spans is None else torch.from_numpy(spans),
+            scores=_tensor(self.scores, rows),
+            spans=_tensor(spans),
+            segments=_tensor(None if segments is None else segments.astype(np.int64)),
+            codes=_tensor(self.codes, rows),
+            groups=_tensor(self.groups, rows),
         )
 
 
-def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return start, start + 1, ... for each start, `length` numbers each, one after the other."""
-    ends = np.cumsum(lengths)
-    return np.repeat(starts - (ends - lengths), lengths) + np.arange(lengths.sum())
+def _tensor(values: NDArray[Any] | None, rows: NDArray[np.int64] | None = None) -> Tensor | None:
+    """Return the values, or those of some rows, as a tensor."""
+    if values is None:
+        return None
+    return torch.from_numpy(values if rows is None else values[rows])
 
 
-def training_batches(lengths: NDArray[np.int64], batch_size: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+def training_batches(
+    lengths: NDArray[np.int64],
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    groups: NDArray[np.int64] | None = None,
+) -> list[NDArray[np.int64]]:
     """Cut all texts into ceil(texts / batch_size) batches of like length, in random order.
 
     Texts are shuffled, sorted by length within chunks of `CHUNK_BATCHES` batches, cut, and the batches shuffled; at
     most one batch is short. A pure function of its arguments.
+
+    With groups, whole groups are shuffled and sorted by their mean length, so that a group's texts follow each other
+    and meet in a batch. Batches stay full: each cut between two batches divides one group at most, and a group
+    larger than a batch fills whole batches.
 
     Args:
         lengths: tokens of each text, [texts].
         batch_size: texts of one batch.
         seed: the candidate's seed.
         epoch: epoch number; every epoch has its own order.
+        groups: group of each text, [texts], for losses that compare within an anchor.
     """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
+    if groups is not None:
+        order = order[np.argsort(random.permutation(groups.max() + 1)[groups[order]], kind="stable")]
     batches = []
     for start in range(0, len(order), CHUNK_BATCHES * batch_size):
         chunk = order[start : start + CHUNK_BATCHES * batch_size]
-        chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+        if groups is None:
+            chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+        else:
+            chunk = _by_mean_length(chunk, lengths, groups)
         batches += _cut(chunk, batch_size)
     return [batches[position] for position in random.permutation(len(batches))]
+
+
+def _by_mean_length(
+    chunk: NDArray[np.int64], lengths: NDArray[np.int64], groups: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Sort the texts of a chunk by the mean length of their group in it; a group stays together."""
+    _, first, group, size = np.unique(groups[chunk], return_index=True, return_inverse=True, return_counts=True)
+    mean = np.bincount(group, weights=lengths[chunk]) / size
+    return chunk[np.lexsort((first[group], mean[group]))]
 
 
 def prediction_batches(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:

@@ -10,51 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from data_prep.cpc import code_numbers
 from data_prep.prepared import Prepared
 from data_prep.tables import HOLDOUT_FOLD
-from data_prep.task import Task
-from models.batches import Encoded, Spans, ranges
+from models.batches import Encoded, Spans
 from models.candidate import Candidate
+from models.columns import Columns, column_room, fit_columns
+from models.contexts import with_context
+from models.frame import Frame, new_frame
 from models.packing import deal
-from models.recipes import RECIPES, Layout
-from models.tokens import END, PhraseTokens, load_tokens
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The special tokens around and between phrases."""
-
-    before: tuple[int, ...]
-    between: int
-    after: tuple[int, ...]
-    padding: int
-
-    @classmethod
-    def of(cls, tokenizer: Any) -> "Frame":
-        """Read a tokenizer's own frame: what it puts around a single text, and its separator (else its end token)."""
-        bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-        framed = tokenizer("a")["input_ids"]
-        start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
-        between = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
-        return cls(tuple(framed[:start]), between, tuple(framed[start + len(bare) :]), tokenizer.pad_token_id)
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """Stretches of cached tokens: `length` tokens from `start`, belonging to `row`; rows ascend."""
-
-    row: NDArray[np.int64]
-    start: NDArray[np.int64]
-    length: NDArray[np.int64]
-
-    def __getitem__(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "Pieces":
-        return Pieces(self.row[chosen], self.start[chosen], self.length[chosen])
-
-    def ends(self) -> NDArray[np.int64]:
-        """Return where each piece ends within its row, a separator behind every piece counted."""
-        total = np.cumsum(self.length + 1)
-        first = np.searchsorted(self.row, self.row)
-        return total - (total - self.length - 1)[first]
+from models.pieces import Pieces, no_pieces, ranges, write_tokens
+from models.recipes import MASK, RECIPES, Layout
+from models.siblings import Members, gather, number_rows, sibling_groups
+from models.tokens import PhraseTokens, load_tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +32,16 @@ class Rows:
     table: pa.Table
     layout: Layout
     tokens: PhraseTokens
+    """Every phrase, the frame's separator ahead of it; behind them the frame's marker, if it has one."""
     frame: Frame
     max_length: int
     seed: int
+    segment_ids: bool = True
+    """Whether batches tell two segments apart."""
+    anchor_column: str | None = None
+    """Column whose phrases number the groups of batches."""
+    code_column: str | None = None
+    """Column whose CPC codes batches carry."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -82,120 +57,148 @@ class Rows:
         """Return every row's token ids, at most `max_length` each.
 
         A row that is too long loses tokens of its layout's yielding columns first, then of its longest phrase.
-        Siblings follow in random order up to the first that has no room left; none is ever cut. Packed siblings are
-        dealt into as many texts as they need, a different hand in every epoch.
+        Siblings follow in their order up to the first that has no room left; none is ever cut. A marked row always
+        keeps its own phrase. Packed siblings are dealt into as many texts as they need, a different hand every time.
 
         Args:
-            epoch: shuffles the siblings, with the seed; recipes without siblings give the same in every epoch.
+            epoch: decides the order of shuffled siblings, with the seed; a prediction that is the mean over n orders
+                takes epochs 0 to n - 1. Recipes without siblings give the same in every epoch.
         """
-        if self.layout.siblings is None:
+        siblings = self.layout.siblings
+        if siblings is None:
             return self._without_siblings
-        if self.layout.packed:
-            return self._pack(np.random.default_rng([self.seed, epoch]))
-        pieces = self._siblings
-        random = np.random.default_rng([self.seed, epoch]).random(len(pieces.row))
-        pieces = pieces[np.argsort(pieces.row + random)]
-        room = self.max_length - self._fixed_length
-        ids, offsets = self._join(np.arange(len(self)), pieces[pieces.ends() <= room[pieces.row]])
-        return Encoded(ids, offsets, self.frame.padding, self.scores)
+        random = np.random.default_rng([self.seed, epoch])
+        if siblings.arranged == "packed":
+            return self._pack(random.random(len(self)) if siblings.shuffled else np.zeros(len(self)))
+        members = self._members.shuffled(random) if siblings.shuffled else self._members
+        pieces = self._mark(members) if siblings.arranged == "marked" else self._list(members)
+        return self._join(np.arange(len(self)), pieces)
 
     @cached_property
     def _without_siblings(self) -> Encoded:
-        nothing = np.zeros(0, dtype=np.int64)
-        ids, offsets = self._join(np.arange(len(self)), Pieces(nothing, nothing, nothing))
-        return Encoded(ids, offsets, self.frame.padding, self.scores)
+        every = np.arange(len(self))
+        masked = [column for column, words in enumerate(self.layout.words) if MASK in words]
+        if not masked:
+            return self._join(every, no_pieces())
+        spans = Spans(every, np.arange(len(self) + 1), self._columns.places[:, masked[0]] - 1, np.ones_like(every))
+        return self._join(every, no_pieces(), spans)
 
-    def _pack(self, random: np.random.Generator) -> Encoded:
-        """Put all rows of a sibling group into as few texts as hold them; each row keeps the span of its phrase."""
-        assert self.layout.siblings is not None
-        phrases = self.tokens.find(self.table[self.layout.siblings.column])
-        group = self._sibling_group
-        head = np.unique(group, return_index=True)[1]
-        room = self.max_length - self._fixed_length[head]
-        length = np.minimum(self.tokens.lengths[phrases], np.maximum(room[group] // 2 - 1, 1))
-        order = np.argsort(group + random.random(len(group)))
-        text = deal(group[order], length[order] + 1, room)
-        pieces = Pieces(text, self.tokens.starts[phrases[order]], length[order])
+    def _list(self, members: Members) -> Pieces:
+        """Return the first members of each row that have room."""
+        pieces = self._led(members.row, members.phrase)
+        return pieces[self._fit(pieces, self.max_length - self._columns.sizes)]
+
+    def _mark(self, members: Members) -> Pieces:
+        """Return each row's own phrase between markers, in its place among the first others that have room."""
+        pieces = self._led(members.row, members.phrase)
+        kept = members.own.copy()
+        room = self.max_length - self._columns.sizes - self._columns.own_lengths - self.frame.marking
+        kept[~members.own] = self._fit(pieces[~members.own], room)
+        members, pieces = members[kept], pieces[kept]
+        parts = np.where(members.own, 3, 1)
+        opening = (np.cumsum(parts) - parts)[members.own]
+        pieces = pieces[np.repeat(np.arange(len(parts)), parts)]
+        ahead, marker = len(self.frame.between), self.tokens.starts[-1]
+        pieces.start[opening], pieces.length[opening] = marker - ahead, ahead + 1
+        pieces.start[opening + 1] += ahead
+        pieces.length[opening + 1] = self._columns.own_lengths
+        pieces.start[opening + 2], pieces.length[opening + 2] = marker, 1
+        return pieces
+
+    def _pack(self, keys: NDArray[np.float64]) -> Encoded:
+        """Put all rows of a sibling group into as few texts as hold them; each row keeps the span of its phrase.
+
+        Args:
+            keys: [rows] in [0, 1): decide the order of a group's rows.
+        """
+        group, phrase, ahead = self._sibling_group, self._sibling_phrase, len(self.frame.between)
+        room = (self.max_length - self._columns.sizes)[np.unique(group, return_index=True)[1]]
+        length = np.minimum(self.tokens.lengths[phrase], np.maximum(room[group] // 2 - ahead, 1))
+        order = np.argsort(group + keys, kind="stable")
+        text = deal(group[order], length[order] + ahead, room)
+        pieces = replace(self._led(text, phrase[order]), length=length[order] + ahead)
         first = np.searchsorted(text, np.arange(text[-1] + 2))
-        ids, offsets = self._join(order[first[:-1]], pieces)
+        heads = order[first[:-1]]
         start = np.empty(len(order), dtype=np.int64)
-        fixed = self._fixed_length[order[first[:-1]]] - len(self.frame.after) + 1
-        start[order] = fixed[text] + pieces.ends() - pieces.length - 1
-        spans = Spans(order, first, start, np.maximum(length, 1))  # a phrase without tokens: the separator behind it
-        return Encoded(ids, offsets, self.frame.padding, self.scores, spans)
+        start[order] = (self._columns.sizes[heads] - len(self.frame.after))[text] + pieces.ends() - length[order]
+        empty = length == 0  # scored from the last token of the separator ahead of it
+        return self._join(heads, pieces, Spans(order, first, start - empty, length + empty))
 
-    def _join(self, heads: NDArray[np.int64], siblings: Pieces) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return ids and offsets of one text for each of `heads`: the row's columns, then the text's siblings."""
-        before, after = len(self.frame.before), len(self.frame.after)
-        fixed_length = self._fixed_length[heads]
-        lengths = fixed_length.copy()
-        np.add.at(lengths, siblings.row, siblings.length + 1)
+    def _led(self, row: NDArray[np.int64], phrase: NDArray[np.int64]) -> Pieces:
+        """Return phrases with the separator ahead of them."""
+        ahead = len(self.frame.between)
+        return Pieces(row, self.tokens.starts[phrase] - ahead, self.tokens.lengths[phrase] + ahead)
+
+    def _fit(self, pieces: Pieces, room: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which pieces are ahead of the first without room in its row, and within the layout's limit."""
+        assert self.layout.siblings is not None
+        fit: NDArray[np.bool_] = pieces.ends() <= room[pieces.row]
+        if self.layout.siblings.limit is not None:
+            fit &= pieces.ranks() < self.layout.siblings.limit
+        return fit
+
+    def _join(self, heads: NDArray[np.int64], siblings: Pieces, spans: Spans | None = None) -> Encoded:
+        """Join one text for each of `heads`: the row's columns, then the text's siblings."""
+        columns, before, after = self._columns, self.frame.before, self.frame.after
+        lengths = columns.sizes[heads] + siblings.totals(len(heads))
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        starts, ends = offsets[:-1], offsets[1:]
-        ids = np.full(offsets[-1], self.frame.between, dtype=np.int32)
-        for i, token in enumerate(self.frame.before):
-            ids[starts + i] = token
-        for i, token in enumerate(self.frame.after):
-            ids[ends - after + i] = token
-        n_columns = len(self.layout.columns)
-        columns = self._fixed[(heads[:, None] * n_columns + np.arange(n_columns)).ravel()]
-        self._put(ids, replace(columns, row=np.repeat(np.arange(len(heads)), n_columns)), starts + before)
-        self._put(ids, siblings, starts + fixed_length - after + 1)
-        return ids, offsets
-
-    def _put(self, ids: NDArray[np.int32], pieces: Pieces, starts: NDArray[np.int64]) -> None:
-        """Copy each text's pieces into `ids` from its place in `starts` on, leaving one separator between."""
-        places = starts[pieces.row] + pieces.ends() - pieces.length - 1
-        ids[ranges(places, pieces.length)] = self.tokens.ids[ranges(pieces.start, pieces.length)]
-
-    @cached_property
-    def _fixed(self) -> Pieces:
-        """The layout's columns, cut to fit."""
-        phrases = np.stack([self.tokens.find(self.table[name]) for name in self.layout.columns], axis=1)
-        lengths = self._cut(self.tokens.lengths[phrases])
-        return Pieces(
-            np.repeat(np.arange(len(self)), phrases.shape[1]), self.tokens.starts[phrases].ravel(), lengths.ravel()
+        starts = offsets[:-1]
+        ids = np.empty(offsets[-1], dtype=np.int32)
+        write_tokens(ids, starts, before)
+        write_tokens(ids, offsets[1:] - len(after), after)
+        for column, joint in enumerate([(), *self.frame.joints]):
+            places, length = starts + columns.places[heads, column], columns.lengths[heads, column]
+            ids[ranges(places, length)] = self.tokens.ids[ranges(columns.sources[heads, column], length)]
+            write_tokens(ids, places - len(joint), joint)
+        places = (starts + columns.sizes[heads] - len(after))[siblings.row] + siblings.ends() - siblings.length
+        ids[ranges(places, siblings.length)] = self.tokens.ids[ranges(siblings.start, siblings.length)]
+        return Encoded(
+            ids,
+            offsets,
+            self.frame.padding,
+            self.scores,
+            spans=spans,
+            second_segments=columns.places[heads, -1] if self.layout.segments and self.segment_ids else None,
+            codes=self._codes,
+            groups=self._groups,
         )
 
     @cached_property
-    def _fixed_length(self) -> NDArray[np.int64]:
-        """Tokens of each row without siblings, [rows]."""
-        n_phrases = len(self.layout.columns)
-        texts: NDArray[np.int64] = self._fixed.length.reshape(-1, n_phrases).sum(axis=1)
-        return texts + n_phrases - 1 + len(self.frame.before) + len(self.frame.after)
-
-    def _cut(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Shorten phrases, [rows, columns], until each row fits; columns of packed texts into half of the limit."""
-        lengths = lengths.copy()
-        limit = self.max_length // 2 if self.layout.packed else self.max_length
-        room = limit - len(self.frame.before) - len(self.frame.after) - (lengths.shape[1] - 1)
-        for name in self.layout.yielding:
-            column = self.layout.columns.index(name)
-            excess = np.maximum(lengths.sum(axis=1) - room, 0)
-            lengths[:, column] -= np.minimum(excess, lengths[:, column])
-        while (long := np.flatnonzero(lengths.sum(axis=1) > room)).size:
-            lengths[long, lengths[long].argmax(axis=1)] -= 1
-        return lengths
+    def _columns(self) -> Columns:
+        return fit_columns(self.table, self.layout, self.tokens, self.frame, self.max_length)
 
     @cached_property
     def _sibling_group(self) -> NDArray[np.int64]:
         """Number of each row's sibling group, [rows]."""
         assert self.layout.siblings is not None
-        keys = np.stack([self.tokens.find(self.table[name]) for name in self.layout.siblings.key], axis=1)
-        return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        return sibling_groups(self.table, self.layout.siblings)
 
     @cached_property
-    def _siblings(self) -> Pieces:
-        """Every row's siblings: the distinct phrases of its group without the row's own."""
+    def _sibling_phrase(self) -> NDArray[np.int64]:
+        """Number of the phrase that each row adds to its group, [rows]."""
         assert self.layout.siblings is not None
-        own = self.tokens.find(self.table[self.layout.siblings.column])
-        group = self._sibling_group
-        member = np.unique(np.stack([group, own], axis=1), axis=0)
-        sizes = np.bincount(member[:, 0])
-        first = np.cumsum(sizes) - sizes
-        row = np.repeat(np.arange(len(self)), sizes[group])
-        phrase = member[ranges(first[group], sizes[group]), 1]
-        return Pieces(row, self.tokens.starts[phrase], self.tokens.lengths[phrase])[phrase != own[row]]
+        return self.tokens.find(self.table[self.layout.siblings.column])
+
+    @cached_property
+    def _members(self) -> Members:
+        """Every row's siblings, its own phrase among them if the layout wants it there."""
+        assert self.layout.siblings is not None
+        members = gather(self._sibling_group, self._sibling_phrase)
+        with_own = self.layout.siblings.own or self.layout.siblings.arranged == "marked"
+        return members if with_own else members[~members.own]
+
+    @cached_property
+    def _groups(self) -> NDArray[np.int64] | None:
+        return None if self.anchor_column is None else number_rows([self.table[self.anchor_column]])
+
+    @cached_property
+    def _codes(self) -> NDArray[np.int64] | None:
+        if self.code_column is None:
+            return None
+        codes = self.table[self.code_column].cast(pa.string()).combine_chunks().dictionary_encode()
+        numbers = np.array([code_numbers(code) for code in codes.dictionary.to_pylist()], dtype=np.int64)
+        chosen: NDArray[np.int64] = numbers[codes.indices.to_numpy()]
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,12 @@ class Pools:
     holdout: Rows | None
     """None where the split has no holdout."""
     vocabulary: NDArray[np.int64] = field(repr=False)
-    """Every token id that can occur in these pools, ascending, special tokens included."""
+    """Every token id that can occur in these pools, ascending, special and new tokens included."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Embedding rows that the backbone needs: more than it has where the recipe makes new tokens."""
+        return int(self.vocabulary[-1]) + 1
 
 
 def load_pools(data: Prepared, fold: int, *, candidate: Candidate, tokenizer: Any, cache: Path | None = None) -> Pools:
@@ -222,29 +230,59 @@ def load_pools(data: Prepared, fold: int, *, candidate: Candidate, tokenizer: An
         cache: folder of the token cache; None for the default.
 
     Raises:
-        InputError: the task lacks a column that the recipe needs.
+        InputError: the task lacks a column, or the tokenizer a token, that the recipe needs; or `max_length` has no
+            room for any phrase.
     """
-    layout = RECIPES[candidate.recipe].layout(data.task, candidate)
-    tokens = load_tokens(tokenizer, _distinct_phrases(data, data.task), cache=cache)
-    frame = Frame.of(tokenizer)
+    recipe = RECIPES[candidate.recipe]
+    layout = recipe.layout(data.task, candidate)
+    frame = new_frame(tokenizer, layout, separator=candidate.separator, spelled=candidate.spell_separator)
+    column_room(layout, frame, candidate.max_length)
+    train, test = (with_context(table, data, candidate.context) for table in (data.train, data.test))
+    tokens = _phrase_tokens(tokenizer, _distinct_phrases(train, test), frame, cache, spaced=bool(layout.words))
 
     def rows(table: pa.Table) -> Rows:
-        return Rows(table, layout, tokens, frame, candidate.max_length, candidate.seed)
+        return Rows(
+            table,
+            layout,
+            tokens,
+            frame,
+            candidate.max_length,
+            candidate.seed,
+            segment_ids=candidate.segment_ids,
+            anchor_column=data.task.text_columns[0] if len(data.task.text_columns) > 1 else None,
+            code_column=data.task.cpc_column if recipe.codes else None,
+        )
 
-    folds = data.train["fold"]
-    held_out = data.train.filter(pc.equal(folds, HOLDOUT_FOLD))
-    special = [*frame.before, frame.between, *frame.after, frame.padding]
+    folds = train["fold"]
+    held_out = train.filter(pc.equal(folds, HOLDOUT_FOLD))
     return Pools(
-        train=rows(data.train.filter(pc.invert(pc.is_in(folds, value_set=pa.array([fold, HOLDOUT_FOLD], pa.int8()))))),
-        validation=rows(data.train.filter(pc.equal(folds, fold))),
-        test=rows(data.test),
+        train=rows(train.filter(pc.invert(pc.is_in(folds, value_set=pa.array([fold, HOLDOUT_FOLD], pa.int8()))))),
+        validation=rows(train.filter(pc.equal(folds, fold))),
+        test=rows(test),
         holdout=rows(held_out) if held_out.num_rows else None,
-        vocabulary=np.union1d(tokens.ids[tokens.ids != END], special).astype(np.int64),
+        vocabulary=np.union1d(tokens.ids, sorted(frame.ids)).astype(np.int64),
     )
 
 
-def _distinct_phrases(data: Prepared, task: Task) -> pa.StringArray:
-    """Return every distinct text of both tables, whatever the recipe: one cache file serves them all."""
-    names = [*task.text_columns, *(["context_text"] if task.cpc_column else [])]
-    chunks = [chunk for table in (data.train, data.test) for name in names for chunk in table[name].chunks]
-    return pc.unique(pa.chunked_array(chunks, pa.string()))
+def _distinct_phrases(*tables: pa.Table) -> pa.StringArray:
+    """Return every distinct text of the tables, whatever the recipe: one cache file serves most of them."""
+    columns = [table[name] for table in tables for name in table.column_names if name != "id"]
+    texts = [column for column in columns if pa.types.is_string(column.type)]
+    return pc.unique(pa.chunked_array([chunk for column in texts for chunk in column.chunks], pa.string()))
+
+
+def _phrase_tokens(
+    tokenizer: Any, phrases: pa.StringArray, frame: Frame, cache: Path | None, *, spaced: bool
+) -> PhraseTokens:
+    """Return the tokens of phrases as `Rows.tokens` wants them.
+
+    Args:
+        tokenizer: the backbone's tokenizer.
+        phrases: distinct strings.
+        frame: gives the separator and the marker.
+        cache: folder of the token cache.
+        spaced: phrases stand behind words, as behind a space, and not as texts of their own.
+    """
+    written = pc.binary_join_element_wise("", phrases, " ") if spaced else phrases
+    tokens = replace(load_tokens(tokenizer, written, cache=cache), phrases=phrases)
+    return tokens.led_by(frame.between, last=() if frame.marker is None else (frame.marker,))

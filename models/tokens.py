@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from data_prep.errors import InputError
 from data_prep.tables import DamagedTableError, read_table, write_table
+from models.pieces import ranges
 
 TOKENS_SCHEMA = pa.schema([("token", pa.int32())])
 """The ids of one phrase after the other, `END` behind each."""
@@ -42,6 +43,23 @@ class PhraseTokens:
         assert found.null_count == 0, "a phrase is missing from its own cache"
         positions: NDArray[np.int64] = found.to_numpy().astype(np.int64)
         return positions
+
+    def led_by(self, ahead: tuple[int, ...], *, last: tuple[int, ...] = ()) -> "PhraseTokens":
+        """Return the same phrases with the ids `ahead` in front of each; `starts` still point to the phrase itself.
+
+        Args:
+            ahead: token ids.
+            last: token ids of one phrase more, which has no string.
+        """
+        lengths = np.append(self.lengths, len(last))
+        ends = np.cumsum(lengths + len(ahead))
+        ids = np.empty(ends[-1], dtype=np.int32)
+        starts = ends - lengths
+        for number, token in enumerate(ahead):
+            ids[starts - len(ahead) + number] = token
+        ids[ranges(starts[:-1], self.lengths)] = self.ids[ranges(self.starts, self.lengths)]
+        ids[starts[-1] :] = last
+        return PhraseTokens(self.phrases, ids, starts, lengths)
 
 
 def load_tokens(tokenizer: Any, phrases: pa.StringArray, *, cache: Path | None = None) -> PhraseTokens:

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,23 @@ def test_epochs_deal_other_hands_of_the_same_number(packed):
     assert len(first) == len(second) < len(pools.train)
     assert not np.array_equal(first.ids, second.ids)
     assert np.array_equal(first.ids, pools.train.encode(0).ids)
+
+
+def test_hands_differ_between_epochs_and_seeds(packed, prepared_tiny, tmp_path):
+    pools, tokenizer = packed
+
+    def partners(seed, epoch):
+        candidate = Candidate(recipe="packed", max_length=24, seed=seed)
+        rows = load_pools(prepared_tiny, 0, candidate=candidate, tokenizer=tokenizer, cache=tmp_path).train
+        spans = rows.encode(epoch).spans
+        return frozenset(
+            frozenset(spans.order[start:end].tolist()) for start, end in itertools.pairwise(spans.first.tolist())
+        )
+
+    hands = [partners(seed, epoch) for seed in (3, 4) for epoch in (0, 1, 2)]
+    assert len(set(hands)) == 6
+    assert hands[0] == partners(3, 0)
+    assert {frozenset.union(*hand) for hand in hands} == {frozenset(range(len(pools.train)))}
 
 
 @pytest.mark.parametrize("head", HEADS)

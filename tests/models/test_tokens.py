@@ -36,6 +36,16 @@ def test_finds_each_phrase_of_a_column(tokenizer, tmp_path):
     assert tokens.find(pa.chunked_array([["rotor"], ["", "valve pump", "rotor"]])).tolist() == [1, 2, 0, 1]
 
 
+@pytest.mark.parametrize(("ahead", "last"), [((), ()), ((7,), ()), ((7, 8, 9), (5,))])
+def test_phrases_are_led_by_other_tokens(ahead, last, tokenizer, tmp_path):
+    tokens = load_tokens(tokenizer, PHRASES, cache=tmp_path)
+    led = tokens.led_by(ahead, last=last)
+    expected = [*ids_of(tokens), list(last)]
+    assert ids_of(led) == expected
+    assert led.ids.tolist() == [token for phrase in expected for token in (*ahead, *phrase)]
+    assert led.find(pa.chunked_array([["rotor"]])).tolist() == [1]
+
+
 def test_a_cache_hit_tokenises_nothing(tokenizer, tmp_path):
     class Counting:
         calls = 0
