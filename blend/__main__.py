@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from blend.fitting import RECORD_FILE, SUBMISSION_FILE, FittedBlend, fit_blend, write_blend
-from blend.predictions import load_predictions
+from blend.predictions import DEAD_BELOW, load_predictions
 from blend.record import Blend, EvidenceRecord
 from blend.runs import find_data
 from blend.weights import METHODS
@@ -38,6 +38,9 @@ def fit(
     allow_mixed_splits: Annotated[
         bool, typer.Option("--allow-mixed-splits", help="Blend candidates of other splits of the same data too.")
     ] = False,
+    dead_below: Annotated[
+        float, typer.Option(help="A candidate with a fold whose Pearson is below this has learned nothing.")
+    ] = DEAD_BELOW,
     force: Annotated[bool, typer.Option("--force", help="Replace a blend of the same name.")] = False,
 ) -> None:
     """Fit weights, show the evidence, write blend.json and submission.csv.
@@ -51,7 +54,12 @@ def fit(
     prepared = load_prepared(data or find_data(runs[0]))
     with console.status("reading predictions"):
         predictions = load_predictions(
-            runs, prepared, members=chosen, exclude=exclude or (), allow_mixed_splits=allow_mixed_splits
+            runs,
+            prepared,
+            members=chosen,
+            exclude=exclude or (),
+            allow_mixed_splits=allow_mixed_splits,
+            dead_below=dead_below,
         )
     with console.status(f"fitting {len(predictions.members)} members with {method}, then without each fold"):
         fitted = fit_blend(predictions, prepared, method=method, name=name)

@@ -115,12 +115,13 @@ def load_predictions(
     members: Collection[str] | None = None,
     exclude: Collection[str] = (),
     allow_mixed_splits: bool = False,
+    dead_below: float = DEAD_BELOW,
 ) -> Predictions:
     """Load every finished candidate of `runs`, or only the `members`, aligned by id to the prepared tables.
 
     A member is a name of a run's study or a candidate id; one that cannot take part is an error. Otherwise left out,
     with a sentence each: candidates in `exclude`, with unfinished folds, dead in a fold (Pearson below
-    `DEAD_BELOW`), or already taken from an earlier run. With mixed splits a candidate of another split is left out
+    `dead_below`, or not a number), or already taken from an earlier run. With mixed splits a candidate of another split is left out
     unless its folds cover all rows, and there is no holdout: other splits trained on its rows.
 
     Raises:
@@ -139,7 +140,8 @@ def load_predictions(
         try:
             _pass_over(candidate, exclude, columns)
             member = _describe(run, candidate, data, allow_mixed_splits=allow_mixed_splits)
-            columns.append(_load_columns(member, pools, own_split=member.split_hash == data.manifest.split_hash))
+            own_split = member.split_hash == data.manifest.split_hash
+            columns.append(_load_columns(member, pools, own_split=own_split, dead_below=dead_below))
         except _LeftOutError as error:
             sentence = _sentence(run, candidate, str(error))
             (left_out if members is None else faults).append(sentence)
@@ -212,17 +214,17 @@ def _describe(run: str, candidate: str, data: Prepared, *, allow_mixed_splits: b
     return Member(candidate=candidate, label=label, family=family, run=run, split_hash=split)
 
 
-def _load_columns(member: Member, pools: _Pools, *, own_split: bool) -> _Columns:
+def _load_columns(member: Member, pools: _Pools, *, own_split: bool, dead_below: float) -> _Columns:
     has_holdout = own_split and len(pools.holdout.ids) > 0
     return _Columns(
         member=member,
-        oof=_oof_column(member, pools.oof, own_split=own_split),
+        oof=_oof_column(member, pools.oof, own_split=own_split, dead_below=dead_below),
         test=_mean_column(member, "test", pools.test),
         holdout=_mean_column(member, "holdout", pools.holdout) if has_holdout else None,
     )
 
 
-def _oof_column(member: Member, rows: _Pool, *, own_split: bool) -> Floats:
+def _oof_column(member: Member, rows: _Pool, *, own_split: bool, dead_below: float) -> Floats:
     """Return the aligned out-of-fold predictions of a member, checked."""
     store = OofStore(member.run)
     pool = rows if own_split else replace(rows, fold=None)
@@ -248,7 +250,7 @@ def _oof_column(member: Member, rows: _Pool, *, own_split: bool) -> Floats:
         )
     for fold, table in tables.items():
         value = pearson(table["score"].to_numpy(), table["prediction"].to_numpy())
-        if not value >= DEAD_BELOW:
+        if not value >= dead_below:
             raise _LeftOutError(f"dead in fold {fold} (Pearson {value:.3f})")
     return column
 

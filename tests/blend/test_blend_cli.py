@@ -146,6 +146,14 @@ def test_a_member_that_cannot_take_part_is_an_error(full_run: Any, members: str,
     assert not (full_run.root / "blends").exists()
 
 
+def test_the_bound_of_the_dead_can_be_lowered(run: Any) -> None:
+    run.add("good", noise=0.1).add("dead", noise=500.0)
+    blend("fit", run.path, "--name", "without")
+    assert members_of(run.root / "blends" / "without") == ["good"]
+    blend("fit", run.path, "--name", "with", "--dead-below", "-1")
+    assert members_of(run.root / "blends" / "with") == ["dead", "good"]
+
+
 def test_a_study_that_names_no_data(full_run: Any) -> None:
     (full_run.root / "study.yaml").write_text("name: toy\n")
     with pytest.raises(InputError, match=r"study.yaml: names no prepared folder under `data:`; give it with --data"):
