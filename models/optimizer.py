@@ -8,6 +8,11 @@ from typing import Literal
 from torch import nn
 from torch.optim import AdamW
 
+NORMS = (nn.LayerNorm, nn.RMSNorm)
+"""Modules whose scales may have more than one dimension."""
+WIDE_BIASES = {"FunnelRelMultiheadAttention": ("r_r_bias", "r_s_bias", "r_w_bias")}
+"""Type of module -> its biases that have more than one dimension: no shape tells them from weights."""
+
 
 @dataclass(frozen=True)
 class ParameterGroup:
@@ -16,6 +21,7 @@ class ParameterGroup:
     name: str
     parameters: list[nn.Parameter]
     rate: float
+    """Peak learning rate; 0 where the parameters do not learn."""
     weight_decay: float
 
 
@@ -29,40 +35,55 @@ def parameter_groups(
     layer_decay: float,
     weight_decay: float,
 ) -> list[ParameterGroup]:
-    """Sort every parameter that learns into exactly one group.
+    """Sort every parameter into exactly one group, those that do not learn into groups with rate 0.
 
     Args:
         backbone: all of it; what belongs to no layer learns at the rate of the top layer.
         layers: its layers from the input up, embeddings first.
         head: the head.
         backbone_lr: peak rate of the top layer.
-        head_lr: peak rate of the head.
+        head_lr: peak rate of the head; 0 freezes it.
         layer_decay: each layer's rate is this share of the rate of the layer above it.
-        weight_decay: for all but biases and the scales of norms.
+        weight_decay: for all but biases and the scales of norms; embeddings are decayed.
     """
     blocks = [("head", head, head_lr)]
     for depth, layer in enumerate(reversed(layers)):
         blocks.append((f"layer {len(layers) - 1 - depth}", layer, backbone_lr * layer_decay**depth))
     blocks.append(("backbone", backbone, backbone_lr))
+    spared = spared_parameters(backbone) | spared_parameters(head)
     groups = []
     taken: set[nn.Parameter] = set()
     for name, module, rate in blocks:
-        own = [(key, value) for key, value in module.named_parameters() if value.requires_grad and value not in taken]
-        taken.update(value for _, value in own)
-        decayed = [value for key, value in own if is_decayed(key, value)]
-        spared = [value for key, value in own if not is_decayed(key, value)]
+        own = [value for value in module.parameters() if value not in taken]
+        taken.update(own)
+        learning = [value for value in own if value.requires_grad and rate > 0]
+        decayed = [value for value in learning if value not in spared]
         groups.append(ParameterGroup(name, decayed, rate, weight_decay))
-        groups.append(ParameterGroup(f"{name}, biases and norms", spared, rate, 0.0))
+        groups.append(
+            ParameterGroup(f"{name}, biases and norms", [value for value in learning if value in spared], rate, 0.0)
+        )
+        groups.append(
+            ParameterGroup(f"{name}, frozen", [value for value in own if value not in set(learning)], 0.0, 0.0)
+        )
     return [group for group in groups if group.parameters]
 
 
-def is_decayed(name: str, parameter: nn.Parameter) -> bool:
-    """Tell whether weight decay applies: neither to biases nor to the scales of norms, which are always vectors."""
-    return parameter.ndim > 1 and not name.endswith("bias")
+def spared_parameters(model: nn.Module) -> set[nn.Parameter]:
+    """Return the parameters without weight decay: those of norms, all vectors and numbers, and `WIDE_BIASES`.
+
+    Biases are vectors in every family but Funnel, and so are the scales of norms, whatever their class is called.
+    """
+    spared = set()
+    for module in model.modules():
+        wide = WIDE_BIASES.get(type(module).__name__, ())
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.ndim < 2 or isinstance(module, NORMS) or name in wide:
+                spared.add(parameter)
+    return spared
 
 
-def new_optimizer(groups: Sequence[ParameterGroup]) -> AdamW:
-    """Return a fused AdamW over `groups`; each of its groups remembers its peak rate as `peak`."""
+def new_optimizer(groups: Sequence[ParameterGroup], *, beta2: float) -> AdamW:
+    """Return a fused AdamW over the groups that learn; each of its groups remembers its peak rate as `peak`."""
     return AdamW(
         [
             {
@@ -72,7 +93,9 @@ def new_optimizer(groups: Sequence[ParameterGroup]) -> AdamW:
                 "weight_decay": group.weight_decay,
             }
             for group in groups
+            if group.rate > 0
         ],
+        betas=(0.9, beta2),
         fused=True,
     )
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from data_prep.errors import InputError
@@ -23,9 +22,7 @@ from models.devices import find_device, make_repeatable
 from models.learner import Learner, new_learner
 from models.optimizer import rate_share
 from models.pools import Pools, Rows, load_pools
-
-ROUNDING = 1e-9
-"""Share of a step that a rung may miss by: 0.1 * 30 is 3.0000000000000004."""
+from models.rungs import BestRung, first_step, rung_sample
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,14 @@ def train_fold(
         tokenizer=load_tokenizer(candidate.backbone, backbones),
         cache=cache,
     )
-    learner = new_learner(candidate, data.task, vocabulary=pools.vocabulary, backbones=backbones, device=chosen)
+    learner = new_learner(
+        candidate,
+        data.task,
+        vocabulary=pools.vocabulary,
+        n_tokens=pools.n_tokens,
+        backbones=backbones,
+        device=chosen,
+    )
     run = _FoldRun(
         candidate,
         data,
@@ -166,7 +170,7 @@ class _FoldRun:
         self.total = self.steps_per_epoch * candidate.epochs
         self.step = 0
         self.reports: list[RungReport] = []
-        self.best: _Best | None = None
+        self.best: BestRung | None = None
         self.delivered = checkpoint.delivered if checkpoint else 0
         self.seconds_before = 0.0
         self.started = self.saved = time.monotonic()
@@ -190,7 +194,7 @@ class _FoldRun:
             share = rate_share(
                 self.step, total=self.total, warmup=self.candidate.warmup, schedule=self.candidate.schedule
             )
-            self.learner.step(batch, share)
+            self.learner.step(batch, share, epoch=self.epoch)
             self.step += 1
             if not self._pass_rungs():
                 return False
@@ -200,14 +204,13 @@ class _FoldRun:
 
     def finish(self) -> FoldPredictions | None:
         """Report the whole fold and return its predictions; None when the report stops the run."""
-        validation = self.pools.validation.encode()
-        prediction = self.learner.predict(validation)
+        prediction = self._predict(self.pools.validation)
         epoch = self.epoch
         if self.candidate.keep == "best":
             self._keep_best(self._measure(prediction[self.sample], self.sample))
             assert self.best is not None
-            self.learner.scorer.load_state_dict(self.best.weights)
-            prediction = self.learner.predict(validation)
+            self.learner.adopt(self.best.weights)
+            prediction = self._predict(self.pools.validation)
             epoch = self.best.epoch
         metric = self._measure(prediction)
         if len(self.reports) < len(self.rungs):
@@ -221,14 +224,20 @@ class _FoldRun:
         first_epoch, first = divmod(self.step, self.steps_per_epoch)
         for epoch in range(first_epoch, self.candidate.epochs):
             encoded = self.pools.train.encode(epoch)
-            plan = training_batches(encoded.lengths, self.texts_per_step, seed=self.candidate.seed, epoch=epoch)
+            plan = training_batches(
+                encoded.lengths,
+                self.texts_per_step,
+                seed=self.candidate.seed,
+                epoch=epoch,
+                groups=encoded.text_groups if self.learner.loss.within_groups else None,
+            )
             for texts in plan[first if epoch == first_epoch else 0 :]:
                 yield encoded.batch(texts)
 
     def _pass_rungs(self) -> bool:
         """Report every rung before 1.0 that the last step has reached; False when a report stops the run."""
         while (rung := self.rungs[len(self.reports)]) < 1.0 and self.step >= first_step(rung, self.total):
-            prediction = self.learner.predict(self.pools.validation.encode(), self.sample)
+            prediction = self._predict(self.pools.validation, self.sample)
             metric = self._measure(prediction, self.sample)
             if self.candidate.keep == "best":
                 self._keep_best(metric)
@@ -236,6 +245,13 @@ class _FoldRun:
             if not self._deliver():
                 return False
         return True
+
+    def _predict(self, pool: Rows, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Return the mean prediction over the candidate's number of orders, for the given rows (None: all)."""
+        orders = range(self.candidate.prediction_shuffles)
+        predictions = np.stack([self.learner.predict(pool.encode(order), rows) for order in orders])
+        mean: NDArray[np.float32] = predictions.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return mean
 
     def _measure(self, prediction: NDArray[np.float32], rows: NDArray[np.int64] | None = None) -> float:
         scores = self.pools.validation.scores
@@ -245,7 +261,7 @@ class _FoldRun:
     def _keep_best(self, metric: float) -> None:
         utility = self.data.task.measure.utility(metric)
         if self.best is None or math.isnan(self.best.utility) or utility > self.best.utility:
-            self.best = _Best(utility, self.epoch, self.learner.weights())
+            self.best = BestRung(utility, self.epoch, self.learner.weights())
 
     def _add_report(self, rung: float, metric: float, rows: int) -> None:
         self.reports.append(RungReport(rung, self.epoch, metric, self.seconds, rows))
@@ -298,7 +314,7 @@ class _FoldRun:
         self.step = state["step"]
         self.seconds_before = state["seconds"]
         self.reports = [RungReport(**report) for report in state["reports"]]
-        self.best = None if state["best"] is None else _Best(**state["best"])
+        self.best = None if state["best"] is None else BestRung(**state["best"])
 
     def _predictions(self, prediction: NDArray[np.float32], metric: float, epoch: float) -> FoldPredictions:
         holdout = self.pools.holdout
@@ -306,8 +322,8 @@ class _FoldRun:
             candidate=self.candidate,
             fold=self.fold,
             oof=self._table(self.pools.validation, prediction, OOF_SCHEMA),
-            test=self._table(self.pools.test, self.learner.predict(self.pools.test.encode()), TEST_SCHEMA),
-            holdout=holdout and self._table(holdout, self.learner.predict(holdout.encode()), OOF_SCHEMA),
+            test=self._table(self.pools.test, self._predict(self.pools.test), TEST_SCHEMA),
+            holdout=holdout and self._table(holdout, self._predict(holdout), OOF_SCHEMA),
             metric=metric,
             epoch=epoch,
             seconds=self.seconds,
@@ -330,24 +346,3 @@ class _FoldRun:
         if "score" in schema.names:
             columns["score"] = rows.table["score"]
         return pa.table({name: columns[name] for name in schema.names}, schema=schema)
-
-
-@dataclass(frozen=True)
-class _Best:
-    """The best rung so far, for candidates that keep it."""
-
-    utility: float
-    epoch: float
-    weights: dict[str, torch.Tensor]
-
-
-def first_step(rung: float, total: int) -> int:
-    """Return the first step at which the share `rung` of `total` steps is done."""
-    return math.ceil(rung * total - ROUNDING)
-
-
-def rung_sample(n_rows: int, size: int | None) -> NDArray[np.int64]:
-    """Return the rows that early rungs score, ascending; on a fold the same for every candidate."""
-    if size is None or size >= n_rows:
-        return np.arange(n_rows)
-    return np.sort(np.random.default_rng(n_rows).choice(n_rows, size, replace=False))
