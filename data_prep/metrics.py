@@ -50,6 +50,8 @@ class Metric:
     name: str
     measure: Callable[[ArrayLike, ArrayLike], float]
     greater_is_better: bool
+    is_correlation: bool
+    """Whether it lies in [-1, 1] with chance at 0."""
 
     def __call__(self, score: ArrayLike, prediction: ArrayLike) -> float:
         """Return the metric of `prediction` against the truth `score`, both of shape [rows]."""
@@ -61,7 +63,7 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "pearson": Metric("pearson", pearson, greater_is_better=True),
-    "spearman": Metric("spearman", spearman, greater_is_better=True),
-    "rmse": Metric("rmse", rmse, greater_is_better=False),
+    "pearson": Metric("pearson", pearson, greater_is_better=True, is_correlation=True),
+    "spearman": Metric("spearman", spearman, greater_is_better=True, is_correlation=True),
+    "rmse": Metric("rmse", rmse, greater_is_better=False, is_correlation=False),
 }

@@ -104,7 +104,8 @@ class Conductor:
         for report in self._store.set_aside_damaged():
             watcher.note(report)
         self.curves = Curves(run_dir)
-        self.ladder = FoldLadder(study.ladder, n_folds=data.manifest.n_folds)
+        self._settings = study.ladder.for_metric(data.task.measure)
+        self.ladder = FoldLadder(self._settings, n_folds=data.manifest.n_folds)
         self._replay()
         if only is not None:
             self._fresh = deque(candidate for candidate in self._fresh if candidate.id in only)
@@ -314,7 +315,7 @@ class Conductor:
         self._decide(run, point)
 
     def _is_dead(self, metric: float) -> bool:
-        return is_dead(self._data.task.measure.utility(metric), self.study.ladder.dead_below)
+        return is_dead(self._data.task.measure.utility(metric), self._settings.dead_below)
 
     def _adopt_tables(self, candidate: str, fold: int) -> None:
         """Count a fold run whose tables were written just before the driver died, and which no point tells of."""
@@ -349,5 +350,5 @@ class Conductor:
 
 
 def is_dead(utility: float, dead_below: float | None) -> bool:
-    """Tell whether a fold run learned nothing: its metric is NaN or under the study's `dead_below`."""
+    """Tell whether a fold run learned nothing: its metric is NaN or under the ladder's `dead_below`."""
     return math.isnan(utility) or (dead_below is not None and utility < dead_below)

@@ -6,125 +6,18 @@ is rebuilt by replaying `report` and `finish` in the order in which they were re
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from search.gain import BlendEvidence, Gain
+from search.standing import CandidateStatus, Decision, FoldRun, Standing
+from search.thresholds import LadderSettings
 
-State = Literal["running", "waiting", "stopped", "failed", "finished"]
+__all__ = ["CandidateStatus", "Decision", "FoldLadder", "FoldRun", "LadderSettings"]
 
 _RUNG_SLACK = 0.1
 """A report up to this share of the schedule behind a rung counts there; a later one is compared with nothing."""
-
-
-class LadderSettings(BaseModel):
-    """Thresholds of the ladder; metric values are utilities (more is better)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    enabled: bool = True
-    """False: every candidate runs all folds; only dead runs are stopped."""
-    eta: float = Field(default=3.0, gt=1)
-    """Reduction factor: about one in eta of a family goes on."""
-    rungs: tuple[float, ...] = (1 / 3, 2 / 3)
-    """Shares of a run's own schedule, ascending in (0, 1), at which runs of the same fold are compared."""
-    rung_folds: tuple[int, ...] = (0,)
-    """Folds on which rungs may cut; cutting on later folds loses candidates to noise after most was paid for them."""
-    min_peers: int = Field(default=3, ge=1)
-    """Peers of the family that must have been seen at a rung before anyone is cut there."""
-    noise: float = Field(default=0.005, ge=0)
-    """Half-width, in metric units, of the band in which two runs count as equal."""
-    family_quota: int = Field(default=1, ge=0)
-    """Candidates of each family that go on to the later folds at least."""
-    min_gain: float = Field(default=0.0005, ge=0)
-    """Rise of the blend's Pearson, out of sample, that keeps a candidate whatever its own score."""
-    z: float = Field(default=2.0, ge=0)
-    """Standard errors of grace for a candidate behind the leader on later folds."""
-    paired_sd: float = Field(default=0.005, gt=0)
-    """Prior standard deviation over folds of the difference of two candidates, in metric units.
-
-    26 experiments of a PPPM contestant on the same five folds show .0052.
-    """
-    prior_folds: float = Field(default=4.0, gt=0)
-    """Weight of that prior, in degrees of freedom."""
-    dead_below: float | None = 0.05
-    """A run below this utility is dead; None: only NaN is, which metrics with negative utility (rmse) need."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        inside = all(0 < rung < 1 for rung in self.rungs)
-        if not inside or any(low >= high for low, high in zip(self.rungs, self.rungs[1:], strict=False)):
-            raise ValueError(f"rungs must ascend strictly inside (0, 1), found {list(self.rungs)}")
-        return self
-
-
-@dataclass(frozen=True)
-class FoldRun:
-    """One candidate on one fold: the unit that is started, compared and stopped."""
-
-    candidate: str
-    family: str
-    fold: int
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What becomes of a fold run that has just reported, with the reason in one sentence."""
-
-    go: bool
-    reason: str
-    retry: bool = False
-    """The run died for the first time: `next_run` hands it out again, `attempt` then says 1."""
-
-
-@dataclass(frozen=True)
-class CandidateStatus:
-    """Where a candidate stands, with the reason in one sentence."""
-
-    state: State
-    reason: str
-
-
-@dataclass
-class _Candidate:
-    """What is known of one candidate."""
-
-    name: str
-    family: str
-    state: State = "running"
-    reason: str = "every candidate starts on fold 0"
-    promoted: bool = False
-    """Goes on to the later folds."""
-    revived: bool = False
-    """Was taken back because nothing else was left; never cut at a rung again."""
-    promotion: str = "its later folds had been started before"
-    metrics: dict[int, float] = field(default_factory=dict)
-    """Utility of each finished fold."""
-    rungs: dict[tuple[int, float], float] = field(default_factory=dict)
-    """Utility at each (fold, rung) passed alive."""
-    live: set[int] = field(default_factory=set)
-    """Folds in the hands of a worker."""
-    again: set[int] = field(default_factory=set)
-    """Folds to be handed out again: died once, or lost with their worker."""
-    deaths: dict[int, int] = field(default_factory=dict)
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ("stopped", "failed", "finished")
-
-    @property
-    def folds(self) -> tuple[int, ...]:
-        return tuple(sorted(self.metrics))
-
-    def mean(self, folds: tuple[int, ...]) -> float:
-        return sum(self.metrics[fold] for fold in folds) / len(folds)
-
-    def run(self, fold: int) -> FoldRun:
-        return FoldRun(self.name, self.family, fold)
 
 
 class FoldLadder:
@@ -133,7 +26,7 @@ class FoldLadder:
     def __init__(self, settings: LadderSettings, *, n_folds: int) -> None:
         self.settings = settings
         self.n_folds = n_folds
-        self._candidates: dict[str, _Candidate] = {}
+        self._candidates: dict[str, Standing] = {}
         self._evidence = BlendEvidence()
         self._new_available = True
         self._held: frozenset[str] = frozenset()
@@ -143,7 +36,7 @@ class FoldLadder:
 
     def start(self, run: FoldRun) -> None:
         """Note that a run has been handed to a worker; a later fold of a waiting candidate promotes it."""
-        candidate = self._candidates.setdefault(run.candidate, _Candidate(run.candidate, run.family))
+        candidate = self._candidates.setdefault(run.candidate, Standing(run.candidate, run.family))
         candidate.again.discard(run.fold)
         if run.fold in candidate.metrics:
             return
@@ -255,9 +148,9 @@ class FoldLadder:
         floor = self.settings.dead_below
         return math.isnan(metric) or (floor is not None and metric < floor)
 
-    def _bury(self, candidate: _Candidate, fold: int, metric: float, when: str) -> Decision:
+    def _bury(self, candidate: Standing, fold: int, metric: float, when: str) -> Decision:
         floor = self.settings.dead_below
-        bound = "not a number" if math.isnan(metric) else f"below {floor}"
+        bound = "not a number (NaN or constant predictions)" if math.isnan(metric) else f"below {floor}"
         reason = f"fold {fold} is dead {when}: metric {metric:.4f} is {bound}"
         candidate.live.discard(fold)
         candidate.deaths[fold] = candidate.deaths.get(fold, 0) + 1
@@ -277,7 +170,7 @@ class FoldLadder:
         passed = [rung for rung in self.settings.rungs if rung <= progress + 1e-9]
         return passed[-1] if passed and progress < 1 and progress - passed[-1] <= _RUNG_SLACK else None
 
-    def _judge_at_rung(self, candidate: _Candidate, fold: int, rung: float) -> Decision:
+    def _judge_at_rung(self, candidate: Standing, fold: int, rung: float) -> Decision:
         settings = self.settings
         where = f"fold {fold} at {rung:.0%}"
         metric = candidate.rungs[fold, rung]
@@ -298,7 +191,7 @@ class FoldLadder:
 
     # ---------------------------------------------------------------- after fold 0
 
-    def _ranking(self, family: str) -> list[_Candidate]:
+    def _ranking(self, family: str) -> list[Standing]:
         """The family's candidates that finished fold 0, best first (ties: first seen first)."""
         done = [c for c in self._candidates.values() if c.family == family and 0 in c.metrics and c.state != "failed"]
         return sorted(done, key=lambda c: -c.metrics[0])
@@ -319,7 +212,7 @@ class FoldLadder:
         share = self._n_judged(family) / self.settings.eta
         return math.floor(share) if self._new_available else max(self.settings.family_quota, math.ceil(share))
 
-    def _ranked_in(self, family: str) -> list[_Candidate]:
+    def _ranked_in(self, family: str) -> list[Standing]:
         """The waiting candidates of a family whose rank promotes them; sets the reason."""
         ranking, quota = self._ranking(family), self._quota(family)
         chosen = []
@@ -332,13 +225,13 @@ class FoldLadder:
                 chosen.append(candidate)
         return chosen
 
-    def _blended_in(self) -> _Candidate | None:
+    def _blended_in(self) -> Standing | None:
         """The waiting candidate that raises the blend most, if enough; sets its reason."""
         promoted = sum(c.promoted for c in self._candidates.values())
         if self._new_available and promoted >= math.floor(self._n_judged() / self.settings.eta):
             return None
         members = self._members((0,))
-        best: tuple[float, _Candidate] | None = None
+        best: tuple[float, Standing] | None = None
         for candidate in self._candidates.values():
             if candidate.state != "waiting" or candidate.name in self._held:
                 continue
@@ -353,7 +246,7 @@ class FoldLadder:
         going = [c for c in self._candidates.values() if c.promoted and c.state in ("running", "finished")]
         return tuple(c.name for c in going if self._evidence.has(c.name, folds))
 
-    def _gain(self, candidate: _Candidate, folds: tuple[int, ...], members: tuple[str, ...]) -> Gain | None:
+    def _gain(self, candidate: Standing, folds: tuple[int, ...], members: tuple[str, ...]) -> Gain | None:
         """What the candidate adds to the blend of `members` on the rows of `folds`; kept until the members change."""
         key = (candidate.name, folds)
         if key not in self._gains or self._gains[key][0] != members:
@@ -378,7 +271,7 @@ class FoldLadder:
 
     # ---------------------------------------------------------------- later folds
 
-    def _leader_over(self, candidate: _Candidate) -> _Candidate | None:
+    def _leader_over(self, candidate: Standing) -> Standing | None:
         """The best other candidate, by mean over exactly the folds that `candidate` has done."""
         folds = candidate.folds
         rivals = [
@@ -388,7 +281,7 @@ class FoldLadder:
         ]
         return max(rivals, key=lambda c: c.mean(folds), default=None)
 
-    def _paired_sd(self, leader: _Candidate) -> float:
+    def _paired_sd(self, leader: Standing) -> float:
         """Standard deviation over folds of a difference to the leader, pooled over all pairs with the prior."""
         squares = self.settings.prior_folds * self.settings.paired_sd**2
         freedom = self.settings.prior_folds
@@ -402,7 +295,7 @@ class FoldLadder:
             freedom += len(differences) - 1
         return math.sqrt(squares / freedom)
 
-    def _drop_if_hopeless(self, candidate: _Candidate) -> bool:
+    def _drop_if_hopeless(self, candidate: Standing) -> bool:
         """Stop a promoted candidate that is hopelessly behind the leader and adds nothing to the blend."""
         folds, settings = candidate.folds, self.settings
         if not settings.enabled or candidate.revived or len(folds) < 2 or candidate.state != "running":
@@ -428,11 +321,11 @@ class FoldLadder:
         )
         return True
 
-    def _is_family_best(self, candidate: _Candidate) -> bool:
+    def _is_family_best(self, candidate: Standing) -> bool:
         """Where nothing is known of blends, the family's best stay: different families are what ensembles live from."""
         return candidate in self._ranking(candidate.family)[: self.settings.family_quota]
 
-    def _settle_after_finish(self, candidate: _Candidate) -> None:
+    def _settle_after_finish(self, candidate: Standing) -> None:
         if len(candidate.metrics) == self.n_folds:
             mean = candidate.mean(candidate.folds)
             candidate.again.clear()
@@ -448,7 +341,7 @@ class FoldLadder:
     def _families(self) -> list[str]:
         return list(dict.fromkeys(c.family for c in self._candidates.values()))
 
-    def _family(self, candidate: _Candidate) -> list[_Candidate]:
+    def _family(self, candidate: Standing) -> list[Standing]:
         return [c for c in self._candidates.values() if c.family == candidate.family]
 
     def _run_again(self) -> FoldRun | None:
@@ -470,7 +363,7 @@ class FoldLadder:
         wanted = self._blended_in()
         return wanted.run(self._open_fold(wanted) or 0) if wanted else None
 
-    def _open_fold(self, candidate: _Candidate) -> int | None:
+    def _open_fold(self, candidate: Standing) -> int | None:
         taken = candidate.metrics.keys() | candidate.live
         return next((fold for fold in range(self.n_folds) if fold not in taken), None)
 
@@ -487,21 +380,11 @@ class FoldLadder:
         stopped = [c for c in mine if c.state == "stopped"]
         if not stopped or any(c.state == "finished" for c in mine):
             return None
-        best = max(stopped, key=_standing)
+        best = max(stopped, key=lambda c: c.rank)
         best.state, best.promoted, best.revived = "running", True, True
         best.reason = f"taken back because no other candidate is left ({best.reason})"
         return best.run(self._open_fold(best) or 0)
 
-    def _started(self, run: FoldRun) -> _Candidate:
+    def _started(self, run: FoldRun) -> Standing:
         self.start(run)
         return self._candidates[run.candidate]
-
-
-def _standing(candidate: _Candidate) -> tuple[bool, float, float]:
-    """Order of stopped candidates: fold 0 finished before cut in it, then the last rung passed, then its metric."""
-    if 0 in candidate.metrics:
-        return True, 1.0, candidate.metrics[0]
-    rung, metric = max(
-        ((rung, value) for (fold, rung), value in candidate.rungs.items() if fold == 0), default=(0.0, 0.0)
-    )
-    return False, rung, metric

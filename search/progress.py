@@ -104,6 +104,11 @@ class Progress:
         """Tell something about the whole search."""
         self._console.print(escape(text), highlight=False, soft_wrap=True)
 
+    def restart(self, text: str) -> None:
+        """Tell that everything that runs has ended and that the search goes on."""
+        self._running.clear()
+        self.note(text)
+
     def _say(self, assignment: Assignment, text: str, style: str) -> None:
         stamp = duration(self._clock() - self._since)
         line = f"[dim]{stamp:>8}[/]  [bold]{escape(assignment.label)}[/]  [{style}]{escape(text)}[/]"

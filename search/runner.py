@@ -1,21 +1,19 @@
 """Runs a study on Ray: builds the `Tuner`, goes on where a run was cut off, restarts Tune when Tune itself dies."""
 
-import logging
-import os
 import shutil
-import signal
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from data_prep.console import console
 from data_prep.errors import InputError
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.tables import join, list_names
+from search.claim import claim
+from search.cluster import causes, last_line, prepare_environment, ray_session
 from search.conductor import Assignment, Conductor
 from search.progress import Progress, duration
 from search.study import ResolvedStudy, choose_candidates, keep_study, read_study, resolve_study
@@ -25,8 +23,6 @@ TRIES = 2
 """Times Tune starts a fold run again whose worker died."""
 STALLS = 3
 """Times in a row that Tune may die without anything new on record before the search gives up."""
-OBJECT_STORE_BYTES = 200 * 2**20
-"""Nothing large goes through Ray's object store."""
 
 
 @dataclass(frozen=True)
@@ -78,24 +74,27 @@ def run_study(
     Args:
         path: the study file.
         runs: folder or URI under which the run directory `<study name>` lies.
-        address: of a running Ray cluster; None: Ray starts on this machine for the time of the run.
+        address: of a running Ray cluster; None: what RAY_ADDRESS names, else Ray starts here for the time of the run.
         backbones: folder with local copies of hub models.
         dashboard: whether a local Ray also starts its dashboard.
         only: names under `candidates:` to run now; nothing of others starts. None: all, and what the space gives.
 
     Raises:
-        InputError: the study, its data or what is in the run directory do not fit.
+        InputError: the study, its data, what is in the run directory, or the cluster do not fit; another driver works
+            in the run directory; Ray died again and again.
     """
     begun = time.monotonic()
     study = read_study(path)
     data = load_prepared(study.data)
+    study = study.model_copy(update={"ladder": study.ladder.for_metric(data.task.measure)})
     resolved = resolve_study(study, data)
     chosen = None if only is None else choose_candidates(study, only)
     run_dir = join(runs if "://" in runs else str(Path(runs).absolute()), study.name)
-    keep_study(resolved, run_dir)
-    _prepare_environment()
+    prepare_environment()
     interrupted = False
-    with Progress(console, metric=data.task.measure, n_folds=data.manifest.n_folds) as progress:
+    progress = Progress(console, metric=data.task.measure, n_folds=data.manifest.n_folds)
+    with claim(run_dir), progress:
+        keep_study(resolved, run_dir)
         try:
             conductor = _supervise(
                 resolved,
@@ -137,23 +136,50 @@ def _supervise(
     dashboard: bool,
     only: Collection[str] | None,
 ) -> Conductor:
-    """Run Tune until the study is done; when Tune dies (its memory monitor does that), start it again."""
-    stalls, known = 0, -1
+    """Run Tune until the study is done; when Tune dies (Ray's memory monitor does that), start it again.
+
+    Raises:
+        InputError: Ray itself ended Tune `STALLS` times in a row with nothing new on record.
+    """
+    stalls, known, death = 0, 0, None
     while True:
         conductor = Conductor(study, data, run_dir, progress, hours_spent=hours_spent, only=only)
         progress.expect(lambda conductor=conductor: conductor.candidates_to_come)  # type: ignore[misc]
-        stalls = 0 if len(conductor.curves.points) > known else stalls + 1
-        known = len(conductor.curves.points)
+        on_record = len(conductor.curves.points)
+        if death is not None:
+            stalls = 0 if on_record > known else stalls + 1
+            if stalls == STALLS:
+                _give_up(death, run_dir)
+            progress.restart(f"Ray Tune died ({last_line(death)}); going on from the record")
+        known = on_record
         try:
-            with _ray(study, progress, address=address, dashboard=dashboard):
+            with ray_session(
+                study, run_dir, address=address, backbones=backbones, dashboard=dashboard, note=progress.note
+            ):
                 _tune(conductor, study, run_dir, backbones=backbones)
+        except InputError:
+            raise
         except Exception as error:
-            if isinstance(error, InputError) or stalls >= STALLS:
-                raise
-            progress.note(f"Ray Tune died ({_last_line(error)}); going on from the record")
+            death = error
         else:
             conductor.write_status()
             return conductor
+
+
+def _give_up(error: Exception, run_dir: str) -> NoReturn:
+    """Raise what ended Tune: as the user's to mend where Ray ended it, as it is where the fault may be ours."""
+    from ray.exceptions import RayError  # noqa: PLC0415 - after the environment is set
+
+    what = f"Ray Tune died {STALLS} times in a row with nothing new on record; what is finished is kept in {run_dir}"
+    if not any(isinstance(cause, RayError) for cause in causes(error)):
+        error.add_note(what)
+        raise error
+    raise InputError(
+        f"{what}.",
+        str(error).strip(),
+        "Give fold runs more room (more `resources:` each, so that fewer run at once, a smaller batch_size, a larger "
+        "machine), then give the same command again: it goes on from the record.",
+    ) from error
 
 
 def _tune(conductor: Conductor, study: ResolvedStudy, run_dir: str, *, backbones: str | None) -> None:
@@ -181,6 +207,7 @@ def _tune(conductor: Conductor, study: ResolvedStudy, run_dir: str, *, backbones
         dead_below=study.ladder.dead_below,
         checkpoint_seconds=study.checkpoint_seconds,
         backbones=backbones,
+        home=str(Path.cwd()),
         score_epochs=study.score_epochs,
     )
     searcher = FoldSearcher(conductor, study.resources, closed)
@@ -207,64 +234,3 @@ def _tune(conductor: Conductor, study: ResolvedStudy, run_dir: str, *, backbones
 def _next_session(run_dir: str) -> str:
     taken = [name for name in list_names(join(run_dir, "ray")) if name.startswith("session-")]
     return f"session-{len(taken) + 1:03d}"
-
-
-@contextmanager
-def _ray(study: ResolvedStudy, progress: Progress, *, address: str | None, dashboard: bool) -> Iterator[None]:
-    """Connect to a cluster, or start Ray on this machine for as long as the block lasts."""
-    import ray  # noqa: PLC0415 - after the environment is set
-
-    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    try:
-        if address:
-            context = ray.init(address=address, **quiet)
-        else:
-            _check_machine(study)
-            context = ray.init(
-                num_cpus=_cores(),
-                include_dashboard=dashboard,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **quiet,
-            )
-        if context.dashboard_url:
-            progress.note(f"dashboard: http://{context.dashboard_url}")
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _check_machine(study: ResolvedStudy) -> None:
-    wanted = max(size.cpu for size in study.resources.each())
-    if wanted > _cores():
-        raise InputError(
-            f"resources.cpu={wanted:g} is more than the {_cores()} cores of this machine; "
-            f"lower it, or connect to a cluster with `--address`"
-        )
-
-
-def _prepare_environment() -> None:
-    """Set what Ray reads when it is imported; a user's own setting holds."""
-    settings = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",
-        "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a fold run may take its time to let go of its worker
-        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-        "TUNE_WARN_THRESHOLD_S": "60",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }
-    for key, value in settings.items():
-        os.environ.setdefault(key, value)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

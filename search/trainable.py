@@ -4,11 +4,14 @@ import contextlib
 import ctypes
 import functools
 import gc
+import os
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from data_prep.errors import InputError
 from data_prep.metrics import Metric
@@ -38,6 +41,8 @@ class Workplace:
     dead_below: float | None
     checkpoint_seconds: float
     backbones: str | None
+    home: str
+    """Working directory of the driver: relative paths in candidates start there."""
     score_epochs: bool = False
 
 
@@ -60,6 +65,8 @@ def make_trainable(workplace: Workplace) -> Callable[[dict[str, Any]], None]:
     def fold_run(config: dict[str, Any]) -> None:
         from ray import tune  # noqa: PLC0415 - only workers need it
 
+        if Path(workplace.home).is_dir():  # workers of a cluster start where its Ray was started
+            os.chdir(workplace.home)
         run_fold(workplace, config, tune.report)
 
     return fold_run
@@ -122,8 +129,9 @@ def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> N
         device=config["device"],
     )
     assert result is not None, "only a report that returns False ends a fold run early"
-    if is_dead(data.task.measure.utility(result.metric), workplace.dead_below):
-        report(_point(FINISHED, result.epoch, result.metric, result.seconds))
+    metric = float("nan") if _is_constant(result.oof) else result.metric
+    if is_dead(data.task.measure.utility(metric), workplace.dead_below):
+        report(_point(FINISHED, result.epoch, metric, result.seconds))
         return
     provenance = replace(result.provenance, candidate=identity, attempt=attempt)
     store.write(provenance, oof=result.oof, test=result.test, holdout=result.holdout)
@@ -139,6 +147,12 @@ def retried(candidate: Candidate) -> Candidate:
             "head_lr": candidate.head_lr * RETRY_RATE,
         }
     )
+
+
+def _is_constant(oof: pa.Table) -> bool:
+    """Tell whether all rows got the same prediction: no correlation can be measured then, but an rmse can."""
+    prediction = oof["prediction"].to_numpy()
+    return bool(prediction.min() == prediction.max())
 
 
 def _point(progress: float, epoch: float, metric: float, seconds: float) -> dict[str, Any]:

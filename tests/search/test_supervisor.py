@@ -1,0 +1,119 @@
+"""What happens when Tune itself dies: the search goes on from the record, or gives up with a reason."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.exceptions import OutOfMemoryError
+from test_conductor import CutOffError, Worker, record, study
+
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared
+from search import runner
+from search.conductor import Conductor
+from search.runner import STALLS, Outcome, run_study
+
+Fault = Callable[[], BaseException]
+
+
+class FakeTune:
+    """Takes the place of Tune: works until it dies after so many effects on the run directory, each time anew."""
+
+    def __init__(self, data: Prepared, lives: list[int | None], fault: Fault) -> None:
+        self.data, self.lives, self.fault = data, iter(lives), fault
+        self.sessions = 0
+
+    def __call__(self, conductor: Conductor, _: Any, run_dir: str, **__: Any) -> None:
+        self.sessions += 1
+        life = next(self.lives)
+        if life == 0:
+            raise self.fault()
+        try:
+            Worker(self.data, Path(run_dir), effects=None if life is None else life - 1).run(conductor)
+        except CutOffError:
+            raise self.fault() from None
+
+
+@pytest.fixture
+def search(
+    tmp_path: Path, prepared_tiny: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[FakeTune, Callable[[], Outcome], Path]]:
+    @contextmanager
+    def no_ray(*_: object, **__: object) -> Iterator[None]:
+        yield
+
+    def prepare(lives: list[int | None], fault: Fault) -> tuple[FakeTune, Callable[[], Outcome], Path]:
+        tune = FakeTune(prepared_tiny, lives, fault)
+        monkeypatch.setattr(runner, "_tune", tune)
+        monkeypatch.setattr(runner, "ray_session", no_ray)
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump(study(prepared_tiny).model_dump(mode="json"), sort_keys=False))
+        return tune, lambda: run_study(path, runs=str(tmp_path / "runs")), tmp_path / "runs" / "first"
+
+    return prepare
+
+
+def out_of_memory() -> BaseException:
+    """Return what Tune raises when Ray's memory monitor has killed a worker."""
+    cause = OutOfMemoryError("a worker was killed:\nmemory on the node was 22.5GB of 23GB")
+    error = RuntimeError(f"Caught unexpected exception: {cause}")
+    error.__cause__ = cause
+    return error
+
+
+def tables(run_dir: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run_dir)): path.read_bytes() for path in sorted(run_dir.rglob("fold-*.arrow"))}
+
+
+@pytest.mark.parametrize("lives", [[3, None], [0, 0, 7, 1, 0, 0, 12, None], [1] * 12 + [None]])
+def test_tune_may_die_as_long_as_something_gets_done(
+    lives: list[int | None], search: Callable[..., Any], prepared_tiny: Prepared, tmp_path: Path
+) -> None:
+    whole = tmp_path / "whole"
+    settings = study(prepared_tiny)
+    watcher = runner.Progress(runner.console, metric=prepared_tiny.task.measure, n_folds=4)
+    Worker(prepared_tiny, whole).run(Conductor(settings, prepared_tiny, str(whole), watcher, hours_spent=lambda: 0.0))
+    tune, run, run_dir = search(lives, out_of_memory)
+    outcome = run()
+    assert tune.sessions == len(lives)
+    assert record(run_dir) == record(whole)
+    assert tables(run_dir) == tables(whole)
+    assert outcome.complete >= 2
+    assert not (run_dir / "driver.json").exists()
+
+
+def test_deaths_in_a_row_without_progress_end_the_search(search: Callable[..., Any]) -> None:
+    tune, run, run_dir = search([5, *[0] * STALLS], out_of_memory)
+    with pytest.raises(InputError) as given_up:
+        run()
+    assert tune.sessions == 1 + STALLS
+    message = str(given_up.value)
+    assert f"died {STALLS} times in a row with nothing new on record" in message
+    assert str(run_dir) in message
+    assert "22.5GB of 23GB" in message
+    assert "give the same command again" in message
+    assert (run_dir / "curves.arrow").exists()
+
+
+def test_a_fault_of_ours_is_raised_as_it_is(search: Callable[..., Any]) -> None:
+    _, run, _ = search([0] * STALLS, lambda: KeyError("a mistake"))
+    with pytest.raises(KeyError, match="a mistake") as given_up:
+        run()
+    assert f"{STALLS} times in a row" in given_up.value.__notes__[0]
+
+
+def test_what_the_user_can_mend_is_not_tried_again(search: Callable[..., Any]) -> None:
+    tune, run, _ = search([0], lambda: InputError("no cluster is there"))
+    with pytest.raises(InputError, match="no cluster is there"):
+        run()
+    assert tune.sessions == 1
+
+
+def test_an_interruption_ends_the_search_and_frees_its_directory(search: Callable[..., Any]) -> None:
+    tune, run, run_dir = search([4], KeyboardInterrupt)
+    assert run().interrupted
+    assert tune.sessions == 1
+    assert not (run_dir / "driver.json").exists()
