@@ -1,4 +1,4 @@
-"""Command line of models: one fold run without Ray."""
+"""Command line of models: what there is, what a candidate is, one fold run without Ray."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,33 +12,97 @@ from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.tables import join, write_json
 from models.candidate import Candidate
+from models.catalogue import catalogue
 from models.checkpoint import CheckpointFolder
+from models.explain import explain
+from models.memo import load_memo
+from models.tiny import make_tiny
 from models.training import FoldPredictions, RungReport, train_fold
 
 RUNGS = tuple(tenth / 10 for tenth in range(1, 11))
 RUNG_ROWS = 1_000
 
-app = new_app("Train one candidate on one fold.")
+CandidateOption = Annotated[
+    str, typer.Option(help="YAML or JSON file with the candidate's settings ({} has all defaults), or a memo name.")
+]
+BackbonesOption = Annotated[str | None, typer.Option(help="Folder of checkpoints, looked up before the hub.")]
+
+app = new_app("Everything about one model: what there is to choose, what a candidate is, one fold run.")
 
 
-@app.callback()
-def models() -> None:
-    """Train one candidate on one fold, without a search around it."""
+@app.command("list")
+def list_verb(
+    kind: Annotated[str | None, typer.Option(help="Show one kind only, such as head.  [default: all]")] = None,
+) -> None:
+    """List every backbone family, recipe, head, loss, adversary and regulariser, one line each.
+
+    Example: `python -m models list --kind head`
+    """
+    kinds = catalogue()
+    if kind is not None and kind not in kinds:
+        raise InputError(f"--kind {kind!r}: no such kind; known: {', '.join(kinds)}")
+    for name in [kind] if kind else kinds:
+        console.print(f"[bold]{name}[/]", highlight=False)
+        width = max(len(entry.name) for entry in kinds[name])
+        for entry in kinds[name]:
+            own = f"  [its own settings: {', '.join(entry.options)}]" if entry.options else ""
+            _say(f"  {entry.name:<{width}}  {entry.summary}{own}")
+        _say("")
+    _say("Next: python -m models explain --candidate FILE")
+
+
+@app.command("explain")
+def explain_verb(*, candidate: CandidateOption, backbones: BackbonesOption = None) -> None:
+    """Show what the optimiser does to which parameters of a candidate: rates, decay, what is frozen.
+
+    Example: `python -m models explain --candidate candidate.yaml`
+    """
+    console.print(explain(read_candidate(candidate), backbones=backbones))
+
+
+@app.command("tiny")
+def tiny_verb(
+    *,
+    family: Annotated[str, typer.Option(help="A family of `python -m models list --kind backbone`, or all.")],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint; with all, one for each hub name inside it.")],
+    seed: Annotated[int, typer.Option(help="Seed of the weights.", min=0)] = 0,
+) -> None:
+    """Make a random two-layer checkpoint with a working tokenizer: any family, offline, in seconds.
+
+    Example: `python -m models tiny --family deberta-v3-large --out tiny/deberta`
+    """
+    folders = make_tiny(family, out, seed=seed)
+    for folder in folders:
+        _say(f"Wrote {folder}.")
+    use = f"give --backbones {out}" if len(folders) > 1 else f"backbone: {folders[0]} in a candidate or study"
+    _say(f"Next: {use}")
+
+
+def read_candidate(text: str) -> Candidate:
+    """Return the candidate in a file, or the memo's candidate of that name.
+
+    Raises:
+        InputError: neither a file nor a name, or the file does not fit.
+    """
+    experiments = load_memo()
+    if text in experiments and not Path(text).exists():
+        return experiments[text].candidate
+    if not Path(text).exists():
+        raise InputError(f"--candidate {text}: no such file, and no memo name ({', '.join(experiments)})")
+    return read_document(text, Candidate)
 
 
 @app.command("train")
 def train_verb(
     *,
     data: Annotated[str, typer.Option(help="Prepared folder.")],
-    candidate: Annotated[
-        Path, typer.Option(help="YAML or JSON file with the candidate's settings; {} has all defaults.")
-    ],
+    candidate: CandidateOption,
     fold: Annotated[int, typer.Option(help="Validation fold; training is on the others.")],
     out: Annotated[
         Path | None, typer.Option(help="Run directory for predictions and checkpoints.  [default: keep nothing]")
     ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 1,
-    backbones: Annotated[str | None, typer.Option(help="Folder of checkpoints, looked up before the hub.")] = None,
+    backbones: BackbonesOption = None,
 ) -> None:
     """Train a candidate on all folds but one; predict that fold, the test rows and the holdout.
 
@@ -46,7 +110,7 @@ def train_verb(
 
     Example: `python -m models train --data data/pppm --candidate candidate.yaml --fold 0 --out runs/by-hand`
     """
-    settings = read_document(candidate, Candidate)
+    settings = read_candidate(candidate)
     prepared = load_prepared(data)
     store = None if out is None else OofStore(out)
     if store is not None and store.is_finished(settings.id, fold):
@@ -90,7 +154,7 @@ def _keep(found: FoldPredictions, store: OofStore) -> None:
     store.write(found.provenance, oof=found.oof, test=found.test, holdout=found.holdout)
 
 
-def _next_step(prepared: Prepared, candidate: Path, store: OofStore, identity: str) -> str:
+def _next_step(prepared: Prepared, candidate: str, store: OofStore, identity: str) -> str:
     left = sorted(set(range(prepared.manifest.n_folds)) - set(store.folds(identity)))
     if not left:
         return f"python -m blend fit {store.root} --data {prepared.path}"

@@ -37,7 +37,7 @@ class Candidate(BaseModel):
     A default never changes once released, and the default of a new field means "as before": ids stay valid.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     backbone: str = "minilm-l6"
     """`minilm-l6`, a Hugging Face hub name, or a local folder."""
@@ -89,6 +89,7 @@ class Candidate(BaseModel):
     pearson_weight: float = Field(default=0.5, gt=0, lt=1)
     """Share of 1 - r in a loss that mixes it with the squared error."""
     epochs: int = Field(default=1, ge=1)
+    """Passes over the training rows."""
     batch_size: int = Field(default=32, ge=1)
     """Rows of one optimiser step."""
     accumulation: int = Field(default=1, ge=1)
@@ -129,6 +130,7 @@ class Candidate(BaseModel):
     """Predictions come from an exponential moving average of the weights with this decay per step; None: from the
     weights themselves."""
     freeze_embeddings: bool = False
+    """The embeddings do not learn."""
     freeze_layers: int = Field(default=0, ge=0)
     """Backbone layers, from the input, that do not learn."""
     precision: Precision = "auto"
@@ -136,6 +138,7 @@ class Candidate(BaseModel):
     keep: Literal["last", "best"] = "last"
     """Which weights predict: those of the last step, or of the rung with the best validation metric (optimistic)."""
     seed: int = Field(default=42, ge=0)
+    """Of the head's weights, the order of rows and every dropout."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -43,13 +43,63 @@ OTHER = {
     "precision": "fp32",
     "keep": "best",
     "seed": 7,
+    "context": "class",
+    "separator": "[s]",
+    "spell_separator": True,
+    "segment_ids": False,
+    "sibling_scope": "section",
+    "max_siblings": 3,
+    "shuffle_siblings": False,
+    "own_target": "kept",
+    "prediction_shuffles": 2,
+    "head_norm": True,
+    "head_layers": 2,
+    "head_width": 64,
+    "dropout_samples": 5,
+    "graded_dropout": True,
+    "loss_delta": 0.5,
+    "label_width": 1.0,
+    "pearson_weight": 0.3,
+    "accumulation": 2,
+    "checkpointing": True,
+    "beta2": 0.98,
+    "mixout": 0.1,
+    "reinit_layers": 1,
+    "adversary": "awp",
+    "adversary_start": 0.5,
+    "adversary_eps": 0.1,
+    "adversary_lr": 0.1,
+    "ema": 0.99,
 }
+COMPANY = {
+    "spell_separator": {"separator": "[s]"},
+    "segment_ids": {"recipe": "two_segments"},
+    **dict.fromkeys(("sibling_scope", "max_siblings", "shuffle_siblings", "own_target"), {"recipe": "grouped"}),
+    "prediction_shuffles": {"recipe": "grouped"},
+    "head_width": {"head_layers": 1},
+    "dropout_samples": {"head_dropout": 0.5},
+    "graded_dropout": {"head_dropout": 0.5, "dropout_samples": 3},
+    "loss_delta": {"loss": "huber"},
+    "label_width": {"loss": "kl"},
+    "pearson_weight": {"loss": "mse_pearson"},
+    **dict.fromkeys(("adversary_start", "adversary_eps", "adversary_lr"), {"adversary": "awp"}),
+}
+"""What must be set for a field to have an effect."""
 
 
 def test_every_field_counts_in_the_id():
     assert set(OTHER) == set(Candidate.model_fields)
-    ids = {Candidate(**{field: value}).id for field, value in OTHER.items()}
-    assert len(ids | {Candidate().id}) == len(OTHER) + 1
+    for field, value in OTHER.items():
+        company = COMPANY.get(field, {})
+        assert Candidate(**company, **{field: value}).id != Candidate(**company).id, field
+    ids = {Candidate(**COMPANY.get(field, {}), **{field: value}).id for field, value in OTHER.items()}
+    assert len(ids) == len(OTHER)
+
+
+@pytest.mark.parametrize("field", COMPANY)
+def test_a_setting_without_effect_is_refused(field):
+    with pytest.raises(ValidationError, match=f"{field} has no effect"):
+        Candidate(**{field: OTHER[field]})
 
 
 def test_a_candidate_is_frozen():
@@ -61,7 +111,7 @@ def test_a_candidate_is_frozen():
     ("settings", "message"),
     [
         ({"lr": 1e-4}, "Extra inputs"),
-        ({"recipe": "triple"}, "unknown recipe 'triple'; known: pair, pair_context, grouped"),
+        ({"recipe": "triple"}, "unknown recipe 'triple'; known: pair, pair_context, .*grouped"),
         ({"head": "tail"}, "unknown head 'tail'; known: .*mean"),
         ({"loss": "gain"}, "unknown loss 'gain'; known: .*mse"),
         ({"layers": 2, "freeze_layers": 3}, "freeze_layers=3 exceeds the kept layers=2"),

@@ -1,0 +1,153 @@
+"""The memo's heads, losses, recipes and regularisers on real rows, one fold, all else equal.
+
+    python benchmarks/memo_settings.py --data prepared/pppm --jobs 2
+
+Each setting changes what its experiment of the memo changed, on top of one schedule for all: `minilm-l6` kept to two
+layers, which is no large model, so the table says what a setting does to a small one. The difference to the baseline
+is paired, its standard error from a bootstrap over groups. Finished settings are kept in `--out` and not repeated.
+"""
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from models.memo import load_memo
+
+from blend.validation import compare
+from data_prep.oof import OofStore
+from data_prep.prepared import Prepared, load_prepared
+from data_prep.tables import write_json
+from models.candidate import Candidate
+from models.training import train_fold
+
+FOLD = 0
+BASELINE = "exp018"
+SCHEDULE: dict[str, Any] = {
+    "batch_size": 32,
+    "backbone_lr": 2e-4,
+    "head_lr": 2e-4,
+    "layer_decay": 1.0,
+    "weight_decay": 0.01,
+    "warmup": 0.06,
+    "clip_norm": 1.0,
+    "beta2": 0.999,
+    "precision": "auto",
+    "keep": "last",
+}
+MEMO: dict[str, tuple[str, dict[str, Any]]] = {
+    "exp018": ("cls, MLP of 2 x 1024, mse", {}),
+    "exp004": ("titles without their leading letters", {}),
+    "exp006": ("huber", {"context": "full"}),
+    "exp010": ("backbone without dropout", {"context": "full"}),
+    "exp011": ("cnn, without dropout", {"context": "full"}),
+    "exp012": ("cls of the last 4 layers, without dropout", {"context": "full"}),
+    "exp017": ("mixout .1", {"context": "full"}),
+    "exp019": ("top layer initialised anew", {"context": "full", "reinit_layers": 1}),
+    "exp023": ("cls, linear", {}),
+    "exp024": ("attention pooling, linear", {}),
+    "exp025": ("cls, LayerNorm, linear", {}),
+    "exp031": ("mean, LayerNorm, linear", {}),
+    "exp028": ("cls, LayerNorm, MLP, without dropout", {}),
+    "exp036": ("multi-sample dropout", {}),
+    "exp039": ("multi-sample dropout, head at its initial weights", {"head_lr": 0.0}),
+    "exp001": ("two segments, code embeddings", {}),
+    "exp005": ("two segments, titles", {"context": "full"}),
+    "exp047": ("mean, LayerNorm; targets of the anchor and context joined, own one among them", {}),
+}
+"""Experiment -> what it is about, and what differs from it here."""
+BEYOND: dict[str, tuple[str, dict[str, Any]]] = {
+    "grouped": ("mean, LayerNorm; other targets joined, shuffled", {"recipe": "grouped", "max_length": 256}),
+    "marked": ("mean, LayerNorm; own target marked among the others", {"recipe": "marked", "max_length": 256}),
+    "packed": ("mean, LayerNorm; all targets scored in one text", {"recipe": "packed", "max_length": 256}),
+}
+"""What the memo lacks, on top of exp031's head."""
+
+
+def candidates(layers: int | None, epochs: int) -> dict[str, tuple[str, Candidate]]:
+    """Return every setting by name: what it is about, and its candidate."""
+    memo = load_memo()
+    common = {**SCHEDULE, "backbone": "minilm-l6", "layers": layers, "epochs": epochs}
+
+    def setting(name: str, change: dict[str, Any]) -> Candidate:
+        return Candidate.model_validate({**memo[name].candidate.model_dump(exclude_defaults=True), **common, **change})
+
+    found = {name: (about, setting(name, change)) for name, (about, change) in MEMO.items()}
+    return found | {name: (about, setting("exp031", change)) for name, (about, change) in BEYOND.items()}
+
+
+def train(name: str, candidate: Candidate, data: Prepared, out: str) -> tuple[str, float]:
+    """Train one setting on one thread; return its name and the CPU seconds it took."""
+    before = time.process_time()
+    result = train_fold(candidate, data, FOLD)
+    assert result is not None
+    seconds = time.process_time() - before
+    store = OofStore(out)
+    write_json(candidate.model_dump(mode="json"), f"{out}/candidates/{candidate.id}.json")
+    write_json({"cpu_seconds": seconds}, f"{out}/seconds/{candidate.id}.json")
+    store.write(result.provenance, oof=result.oof, test=result.test)
+    return name, seconds
+
+
+def report(settings: dict[str, tuple[str, Candidate]], data: Prepared, out: str) -> None:
+    """Print the table of all finished settings."""
+    store = OofStore(out)
+    fold = np.array(data.train["fold"])
+    rows = data.train.filter(fold == FOLD)
+    group, score = np.array(rows["group"]), np.array(rows["score"], dtype=np.float64)
+
+    def prediction(name: str) -> Any:
+        return np.array(store.read("oof", settings[name][1].id, FOLD)["prediction"], dtype=np.float64)
+
+    metric = data.task.measure
+    print("| setting | what | Pearson | difference to baseline | CPU seconds |\n|---|---|---|---|---|")
+    for name, (about, candidate) in settings.items():
+        if not store.is_finished(candidate.id, FOLD):
+            continue
+        pair = compare(
+            prediction(name), prediction(BASELINE), score=score, fold=np.zeros(len(score)), group=group, metric=metric
+        )
+        seconds = cpu_seconds(out, candidate.id)
+        print(
+            f"| {name} | {about} | {metric(score, prediction(name)):.4f} "
+            f"| {pair.value:+.4f} ± {pair.standard_error:.4f} | {seconds:.0f} |"
+        )
+
+
+def cpu_seconds(out: str, candidate: str) -> float:
+    """Return the CPU seconds that a finished setting took."""
+    return float(json.loads(Path(out, "seconds", f"{candidate}.json").read_text())["cpu_seconds"])
+
+
+def main() -> None:
+    """Train what is not finished, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="prepared folder")
+    parser.add_argument("--out", default="runs/memo-settings", help="run directory for predictions")
+    parser.add_argument("--layers", type=int, default=2, help="encoder layers kept; 0 keeps all")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2, help="settings trained at a time, one thread each")
+    parser.add_argument("--only", help="names, with commas between them  (default: all)")
+    arguments = parser.parse_args()
+    data = load_prepared(arguments.data)
+    data = dataclasses.replace(data, test=data.test.slice(0, 1))  # a table of one fold needs no test predictions
+    settings = candidates(arguments.layers or None, arguments.epochs)
+    if arguments.only:
+        chosen = {BASELINE, *arguments.only.split(",")}
+        settings = {name: setting for name, setting in settings.items() if name in chosen}
+    store = OofStore(arguments.out)
+    left = {name: c for name, (_, c) in settings.items() if not store.is_finished(c.id, FOLD)}
+    with multiprocessing.get_context("spawn").Pool(arguments.jobs, maxtasksperchild=1) as pool:
+        jobs = [pool.apply_async(train, (name, c, data, arguments.out)) for name, c in left.items()]
+        for job in jobs:
+            name, seconds = job.get()
+            print(f"{name}: {seconds:.0f} CPU seconds", flush=True)
+    report(settings, data, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

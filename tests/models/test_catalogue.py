@@ -1,0 +1,33 @@
+import pytest
+
+from models.adversary import ADVERSARIES
+from models.candidate import Candidate
+from models.catalogue import catalogue
+from models.families import FAMILIES
+from models.heads import HEADS
+from models.losses import LOSSES
+from models.recipes import RECIPES
+
+
+@pytest.mark.parametrize(
+    ("kind", "registry"),
+    [("backbone", FAMILIES), ("recipe", RECIPES), ("head", HEADS), ("loss", LOSSES), ("adversary", ADVERSARIES)],
+)
+def test_lists_all_of_a_registry(kind, registry):
+    assert [entry.name for entry in catalogue()[kind]] == list(registry)
+
+
+def test_every_entry_says_what_it_is_in_one_line():
+    for entries in catalogue().values():
+        for entry in entries:
+            assert 5 < len(entry.summary) < 200, entry
+            assert "\n" not in entry.summary
+
+
+def test_settings_named_are_settings_of_a_candidate():
+    kinds = catalogue()
+    for entry in kinds["regulariser"] + kinds["means"]:
+        assert entry.name in Candidate.model_fields
+    for entries in kinds.values():
+        for entry in entries:
+            assert set(entry.options) <= set(Candidate.model_fields), entry
