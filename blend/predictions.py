@@ -120,8 +120,8 @@ def load_predictions(
     """Load every finished candidate of `runs`, or only the `members`, aligned by id to the prepared tables.
 
     A member is a name of a run's study or a candidate id; one that cannot take part is an error. Otherwise left out,
-    with a sentence each: candidates in `exclude`, with unfinished folds, dead in a fold (Pearson below
-    `dead_below`, or not a number), or already taken from an earlier run. With mixed splits a candidate of another split is left out
+    with a sentence each: candidates in `exclude`, with unfinished folds, dead in a fold (Pearson below `dead_below`,
+    or not a number), or already taken from an earlier run. With mixed splits a candidate of another split is left out
     unless its folds cover all rows, and there is no holdout: other splits trained on its rows.
 
     Raises:

@@ -13,6 +13,7 @@ from data_prep.task import PPPM
 from models.batches import Batch
 from models.candidate import Candidate
 from models.learner import new_learner
+from models.memo import read_memo
 from models.recipes import RECIPES
 from search.space import read_candidates, read_space
 from search.study import read_study
@@ -55,8 +56,9 @@ def backbones(tiny_bert, tmp_path_factory):
     return str(folder)
 
 
-def test_all_three_studies_are_shipped():
-    assert {path.stem for path in STUDIES} == {"demo", "pppm", "pppm-cpu"}
+def test_all_studies_are_shipped():
+    memo = {f"memo-{split.lower()}" for split in read_memo().splits}
+    assert {path.stem for path in STUDIES} == {"demo", "pppm", "pppm-cpu"} | memo
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
