@@ -317,11 +317,11 @@ def test_section_siblings_come_from_other_classes_too(prepared_tiny, pools_of, t
 
 
 def test_packed_texts_without_tokens_are_scored_from_the_separator_ahead(prepared_tiny, pools_of, tokenizer):
-    encoded = pools_of("packed", data=with_texts(prepared_tiny, target="")).validation.encode()
+    encoded = pools_of("packed", data=with_texts(prepared_tiny, target=""), separator="[s]").validation.encode()
     batch = encoded.batch(np.arange(len(encoded)))
     text, start, length = batch.spans.T
     assert set(length.tolist()) == {1}
-    assert set(batch.input_ids[text, start].tolist()) == {tokenizer.sep_token_id}
+    assert set(batch.input_ids[text, start].tolist()) == {len(tokenizer)}
     assert (batch.attention_mask[text, start] == 1).all()
 
 
