@@ -166,6 +166,8 @@ class Candidate(BaseModel):
         for option, other in PREREQUISITES.items():
             if option in set_fields and other not in set_fields:
                 idle.append(f"{option} has no effect while {other} is {getattr(self, other)!r}")
+        if self.prediction_shuffles > 1 and not self.shuffle_siblings:
+            idle.append("prediction_shuffles has no effect while shuffle_siblings is False")
         return idle
 
     @property

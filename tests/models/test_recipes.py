@@ -269,6 +269,12 @@ def test_an_option_that_a_recipe_does_not_heed_is_refused(recipe, option):
         Candidate(recipe=recipe, **option)
 
 
+def test_a_mean_over_orders_needs_more_than_one_order():
+    assert Candidate(recipe="grouped", prediction_shuffles=3).prediction_shuffles == 3
+    with pytest.raises(ValueError, match="prediction_shuffles has no effect while shuffle_siblings is False"):
+        Candidate(recipe="grouped", prediction_shuffles=3, shuffle_siblings=False)
+
+
 def test_pair_takes_what_there_is():
     assert RECIPES["pair"].layout(SENTENCES, Candidate()).columns == ("first", "second")
     assert RECIPES["pair"].layout(REVIEWS, Candidate()).columns == ("review",)
