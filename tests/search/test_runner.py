@@ -1,11 +1,19 @@
 """Whole searches on a tiny random BERT: run, run again, and every way to be cut off."""
 
+import contextlib
+import itertools
 import json
 import os
+import secrets
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -47,24 +55,26 @@ def command(study: Path) -> list[str]:
     return [sys.executable, "-m", "search", "run", str(study), "--runs", str(study.parent / "runs"), "--no-dashboard"]
 
 
-def start(study: Path) -> "subprocess.Popen[str]":
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "RAY_worker_niceness": "0",  # its 15 would starve the workers on a busy machine
-        "BLENDFOLD_CACHE": str(study.parent / "cache"),
-    }
+def start(study: Path, *options: str, program: Sequence[str] = (), **environment: str) -> "subprocess.Popen[str]":
+    """Start a search, by `python -m search` or by a program that stands in for it."""
+    asked = command(study)
     return subprocess.Popen(
-        ["taskset", "--cpu-list", str(CORE), *command(study)],
+        ["taskset", "--cpu-list", str(CORE), *([sys.executable, *program, *asked[3:]] if program else asked), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "RAY_worker_niceness": "0",  # its 15 would starve the workers on a busy machine
+            "BLENDFOLD_CACHE": str(study.parent / "cache"),
+            **environment,
+        },
     )
 
 
-def run(study: Path) -> str:
-    return finish(start(study))
+def run(study: Path, *options: str, **environment: str) -> str:
+    return finish(start(study, *options, **environment))
 
 
 def finish(process: "subprocess.Popen[str]") -> str:
@@ -215,6 +225,39 @@ def test_worker_killed_and_search_interrupted_change_nothing(
     assert tables(run_dir) == tables(undisturbed)
 
 
+MORTAL = """
+from ray.exceptions import OutOfMemoryError
+from data_prep.console import run_app
+from search.__main__ import app
+from search.adapter import FoldScheduler
+
+reports, pass_on = 0, FoldScheduler.on_trial_result
+
+def die_now_and_then(self, controller, trial, result):
+    global reports
+    reports += 1
+    if reports in (3, 4):
+        raise RuntimeError("Caught unexpected exception") from OutOfMemoryError("the memory monitor killed a worker")
+    return pass_on(self, controller, trial, result)
+
+FoldScheduler.on_trial_result = die_now_and_then
+run_app(app)
+"""
+"""The search with a Tune that dies at the third report and again at the next, before the search has heard of them."""
+
+
+def test_when_tune_dies_the_search_goes_on_and_ends_with_the_same_bytes(
+    undisturbed: Path, tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str
+) -> None:
+    study = write_study(tmp_path, prepared_tiny, tiny_bert)
+    output = finish(start(study, program=["-c", MORTAL]))
+    run_dir = tmp_path / "runs" / "tiny"
+    assert output.count("Ray Tune died (") == 2, output
+    assert len(list((run_dir / "ray").glob("session-*"))) == 3
+    assert curves(run_dir) == curves(undisturbed)
+    assert tables(run_dir) == tables(undisturbed)
+
+
 def test_a_fold_run_that_cannot_be_done_fails_alone(tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str) -> None:
     base = {"backbone": tiny_bert, "epochs": 1, "batch_size": 32}
     study = write_study(
@@ -228,3 +271,87 @@ def test_a_fold_run_that_cannot_be_done_fails_alone(tmp_path: Path, prepared_tin
     assert "failed: " in output
     assert str(tmp_path / "absent") in output
     assert len(list(OofStore(tmp_path / "runs" / "tiny").fold_runs())) == 4
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running Ray head with one core."""
+
+    pid: int
+    address: str
+    token: str
+    """The file that holds its token."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": self.token}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Start a Ray cluster on the loopback interface, and end it with everything it started."""
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # the paths of its sockets may not be longer than 107 bytes
+    token = tmp_path / "token"
+    token.write_text(secrets.token_hex(32))
+    port, client_port = free_ports(2)
+    resources = "--num-cpus 1 --object-store-memory 100000000 --include-dashboard false --disable-usage-stats"
+    place = f"--node-ip-address 127.0.0.2 --port {port} --ray-client-server-port {client_port} --temp-dir {folder}"
+    head = subprocess.Popen(
+        [Path(sys.executable).with_name("ray"), "start", "--head", "--block", *resources.split(), *place.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "RAY_worker_niceness": "0",
+            "BLENDFOLD_CACHE": str(tmp_path / "cache"),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+        },
+    )
+    try:
+        assert head.stdout is not None
+        printed = list(itertools.takewhile(lambda line: "--block" not in line, head.stdout))
+        assert head.poll() is None, "".join(printed)
+        yield Cluster(head.pid, f"127.0.0.2:{port}", str(token))
+    finally:
+        for process in [*processes_below(head.pid), head.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        head.communicate()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_ports(number: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.2", 0))) for _ in range(number)]
+        return [listener.getsockname()[1] for listener in listeners]
+
+
+def processes_below(ancestor: int) -> list[int]:
+    everything = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    return [process for process in everything if ancestor in _ancestors(process)]
+
+
+def test_on_a_cluster_it_goes_on_after_an_interruption_and_leaves_nothing_there(
+    cluster: Cluster, undisturbed: Path, tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str
+) -> None:
+    study = write_study(tmp_path, prepared_tiny, tiny_bert)
+    run_dir = tmp_path / "runs" / "tiny"
+    process = start(study, "--address", cluster.address, **cluster.environment)
+    wait_for_points(process, run_dir, 4)
+    assert workers_of(cluster.pid), "the cluster's worker was to do it"
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert f"--address {cluster.address}" in output
+    deadline = time.monotonic() + 20
+    while workers_of(cluster.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not workers_of(cluster.pid), "fold runs must end with their driver"
+    assert len(tables(run_dir)) < len(tables(undisturbed)), "it was to be interrupted before the end"
+    run(study, "--address", cluster.address, **cluster.environment)
+    assert curves(run_dir) == curves(undisturbed)
+    assert tables(run_dir) == tables(undisturbed)
