@@ -65,7 +65,9 @@ def load_model(name: str, folder: str | None = None, *, config: Any) -> Any:
         InputError: the checkpoint leaves weights of the encoder without values, or its weights have other sizes.
     """
     settings = {"config": config, "dtype": torch.float32, "output_loading_info": True}
-    model, report = _load(AutoModel.from_pretrained, name, folder, **settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of weights without values
+        model, report = _load(AutoModel.from_pretrained, name, folder, **settings)
     _check_missing(sorted(report["missing_keys"]), name, config.model_type, type(model).__name__)
     return model
 

