@@ -1,4 +1,5 @@
 # demo: set up, then the main job on the shipped sample.   test, check: what CI runs.   bench: timings, as ratios.
+# memo: every experiment of the memo on a part of the sample, with tiny checkpoints, to its three ensembles.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -7,7 +8,7 @@ SAMPLE := data_prep/sample
 export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check bench install clean-demo
+.PHONY: demo test check bench memo install clean-demo
 
 install: $(INSTALLED)
 
@@ -44,3 +45,6 @@ BENCH_DATA ?= prepared/sample
 bench: $(INSTALLED) prepared/sample/manifest.json
 	$(PY) benchmarks/bench_training.py --data $(BENCH_DATA)
 	$(PY) benchmarks/bench_blend.py
+
+memo: $(INSTALLED)
+	$(PY) benchmarks/memo_on_sample.py

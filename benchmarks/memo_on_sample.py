@@ -24,8 +24,8 @@ from models.memo import Memo, read_memo
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data_prep" / "sample"
-N_TRAIN, N_TEST = 300, 30
-OVERRIDE: dict[str, Any] = {"epochs": 2, "batch_size": 64, "max_length": 48, "precision": "fp32"}
+N_TRAIN, N_TEST = 150, 30
+OVERRIDE: dict[str, Any] = {"batch_size": 64, "max_length": 48, "precision": "fp32"}
 TINY_LAYERS = 2
 IN_SMALL: dict[str, Any] = {"resources": {"cpu": 1}, "checkpoint_seconds": 600}
 

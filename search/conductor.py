@@ -266,7 +266,7 @@ class Conductor:
     # What was there before
 
     def _set_up_candidates(self) -> None:
-        for candidate in read_candidates(self.study.candidates).values():
+        for candidate in read_candidates(self.study.candidates, twins=True).values():
             self._adopt(candidate)
         for sample in self._read_samples():
             assert self._sampler is not None

@@ -16,7 +16,7 @@ from search.claim import claim
 from search.cluster import causes, last_line, prepare_environment, ray_session
 from search.conductor import Assignment, Conductor
 from search.progress import Progress, duration
-from search.study import ResolvedStudy, choose_candidates, keep_study, read_study, resolve_study
+from search.study import ResolvedStudy, alike, choose_candidates, keep_study, read_study, resolve_study
 from search.trainable import Workplace, checkpoint_folder, make_trainable
 
 TRIES = 2
@@ -95,6 +95,8 @@ def run_study(
     progress = Progress(console, metric=data.task.measure, n_folds=data.manifest.n_folds)
     with claim(run_dir), progress:
         keep_study(resolved, run_dir)
+        for names in alike(resolved):
+            progress.note(f"{', '.join(names)}: one model under `override`, trained once")
         try:
             conductor = _supervise(
                 resolved,

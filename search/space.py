@@ -316,12 +316,17 @@ def _faults_of(settings: dict[str, Scalar], only: str | None = None) -> list[str
 
 
 def read_candidates(
-    entries: Mapping[str, Mapping[str, Any] | None], *, where: str = "candidates"
+    entries: Mapping[str, Mapping[str, Any] | None], *, where: str = "candidates", twins: bool = False
 ) -> dict[str, Candidate]:
     """Turn the `candidates:` of a study into checked candidates by name.
 
+    Args:
+        entries: settings by name.
+        where: what holds the entries, for messages.
+        twins: two names may stand for one model.
+
     Raises:
-        InputError: every mistake at once, two names for one model among them.
+        InputError: every mistake at once, without `twins` two names for one model among them.
     """
     faults: list[str] = []
     found: dict[str, Candidate] = {}
@@ -332,7 +337,7 @@ def read_candidates(
             faults.extend(error.faults)
             continue
         twin = next((other for other, known in found.items() if known.id == candidate.id), None)
-        if twin is not None:
+        if twin is not None and not twins:
             faults.append(f"{where}.{name}: the same model as {where}.{twin}; remove one of them or change its seed")
         found[name] = candidate
     if faults:

@@ -1,6 +1,6 @@
 """`Study`: the YAML file that says what to search, with which means, for how long."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -129,17 +129,14 @@ def read_study(path: str | Path) -> Study:
     Raises:
         InputError: names every fault with its key.
     """
-    study = _overridden(read_document(path, Study), path)
-    faults: list[str] = []
-    checks = (
-        lambda: read_candidates(study.candidates, where=f"{path}: candidates"),
-        lambda: read_space(study.space, where=f"{path}: space"),
-    )
-    for check in checks:
-        try:
-            check()
-        except InputError as error:
-            faults.extend(error.faults)
+    written = read_document(path, Study)
+    study = _overridden(written, path)
+    faults = [
+        *_faults_of(lambda: read_candidates(written.candidates, where=f"{path}: candidates")),
+        *_faults_of(lambda: read_space(study.space, where=f"{path}: space")),
+    ]
+    if not faults:
+        faults += _faults_of(lambda: read_candidates(study.candidates, where=f"{path}: overridden", twins=True))
     if not faults and study.space and study.sampler == "grid":
         endless = read_space(study.space).endless()
         faults.extend(f"{path}: space.{name}: a grid needs choices or int, found a range" for name in endless)
@@ -148,8 +145,19 @@ def read_study(path: str | Path) -> Study:
     return study
 
 
+def _faults_of(check: Callable[[], object]) -> list[str]:
+    try:
+        check()
+    except InputError as error:
+        return list(error.faults)
+    return []
+
+
 def _overridden(study: Study, path: str | Path) -> Study:
-    """Return the study with `override` merged into everything that it tries, and empty itself."""
+    """Return the study with `override` merged into everything that it tries, and empty itself.
+
+    Candidates that it makes alike are one model, trained once.
+    """
     if not study.override:
         return study
     check_document(study.override, Candidate, where=f"{path}: override")
@@ -171,8 +179,16 @@ def choose_candidates(study: Study, only: Collection[str]) -> frozenset[str]:
         raise InputError(
             f"--only {', '.join(unknown)}: no such name under `candidates:` of {study.name}; known: {known}"
         )
-    candidates = read_candidates(study.candidates)
+    candidates = read_candidates(study.candidates, twins=True)
     return frozenset(candidates[name].id for name in only)
+
+
+def alike(study: ResolvedStudy) -> list[list[str]]:
+    """Return the names that stand for one model, for each model that has several."""
+    names: dict[str, list[str]] = {}
+    for name, candidate in study.names.items():
+        names.setdefault(candidate, []).append(name)
+    return [shared for shared in names.values() if len(shared) > 1]
 
 
 def resolve_study(study: Study, data: Prepared) -> ResolvedStudy:
@@ -182,7 +198,7 @@ def resolve_study(study: Study, data: Prepared) -> ResolvedStudy:
         **settings,
         data_hash=data.manifest.data_hash,
         split_hash=data.manifest.split_hash,
-        names={name: candidate.id for name, candidate in read_candidates(study.candidates).items()},
+        names={name: candidate.id for name, candidate in read_candidates(study.candidates, twins=True).items()},
     )
 
 

@@ -109,5 +109,5 @@ def test_explicit_candidates_are_checked_together() -> None:
         read_candidates({"a": {"epochs": 0}, "b": {"colour": "red"}, "c": {}, "d": {"epochs": 1}})
     text = str(error.value)
     assert "candidates.a: epochs" in text
-    assert "candidates.b: unknown key 'colour'; known keys: backbone" in text
+    assert "candidates.b: unknown key 'colour'; known keys: accumulation" in text
     assert "candidates.d: the same model as candidates.c" in text

@@ -10,7 +10,7 @@ from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from models.candidate import Candidate
 from models.training import RungReport, train_fold
-from search.study import Resources, Study, choose_candidates, keep_study, read_study, resolve_study
+from search.study import Resources, Study, alike, choose_candidates, keep_study, read_study, resolve_study
 from search.trainable import scored_at
 
 
@@ -119,14 +119,14 @@ def test_an_override_replaces_a_setting_of_every_candidate_and_of_the_space(tmp_
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ({"layers": 1}, "overridden.b: candidate: reinit_layers=2 exceeds the kept layers=1"),
         ({"epoch": 1}, "override: unknown key 'epoch'; known keys: accumulation"),
         ({"epochs": 0}, "override: epochs: Input should be greater than or equal to 1"),
-        ({"epochs": 2}, "candidates.b: the same model as"),
     ],
 )
 def test_an_override_is_checked_like_a_candidate(tmp_path: Path, override: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        read_study(write(tmp_path, candidates={"a": {}, "b": {"epochs": 3}}, override=override))
+        read_study(write(tmp_path, candidates={"a": {}, "b": {"reinit_layers": 2}}, override=override))
 
 
 def test_the_run_directory_knows_the_id_of_every_name(prepared_tiny: Prepared) -> None:
@@ -150,3 +150,13 @@ def test_a_candidate_may_be_scored_after_every_epoch(prepared_tiny: Prepared, ti
     train_fold(candidate, prepared_tiny, 0, rungs=rungs, report=lambda report: reports.append(report) is None)
     assert [report.epoch for report in reports if report.progress != 0.5] == [1.0, 2.0, 3.0]
     assert scored_at((0.5,), 3, score_epochs=False) == (0.5, 1.0)
+
+
+def test_candidates_that_an_override_makes_alike_are_one_model(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    candidates = {"a": {"epochs": 2}, "b": {"epochs": 3}, "c": {"head": "cls"}}
+    study = resolve_study(read_study(write(tmp_path, candidates=candidates, override={"epochs": 1})), prepared_tiny)
+    assert study.names["a"] == study.names["b"] == Candidate(epochs=1).id != study.names["c"]
+    assert alike(study) == [["a", "b"]]
+    assert choose_candidates(study, ["b"]) == {study.names["a"]}
+    with pytest.raises(InputError, match=r"candidates\.b: the same model as .*candidates.a"):
+        read_study(write(tmp_path, candidates={"a": {"epochs": 3}, "b": {"epochs": 3}}, override={"epochs": 1}))
