@@ -78,7 +78,8 @@ class Progress:
         elif decision.go:
             started, _ = self._running.get(assignment.label, (self._clock(), ""))
             self._running[assignment.label] = (started, f"{point.progress:.0%}, {score}")
-            self._say(assignment, f"{self._metric.name} on {decision.reason}", "dim")
+            utility = f"{'' if self._metric.greater_is_better else '-'}{self._metric.name}"
+            self._say(assignment, f"{utility} on {decision.reason}", "dim")
         else:
             self._end(assignment)
             self.counts["dead" if decision.retry else "stopped"] += 1

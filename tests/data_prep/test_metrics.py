@@ -50,6 +50,13 @@ def test_a_constant_side_has_no_correlation(name, n_rows):
         assert math.isnan(METRICS[name](np.full(n_rows, constant, np.float32), score))
 
 
+@pytest.mark.parametrize("name", METRICS)
+def test_scale_and_offset_leave_correlations_alone_and_nothing_else(name):
+    score, prediction = vectors(2)
+    unmoved = METRICS[name](score, 3 * prediction + 1) == pytest.approx(METRICS[name](score, prediction), rel=1e-9)
+    assert METRICS[name].is_correlation == unmoved
+
+
 def test_correlation_survives_a_large_offset():
     score, prediction = vectors(1)
     assert METRICS["pearson"](score, prediction + 1e6) == pytest.approx(METRICS["pearson"](score, prediction), abs=1e-8)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from data_prep.metrics import METRICS
 from search.ladder import Decision, FoldLadder, FoldRun, LadderSettings
 
 N_FOLDS = 4
@@ -324,6 +325,26 @@ def test_without_a_floor_only_nan_is_dead() -> None:
     ladder = ladder_with(dead_below=None)
     assert ladder.report(run_of("a"), 1 / 3, -0.4).go
     assert ladder.report(run_of("a"), 2 / 3, math.nan).retry
+
+
+@pytest.mark.parametrize(
+    ("metric", "given", "floor"),
+    [
+        ("pearson", {}, 0.05),
+        ("spearman", {}, 0.05),
+        ("rmse", {}, None),
+        ("rmse", {"dead_below": -0.4}, -0.4),
+        ("rmse", {"dead_below": 0.05}, 0.05),
+        ("pearson", {"dead_below": None}, None),
+    ],
+)
+def test_the_floor_is_for_correlations_unless_a_study_gives_one(
+    metric: str, given: dict[str, float], floor: float | None
+) -> None:
+    resolved = LadderSettings(**given).for_metric(METRICS[metric])
+    assert resolved.dead_below == floor
+    again = LadderSettings.model_validate(resolved.model_dump()).for_metric(METRICS[metric])
+    assert again == resolved, "a resolved study keeps what it was resolved to"
 
 
 def test_a_dead_run_is_no_peer() -> None:

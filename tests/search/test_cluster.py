@@ -1,0 +1,119 @@
+"""Refusals before anything starts: no cluster, no room, a node that lacks something. A live one is in test_runner."""
+
+import hashlib
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared
+from search import cluster
+from search.cluster import Scout, ray_session
+from search.study import ResolvedStudy, Study, resolve_study
+
+
+@pytest.fixture
+def study(prepared_tiny: Prepared) -> ResolvedStudy:
+    content = {"name": "s", "data": prepared_tiny.path, "candidates": {"a": {}}, "resources": {"cpu": 2, "gpu": 1}}
+    return resolve_study(Study.model_validate(content), prepared_tiny)
+
+
+def connect(study: ResolvedStudy, address: str | None, run_dir: str = "runs/s") -> list[str]:
+    """Return what was noted."""
+    notes: list[str] = []
+    with ray_session(study, run_dir, address=address, backbones=None, dashboard=False, note=notes.append):
+        return notes
+
+
+@pytest.mark.parametrize("address", ["nonsense", "ray://127.0.0.1:10001", "http://127.0.0.1:8265", "local", ":6379"])
+def test_an_address_is_host_and_port(address: str, study: ResolvedStudy) -> None:
+    with pytest.raises(InputError, match=r"expected `auto`, or host:port.*ray job submit"):
+        connect(study, address)
+
+
+def test_where_nothing_listens_the_search_ends_at_once(study: ResolvedStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(InputError, match=f"127.0.0.1:{port}: no Ray cluster is there .*ray start --head"):
+        connect(study, f"127.0.0.1:{port}")
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    with pytest.raises(InputError, match="no Ray cluster is there"):
+        connect(study, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ray.exceptions.AuthenticationError("no token"), "Set RAY_AUTH_MODE=token"),
+        (TimeoutError("no answer\nwithin 5 s"), r"cannot connect to a Ray cluster there \(no connection\)"),
+    ],
+)
+def test_a_cluster_that_refuses_is_told_in_a_sentence(
+    error: Exception, message: str, study: ResolvedStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise ConnectionError("no connection") from error
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(InputError, match=message):
+        connect(study, f"127.0.0.1:{listener.getsockname()[1]}")
+
+
+def test_a_fold_run_that_does_not_fit_this_machine_is_refused(
+    study: ResolvedStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", lambda **_: type("Context", (), {"dashboard_url": ""}))
+    for has, fits in (({"CPU": 2.0}, False), ({"CPU": 1.0, "GPU": 1.0}, False), ({"CPU": 2.0, "GPU": 1.0}, True)):
+        monkeypatch.setattr(ray, "cluster_resources", lambda has=has: has)
+        if fits:
+            assert connect(study, None) == []
+        else:
+            with pytest.raises(InputError, match="cpu=2, gpu=1 does not fit this machine"):
+                connect(study, None)
+
+
+def test_a_cluster_without_room_is_waited_for_and_nodes_that_lack_something_are_named(
+    study: ResolvedStudy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "study.yaml").write_text("name: s")
+    nodes = [
+        {"Resources": {"CPU": 0.0}, "name": "head"},
+        {"Resources": {"CPU": 2.0}, "name": "small"},
+        {"Resources": {"CPU": 8.0, "GPU": 2.0}, "name": "large"},
+    ]
+    asked: list[str] = []
+
+    def ask(some: list[dict[str, Any]], files: Any, folders: list[str]) -> list[str]:
+        assert sorted(files) == sorted([f"{study.data}/manifest.json", str(tmp_path / "study.yaml")])
+        asked.extend(node["name"] for node in some)
+        return [f"node {node['name']}: no such file" for node in some]
+
+    monkeypatch.setattr(cluster, "_ask", ask)
+    monkeypatch.setattr(cluster, "_nodes", lambda: nodes[:2])
+    notes: list[str] = []
+    cluster._check_nodes(study, str(tmp_path), backbones=None, note=notes.append)
+    assert asked == []
+    assert "waiting until one joins" in notes[0]
+    monkeypatch.setattr(cluster, "_nodes", lambda: nodes)
+    with pytest.raises(InputError, match="node large: no such file\nEvery node needs this version"):
+        cluster._check_nodes(study, str(tmp_path), backbones=None, note=notes.append)
+    assert asked == ["large"]
+
+
+def test_a_scout_names_everything_that_is_missing(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_bytes(b"content")
+    sound = hashlib.sha256(b"content").hexdigest()
+    scout = Scout()
+    assert scout.look_around("0.1.0", {str(there): sound}, [str(tmp_path)]) == []
+    wanted = {str(there): "another", str(tmp_path / "absent"): sound}
+    assert scout.look_around("0.0.1", wanted, [str(there)]) == [
+        "blendfold 0.1.0 is installed, the driver runs 0.0.1",
+        f"{there}: is not the driver's file",
+        f"{tmp_path / 'absent'}: no such file",
+        f"{there}: no such folder",
+    ]
