@@ -132,7 +132,7 @@ class BinaryCrossEntropy(PointwiseLoss):
 
 
 class Pearson(Loss):
-    """1 - r, with r the Pearson correlation of outputs and scores inside the batch.
+    """Correlation: 1 - r, with r the Pearson correlation of outputs and scores inside the batch.
 
     Scale and offset of the outputs are free, so predictions are not on the task's scale. A batch in which either side
     is constant says nothing: its loss is 1 and its gradient 0.
