@@ -106,9 +106,9 @@ def _word_pieces(first: Sequence[str], *, unknown: str = "[UNK]") -> Callable[[P
         tokenizer = Tokenizer(models.WordPiece(unk_token=unknown))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=N_TOKENS, special_tokens=list(first), initial_alphabet=_ascii(), show_progress=False
-        )
+        letters = sorted({*_ascii(), *"".join(texts).lower()} - {" "})
+        known = [*first, *letters, *(f"##{letter}" for letter in letters)]  # in an order that every run has
+        trainer = trainers.WordPieceTrainer(vocab_size=N_TOKENS, special_tokens=known, show_progress=False)
         tokenizer.train_from_iterator(texts, trainer)
         pieces = _in_order(tokenizer.get_vocab())
         (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
