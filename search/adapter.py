@@ -7,6 +7,7 @@ keeps state that must survive: the run directory does (see `search.conductor`), 
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,6 +15,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 from ray.tune.search import Searcher
 
+from search.cluster import headline_of
 from search.conductor import Assignment, Conductor
 from search.curves import CurvePoint
 from search.study import Resources, StudyResources
@@ -133,19 +135,17 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Note the death of a worker; Tune starts the trial again while its tries last."""
         del tune_controller
-        reason = _first_line(trial)
+        reason = _reason(trial)
         self._searcher.errors[trial.trial_id] = reason
         assignment = self._searcher.live.get(trial.trial_id)
         if assignment is not None:
             self._searcher.conductor.lose(assignment, reason)
 
 
-def _first_line(trial: Any) -> str:
-    """Return the last line of the error file of a trial: what happened, without the way there."""
-    path = trial.error_file
+def _reason(trial: Any) -> str:
+    """Return what the error file of a trial says happened."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            lines = [line.strip() for line in file if line.strip()]
+        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
     except (OSError, TypeError):
         return "unknown"
-    return lines[-1] if lines else "unknown"
+    return headline_of(text) or "unknown"

@@ -21,6 +21,8 @@ CONNECT_SECONDS = 5
 """How long the head of a cluster may take to accept a connection."""
 NODE_SECONDS = 180
 """How long a node may take to import the search and look at its files."""
+OUT_OF_MEMORY = "OutOfMemoryError"
+"""Ray's name for the death of a worker by its memory monitor, told in a page of advice."""
 QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 
 
@@ -104,7 +106,7 @@ def _connect(address: str) -> Any:
                 f"token; the token is read from RAY_AUTH_TOKEN, from the file that RAY_AUTH_TOKEN_PATH names, or from "
                 f"~/.ray/auth_token, and must be the cluster's"
             ) from error
-        raise InputError(f"address {address}: cannot connect to a Ray cluster there ({last_line(error)})") from error
+        raise InputError(f"address {address}: cannot connect to a Ray cluster there ({headline(error)})") from error
 
 
 def _check_reachable(address: str) -> None:
@@ -189,7 +191,7 @@ def _ask(nodes: list[dict[str, Any]], files: Mapping[str, str], folders: list[st
         except ray.exceptions.GetTimeoutError:
             found = [f"did not answer in {NODE_SECONDS} seconds; see `ray status`"]
         except ray.exceptions.RayError as error:
-            found = [f"starts no worker for this search ({last_line(error)}); RAY_AUTH_MODE must be the cluster's"]
+            found = [f"starts no worker for this search ({headline(error)}); RAY_AUTH_MODE must be the cluster's"]
         faults.extend(f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}): {fault}" for fault in found)
     return faults
 
@@ -225,10 +227,19 @@ def _digest(path: str) -> str:
         return ""
 
 
-def last_line(error: BaseException) -> str:
-    """Return the last line of an error's text: what happened, without the way there."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def headline(error: BaseException) -> str:
+    """Return in a sentence what happened, without the way there."""
+    if any(type(cause).__name__ == OUT_OF_MEMORY for cause in causes(error)):
+        return headline_of(OUT_OF_MEMORY)
+    return headline_of(str(error)) or type(error).__name__
+
+
+def headline_of(text: str) -> str:
+    """Return the last line of an error's text, which says what happened; empty where there is none."""
+    if OUT_OF_MEMORY in text:
+        return "Ray's memory monitor killed a worker, for the machine ran short of memory"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

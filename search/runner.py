@@ -13,7 +13,7 @@ from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.tables import join, list_names
 from search.claim import claim
-from search.cluster import causes, last_line, prepare_environment, ray_session
+from search.cluster import causes, headline, prepare_environment, ray_session
 from search.conductor import Assignment, Conductor
 from search.progress import Progress, duration
 from search.study import ResolvedStudy, alike, choose_candidates, keep_study, read_study, resolve_study
@@ -152,7 +152,7 @@ def _supervise(
             stalls = 0 if on_record > known else stalls + 1
             if stalls == STALLS:
                 _give_up(death, run_dir)
-            progress.restart(f"Ray Tune died ({last_line(death)}); going on from the record")
+            progress.restart(f"Ray Tune died ({headline(death)}); going on from the record")
         known = on_record
         try:
             with ray_session(
@@ -177,8 +177,7 @@ def _give_up(error: Exception, run_dir: str) -> NoReturn:
         error.add_note(what)
         raise error
     raise InputError(
-        f"{what}.",
-        str(error).strip(),
+        f"{what}: {headline(error)}.",
         "Give fold runs more room (more `resources:` each, so that fewer run at once, a smaller batch_size, a larger "
         "machine), then give the same command again: it goes on from the record.",
     ) from error

@@ -1,6 +1,7 @@
 """The adapter between Tune and the conductor, without a cluster."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,6 +104,30 @@ def test_decisions_reach_tune(progress: float, go: bool, answer: str) -> None:
     searcher, scheduler, _ = set_up(StubConductor(assignments(1), go=go))
     searcher.suggest("a")
     assert scheduler.on_trial_result(None, trial("a"), report(progress)) == getattr(TrialScheduler, answer)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Traceback\n  ...\nRuntimeError: no disk\n\n", "RuntimeError: no disk"),
+        ("ray.exceptions.OutOfMemoryError: killed\nRefer to the documentation ...", "the machine ran short of memory"),
+        ("", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_why_a_worker_died_is_told_in_a_line(text: str | None, reason: str, tmp_path: Path) -> None:
+    conductor = StubConductor(assignments(1))
+    searcher, scheduler, _ = set_up(conductor)
+    searcher.suggest("a")
+    dead = trial("a")
+    if text is not None:
+        dead.error_file = str(tmp_path / "error.txt")
+        Path(dead.error_file).write_text(text)
+    scheduler.on_trial_error(None, dead)
+    ((what, told),) = conductor.told
+    assert what == "lose 0"
+    assert told.endswith(reason)
+    assert "\n" not in told
 
 
 def test_a_failure_is_told_once_and_a_lost_worker_keeps_its_checkpoint() -> None:

@@ -58,7 +58,7 @@ def search(
 
 def out_of_memory() -> BaseException:
     """Return what Tune raises when Ray's memory monitor has killed a worker."""
-    cause = OutOfMemoryError("a worker was killed:\nmemory on the node was 22.5GB of 23GB")
+    cause = OutOfMemoryError("a worker was killed\n" + "and much advice " * 200)
     error = RuntimeError(f"Caught unexpected exception: {cause}")
     error.__cause__ = cause
     return error
@@ -93,7 +93,8 @@ def test_deaths_in_a_row_without_progress_end_the_search(search: Callable[..., A
     message = str(given_up.value)
     assert f"died {STALLS} times in a row with nothing new on record" in message
     assert str(run_dir) in message
-    assert "22.5GB of 23GB" in message
+    assert "ran short of memory" in message
+    assert len(message) < 800, "Ray's page of advice does not belong on the screen"
     assert "give the same command again" in message
     assert (run_dir / "curves.arrow").exists()
 
