@@ -22,6 +22,18 @@ CANDIDATES = {
     "packed": {"recipe": "packed", "loss": "pearson"},
     "best": {"keep": "best", "backbone_lr": 3e-2},
     "fp16": {"precision": "fp16"},
+    "mixout": {"mixout": 0.3},
+    "fgm": {"adversary": "fgm", "adversary_start": 0.5},
+    "awp": {"adversary": "awp", "adversary_start": 0.5, "mixout": 0.3, "precision": "fp16"},
+    "ema": {"ema": 0.8},
+    "ema, best": {"ema": 0.8, "keep": "best", "backbone_lr": 3e-2},
+    "accumulation": {"accumulation": 3, "checkpointing": True},
+    "packed parts": {"recipe": "packed", "accumulation": 2, "adversary": "fgm", "adversary_start": 0.0},
+    "fresh layers": {"reinit_layers": 1, "layer_decay": 0.9},
+    "ranking": {"loss": "ranking"},
+    "variance": {"loss": "gaussian_nll", "head_lr": 0.0},
+    "levels": {"loss": "cross_entropy", "head_dropout": 0.2, "dropout_samples": 3},
+    "shuffles": {"recipe": "grouped", "prediction_shuffles": 3},
 }
 
 
@@ -47,11 +59,11 @@ def die_at(monkeypatch, step):
     """Let the process die in the middle of its `step`-th training step; returns a dict whose `left` counts down."""
     whole, count = Learner.step, {"left": step}
 
-    def step_or_die(self, batch, share):
+    def step_or_die(self, batch, share, **options):
         count["left"] -= 1
         if count["left"] < 0:
             raise Killed
-        whole(self, batch, share)
+        whole(self, batch, share, **options)
 
     monkeypatch.setattr(Learner, "step", step_or_die)
 

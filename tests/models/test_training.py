@@ -23,11 +23,12 @@ from models.learner import Learner, new_learner
 from models.losses import LOSSES
 from models.pools import load_pools
 from models.recipes import RECIPES
-from models.training import first_step, rung_sample, train_fold
+from models.rungs import first_step, rung_sample
+from models.training import train_fold
 
 FOLD = 1
 QUICK = {"max_length": 48, "batch_size": 32, "backbone_lr": 1e-3}
-LEARNING = {"max_length": 48, "batch_size": 8, "backbone_lr": 3e-3, "epochs": 8, "dropout": 0.0}
+LEARNING = {"max_length": 48, "batch_size": 8, "backbone_lr": 3e-3, "epochs": 5, "dropout": 0.0}
 
 
 @pytest.fixture
@@ -65,32 +66,89 @@ def test_tables_hold_every_row_once_in_prepared_order(train, prepared_tiny):
     assert found.provenance.split_hash == prepared_tiny.manifest.split_hash
 
 
-@pytest.mark.parametrize("recipe", sorted(set(RECIPES) - {"packed"}))
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("loss", LOSSES)
-def test_every_combination_learns_what_holds_for_unseen_anchors(train, recipe, head, loss):
-    assert train({**LEARNING, "recipe": recipe, "head": head, "loss": loss}).metric > 0.3
+SLOW_RECIPES = ("marked", "prompt")
+"""A row is scored from few of its tokens: untrained attention learns these rows long before what holds for others."""
+AXES = [
+    *({"recipe": name, "head": "max"} for name in RECIPES if name not in SLOW_RECIPES),
+    *({"head": name} for name in HEADS),
+    *({"loss": name} for name in LOSSES),
+]
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_packed_rows_fit_their_own_scores(tiny_bert, prepared_tiny, tmp_path, head):
-    settings = Candidate(backbone=tiny_bert, head=head, recipe="packed", **LEARNING)
-    pools = load_pools(
-        prepared_tiny,
-        FOLD,
-        candidate=settings,
-        tokenizer=load_tokenizer(tiny_bert),
-        cache=tmp_path,
-    )
+@pytest.mark.parametrize("settings", AXES, ids=str)
+def test_every_entry_learns_what_holds_for_unseen_anchors(train, settings):
+    assert train({**LEARNING, **settings}).metric > 0.3
+
+
+@pytest.mark.parametrize("recipe", SLOW_RECIPES)
+def test_slow_recipes_learn_the_rows_that_they_see(tiny_bert, prepared_tiny, tmp_path, recipe):
+    settings = Candidate(backbone=tiny_bert, head="max", recipe=recipe, **LEARNING)
+    tokenizer = load_tokenizer(tiny_bert)
+    pools = load_pools(prepared_tiny, FOLD, candidate=settings, tokenizer=tokenizer, cache=tmp_path)
     make_repeatable(1, device=torch.device("cpu"), threads=1)
     learner = new_learner(
-        settings, prepared_tiny.task, vocabulary=pools.vocabulary, backbones=None, device=torch.device("cpu")
+        settings,
+        prepared_tiny.task,
+        vocabulary=pools.vocabulary,
+        n_tokens=pools.n_tokens,
+        backbones=None,
+        device=torch.device("cpu"),
     )
     encoded = pools.train.encode()
-    for epoch in range(30):
+    for epoch in range(4):
         for texts in training_batches(encoded.lengths, encoded.texts_per_batch(8), seed=1, epoch=epoch):
             learner.step(encoded.batch(texts), 1.0)
     assert pearson(pools.train.scores, learner.predict(encoded)) > 0.5
+
+
+def test_rows_of_an_anchor_meet_in_the_batches_of_a_loss_that_compares_them(train, monkeypatch):
+    batches = []
+    whole = Learner.step
+
+    def watched(self, batch, share, **options):
+        batches.append(batch)
+        whole(self, batch, share, **options)
+
+    def meetings(loss):
+        batches.clear()
+        train({"loss": loss, "batch_size": 16})
+        return sum(len(batch.groups) - len(batch.groups.unique()) for batch in batches)
+
+    monkeypatch.setattr(Learner, "step", watched)
+    assert meetings("ranking") > 1.2 * meetings("mse")
+    rows = np.concatenate([batch.rows for batch in batches])
+    assert len(np.unique(rows)) == len(rows)
+
+
+def test_a_prediction_is_the_mean_over_orders_of_the_siblings(train, monkeypatch):
+    predicted = []
+    whole = Learner.predict
+
+    def watched(self, encoded, rows=None):
+        predicted.append((encoded.ids.tolist(), whole(self, encoded, rows)))
+        return predicted[-1][1]
+
+    monkeypatch.setattr(Learner, "predict", watched)
+    once = train({"recipe": "grouped"})
+    assert len(predicted) == 3, "validation, test and holdout rows, once each"
+    predicted.clear()
+    mean = train({"recipe": "grouped", "prediction_shuffles": 4})
+    assert len(predicted) == 12
+    orders, validation = zip(*predicted[:4], strict=True)
+    assert len({tuple(order) for order in orders}) == 4
+    expected = np.mean(np.stack(validation).astype(float), axis=0)
+    np.testing.assert_allclose(mean.oof["prediction"].to_numpy(), expected, rtol=1e-6)
+    np.testing.assert_array_equal(once.oof["prediction"].to_numpy(), validation[0])
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_predictions_come_from_the_average_where_there_is_one(train, keep):
+    settings = {"keep": keep, "epochs": 2}
+    reports, plain = [], []
+    found = train({**settings, "ema": 0.9}, rungs=(0.5,), report=lambda report: not reports.append(report))
+    train(settings, rungs=(0.5,), report=lambda report: not plain.append(report))
+    assert [report.metric for report in reports] != [report.metric for report in plain]
+    assert found.metric in [report.metric for report in reports]
 
 
 def test_same_inputs_same_bytes(train):
@@ -140,8 +198,8 @@ def test_a_report_can_stop_the_run(train, stop):
 
 
 def test_keep_best_predicts_with_the_best_rung(train):
-    settings = {"epochs": 6, "backbone_lr": 3e-3, "batch_size": 8, "schedule": "cosine"}
-    rungs = tuple(step / 12 for step in range(1, 13))
+    settings = {"epochs": 3, "backbone_lr": 1e-2, "batch_size": 8, "schedule": "cosine", "loss": "pearson"}
+    rungs = tuple(step / 6 for step in range(1, 7))
     reports = []
     last = train(settings, rungs=rungs, report=lambda report: not reports.append(report))
     best = train({**settings, "keep": "best"}, rungs=rungs)
@@ -166,10 +224,10 @@ def test_frozen_parts_stay_as_they_were(train, monkeypatch):
     learners = []
     whole = Learner.step
 
-    def watched(self, batch, share):
+    def watched(self, batch, share, **options):
         if not learners:
             learners.append((self, self.weights()))
-        whole(self, batch, share)
+        whole(self, batch, share, **options)
 
     monkeypatch.setattr(Learner, "step", watched)
     train({"freeze_embeddings": True, "freeze_layers": 1})
