@@ -21,8 +21,8 @@ CONNECT_SECONDS = 5
 """How long the head of a cluster may take to accept a connection."""
 NODE_SECONDS = 180
 """How long a node may take to import the search and look at its files."""
-OUT_OF_MEMORY = "OutOfMemoryError"
-"""Ray's name for the death of a worker by its memory monitor, told in a page of advice."""
+OUT_OF_MEMORY = ("OutOfMemoryError", "running low on memory")
+"""By these Ray's page of advice on the death of a worker by its memory monitor is known."""
 QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 
 
@@ -229,14 +229,13 @@ def _digest(path: str) -> str:
 
 def headline(error: BaseException) -> str:
     """Return in a sentence what happened, without the way there."""
-    if any(type(cause).__name__ == OUT_OF_MEMORY for cause in causes(error)):
-        return headline_of(OUT_OF_MEMORY)
-    return headline_of(str(error)) or type(error).__name__
+    told = [f"{type(cause).__name__}: {cause}" for cause in causes(error)]
+    return headline_of("\n".join(reversed(told)))  # the first cause first, as in a traceback
 
 
 def headline_of(text: str) -> str:
     """Return the last line of an error's text, which says what happened; empty where there is none."""
-    if OUT_OF_MEMORY in text:
+    if any(mark in text for mark in OUT_OF_MEMORY):
         return "Ray's memory monitor killed a worker, for the machine ran short of memory"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""

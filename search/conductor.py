@@ -104,8 +104,7 @@ class Conductor:
         for report in self._store.set_aside_damaged():
             watcher.note(report)
         self.curves = Curves(run_dir)
-        self._settings = study.ladder.for_metric(data.task.measure)
-        self.ladder = FoldLadder(self._settings, n_folds=data.manifest.n_folds)
+        self.ladder = FoldLadder(study.ladder, n_folds=data.manifest.n_folds)
         self._replay()
         if only is not None:
             self._fresh = deque(candidate for candidate in self._fresh if candidate.id in only)
@@ -315,7 +314,7 @@ class Conductor:
         self._decide(run, point)
 
     def _is_dead(self, metric: float) -> bool:
-        return is_dead(self._data.task.measure.utility(metric), self._settings.dead_below)
+        return is_dead(self._data.task.measure.utility(metric), self.study.ladder.dead_below)
 
     def _adopt_tables(self, candidate: str, fold: int) -> None:
         """Count a fold run whose tables were written just before the driver died, and which no point tells of."""

@@ -110,7 +110,10 @@ def test_decisions_reach_tune(progress: float, go: bool, answer: str) -> None:
     ("text", "reason"),
     [
         ("Traceback\n  ...\nRuntimeError: no disk\n\n", "RuntimeError: no disk"),
-        ("ray.exceptions.OutOfMemoryError: killed\nRefer to the documentation ...", "the machine ran short of memory"),
+        (
+            "1 worker(s) were killed due to the node running low on memory.\nRefer ...",
+            "the machine ran short of memory",
+        ),
         ("", "unknown"),
         (None, "unknown"),
     ],

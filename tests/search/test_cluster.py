@@ -48,7 +48,10 @@ def test_where_nothing_listens_the_search_ends_at_once(study: ResolvedStudy, mon
     ("error", "message"),
     [
         (ray.exceptions.AuthenticationError("no token"), "Set RAY_AUTH_MODE=token"),
-        (TimeoutError("no answer\nwithin 5 s"), r"cannot connect to a Ray cluster there \(no connection\)"),
+        (
+            TimeoutError("no answer\nwithin 5 s"),
+            r"cannot connect to a Ray cluster there \(ConnectionError: no connection\)",
+        ),
     ],
 )
 def test_a_cluster_that_refuses_is_told_in_a_sentence(
