@@ -115,7 +115,7 @@ class Candidate(BaseModel):
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Every dropout inside the backbone; None: as the checkpoint's config says."""
     mixout: float = Field(default=0.0, ge=0, lt=1)
-    """Probability that a weight of a linear layer is, for one step, its pretrained value."""
+    """Probability that a weight of a linear layer is, for one pass, its pretrained (else its initial) value."""
     reinit_layers: int = Field(default=0, ge=0)
     """Top layers, of those kept, that start from fresh weights."""
     adversary: str = "none"
@@ -123,9 +123,10 @@ class Candidate(BaseModel):
     adversary_start: float = Field(default=1.0, ge=0)
     """Epoch from which the adversary acts, counted from 0."""
     adversary_eps: float = Field(default=1e-2, gt=0)
-    """Size of the perturbation, relative to the norm of what it perturbs."""
+    """Size of the perturbation: fgm's relative to the norm of the embeddings it perturbs, awp's at most this share of
+    each weight."""
     adversary_lr: float = Field(default=1.0, gt=0)
-    """Step of the perturbation along the gradient, relative to the same norm."""
+    """Step of the perturbation along the gradient, relative to the norm of each matrix it perturbs."""
     ema: float | None = Field(default=None, gt=0, lt=1)
     """Predictions come from an exponential moving average of the weights with this decay per step; None: from the
     weights themselves."""

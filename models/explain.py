@@ -65,7 +65,7 @@ def explain(candidate: Candidate, *, backbones: str | None = None) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    table.add_column("group")
+    table.add_column("group", no_wrap=True)
     for name in ("peak rate", "decay", "tensors", "parameters"):
         table.add_column(name, justify="right")
     table.add_column("")

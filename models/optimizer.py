@@ -48,7 +48,8 @@ def parameter_groups(
     """
     blocks = [("head", head, head_lr)]
     for depth, layer in enumerate(reversed(layers)):
-        blocks.append((f"layer {len(layers) - 1 - depth}", layer, backbone_lr * layer_decay**depth))
+        number = len(layers) - 1 - depth
+        blocks.append((f"layer {number}" if number else "embeddings", layer, backbone_lr * layer_decay**depth))
     blocks.append(("backbone", backbone, backbone_lr))
     spared = spared_parameters(backbone) | spared_parameters(head)
     groups = []

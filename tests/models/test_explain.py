@@ -26,7 +26,7 @@ def test_rows_tell_rates_decay_and_what_is_frozen(tiny_bert):
         *("head", "head, biases and norms"),
         *("layer 2", "layer 2, biases and norms"),
         *("layer 1", "layer 1, biases and norms"),
-        "layer 0, frozen",
+        "embeddings, frozen",
     ]
     assert [(row.rate, row.weight_decay, row.state) for row in rows.values()] == [
         *((1e-3, 0.1, "trained"), (1e-3, 0.0, "trained")),
@@ -35,7 +35,7 @@ def test_rows_tell_rates_decay_and_what_is_frozen(tiny_bert):
         (0.0, 0.0, "frozen"),
     ]
     assert (rows["layer 2"].n_tensors, rows["layer 2"].n_parameters) == (6, 4 * 32 * 32 + 2 * 32 * 64)
-    assert rows["layer 0, frozen"].n_tensors == 5
+    assert rows["embeddings, frozen"].n_tensors == 5
 
 
 def test_a_head_with_rate_0_is_shown_as_frozen(tiny_bert):

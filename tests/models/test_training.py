@@ -14,6 +14,7 @@ from data_prep.metrics import pearson
 from data_prep.oof import OofStore
 from data_prep.tables import OOF_SCHEMA, TEST_SCHEMA
 from models.__main__ import app
+from models.adversary import FastGradientMethod
 from models.backbones import load_tokenizer
 from models.batches import training_batches
 from models.candidate import Candidate
@@ -139,6 +140,26 @@ def test_a_prediction_is_the_mean_over_orders_of_the_siblings(train, monkeypatch
     expected = np.mean(np.stack(validation).astype(float), axis=0)
     np.testing.assert_allclose(mean.oof["prediction"].to_numpy(), expected, rtol=1e-6)
     np.testing.assert_array_equal(once.oof["prediction"].to_numpy(), validation[0])
+
+
+@pytest.mark.parametrize("start", [0.0, 0.5, 1.0])
+def test_the_adversary_acts_from_its_epoch_on(train, monkeypatch, start):
+    shares, acted = [], []
+    whole, perturbed = Learner.step, FastGradientMethod.perturbed
+
+    def step(self, batch, share, **options):
+        shares.append(share)
+        whole(self, batch, share, **options)
+
+    def watched(self):
+        acted.append(len(shares) - 1)
+        return perturbed(self)
+
+    monkeypatch.setattr(Learner, "step", step)
+    monkeypatch.setattr(FastGradientMethod, "perturbed", watched)
+    train({"adversary": "fgm", "adversary_start": start, "epochs": 2})
+    assert len(shares) % 2 == 0
+    assert acted == [number for number in range(len(shares)) if number / (len(shares) / 2) >= start]
 
 
 @pytest.mark.parametrize("keep", ["last", "best"])
