@@ -1,6 +1,7 @@
 """`Study`: the YAML file that says what to search, with which means, for how long."""
 
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,8 +12,11 @@ from data_prep.documents import check_document, read_document
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.tables import exists, join, read_bytes, write_bytes
+from data_prep.task import Task
 from models.candidate import Candidate
+from models.losses import new_loss
 from models.memo import load_memo
+from models.recipes import RECIPES
 from search.ladder import LadderSettings
 from search.space import read_candidates, read_space
 
@@ -192,7 +196,13 @@ def alike(study: ResolvedStudy) -> list[list[str]]:
 
 
 def resolve_study(study: Study, data: Prepared) -> ResolvedStudy:
-    """Bind a study to the data it names."""
+    """Bind a study to the data it names.
+
+    Raises:
+        InputError: the task lacks what some recipe or loss of the study needs.
+    """
+    if faults := _misfits(study, data.task):
+        raise InputError(*faults)
     settings = {**study.model_dump(mode="json"), "data": str(Path(study.data).absolute())}
     return ResolvedStudy(
         **settings,
@@ -200,6 +210,21 @@ def resolve_study(study: Study, data: Prepared) -> ResolvedStudy:
         split_hash=data.manifest.split_hash,
         names={name: candidate.id for name, candidate in read_candidates(study.candidates, twins=True).items()},
     )
+
+
+def _misfits(study: Study, task: Task) -> list[str]:
+    """Return what the task lacks for the recipes and losses that the study may try, each fault once."""
+    named = read_candidates(study.candidates, twins=True)
+    tried = [(f"candidates.{name}", candidate) for name, candidate in named.items()]
+    if study.space:
+        tried += [("space", Candidate.model_validate(settings)) for settings in read_space(study.space).corners()]
+    faults = [
+        f"{where}: {fault}"
+        for where, candidate in tried
+        for check in (partial(RECIPES[candidate.recipe].layout, task, candidate), partial(new_loss, candidate, task))
+        for fault in _faults_of(check)
+    ]
+    return list(dict.fromkeys(faults))
 
 
 def keep_study(study: ResolvedStudy, run_dir: str) -> None:

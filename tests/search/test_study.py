@@ -1,5 +1,6 @@
 """The study file: its keys, its faults, and what a run directory remembers of it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
+from data_prep.task import Task
 from models.candidate import Candidate
 from models.training import RungReport, train_fold
 from search.study import Resources, Study, alike, choose_candidates, keep_study, read_study, resolve_study
@@ -160,3 +162,17 @@ def test_candidates_that_an_override_makes_alike_are_one_model(tmp_path: Path, p
     assert choose_candidates(study, ["b"]) == {study.names["a"]}
     with pytest.raises(InputError, match=r"candidates\.b: the same model as .*candidates.a"):
         read_study(write(tmp_path, candidates={"a": {"epochs": 3}, "b": {"epochs": 3}}, override={"epochs": 1}))
+
+
+def test_what_the_task_lacks_is_told_before_anything_runs(prepared_tiny: Prepared) -> None:
+    reviews = Task(name="reviews", text_columns=("review",), score_range=(0, 5))
+    data = replace(prepared_tiny, manifest=prepared_tiny.manifest.model_copy(update={"task": reviews}))
+    space = {"recipe": ["pair", "grouped"], "loss": ["mse", "kl"]}
+    with pytest.raises(InputError) as caught:
+        resolved(data, candidates={"a": {"recipe": "pair_context"}}, space=space, budget={"candidates": 4})
+    faults = "\n".join(caught.value.faults)
+    assert "candidates.a: recipe needs a context: task 'reviews'" in faults
+    assert "space: recipe needs " in faults
+    assert "score_levels" in faults
+    assert len(caught.value.faults) == 3
+    resolved(data, candidates={"a": {"recipe": "pair"}})
