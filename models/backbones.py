@@ -91,8 +91,6 @@ class FunnelEncoder(Encoder):
     by padding without end, which is also what padding to a fixed length gives.
     """
 
-    CLS_SEGMENT = 2
-    """The first token belongs to both segments."""
     n_segments: ClassVar[int] = 2
 
     def __init__(self, model: nn.Module, padding_id: int) -> None:
@@ -113,11 +111,10 @@ class FunnelEncoder(Encoder):
     ) -> tuple[Tensor, ...]:
         """Return the last `n_states` hidden states of full length; as `Encoder.forward`."""
         n_tokens = input_ids.shape[1]
-        # Behind n tokens each of p poolings needs 2 cells to spare: the least s with (n + s) / 2^p >= what is left + 2.
-        spare = (0, 2 ** (len(self.config.block_sizes) + 1) - 2)
+        # n tokens are pooled to n/2 + 1 cells, n + s to (n + s)/2, which must be 2 more wherever it is pooled again.
+        spare = (0, 2 ** len(self.config.block_sizes) - 2)
         if segments is not None:
             segments = functional.pad(segments, spare)
-            segments[:, 0] = self.CLS_SEGMENT
         input_ids = functional.pad(input_ids, spare, value=self.padding_id)
         states = super().forward(input_ids, functional.pad(attention_mask, spare), segments, n_states=n_states)
         return tuple(state[:, :n_tokens] for state in states)
