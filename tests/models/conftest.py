@@ -1,4 +1,4 @@
-"""Tokenizers of two kinds with all of ASCII, and a prepared table of a few rows that a reader can hold in mind."""
+"""Tokenizers of two kinds with all of ASCII, tiny checkpoints, and rows few enough to hold in mind."""
 
 import string
 
@@ -49,6 +49,21 @@ def byte_level(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("byte-level"))
     bpe.save_model(folder)
     return RobertaTokenizer(vocab=f"{folder}/vocab.json", merges=f"{folder}/merges.txt")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Return a function from a family's name to its tiny checkpoint."""
+    from models.tiny import make_tiny
+
+    root = tmp_path_factory.mktemp("families")
+
+    def folder(name):
+        if not (root / name).exists():
+            make_tiny(name, root / name)
+        return str(root / name)
+
+    return folder
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from data_prep.errors import InputError
 from models.backbones import load_backbone
 from models.families import FAMILIES
-from models.tiny import make_tiny, sample_phrases
+from models.tiny import sample_phrases
 
 ARCHITECTURES = [
     "minilm-l6",
@@ -33,19 +33,6 @@ ARCHITECTURES = [
 ]
 """One family of each architecture: the tiny checkpoints of the others are the same but for their sizes' names."""
 LENGTHS = (11, 10, 7, 6, 5, 3, 2, 1)
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """Return a function from a family's name to its tiny checkpoint."""
-    root = tmp_path_factory.mktemp("families")
-
-    def folder(name):
-        if not (root / name).exists():
-            make_tiny(name, root / name)
-        return str(root / name)
-
-    return folder
 
 
 def example(backbone, *, lengths=LENGTHS, seed=1):

@@ -74,7 +74,7 @@ OTHER = {
 COMPANY = {
     "spell_separator": {"separator": "[s]"},
     "segment_ids": {"recipe": "two_segments"},
-    **dict.fromkeys(("sibling_scope", "max_siblings", "shuffle_siblings", "own_target"), {"recipe": "grouped"}),
+    **{field: {"recipe": "grouped"} for field in ("sibling_scope", "max_siblings", "shuffle_siblings", "own_target")},
     "prediction_shuffles": {"recipe": "grouped"},
     "head_width": {"head_layers": 1},
     "dropout_samples": {"head_dropout": 0.5},
@@ -82,7 +82,7 @@ COMPANY = {
     "loss_delta": {"loss": "huber"},
     "label_width": {"loss": "kl"},
     "pearson_weight": {"loss": "mse_pearson"},
-    **dict.fromkeys(("adversary_start", "adversary_eps", "adversary_lr"), {"adversary": "awp"}),
+    **{field: {"adversary": "awp"} for field in ("adversary_start", "adversary_eps", "adversary_lr")},
 }
 """What must be set for a field to have an effect."""
 

@@ -9,24 +9,11 @@ from data_prep.task import PPPM
 from models.batches import Batch
 from models.candidate import Candidate
 from models.learner import new_learner
-from models.tiny import make_tiny
 
 CPU = torch.device("cpu")
 STEPS = 3
 EXACT = {"dropout": 0.0, "precision": "fp32", "warmup": 0.0}
 FAMILIES = ["albert-xxlarge-v2", "deberta-large", "funnel-large", "bart-large", "cocolm-base"]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    root = tmp_path_factory.mktemp("families")
-
-    def find(family):
-        if not (root / family).exists():
-            make_tiny(family, root / family)
-        return str(root / family)
-
-    return find
 
 
 @pytest.fixture
@@ -180,8 +167,8 @@ def test_checkpointing_gives_the_same_numbers(learn, settings):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_checkpointing_gives_the_same_numbers_in_every_family(learn, checkpoint, family):
-    check_checkpointing(learn, {"backbone": checkpoint(family), "mixout": 0.3, "adversary": "awp"})
+def test_checkpointing_gives_the_same_numbers_in_every_family(learn, tiny, family):
+    check_checkpointing(learn, {"backbone": tiny(family), "mixout": 0.3, "adversary": "awp"})
 
 
 @pytest.mark.parametrize("settings", [*SETTINGS, {"ema": 0.9}], ids=str)
@@ -279,9 +266,9 @@ def test_fresh_layers_and_the_head_depend_on_the_seed(learn):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_embedding_that_fgm_perturbs_is_the_one_that_every_family_uses(learn, checkpoint, family):
+def test_the_embedding_that_fgm_perturbs_is_the_one_that_every_family_uses(learn, tiny, family):
     (batch,) = batches_of(1, rows=3)
-    learner = learn([], backbone=checkpoint(family), adversary="fgm")
+    learner = learn([], backbone=tiny(family), adversary="fgm")
     (table,) = learner.adversary.targets
     learner.loss(learner.scorer(batch), batch.scores).backward()
     assert (table.grad != 0).any(dim=1).sum() >= len(batch.input_ids[batch.attention_mask == 1].unique()) - 1

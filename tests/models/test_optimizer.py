@@ -7,7 +7,6 @@ from models.backbones import load_backbone
 from models.families import FAMILIES
 from models.heads import HEADS, HeadSettings
 from models.optimizer import new_optimizer, parameter_groups, rate_share, set_rates, spared_parameters
-from models.tiny import make_tiny
 
 RATES = {"backbone_lr": 1e-4, "head_lr": 1e-3, "layer_decay": 0.5, "weight_decay": 0.1}
 
@@ -77,9 +76,8 @@ def split_by_decay(model):
 
 
 @pytest.mark.parametrize("family", UNDECAYED)
-def test_biases_and_norms_are_spared_by_decay_in_every_family(family, tmp_path):
-    make_tiny(family, tmp_path / family)
-    undecayed, decayed = split_by_decay(load_backbone(str(tmp_path / family)).model)
+def test_biases_and_norms_are_spared_by_decay_in_every_family(family, tiny):
+    undecayed, decayed = split_by_decay(load_backbone(tiny(family)).model)
     assert undecayed == UNDECAYED[family]
     assert {"Linear.weight"} < decayed
     assert not decayed & undecayed

@@ -7,7 +7,6 @@ from transformers import AutoConfig, AutoModel
 from data_prep.errors import InputError
 from models.backbones import load_backbone
 from models.regularize import Mixout, reinitialize_layers
-from models.tiny import make_tiny
 
 P = 0.3
 FAMILIES = ["bert-for-patents", "deberta-large", "deberta-v2-xlarge", "patentsberta", "funnel-large", "bart-large"]
@@ -29,18 +28,6 @@ def moved():
 def mixed_weight(linear, mixout):
     with mixout.mixed():
         return linear.weight.detach().clone()
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    root = tmp_path_factory.mktemp("families")
-
-    def find(family):
-        if not (root / family).exists():
-            make_tiny(family, root / family)
-        return str(root / family)
-
-    return find
 
 
 def test_each_weight_is_its_initial_value_or_rescaled_as_in_the_paper(moved):
@@ -122,15 +109,15 @@ def test_a_layer_used_twice_has_one_mask(moved):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fresh_layers_are_as_in_a_model_of_the_family_that_was_never_trained(family, checkpoint):
-    backbone = load_backbone(checkpoint(family))
+def test_fresh_layers_are_as_in_a_model_of_the_family_that_was_never_trained(family, tiny):
+    backbone = load_backbone(tiny(family))
     with torch.no_grad():
         for parameter in backbone.model.parameters():
             parameter.fill_(7.0)
     torch.manual_seed(1)
     reinitialize_layers(backbone, 1)
     assert all((value == 7.0).all() for layer in backbone.layers[:-1] for value in layer.parameters())
-    never_trained = AutoModel.from_config(AutoConfig.from_pretrained(checkpoint(family)))
+    never_trained = AutoModel.from_config(AutoConfig.from_pretrained(tiny(family)))
     names = {id(module): name for name, module in backbone.model.model.named_modules()}
     reference = dict(never_trained.get_submodule(names[id(backbone.layers[-1])]).state_dict())
     compared = 0
@@ -172,6 +159,6 @@ def test_more_layers_than_there_are_and_frozen_ones_are_refused(tiny_bert):
         reinitialize_layers(load_backbone(tiny_bert, freeze_layers=1), 2)
 
 
-def test_the_one_layer_of_albert_is_not_made_fresh(checkpoint):
+def test_the_one_layer_of_albert_is_not_made_fresh(tiny):
     with pytest.raises(InputError, match="applies one layer 2 times, so nothing pretrained would be left"):
-        reinitialize_layers(load_backbone(checkpoint("albert-xxlarge-v2")), 1)
+        reinitialize_layers(load_backbone(tiny("albert-xxlarge-v2")), 1)

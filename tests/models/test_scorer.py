@@ -6,6 +6,7 @@ from data_prep.task import PPPM
 from models.backbones import load_backbone
 from models.batches import Batch
 from models.candidate import Candidate
+from models.families import FAMILIES
 from models.heads import HEADS, new_head
 from models.losses import LOSSES, new_loss
 from models.scorer import Scorer, span_places
@@ -113,3 +114,19 @@ def test_segments_reach_the_backbone(backbone):
     with torch.inference_mode():
         plain, told_apart = scorer(batch_of(backbone)), scorer(batch_of(backbone, segments=segments))
     assert (plain - told_apart).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("family", {family.model_type: name for name, family in FAMILIES.items()}.values())
+def test_padding_changes_no_prediction_of_any_family(family, tiny, head_name):
+    backbone = load_backbone(tiny(family))
+    backbone.model.eval()
+    around = {} if head_name == "cnn" else {"head_norm": True, "head_layers": 1, "head_width": 16}
+    scorer, loss = new_scorer(backbone, head_name, "bce", **around)
+    batch = batch_of(backbone)
+    ids = torch.where(batch.attention_mask == 1, batch.input_ids, backbone.tokenizer.pad_token_id)
+    with torch.inference_mode():
+        together = loss.to_scores(scorer(Batch(ids, batch.attention_mask, batch.rows, None)))
+        for row, length in enumerate(LENGTHS):
+            part = ids[row : row + 1, :length]
+            alone = loss.to_scores(scorer(Batch(part, torch.ones_like(part), np.arange(1), None)))
+            torch.testing.assert_close(together[row : row + 1], alone, rtol=0, atol=1e-5)
