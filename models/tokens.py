@@ -117,10 +117,12 @@ def _fingerprint(tokenizer: Any, phrases: pa.StringArray) -> str:
 
 
 def _content(tokenizer: Any) -> str:
-    """Return what makes a tokenizer split as it does; tokenizers without a Rust backend are told by vocabulary."""
+    """Return what makes a tokenizer split as it does: its Rust backend, else its vocabulary and its files."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        return json.dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())])
+        paths = [getattr(tokenizer, name, None) for name in sorted(tokenizer.vocab_files_names)]
+        files = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths if path and Path(path).is_file()]
+        return json.dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), files])
     content = json.loads(backend.to_str())
     del content["truncation"], content["padding"]
     return json.dumps(content, sort_keys=True)

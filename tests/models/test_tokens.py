@@ -1,13 +1,18 @@
+import io
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from sentencepiece import SentencePieceTrainer
 from transformers import AutoTokenizer, ByT5Tokenizer
 
 from data_prep.errors import InputError
+from models.checkpoints import load_tokenizer
 from models.tokens import default_cache, load_tokens
 
 PHRASES = pa.array(["valve pump", "rotor", "", "co-axial filter, 3 coats"])
@@ -77,6 +82,24 @@ def test_file_name_depends_on_phrases_and_tokenizer_but_not_on_padding(tokenizer
     assert len(names()) == 3
 
 
+def test_a_sentencepiece_model_of_its_own_has_a_file_of_its_own(tiny, tmp_path):
+    other = Path(shutil.copytree(tiny("cocolm-base"), tmp_path / "other"))
+    cutter = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(PHRASES.to_pylist()),
+        model_writer=cutter,
+        vocab_size=30,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    (other / "sp.model").write_bytes(cutter.getvalue())
+    mine, theirs = (load_tokenizer(folder) for folder in (tiny("cocolm-base"), str(other)))
+    assert mine.get_vocab() == theirs.get_vocab()
+    load_tokens(mine, PHRASES, cache=tmp_path / "cache")
+    load_tokens(theirs, PHRASES, cache=tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
 def test_a_damaged_file_is_made_anew(tokenizer, tmp_path):
     expected = ids_of(load_tokens(tokenizer, PHRASES, cache=tmp_path))
     [path] = tmp_path.iterdir()
@@ -101,9 +124,12 @@ def test_default_cache_follows_the_environment(monkeypatch):
 
 PROCESS = """
 import json, sys, pathlib, pyarrow as pa
+from models.checkpoints import load_tokenizer
 from models.tokens import load_tokens
 
 class Letters:
+    vocab_files_names = {}
+
     def get_vocab(self):
         return {chr(code): code for code in range(128)}
 
