@@ -57,7 +57,12 @@ def explain_verb(*, candidate: CandidateOption, backbones: BackbonesOption = Non
 
     Example: `python -m models explain --candidate candidate.yaml`
     """
-    console.print(explain(read_candidate(candidate), backbones=backbones))
+    settings = read_candidate(candidate)
+    console.print(explain(settings, backbones=backbones))
+    changed = settings.model_dump(mode="json", exclude_defaults=True)
+    _say("Settings that differ from their defaults: " + (", ".join(f"{k} {v}" for k, v in changed.items()) or "none"))
+    if candidate in load_memo() and not Path(candidate).exists():
+        _say(load_memo()[candidate].record)
 
 
 @app.command("tiny")
@@ -85,11 +90,11 @@ def read_candidate(text: str) -> Candidate:
         InputError: neither a file nor a name, or the file does not fit.
     """
     experiments = load_memo()
-    if text in experiments and not Path(text).exists():
-        return experiments[text].candidate
-    if not Path(text).exists():
+    if Path(text).exists():
+        return read_document(text, Candidate)
+    if text not in experiments:
         raise InputError(f"--candidate {text}: no such file, and no memo name ({', '.join(experiments)})")
-    return read_document(text, Candidate)
+    return experiments[text].candidate
 
 
 @app.command("train")

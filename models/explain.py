@@ -67,8 +67,8 @@ def explain(candidate: Candidate, *, backbones: str | None = None) -> Table:
     )
     table.add_column("group", no_wrap=True)
     for name in ("peak rate", "decay", "tensors", "parameters"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for row in rows:
         rate, decay = (f"{row.rate:.3g}", f"{row.weight_decay:g}") if row.rate > 0 else ("", "")
         table.add_row(row.name, rate, decay, str(row.n_tensors), f"{row.n_parameters:,}", row.state)

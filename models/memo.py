@@ -36,6 +36,14 @@ class Experiment(Entry):
     remark: str | None = None
     """Where notes and notebook disagree, or a setting could not be carried over."""
 
+    @property
+    def record(self) -> str:
+        """What came of it and what to know, in a few words."""
+        scores = {"CV": self.cv, "notebook's CV": self.notebook_cv, "leaderboard": self.lb}
+        told = [f"split {self.split or 'unknown'}", *(f"{name} {score}" for name, score in scores.items() if score)]
+        notes = [f"Unknown: {self.unknown}." if self.unknown else "", self.remark or ""]
+        return " ".join(["Recorded: " + ", ".join(told) + ".", *filter(None, notes)])
+
 
 class Split(Entry):
     """Who was in which fold, and what `python -m data_prep prepare` offers that comes nearest."""
