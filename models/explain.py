@@ -64,6 +64,8 @@ def explain(candidate: Candidate, *, backbones: str | None = None) -> Table:
         caption=f"{trained:,} of {sum(row.n_parameters for row in rows):,} parameters are trained",
         title_justify="left",
         caption_justify="left",
+        box=None,
+        pad_edge=False,
     )
     table.add_column("group", no_wrap=True)
     for name in ("peak rate", "decay", "tensors", "parameters"):

@@ -34,14 +34,14 @@ KINDS = ("oof", "test", "holdout")
 def write_study(folder: Path, data: Prepared, backbone: str, **changes: object) -> Path:
     """Write a study of three candidates whose fold runs come one after another.
 
-    One is stopped at a rung; one dies on fold 0 (in bf16 its predictions become constant) and is tried again.
+    One is stopped at a rung; one dies on fold 0 (its first seed learns the opposite) and is tried again.
     """
-    base = {"backbone": backbone, "epochs": 3, "backbone_lr": 0.003, "batch_size": 16, "precision": "bf16"}
+    base = {"backbone": backbone, "epochs": 3, "backbone_lr": 0.003, "batch_size": 16, "precision": "fp32"}
     study = {
         "name": "tiny",
         "data": data.path,
         "resources": {"cpu": 1},
-        "ladder": {"rungs": [0.5], "min_peers": 1, "dead_below": -1.0},
+        "ladder": {"rungs": [0.5], "min_peers": 1, "noise": 0.05, "min_gain": 1.0, "dead_below": 0.0},
         "checkpoint_seconds": 1,
         "candidates": {"mean": base, "cls": {**base, "head": "cls"}, "slow": {**base, "backbone_lr": 1e-6}},
         **changes,
