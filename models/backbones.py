@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from data_prep.errors import InputError
-from models.checkpoints import find_backbone, load_config, load_model, load_tokenizer
+from models.pretrained import find_backbone, load_config, load_model, load_tokenizer
 
 __all__ = ["Backbone", "ChosenEmbedding", "Encoder", "find_backbone", "load_backbone", "load_tokenizer"]
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel
 
 from models import cocolm
 from models.backbones import SHIFTING, bare_encoder
-from models.checkpoints import trim
+from models.pretrained import trim
 
 BATCH, TOKENS = 16, 128
 """Rows and tokens of the batch that memory is computed for."""

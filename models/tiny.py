@@ -16,8 +16,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoModel
 
 from data_prep.errors import InputError
-from models.checkpoints import SHIPPED, quiet
 from models.families import FAMILIES, Family
+from models.pretrained import SHIPPED, quiet
 
 N_TOKENS = 600
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

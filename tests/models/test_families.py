@@ -7,8 +7,8 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from models.backbones import bare_encoder, load_backbone
-from models.checkpoints import trim
 from models.families import FAMILIES, GIB, count_parameters, gpu_share, table, training_memory
+from models.pretrained import trim
 from models.tiny import make_tiny
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "backbones.md"

@@ -12,7 +12,7 @@ from sentencepiece import SentencePieceTrainer
 from transformers import AutoTokenizer, ByT5Tokenizer
 
 from data_prep.errors import InputError
-from models.checkpoints import load_tokenizer
+from models.pretrained import load_tokenizer
 from models.tokens import default_cache, load_tokens
 
 PHRASES = pa.array(["valve pump", "rotor", "", "co-axial filter, 3 coats"])
@@ -124,7 +124,7 @@ def test_default_cache_follows_the_environment(monkeypatch):
 
 PROCESS = """
 import json, sys, pathlib, pyarrow as pa
-from models.checkpoints import load_tokenizer
+from models.pretrained import load_tokenizer
 from models.tokens import load_tokens
 
 class Letters:

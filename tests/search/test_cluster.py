@@ -1,6 +1,7 @@
 """Refusals before anything starts: no cluster, no room, a node that lacks something. A live one is in test_runner."""
 
 import hashlib
+import importlib.metadata
 import socket
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from data_prep.prepared import Prepared
 from search import cluster
 from search.cluster import Scout, ray_session
 from search.study import ResolvedStudy, Study, resolve_study
+
+VERSION = importlib.metadata.version("blendfold")
 
 
 @pytest.fixture
@@ -112,10 +115,10 @@ def test_a_scout_names_everything_that_is_missing(tmp_path: Path) -> None:
     there.write_bytes(b"content")
     sound = hashlib.sha256(b"content").hexdigest()
     scout = Scout()
-    assert scout.look_around("0.1.0", {str(there): sound}, [str(tmp_path)]) == []
+    assert scout.look_around(VERSION, {str(there): sound}, [str(tmp_path)]) == []
     wanted = {str(there): "another", str(tmp_path / "absent"): sound}
     assert scout.look_around("0.0.1", wanted, [str(there)]) == [
-        "blendfold 0.1.0 is installed, the driver runs 0.0.1",
+        f"blendfold {VERSION} is installed, the driver runs 0.0.1",
         f"{there}: is not the driver's file",
         f"{tmp_path / 'absent'}: no such file",
         f"{there}: no such folder",

