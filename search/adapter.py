@@ -6,6 +6,7 @@ keeps state that must survive: the run directory does (see `search.conductor`), 
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,16 @@ from ray.tune.search import Searcher
 from search.cluster import headline_of
 from search.conductor import Assignment, Conductor
 from search.curves import CurvePoint
+from search.ladder import FoldRun
 from search.study import Resources, StudyResources
 
 Closed = Callable[[Assignment], None]
+
+TRIES = 2
+"""Times a fold run whose worker died is handed out again, in one run of the search.
+
+Counted here and not by Tune, which tells the death of a worker that was just being reused twice and then gives up.
+"""
 
 
 class FoldSearcher(Searcher):  # type: ignore[misc]
@@ -32,6 +40,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         self.live: dict[str, Assignment] = {}
         self.errors: dict[str, str] = {}
         self.trials: dict[str, Any] = {}
+        self._deaths: Counter[tuple[FoldRun, int]] = Counter()
         self._resources = resources
         self._closed = closed
 
@@ -56,6 +65,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
             "candidate": assignment.candidate.id,
             "fold": assignment.fold,
             "attempt": assignment.attempt,
+            "deaths": self._deaths[assignment.run, assignment.attempt],
             "label": assignment.label,
             "cpu": size.cpu,
             "gpu": size.gpu,
@@ -64,16 +74,21 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Free the slot of a trial that ended; one that ended in an error is out for good."""
+        """Free the slot of a trial that ended; a fold run whose worker died is handed out again, `TRIES` times."""
         del result
         assignment = self.live.pop(trial_id, None)
         self.trials.pop(trial_id, None)
         if assignment is None:
             return
-        if error:
-            self.conductor.fail(assignment, self.errors.get(trial_id, "its worker died again and again"))
-        else:
+        if not error:
             self._closed(assignment)
+            return
+        key, reason = (assignment.run, assignment.attempt), self.errors.pop(trial_id, "its worker died")
+        self._deaths[key] += 1
+        if self._deaths[key] > TRIES:
+            self.conductor.fail(assignment, f"its worker died {self._deaths[key]} times: {reason}")
+        else:
+            self.conductor.lose(assignment, f"lost its worker ({reason}); it goes on from its last checkpoint")
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: a new run is rebuilt from the run directory."""
@@ -84,7 +99,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
     def _take_back(self) -> None:
         """Take back fold runs that Tune gave up without a word, as it does when it cannot reuse a worker."""
         for trial_id in [key for key in self.live if key in self.trials and self.trials[key].status == "ERROR"]:
-            self.conductor.give_back(self.live.pop(trial_id))
+            self.conductor.lose(self.live.pop(trial_id), "got no worker; it is handed out again")
 
     def _has_room(self) -> bool:
         total = ray.cluster_resources()
@@ -109,7 +124,7 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
         return {}
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Remember the trial; one whose worker died is added again."""
+        """Remember the trial; one whose node was preempted is added again."""
         del tune_controller
         self._searcher.trials[trial.trial_id] = trial
 
@@ -133,13 +148,9 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Note the death of a worker; Tune starts the trial again while its tries last."""
+        """Note what the worker of a fold run died of."""
         del tune_controller
-        reason = _reason(trial)
-        self._searcher.errors[trial.trial_id] = reason
-        assignment = self._searcher.live.get(trial.trial_id)
-        if assignment is not None:
-            self._searcher.conductor.lose(assignment, reason)
+        self._searcher.errors[trial.trial_id] = _reason(trial)
 
 
 def _reason(trial: Any) -> str:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ CONNECT_SECONDS = 5
 """How long the head of a cluster may take to accept a connection."""
 NODE_SECONDS = 180
 """How long a node may take to import the search and look at its files."""
+HEADLINE_LETTERS = 200
 OUT_OF_MEMORY = ("OutOfMemoryError", "running low on memory")
 """By these Ray's page of advice on the death of a worker by its memory monitor is known."""
 QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL}
@@ -234,11 +236,11 @@ def headline(error: BaseException) -> str:
 
 
 def headline_of(text: str) -> str:
-    """Return the last line of an error's text, which says what happened; empty where there is none."""
+    """Return the start of the last line of an error's text, which says what happened; empty where there is none."""
     if any(mark in text for mark in OUT_OF_MEMORY):
         return "Ray's memory monitor killed a worker, for the machine ran short of memory"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    return textwrap.shorten(lines[-1], HEADLINE_LETTERS, placeholder=" ...") if lines else ""
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

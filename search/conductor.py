@@ -225,13 +225,9 @@ class Conductor:
         self.write_status()
 
     def lose(self, assignment: Assignment, reason: str) -> None:
-        """Note that a worker died; its fold run goes on from its checkpoint."""
-        self._watcher.lost(assignment, reason)
-
-    def give_back(self, assignment: Assignment) -> None:
-        """Take back a fold run that was never worked on; it is handed out again."""
+        """Note that a fold run has no worker any more; it is handed out again and goes on from its checkpoint."""
         self.ladder.lost(assignment.run)
-        self._watcher.lost(assignment, "it never began")
+        self._watcher.lost(assignment, reason)
 
     def _decide(self, run: FoldRun, point: CurvePoint) -> Decision:
         utility = self._data.task.measure.utility(point.metric)

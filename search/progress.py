@@ -92,8 +92,9 @@ class Progress:
         self._say(assignment, f"failed: {reason}", "bold red")
 
     def lost(self, assignment: Assignment, reason: str) -> None:
-        """Tell that a worker died."""
-        self._say(assignment, f"lost its worker ({reason}); it goes on from its last checkpoint", "red")
+        """Tell that a fold run has no worker any more."""
+        self._running.pop(assignment.label, None)
+        self._say(assignment, reason, "red")
 
     def recalled(self, candidate: Candidate, fold: int, metric: float) -> None:
         """Take note of a fold run that an earlier run finished."""

@@ -19,8 +19,6 @@ from search.progress import Progress, duration
 from search.study import ResolvedStudy, alike, choose_candidates, keep_study, read_study, resolve_study
 from search.trainable import Workplace, checkpoint_folder, make_trainable
 
-TRIES = 2
-"""Times Tune starts a fold run again whose worker died."""
 STALLS = 3
 """Times in a row that Tune may die without anything new on record before the search gives up."""
 
@@ -197,7 +195,8 @@ def _tune(conductor: Conductor, study: ResolvedStudy, run_dir: str, *, backbones
         return tune.PlacementGroupFactory([{"CPU": config["cpu"], "GPU": config["gpu"]}])
 
     def name(trial: Any) -> str:
-        return f"{trial.config['label']}{'-retry' if trial.config['attempt'] else ''}"
+        retry, deaths = "-retry" if trial.config["attempt"] else "", trial.config["deaths"]
+        return f"{trial.config['label']}{retry}{f'-again{deaths}' if deaths else ''}"
 
     workplace = Workplace(
         run_dir=run_dir,
@@ -225,7 +224,7 @@ def _tune(conductor: Conductor, study: ResolvedStudy, run_dir: str, *, backbones
         run_config=tune.RunConfig(
             name=_next_session(run_dir),
             storage_path=join(run_dir, "ray"),
-            failure_config=tune.FailureConfig(max_failures=TRIES),
+            failure_config=tune.FailureConfig(max_failures=0),
             verbose=0,
         ),
     )

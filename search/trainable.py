@@ -76,7 +76,7 @@ def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> No
     """Do one fold run.
 
     A fold run whose tables are there already only reports. An error that would come again with the same inputs is
-    reported as this fold run's failure; what may pass (storage, memory) is raised, and Tune tries again.
+    reported as this fold run's failure; what may pass (storage, memory) is raised, and the fold run is tried again.
 
     Args:
         workplace: what the study fixes.

@@ -11,7 +11,7 @@ from ray.tune.schedulers.trial_scheduler import TrialScheduler
 from ray.tune.search import Searcher
 
 from models.candidate import Candidate
-from search.adapter import FoldScheduler, FoldSearcher
+from search.adapter import TRIES, FoldScheduler, FoldSearcher
 from search.conductor import Assignment
 from search.curves import CurvePoint
 from search.ladder import Decision
@@ -38,9 +38,10 @@ class StubConductor:
 
     def lose(self, assignment: Assignment, reason: str) -> None:
         self.told.append((f"lose {assignment.fold}", reason))
+        self.waiting.insert(0, assignment)
 
-    def give_back(self, assignment: Assignment) -> None:
-        self.waiting.append(assignment)
+
+SHORT = "Ray's memory monitor killed a worker, for the machine ran short of memory"
 
 
 def assignments(number: int) -> list[Assignment]:
@@ -112,7 +113,7 @@ def test_decisions_reach_tune(progress: float, go: bool, answer: str) -> None:
         ("Traceback\n  ...\nRuntimeError: no disk\n\n", "RuntimeError: no disk"),
         (
             "1 worker(s) were killed due to the node running low on memory.\nRefer ...",
-            "the machine ran short of memory",
+            SHORT,
         ),
         ("", "unknown"),
         (None, "unknown"),
@@ -127,22 +128,36 @@ def test_why_a_worker_died_is_told_in_a_line(text: str | None, reason: str, tmp_
         dead.error_file = str(tmp_path / "error.txt")
         Path(dead.error_file).write_text(text)
     scheduler.on_trial_error(None, dead)
+    searcher.on_trial_complete("a", error=True)
     ((what, told),) = conductor.told
     assert what == "lose 0"
-    assert told.endswith(reason)
+    assert told == f"lost its worker ({reason}); it goes on from its last checkpoint"
     assert "\n" not in told
 
 
-def test_a_failure_is_told_once_and_a_lost_worker_keeps_its_checkpoint() -> None:
-    conductor = StubConductor(assignments(2))
+def test_a_failure_is_told_once_and_its_checkpoint_goes() -> None:
+    conductor = StubConductor(assignments(1))
     searcher, scheduler, closed = set_up(conductor)
     searcher.suggest("a")
     assert scheduler.on_trial_result(None, trial("a"), report(0.0, "no such backbone")) == TrialScheduler.STOP
     searcher.on_trial_complete("a", {})
     assert conductor.told == [("fail 0", "no such backbone")]
     assert len(closed) == 1
-    searcher.suggest("b")
-    scheduler.on_trial_error(None, trial("b"))
-    searcher.on_trial_complete("b", error=True)
-    assert [what for what, _ in conductor.told[1:]] == ["lose 1", "fail 1"]
-    assert len(closed) == 1
+
+
+def test_a_fold_run_whose_worker_dies_is_handed_out_again_a_few_times_and_keeps_its_checkpoint() -> None:
+    conductor = StubConductor(assignments(2), go=False)
+    searcher, scheduler, closed = set_up(conductor, cpu=2)
+    for death in range(TRIES + 1):
+        suggested = searcher.suggest(f"try {death}")
+        assert isinstance(suggested, dict)
+        assert (suggested["fold"], suggested["deaths"]) == (0, death)
+        for _ in range(2):  # Tune tells some deaths twice
+            scheduler.on_trial_error(None, trial(f"try {death}"))
+            searcher.on_trial_complete(f"try {death}", error=True)
+    assert [what for what, _ in conductor.told] == ["lose 0"] * TRIES + ["fail 0"]
+    assert conductor.told[-1][1] == f"its worker died {TRIES + 1} times: unknown"
+    assert closed == []
+    after = searcher.suggest("next")
+    assert isinstance(after, dict)
+    assert (after["fold"], after["deaths"]) == (1, 0)
