@@ -1,5 +1,6 @@
 """What happens when Tune itself dies: the search goes on from the record, or gives up with a reason."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,3 +119,22 @@ def test_an_interruption_ends_the_search_and_frees_its_directory(search: Callabl
     assert run().interrupted
     assert tune.sessions == 1
     assert not (run_dir / "driver.json").exists()
+
+
+def test_a_second_search_over_the_same_directory_is_refused_and_changes_nothing(
+    search: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, run, run_dir = search([], out_of_memory)
+    refusals: list[str] = []
+
+    def run_again(*_: Any, **__: Any) -> None:
+        before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
+        with pytest.raises(InputError) as refused:
+            run()
+        refusals.append(str(refused.value))
+        assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
+
+    monkeypatch.setattr(runner, "_tune", run_again)
+    run()
+    assert len(refusals) == 1
+    assert f"{run_dir}/driver.json: a search runs in this directory already: process {os.getpid()} on" in refusals[0]
