@@ -51,7 +51,7 @@ def test_the_table_shows_every_group_and_the_totals(tiny_bert):
     rows = describe_groups(candidate)
     assert candidate.id in text
     for row in rows:
-        line = next(line for line in text.splitlines() if f" {row.name} " in line)
+        line = next(line for line in text.splitlines() if line.startswith(f"{row.name}  "))
         assert f"{row.n_parameters:,}" in line
         assert row.state in line
     trained = sum(row.n_parameters for row in rows if row.state == "trained")
