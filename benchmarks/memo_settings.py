@@ -67,6 +67,11 @@ MEMO: dict[str, tuple[str, dict[str, Any]]] = {
 LONG = {"max_length": 256}
 BEYOND: dict[str, tuple[str, dict[str, Any]]] = {
     "grouped": ("other targets of the anchor and context joined, shuffled", {"recipe": "grouped", **LONG}),
+    "grouped-4": ("four other targets joined", {"recipe": "grouped", "max_siblings": 4, **LONG}),
+    "grouped-attention": (
+        "other targets joined, attention pooling",
+        {"recipe": "grouped", "head": "attention", "head_norm": False, **LONG},
+    ),
     "marked": ("own target marked among the others, shuffled", {"recipe": "marked", **LONG}),
     "packed": ("all targets in one text, each scored from its own tokens", {"recipe": "packed", **LONG}),
 }
