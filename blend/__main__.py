@@ -7,12 +7,13 @@ import typer
 from rich.table import Table
 
 from blend.fitting import RECORD_FILE, SUBMISSION_FILE, FittedBlend, fit_blend, write_blend
-from blend.predictions import DEAD_BELOW, load_predictions
+from blend.predictions import load_predictions
 from blend.record import Blend, EvidenceRecord
 from blend.runs import find_data
 from blend.weights import METHODS
 from data_prep.console import console, new_app, run_app
 from data_prep.errors import InputError
+from data_prep.metrics import DEAD_BELOW
 from data_prep.prepared import load_prepared
 from data_prep.tables import join
 

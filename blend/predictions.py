@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from blend.objective import Floats
 from blend.runs import choose_members, list_candidates, read_label
 from data_prep.errors import InputError
-from data_prep.metrics import pearson
+from data_prep.metrics import DEAD_BELOW, pearson
 from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Prepared
 from data_prep.tables import HOLDOUT_FOLD, join
 
-DEAD_BELOW = 0.05
-"""A candidate with a fold whose Pearson is below this has learned nothing there and is left out."""
 SHOWN_IDS = 5
 
 

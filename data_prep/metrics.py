@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
+DEAD_BELOW = 0.05
+"""A model whose correlation on a fold is below this learned nothing there: it is next to chance."""
+
 
 def pearson(score: ArrayLike, prediction: ArrayLike) -> float:
     """Pearson correlation in [-1, 1]; NaN when either side is constant or holds a NaN."""

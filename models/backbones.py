@@ -14,9 +14,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from data_prep.errors import InputError
-from models.pretrained import find_backbone, load_config, load_model, load_tokenizer
-
-__all__ = ["Backbone", "ChosenEmbedding", "Encoder", "find_backbone", "load_backbone", "load_tokenizer"]
+from models.pretrained import load_config, load_model, load_tokenizer
 
 SHIFTING = frozenset({"bart", "mbart", "mvp", "plbart"})
 """Encoder-decoders that give their decoder the same text, one token later; of all others the encoder alone is used."""
@@ -159,12 +157,15 @@ class Backbone:
     model: Encoder
     tokenizer: Any
     hidden_size: int
-    n_states: int
-    """Hidden states that the model can give: one of each layer and one of the embeddings."""
     layers: list[nn.Module]
     """From the input up: the embeddings, then each encoder layer, then each decoder layer where there are any; a layer
     that is applied several times stands here once. Parameters of the model outside of these (such as relative
     position tables) belong to no layer."""
+
+    @property
+    def n_states(self) -> int:
+        """Hidden states that the model can give."""
+        return self.model.n_states
 
 
 def load_backbone(
@@ -218,7 +219,7 @@ def load_backbone(
     if checkpointing:
         _checkpoint_layers(parts[1:])
     encoder = _encoder(model, tokenizer.pad_token_id).train()
-    return Backbone(encoder, tokenizer, config.hidden_size, encoder.n_states, parts)
+    return Backbone(encoder, tokenizer, config.hidden_size, parts)
 
 
 def bare_encoder(model: Any) -> Any:

@@ -145,6 +145,7 @@ MPNET = _sizes(30527, 768, 12, {"max_position_embeddings": 514, "layer_norm_eps"
 FUNNEL = {"architectures": ["FunnelModel"], "vocab_size": 30522, "d_model": 1024, "n_head": 16, "d_inner": 4096}
 
 DEBERTA_QUIRK = "No absolute positions, no segments; attention in plain torch, so slower than its size suggests."
+COCOLM_QUIRK = "Not in transformers, implemented here; no segments; sizes from its paper, not compared with its files."
 MPNET_QUIRK = "A sentence embedder on MPNet, made for mean pooling; no segments; positions count from 2."
 FUNNEL_QUIRK = (
     "States at full length come from its decoder, always kept; every batch gets 6 more tokens of padding, "
@@ -226,14 +227,14 @@ FAMILIES: dict[str, Family] = {
         "cocolm",
         "CocolmTokenizer",
         _sizes(64000, 1024, 24),
-        "Not in transformers, implemented here; no segments; sizes as in its paper.",
+        COCOLM_QUIRK,
     ),
     "cocolm-base": Family(
         "microsoft/cocolm-base",
         "cocolm",
         "CocolmTokenizer",
         _sizes(64000, 768, 12),
-        "Not in transformers, implemented here; no segments; sizes as in its paper.",
+        COCOLM_QUIRK,
     ),
     "patentsberta": Family("AI-Growth-Lab/PatentSBERTa", "mpnet", "MPNetTokenizer", MPNET, MPNET_QUIRK),
     "patentsberta-v2": Family("AI-Growth-Lab/PatentSBERTa_V2", "mpnet", "MPNetTokenizer", MPNET, MPNET_QUIRK),

@@ -1,21 +1,27 @@
 """Pieces: stretches of cached tokens, which follow each other in a text."""
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 
+class Aligned:
+    """A dataclass of arrays of one length, which are chosen from together."""
+
+    def __getitem__(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Self:
+        arrays: dict[str, Any] = {name: values[chosen] for name, values in vars(self).items()}
+        return type(self)(**arrays)
+
+
 @dataclass(frozen=True)
-class Pieces:
+class Pieces(Aligned):
     """Stretches of cached tokens: `length` tokens from `start`, belonging to `row`; rows ascend."""
 
     row: NDArray[np.int64]
     start: NDArray[np.int64]
     length: NDArray[np.int64]
-
-    def __getitem__(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "Pieces":
-        return Pieces(self.row[chosen], self.start[chosen], self.length[chosen])
 
     def ends(self) -> NDArray[np.int64]:
         """Return where each piece ends, counted from the start of its row's first piece."""

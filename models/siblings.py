@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from models.pieces import ranges
+from models.pieces import Aligned, ranges
 from models.recipes import Siblings
 
 
 @dataclass(frozen=True)
-class Members:
+class Members(Aligned):
     """The phrases of each row's sibling group, row by row."""
 
     row: NDArray[np.int64]
@@ -22,9 +22,6 @@ class Members:
     """[members] number of the member's phrase; distinct within a row."""
     own: NDArray[np.bool_]
     """[members] whether it is the row's own phrase."""
-
-    def __getitem__(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "Members":
-        return Members(self.row[chosen], self.phrase[chosen], self.own[chosen])
 
     def shuffled(self, random: np.random.Generator) -> "Members":
         """Return them in a random order within each row."""

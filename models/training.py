@@ -14,7 +14,6 @@ from data_prep.errors import InputError
 from data_prep.oof import Provenance
 from data_prep.prepared import Prepared
 from data_prep.tables import OOF_SCHEMA, TEST_SCHEMA
-from models.backbones import load_tokenizer
 from models.batches import Batch, training_batches
 from models.candidate import Candidate
 from models.checkpoint import CheckpointFolder, State, random_state, restore_random_state
@@ -22,6 +21,7 @@ from models.devices import find_device, make_repeatable
 from models.learner import Learner, new_learner
 from models.optimizer import rate_share
 from models.pools import Pools, Rows, load_pools
+from models.pretrained import load_tokenizer
 from models.rungs import BestRung, first_step, rung_sample
 
 

@@ -217,7 +217,7 @@ class FoldLadder:
         ranking, quota = self._ranking(family), self._quota(family)
         chosen = []
         for rank, candidate in enumerate(ranking[:quota], start=1):
-            if candidate.state == "waiting" and candidate.name not in self._held:
+            if candidate.state == "waiting" and self._is_free(candidate):
                 candidate.promotion = (
                     f"goes on: fold 0 {candidate.metrics[0]:.4f} is rank {rank} of {self._n_judged(family)} judged in "
                     f"{family}, {quota} go on"
@@ -233,7 +233,7 @@ class FoldLadder:
         members = self._members((0,))
         best: tuple[float, Standing] | None = None
         for candidate in self._candidates.values():
-            if candidate.state != "waiting" or candidate.name in self._held:
+            if candidate.state != "waiting" or not self._is_free(candidate):
                 continue
             gain = self._gain(candidate, (0,), members)
             if gain and gain.reaches(self.settings.min_gain) and (best is None or gain.mean > best[0]):
@@ -346,15 +346,13 @@ class FoldLadder:
 
     def _run_again(self) -> FoldRun | None:
         for candidate in self._candidates.values():
-            if candidate.again and not candidate.ended and candidate.name not in self._held:
+            if candidate.again and not candidate.ended and self._is_free(candidate):
                 return candidate.run(min(candidate.again))
         return None
 
     def _best_run(self) -> FoldRun | None:
         """The next fold of the best candidate, on fold 0, among those that go on; else of one that the blend wants."""
-        going = [
-            c for c in self._candidates.values() if c.promoted and c.state == "running" and c.name not in self._held
-        ]
+        going = [c for c in self._candidates.values() if c.promoted and c.state == "running" and self._is_free(c)]
         going += [c for family in self._families() for c in self._ranked_in(family)]
         for candidate in sorted(going, key=lambda c: -c.metrics.get(0, math.inf)):
             fold = self._open_fold(candidate)
@@ -363,20 +361,23 @@ class FoldLadder:
         wanted = self._blended_in()
         return wanted.run(self._open_fold(wanted) or 0) if wanted else None
 
+    def _is_free(self, candidate: Standing) -> bool:
+        """Tell whether the candidate may be handed out: it is not held back."""
+        return candidate.name not in self._held
+
     def _open_fold(self, candidate: Standing) -> int | None:
         taken = candidate.metrics.keys() | candidate.live
         return next((fold for fold in range(self.n_folds) if fold not in taken), None)
 
     def _stop_waiting(self) -> None:
         for name, reason in self._why_waiting().items():
-            if name in self._held:
-                continue
             candidate = self._candidates[name]
-            candidate.state, candidate.reason = "stopped", f"not promoted: {reason}"
+            if self._is_free(candidate):
+                candidate.state, candidate.reason = "stopped", f"not promoted: {reason}"
 
     def _revive(self) -> FoldRun | None:
         """Take back the best stopped candidate when otherwise none would complete."""
-        mine = [c for c in self._candidates.values() if c.name not in self._held]
+        mine = [c for c in self._candidates.values() if self._is_free(c)]
         stopped = [c for c in mine if c.state == "stopped"]
         if not stopped or any(c.state == "finished" for c in mine):
             return None

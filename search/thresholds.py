@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from data_prep.metrics import Metric
+from data_prep.metrics import DEAD_BELOW, Metric
 
 
 class LadderSettings(BaseModel):
@@ -37,7 +37,7 @@ class LadderSettings(BaseModel):
     """
     prior_folds: float = Field(default=4.0, gt=0)
     """Weight of that prior, in degrees of freedom."""
-    dead_below: float | None = 0.05
+    dead_below: float | None = DEAD_BELOW
     """A run below this utility is dead; None: only one that predicts NaN or a constant is.
 
     The default is for correlations, where .05 is next to chance. It says nothing of other metrics: for those a study

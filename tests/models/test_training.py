@@ -15,7 +15,6 @@ from data_prep.oof import OofStore
 from data_prep.tables import OOF_SCHEMA, TEST_SCHEMA
 from models.__main__ import app
 from models.adversary import FastGradientMethod
-from models.backbones import load_tokenizer
 from models.batches import training_batches
 from models.candidate import Candidate
 from models.devices import make_repeatable
@@ -23,6 +22,7 @@ from models.heads import HEADS
 from models.learner import Learner, new_learner
 from models.losses import LOSSES
 from models.pools import load_pools
+from models.pretrained import load_tokenizer
 from models.recipes import RECIPES
 from models.rungs import first_step, rung_sample
 from models.training import train_fold
