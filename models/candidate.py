@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from models.adversary import ADVERSARIES
 from models.heads import HEADS
@@ -141,12 +141,16 @@ class Candidate(BaseModel):
     seed: int = Field(default=42, ge=0)
     """Of the head's weights, the order of rows and every dropout."""
 
+    @field_validator(*REGISTRIES)
+    @classmethod
+    def _check_name(cls, name: str, info: ValidationInfo) -> str:
+        registry = REGISTRIES[str(info.field_name)]
+        if name not in registry:
+            raise ValueError(f"unknown {info.field_name} {name!r}; known: {', '.join(registry)}")
+        return name
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for field, registry in REGISTRIES.items():
-            name = getattr(self, field)
-            if name not in registry:
-                raise ValueError(f"unknown {field} {name!r}; known: {', '.join(registry)}")
         if idle := self._idle_options():
             raise ValueError("; ".join(idle))
         for field in ("freeze_layers", "reinit_layers"):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from data_prep.documents import check_document
 from data_prep.errors import InputError
@@ -286,33 +287,34 @@ def _condition_faults(field: str, values: tuple[Scalar, ...], by_name: Mapping[s
 def _refused(space: Space) -> list[str]:
     """Return what `Candidate` says against single values, else against combinations; each fault once."""
     singles = [
-        fault
+        f"{dimension.name}: {fault}"
         for dimension in space.dimensions
         for value in dimension.domain.corners()
-        for fault in _faults_of({dimension.name: value}, only=dimension.name)
+        for field, fault in _faults_of({dimension.name: value})
+        if field is not None
     ]
     if singles:
         return list(dict.fromkeys(singles))
-    combined = [
-        f"{fault}, with {', '.join(f'{name}={value}' for name, value in settings.items())}"
-        for settings in space.corners()
-        for fault in _faults_of(settings)
-    ]
-    return combined[:10]
+    combined: dict[str, str] = {}
+    for settings in space.corners():
+        example = ", ".join(f"{name}={value}" for name, value in settings.items())
+        for _, fault in _faults_of(settings):
+            combined.setdefault(fault, example)
+    return [f"combination: {fault}, as with {example}" for fault, example in combined.items()]
 
 
-def _faults_of(settings: dict[str, Scalar], only: str | None = None) -> list[str]:
+def _faults_of(settings: dict[str, Scalar]) -> list[tuple[str | None, str]]:
+    """Return what `Candidate` refuses: the field, None where a combination is at fault, and why."""
     try:
         Candidate.model_validate(settings)
     except ValidationError as error:
-        faults = [(str(item["loc"][0]) if item["loc"] else only or "", item) for item in error.errors()]
-        return [
-            f"{name or 'combination'}: {item['msg'].removeprefix('Value error, ')}"
-            + ("" if isinstance(item["input"], dict) else f" (found {item['input']!r})")
-            for name, item in faults
-            if item["loc"] or only is None or f"{only} " in item["msg"]
-        ]
+        return [_told(item) for item in error.errors()]
     return []
+
+
+def _told(item: ErrorDetails) -> tuple[str | None, str]:
+    message = item["msg"].removeprefix("Value error, ")
+    return (str(item["loc"][0]), f"{message} (found {item['input']!r})") if item["loc"] else (None, message)
 
 
 def read_candidates(

@@ -84,6 +84,23 @@ def test_conditions_hold_in_every_combination_whatever_their_order() -> None:
     assert combinations == [*expected, {"layers": 4}]
 
 
+@pytest.mark.parametrize("loss", [["mse", "huber", "smooth_l1"], ["huber"]])
+def test_a_setting_that_only_some_heed_is_searched_where_they_are(loss: list[str]) -> None:
+    when = {"when": {"loss": ["huber", "smooth_l1"]}} if len(loss) > 1 else {}
+    space = read_space({"loss": loss, "loss_delta": {"uniform": [0.1, 0.5], **when}})
+    for settings in space.corners():
+        assert ("loss_delta" in settings) == (Candidate.model_validate(settings).loss != "mse")
+
+
+def test_a_setting_without_effect_is_refused_once_with_an_example() -> None:
+    with pytest.raises(InputError) as error:
+        read_space({"loss": ["mse", "huber"], "loss_delta": [0.1, 0.5], "epochs": [1, 2]})
+    assert error.value.faults == (
+        "space.combination: loss_delta has no effect with loss='mse'; it needs huber, smooth_l1, "
+        "as with loss=mse, loss_delta=0.1, epochs=1",
+    )
+
+
 def test_every_sampled_candidate_lies_in_its_domains() -> None:
     space = read_space(
         {

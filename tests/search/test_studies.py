@@ -57,17 +57,15 @@ def test_every_candidate_a_study_can_sample_is_valid(path):
 
 def test_every_model_of_the_cluster_study_can_be_built_and_trained(backbones):
     study = read_study(next(path for path in STUDIES if path.stem == "pppm"))
-    space = {dimension.name: dimension.domain.corners() for dimension in read_space(study.space).dimensions}
+    whole = read_space(study.space)
+    space = {dimension.name: dimension.domain.corners() for dimension in whole.dimensions}
     assert set(space["backbone"]) <= {family.hub for family in FAMILIES.values()}
     assert len(space["backbone"]) >= 5
     built = 0
     for number, (backbone, head, loss) in enumerate(itertools.product(space["backbone"], space["head"], space["loss"])):
-        rest = {
-            name: values[number % len(values)]
-            for name, values in space.items()
-            if name not in ("backbone", "head", "loss")
-        }
-        candidate = Candidate(backbone=backbone, head=head, loss=loss, **rest)
+        values = {name: corners[number % len(corners)] for name, corners in space.items()}
+        values |= {"backbone": backbone, "head": head, "loss": loss}
+        candidate = Candidate.model_validate(whole.settings(lambda dimension, values=values: values[dimension.name]))
         vocabulary = np.arange(60)
         learner = new_learner(candidate, PPPM, vocabulary=vocabulary, backbones=backbones, device=torch.device("cpu"))
         ids = torch.randint(5, 60, (3, 12), generator=torch.Generator().manual_seed(number))
