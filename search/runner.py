@@ -83,10 +83,10 @@ def run_study(
     """
     begun = time.monotonic()
     study = read_study(path)
+    chosen = None if only is None else choose_candidates(study, only)
     data = load_prepared(study.data)
     study = study.model_copy(update={"ladder": study.ladder.for_metric(data.task.measure)})
     resolved = resolve_study(study, data)
-    chosen = None if only is None else choose_candidates(study, only)
     run_dir = join(runs if "://" in runs else str(Path(runs).absolute()), study.name)
     prepare_environment()
     interrupted = False
