@@ -14,6 +14,7 @@ from blend.weights import METHODS
 from data_prep.console import console, new_app, run_app
 from data_prep.errors import InputError
 from data_prep.metrics import DEAD_BELOW
+from data_prep.oof import retried_note
 from data_prep.prepared import load_prepared
 from data_prep.tables import join
 
@@ -125,7 +126,7 @@ def _member_table(record: Blend) -> Table:
     for member in sorted(record.members, key=lambda member: -member.weight):
         table.add_row(
             member.candidate,
-            member.label,
+            member.label + retried_note(member.retried),
             f"{member.weight:.3f}",
             f"{min(member.nested_weights):.2f}-{max(member.nested_weights):.2f}",
             f"{member.fold_mean:.4f}",

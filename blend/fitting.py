@@ -146,6 +146,7 @@ def _members(
             fold_mean=singles[column].fold_mean,
             pooled=singles[column].pooled,
             nested_weights=tuple(held.weights[:, column].tolist()),
+            retried=member.retried,
         )
         for column, member in enumerate(predictions.members)
     )

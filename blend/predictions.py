@@ -30,6 +30,8 @@ class Member:
     run: str
     """The run directory that holds its tables."""
     split_hash: str
+    retried: tuple[int, ...] = ()
+    """Folds that died once and were trained again with another seed and lower rates."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,8 @@ def _describe(run: str, candidate: str, data: Prepared, *, allow_mixed_splits: b
     if split == manifest.split_hash and len(folds) < manifest.n_folds:
         raise _LeftOutError(f"{len(folds)} of {manifest.n_folds} folds finished")
     label, family = read_label(run, candidate)
-    return Member(candidate=candidate, label=label, family=family, run=run, split_hash=split)
+    retried = tuple(origin.fold for origin in provenances if origin.attempt)
+    return Member(candidate=candidate, label=label, family=family, run=run, split_hash=split, retried=retried)
 
 
 def _load_columns(member: Member, pools: _Pools, *, own_split: bool, dead_below: float) -> _Columns:

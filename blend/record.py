@@ -27,6 +27,8 @@ class MemberRecord(Record):
     pooled: float
     nested_weights: tuple[float, ...]
     """The weight when fold 0, 1, ... was left out."""
+    retried: tuple[int, ...] = ()
+    """Folds that died once and were trained again with another seed and lower rates."""
 
 
 class SearchRecord(Record):

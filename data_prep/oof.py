@@ -5,7 +5,7 @@ A fold run is finished when its out-of-fold file is there and verifies; that fil
 
 import importlib.metadata
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,11 @@ class Provenance:
             epoch=float(data["epoch"]),
             attempt=int(data["attempt"]),
         )
+
+
+def retried_note(folds: Sequence[int]) -> str:
+    """Return what is to stand behind a candidate's name: which of its folds died once; empty when none did."""
+    return f" (fold {', '.join(map(str, folds))} died once, retried)" if folds else ""
 
 
 class OofStore:

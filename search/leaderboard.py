@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 
 from data_prep.errors import InputError
 from data_prep.metrics import Metric
-from data_prep.oof import OofStore, Provenance
+from data_prep.oof import OofStore, Provenance, retried_note
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.tables import exists, join, list_names, read_bytes
 from models.candidate import Candidate
@@ -343,8 +343,7 @@ def _ranking_table(board: Leaderboard) -> Table:
 
 
 def _name(row: Row) -> str:
-    retried = f" (fold {', '.join(map(str, row.retried))} died once, retried)" if row.retried else ""
-    return f"{row.label} {row.candidate[:6]}{retried}"
+    return f"{row.label} {row.candidate[:6]}{retried_note(row.retried)}"
 
 
 def _difference_text(row: Row, *, leads: bool) -> str:

@@ -154,6 +154,18 @@ def test_the_bound_of_the_dead_can_be_lowered(run: Any) -> None:
     assert members_of(run.root / "blends" / "with") == ["dead", "good"]
 
 
+def test_a_retried_fold_is_marked(run: Any, toolbox: Any) -> None:
+    def retry_second(fold: int, tables: Any, origin: Any) -> Any:
+        return tables, toolbox.replace(origin, attempt=int(fold == 1))
+
+    run.add("aaa").add("bbb", change=retry_second)
+    output = " ".join(blend("fit", run.path).split())
+    assert output.count("died once, retried") == 1
+    assert "(fold 1 died once, retried)" in output
+    record = json.loads((run.root / "blends" / "nelder-mead" / "blend.json").read_text())
+    assert {member["candidate"]: member["retried"] for member in record["members"]} == {"aaa": [], "bbb": [1]}
+
+
 def test_a_study_that_names_no_data(full_run: Any) -> None:
     (full_run.root / "study.yaml").write_text("name: toy\n")
     with pytest.raises(InputError, match=r"study.yaml: names no prepared folder under `data:`; give it with --data"):
