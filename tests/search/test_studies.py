@@ -31,7 +31,7 @@ def backbones(tmp_path_factory):
 
 def test_all_studies_are_shipped():
     memo = {f"memo-{split.lower()}" for split in read_memo().splits}
-    assert {path.stem for path in STUDIES} == {"demo", "pppm", "pppm-cpu"} | memo
+    assert {path.stem for path in STUDIES} == {"demo", "pppm", "pppm-cpu", "pppm-grid"} | memo
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
