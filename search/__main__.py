@@ -1,4 +1,4 @@
-"""Command line of the search: `run` a study, show its `leaderboard`."""
+"""Command line of the search: `run` a study, show its `leaderboard`, `replay` what was recorded."""
 
 from typing import Annotated
 
@@ -74,6 +74,76 @@ def leaderboard(
     _show_leaderboard(run_dir)
     console.print(
         f"read {escape(run_dir)}; next: [bold]python -m blend fit {escape(run_dir)}[/]",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def replay(
+    curves: Annotated[
+        str,
+        typer.Argument(
+            help="A CSV (experiment, backbone, fold, epoch, valid_pearson), a run directory, or a folder from --keep.",
+            metavar="CURVES",
+        ),
+    ],
+    *,
+    ladder: Annotated[
+        str | None,
+        typer.Option(help="Ladder settings: a YAML file, or KEY=VALUE with commas between them.", metavar="SETTINGS"),
+    ] = None,
+    rows: Annotated[
+        str | None, typer.Option(help="Predictions for curves that have none (`predictions.arrow`).", metavar="FILE")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="In a CSV: the split_id to take.")] = None,
+    orders: Annotated[int, typer.Option(help="Random orders of arrival.", min=1)] = 200,
+    workers: Annotated[int, typer.Option(help="Fold runs at a time.", min=1)] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of the orders.", min=0)] = 0,
+    members: Annotated[
+        str | None,
+        typer.Option(help="Candidates or families known to be good, with commas between them.", metavar="NAMES"),
+    ] = None,
+    keep: Annotated[
+        str | None, typer.Option(help="Only keep curves and predictions in this folder, small.", metavar="DIR")
+    ] = None,
+) -> None:
+    """Play the ladder and other schedulers over what was recorded: what would each have spent, kept, lost?
+
+    Example: `python -m search replay curves.csv --split B --ladder eta=2,noise=0.01 --members roberta-large`
+    """
+    from search.recording import keep_recording, read_recording  # noqa: PLC0415 - imports torch
+    from search.replay import replay as play_all  # noqa: PLC0415
+    from search.replay_report import replay_report  # noqa: PLC0415
+    from search.thresholds import read_settings  # noqa: PLC0415
+
+    recording = read_recording(curves, split=split, rows=rows)
+    if keep is not None:
+        keep_recording(recording, keep)
+        for sentence in recording.left_out:
+            console.print(escape(sentence), highlight=False, soft_wrap=True)
+        console.print(
+            f"wrote {escape(keep)} with {len(recording.candidates)} candidates; next: "
+            f"[bold]python -m search replay {escape(keep)}[/]",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return
+    settings = read_settings(ladder).for_metric(recording.metric)
+    names = [name.strip() for name in (members or "").split(",") if name.strip()]
+    with console.status("playing") as status:
+        found = play_all(
+            recording,
+            settings,
+            members=names,
+            n_orders=orders,
+            n_workers=workers,
+            seed=seed,
+            progress=lambda name: status.update(f"playing {name}, {orders} orders"),
+        )
+    console.print(replay_report(found))
+    console.print(
+        f"read {escape(curves)}, wrote nothing; next: try other settings with [bold]--ladder KEY=VALUE[/]",
         highlight=False,
         soft_wrap=True,
     )
