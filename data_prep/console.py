@@ -1,6 +1,5 @@
 """The shared face of the four command lines: one console, one way to fail."""
 
-import errno
 import sys
 from typing import NoReturn
 
@@ -8,11 +7,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from data_prep.errors import InputError
+from data_prep.errors import STORAGE_FAULTS, InputError
 
 EXIT_USER_FAULT = 2
-STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO)
-"""What a machine says when a disk is full, read-only, not the user's or broken."""
 
 console = Console()
 error_console = Console(stderr=True)

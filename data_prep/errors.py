@@ -1,4 +1,9 @@
-"""The one exception that means "the user can mend this"."""
+"""What the user can mend: faults of the input, and of the place where files are kept."""
+
+import errno
+
+STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO)
+"""What a machine says when a disk is full, read-only, not the user's or broken."""
 
 
 class InputError(ValueError):
@@ -14,3 +19,13 @@ class InputError(ValueError):
     def __init__(self, *faults: str) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+
+
+def storage_fault(error: BaseException) -> OSError | None:
+    """Return the fault of a disk that an error comes from, if it does."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in STORAGE_FAULTS:
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -1,18 +1,24 @@
 """Checkpoints: everything that a fold run needs to go on as if nothing had happened."""
 
+import hashlib
 import os
-import pickle
 import random
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, storage_fault
 
 State = dict[str, Any]
 """Tensors, numbers, strings, and lists, tuples or dicts of them: what `torch.load(weights_only=True)` reads."""
+
+DIGEST_BYTES = hashlib.sha256().digest_size
+"""A state file ends with the sha256 of what comes before: `torch.load` notices next to no altered byte."""
+BLOCK_BYTES = 2**24
 
 
 class CheckpointFolder:
@@ -20,54 +26,91 @@ class CheckpointFolder:
 
     The state is replaced whole or not at all. It holds the reports made so far; the count of those delivered is kept
     apart, so that a report is neither lost nor made twice when the process dies around it.
+
+    Checkpoints only save work, so what is wrong with them costs no more than that: one that cannot be written is told
+    of and training goes on, one that is damaged is set aside and the fold run starts anew.
+
+    Args:
+        path: the folder; made when something is kept in it.
+        tell: takes what a person should know.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, tell: Callable[[str], None] = warnings.warn) -> None:
         self.path = Path(path)
+        self._tell = tell
+        self._fails = False
 
     def save(self, state: State) -> None:
-        """Replace the state."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Replace the state; where it cannot be written, the one before stays and that is told, once."""
         partial = self.path / f"state.{os.getpid()}.partial"
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._state)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            _write_stamped(state, partial)
+            partial.replace(self._state)
+        except (OSError, RuntimeError) as error:  # torch puts its own over that of the disk
+            partial.unlink(missing_ok=True)
+            self._survive(error)
+        else:
+            self._fails = False
 
     def load(self, identity: State) -> State | None:
-        """Return the state, on the CPU; None where there is none yet.
+        """Return the state, on the CPU; None where there is none; a damaged one is set aside and that is told.
 
         Raises:
-            InputError: the state is damaged, or its `identity` is not the one given.
+            InputError: the state's `identity` is not the one given.
         """
+        for unfinished in self.path.glob("*.partial"):
+            unfinished.unlink(missing_ok=True)
         if not self._state.exists():
             return None
-        advice = f"delete {self.path} to train this fold run from its start"
-        try:
-            state: State = torch.load(self._state, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            raise InputError(f"{self._state}: not a whole checkpoint ({error}); {advice}") from error
+        if not _is_whole(self._state):
+            aside = self._state.replace(self.path / "state.damaged")
+            self._tell(f"{self._state}: not a whole checkpoint; set aside as {aside.name}, the fold run starts anew")
+            return None
+        state: State = torch.load(self._state, map_location="cpu", weights_only=True)
         if state["identity"] != identity:
-            raise InputError(f"{self._state}: belongs to {state['identity']}, not to {identity}; {advice}")
+            raise InputError(
+                f"{self._state}: belongs to {state['identity']}, not to {identity}; delete {self.path} to train this "
+                f"fold run from its start"
+            )
         return state
 
     @property
     def delivered(self) -> int:
-        """How many reports have been delivered."""
-        return int(self._delivered.read_text()) if self._delivered.exists() else 0
+        """How many reports have been delivered; 0 where that cannot be read: they are then delivered again."""
+        try:
+            count, stamp = self._delivered.read_text(encoding="ascii").split()
+        except (OSError, ValueError):
+            return 0
+        return int(count) if stamp == _stamp(count) else 0
 
     @delivered.setter
     def delivered(self, count: int) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
         partial = self.path / f"delivered.{os.getpid()}.partial"
-        partial.write_text(str(count))
-        partial.replace(self._delivered)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            partial.write_text(f"{count} {_stamp(str(count))}", encoding="ascii")
+            partial.replace(self._delivered)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            self._survive(error)
 
     def clear(self) -> None:
         """Forget the fold run."""
         for file in (self._state, self._delivered):
             file.unlink(missing_ok=True)
+
+    def _survive(self, error: Exception) -> None:
+        """Tell of a disk that takes no checkpoint, the first time; any other error is raised."""
+        fault = storage_fault(error)
+        if fault is None:
+            raise error
+        if not self._fails:
+            self._tell(
+                f"{self.path}: no checkpoint can be written ({fault.strerror}); training goes on, but if it is cut off "
+                f"it falls back to the checkpoint before. Free space there"
+            )
+        self._fails = True
 
     @property
     def _state(self) -> Path:
@@ -76,6 +119,32 @@ class CheckpointFolder:
     @property
     def _delivered(self) -> Path:
         return self.path / "delivered"
+
+
+def _write_stamped(state: State, path: Path) -> None:
+    with path.open("w+b") as file:
+        torch.save(state, file)
+        file.seek(0)
+        file.write(hashlib.file_digest(file, "sha256").digest())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a state file can be read and ends with the digest of the rest of it."""
+    digest, left = hashlib.sha256(), path.stat().st_size - DIGEST_BYTES
+    try:
+        with path.open("rb") as file:
+            while left > 0 and (block := file.read(min(left, BLOCK_BYTES))):
+                digest.update(block)
+                left -= len(block)
+            return file.read() == digest.digest()
+    except OSError:
+        return False
+
+
+def _stamp(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def random_state() -> State:

@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from data_prep.console import STORAGE_FAULTS, new_app, run_app
-from data_prep.errors import InputError
+from data_prep.console import new_app, run_app
+from data_prep.errors import STORAGE_FAULTS, InputError
 
 
 def exit_of(monkeypatch, error):

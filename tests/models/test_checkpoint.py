@@ -1,4 +1,5 @@
 import random
+import re
 import subprocess
 import sys
 
@@ -142,13 +143,102 @@ def test_a_checkpoint_of_another_run_is_refused(train, folder):
         train({"seed": 7}, checkpoint=folder)
 
 
-@pytest.mark.parametrize("size", [0, 10, 1000])
-def test_a_truncated_checkpoint_is_an_error_that_names_it(folder, size):
-    folder.save({"identity": IDENTITY, "weights": torch.zeros(1000)})
+def truncate(content):
+    return content[: len(content) // 2]
+
+
+def flip(content):
+    """Alter one bit among the values of the largest tensor: `torch.load` does not notice."""
+    place = len(content) // 2
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", [truncate, flip])
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_anew(damage, train, folder, monkeypatch, tmp_path):
+    whole, reports, told = train({}), [], []
+    with monkeypatch.context() as patch:
+        die_at(patch, 5)
+        with pytest.raises(Killed):
+            train({}, checkpoint=folder, checkpoint_seconds=0, report=lambda report: not reports.append(report))
     file = folder.path / "state.pt"
-    file.write_bytes(file.read_bytes()[:size])
-    with pytest.raises(InputError, match=r"state\.pt: not a whole checkpoint .*delete"):
-        folder.load(IDENTITY)
+    damaged = damage(file.read_bytes())
+    file.write_bytes(damaged)
+    again = CheckpointFolder(folder.path, tell=told.append)
+    found = train({}, checkpoint=again, report=lambda report: not reports.append(report))
+    assert told == [f"{file}: not a whole checkpoint; set aside as state.damaged, the fold run starts anew"]
+    assert (folder.path / "state.damaged").read_bytes() == damaged
+    assert found.oof.equals(whole.oof)
+    assert found.test.equals(whole.test)
+    assert [report.progress for report in reports] == list(RUNGS), "no rung is reported twice"
+
+
+def test_no_altered_byte_and_no_length_goes_unnoticed(folder):
+    folder.save({"identity": IDENTITY, "weights": torch.zeros(20)})
+    file, told = folder.path / "state.pt", []
+    folder = CheckpointFolder(folder.path, tell=told.append)
+    whole = file.read_bytes()
+    altered = [
+        whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :] for place in range(len(whole))
+    ]
+    cut = [whole[:size] for size in (0, 10, 32, 33, 1000, len(whole) - 1)]
+    for content in [*altered, *cut, whole + b"x"]:
+        file.write_bytes(content)
+        assert folder.load(IDENTITY) is None
+    assert len(told) == len(whole) + 7
+    file.write_bytes(whole)
+    assert torch.equal(folder.load(IDENTITY)["weights"], torch.zeros(20))
+
+
+@pytest.mark.parametrize("content", [b"", b"3", b"7 4e07408562bedb8b", b"\xff", b"3 4e07408562bedb8c"])
+def test_a_damaged_count_of_reports_has_them_delivered_again(content, folder):
+    folder.delivered = 3
+    assert folder.delivered == 3
+    (folder.path / "delivered").write_bytes(content)
+    assert folder.delivered == 0
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_away(folder):
+    folder.save({"identity": IDENTITY})
+    (folder.path / "state.1234.partial").write_bytes(b"half")
+    folder.load(IDENTITY)
+    assert [file.name for file in folder.path.iterdir()] == ["state.pt"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a disk of 300 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", place], check=False).returncode:
+        pytest.skip("a small disk can be mounted by root alone")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def test_training_goes_on_when_the_disk_is_full(train, small_disk):
+    whole, reports, told = train({}), [], []
+    folder = CheckpointFolder(small_disk / "checkpoint", tell=told.append)
+    found = train({}, checkpoint=folder, checkpoint_seconds=0, report=lambda report: not reports.append(report))
+    assert found.oof.equals(whole.oof)
+    assert found.test.equals(whole.test)
+    assert [report.progress for report in reports] == list(RUNGS)
+    assert len(told) == 1, "told once, not at every step"
+    assert re.fullmatch(rf"{folder.path}: no checkpoint can be written \(No space .*\); training goes on.*", told[0])
+    assert [file.name for file in folder.path.iterdir()] == ["delivered"], "nothing is left half-written"
+
+
+def test_a_checkpoint_that_fits_stays_when_the_next_one_does_not(small_disk):
+    told = []
+    folder = CheckpointFolder(small_disk / "checkpoint", tell=told.append)
+    folder.save({"identity": IDENTITY, "step": 1})
+    (small_disk / "filler").write_bytes(b"0" * 200_000)
+    for step in (2, 3):
+        folder.save({"identity": IDENTITY, "step": step, "weights": torch.zeros(50_000)})
+    assert len(told) == 1
+    assert folder.load(IDENTITY)["step"] == 1
+    (small_disk / "filler").unlink()
+    folder.save({"identity": IDENTITY, "step": 4, "weights": torch.zeros(50_000)})
+    assert folder.load(IDENTITY)["step"] == 4
 
 
 def test_a_state_is_replaced_whole(folder, monkeypatch):
