@@ -1,13 +1,16 @@
 """`Learner`: a scorer with what moves it - loss, optimiser, precision - one step or one prediction at a time."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_prep.errors import InputError
 from data_prep.task import Task
 from models.accumulation import split
 from models.adversary import Adversary, new_adversary
@@ -15,19 +18,30 @@ from models.average import WeightAverage
 from models.backbones import load_backbone
 from models.batches import Batch, Encoded, prediction_batches
 from models.candidate import Candidate, Precision
-from models.checkpoint import State
+from models.checkpoint import State, random_state, restore_random_state
 from models.devices import autocast, find_precision
+from models.divergence import LossHistory
 from models.heads import new_head
 from models.losses import Loss, new_loss
+from models.memory import give_back, ran_out
 from models.optimizer import ParameterGroup, new_optimizer, parameter_groups, set_rates
 from models.regularize import Mixout, reinitialize_layers
 from models.scorer import Scorer
 
 PREDICTION_BATCH = 256
+"""Rows that are predicted at once."""
+
+Result = TypeVar("Result")
+logger = logging.getLogger(__name__)
 
 
 class Learner:
-    """A scorer in training."""
+    """A scorer in training.
+
+    When memory does not suffice for a step or a prediction, it is done again from the random state in which it began,
+    in twice as many parts (`micro_batches`), and all that follows is done in so many parts, too. An effective batch
+    stays what it is.
+    """
 
     def __init__(
         self,
@@ -56,18 +70,19 @@ class Learner:
         self.precision = precision
         self.device = device
         self.loss_scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.losses = LossHistory()
+        self.micro_batches = 1
+        """Parts, for want of memory, of each of the candidate's accumulated parts, and of a prediction's batches."""
 
     def step(self, batch: Batch, rate_share: float, *, epoch: float = 0.0) -> None:
-        """Take one optimiser step on `batch` at `rate_share` of the peak rates, `epoch` epochs after the start."""
-        parts = [part.to(self.device) for part in split(batch, self.accumulation)]
+        """Take one optimiser step on `batch` at `rate_share` of the peak rates, `epoch` epochs after the start.
+
+        Raises:
+            InputError: memory does not suffice for a single text.
+        """
         self.scorer.train()
         set_rates(self.optimizer, rate_share)
-        self._add_gradients(parts)
-        if self.adversary.acts(epoch):
-            with self.adversary.perturbed():
-                if self.adversary.replaces:
-                    self.scorer.zero_grad(set_to_none=True)
-                self._add_gradients(parts)
+        self.losses.add(self._in_memory(partial(self._set_gradients, batch, epoch), n_texts=len(batch.input_ids)))
         if self.clip_norm is not None:
             self.loss_scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.trained, self.clip_norm)
@@ -77,30 +92,125 @@ class Learner:
         if self.average is not None:
             self.average.update()
 
-    def _add_gradients(self, parts: Sequence[Batch]) -> None:
-        """Add the gradients of the whole batch's loss, which is the mean of its parts' losses, weighted by rows."""
-        n_rows = sum(len(part.rows) for part in parts)
+    def _set_gradients(self, batch: Batch, epoch: float) -> torch.Tensor:
+        """Set the gradients that the step follows; return the loss at the weights as they are."""
+        loss = self._add_gradients(batch)
+        if self.adversary.acts(epoch):
+            with self.adversary.perturbed():
+                if self.adversary.replaces:
+                    self.scorer.zero_grad(set_to_none=True)
+                self._add_gradients(batch)
+        return loss
+
+    def _add_gradients(self, batch: Batch) -> torch.Tensor:
+        """Add the gradients of the whole batch's loss, which is the mean of its parts' losses, weighted by rows.
+
+        A loss that compares rows keeps the parts that the candidate asks for, and takes smaller ones in two passes.
+        """
+        exact = self.micro_batches > 1 and self.loss.compares_rows
+        parts = split(batch, self.accumulation * (1 if exact else self.micro_batches))
+        losses = []
         for part in parts:
-            assert part.scores is not None
+            share = len(part.rows) / len(batch.rows)
+            losses.append(self._add_in_two_passes(part, share) if exact else self._add_part(part, share))
+        return torch.stack(losses).sum()
+
+    def _add_part(self, part: Batch, share: float) -> torch.Tensor:
+        """Add the gradients of a part's loss times `share`; return that loss."""
+        part = part.to(self.device)
+        assert part.scores is not None
+        with self.mixout.mixed():
+            loss = self.loss(self._outputs(part), part.scores, part.groups) * share
+            torch.autograd.backward(self.loss_scaler.scale(loss))
+        return loss.detach()
+
+    def _add_in_two_passes(self, part: Batch, share: float) -> torch.Tensor:
+        """As `_add_part`, in micro-batches, for a loss of all rows together.
+
+        The first pass computes all outputs, then the loss and its gradient by each output; the second computes each
+        output again, with the same random numbers, and takes its gradient on to the weights (Gao et al., 2021, Scaling
+        deep contrastive learning batch size under memory limited setup). Costs one more forward pass.
+        """
+        before, pieces = random_state(), [piece.to(self.device) for piece in split(part, self.micro_batches)]
+        scores, groups = (None if t is None else t.to(self.device) for t in (part.scores, part.groups))
+        assert scores is not None
+        with torch.no_grad():
+            first = [self._mixed_outputs(piece) for piece in pieces]
+        outputs = torch.cat(first).requires_grad_()
+        loss = self.loss(outputs, scores, groups) * share
+        (slopes,) = torch.autograd.grad(self.loss_scaler.scale(loss), outputs)
+        restore_random_state(before)
+        for piece, slope in zip(pieces, torch.split(slopes, [len(piece.rows) for piece in pieces]), strict=True):
             with self.mixout.mixed():
-                with autocast(self.precision, self.device):
-                    outputs = self.scorer(part)
-                loss = self.loss(outputs, part.scores, part.groups) * (len(part.rows) / n_rows)
-                torch.autograd.backward(self.loss_scaler.scale(loss))
+                torch.autograd.backward(self._outputs(piece), slope)
+        return loss.detach()
+
+    def _mixed_outputs(self, batch: Batch) -> torch.Tensor:
+        with self.mixout.mixed():
+            return self._outputs(batch)
+
+    def _outputs(self, batch: Batch) -> torch.Tensor:
+        with autocast(self.precision, self.device):
+            outputs: torch.Tensor = self.scorer(batch)
+        return outputs
 
     def predict(self, encoded: Encoded, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Return predictions, float32 [rows], for the given rows of `encoded` in the order given (None: all)."""
+        """Return predictions, float32 [rows], for the given rows of `encoded` in the order given (None: all).
+
+        Raises:
+            InputError: memory does not suffice for a single text.
+        """
         chosen = np.arange(encoded.n_rows) if rows is None else rows
+        self.scorer.eval()
+        return self._in_memory(
+            partial(self._predict, encoded, chosen), n_texts=encoded.texts_per_batch(PREDICTION_BATCH)
+        )
+
+    def _predict(self, encoded: Encoded, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
         texts = encoded.texts_of(chosen)
         predictions = np.full(encoded.n_rows, np.nan, dtype=np.float32)
-        self.scorer.eval()
+        n_texts = max(1, encoded.texts_per_batch(PREDICTION_BATCH) // self.micro_batches)
         with self._predicting(), torch.inference_mode():
-            for places in prediction_batches(encoded.lengths[texts], encoded.texts_per_batch(PREDICTION_BATCH)):
+            for places in prediction_batches(encoded.lengths[texts], n_texts):
                 batch = encoded.batch(texts[places]).to(self.device)
-                with autocast(self.precision, self.device):
-                    outputs = self.scorer(batch)
-                predictions[batch.rows] = self.loss.to_scores(outputs).cpu().numpy()
+                predictions[batch.rows] = self.loss.to_scores(self._outputs(batch)).cpu().numpy()
         return predictions[chosen]
+
+    def _in_memory(self, compute: Callable[[], Result], *, n_texts: int) -> Result:
+        """Return what `compute` returns, halving the micro-batches until it fits into memory.
+
+        `compute` may change nothing but gradients and random streams, which are as before when it is called again.
+
+        Args:
+            compute: a step's gradients, or a prediction.
+            n_texts: that it takes together if nothing is cut.
+
+        Raises:
+            InputError: it does not fit with a single text at a time.
+        """
+        before = random_state()
+        while True:
+            try:
+                return compute()
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out(error):
+                    raise
+                told = str(error).split("\n", 1)[0]
+            self.scorer.zero_grad(set_to_none=True)  # beyond the handler, which would keep all that the error has seen
+            give_back()
+            restore_random_state(before)
+            self._halve(n_texts, told)
+
+    def _halve(self, n_texts: int, told: str) -> None:
+        """Compute in twice as many parts from now on."""
+        cut = self.accumulation * self.micro_batches if self.scorer.training else self.micro_batches
+        if cut >= n_texts:
+            raise InputError(
+                f"out of memory with a single text at a time ({told}); lower max_length or layers, set checkpointing: "
+                "true, choose a smaller backbone, or give each fold run more `resources:` so that fewer share a device"
+            )
+        self.micro_batches *= 2
+        logger.warning("out of memory (%s): going on with %d micro-batches", told, self.micro_batches)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return a copy of the weights that predict, on the CPU."""
@@ -119,6 +229,8 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "loss_scaler": self.loss_scaler.state_dict(),
             "average": None if self.average is None else self.average.state(),
+            "losses": self.losses.state(),
+            "micro_batches": self.micro_batches,
         }
 
     def load_state(self, state: State) -> None:
@@ -126,6 +238,8 @@ class Learner:
         self.scorer.load_state_dict(state["scorer"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.loss_scaler.load_state_dict(state["loss_scaler"])
+        self.losses.load_state(state["losses"])
+        self.micro_batches = state["micro_batches"]
         if state["average"] is None:
             self.average = None
         elif self.average is not None:

@@ -31,6 +31,9 @@ class Loss(ABC):
     within_groups: ClassVar[bool] = False
     """Whether the loss compares rows of one anchor, which then must meet in a batch."""
 
+    compares_rows: ClassVar[bool] = True
+    """Whether the loss of a batch is more than the mean of its rows' losses: its parts then are not independent."""
+
     task: Task
 
     @property
@@ -55,6 +58,8 @@ class Loss(ABC):
 
 class PointwiseLoss(Loss):
     """The mean over rows of a function of the row's output and score."""
+
+    compares_rows = False
 
     @abstractmethod
     def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:

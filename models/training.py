@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from data_prep.errors import InputError
@@ -34,11 +35,14 @@ class RungReport:
     epoch: float
     """Epochs trained."""
     metric: float
-    """The task's metric on the validation rows scored; NaN where it is undefined."""
+    """The task's metric on the validation rows scored; NaN where it is undefined, where all predictions are the same,
+    and where the training loss has diverged since the last rung (see `models.divergence`)."""
     seconds: float
     """Time spent on this fold run, resumed parts included."""
     rows: int
     """Validation rows scored: a sample on early rungs if asked for, at 1.0 the whole fold."""
+    micro_batches: int = 1
+    """Parts, for want of memory, that a step is computed in, times the candidate's `accumulation`."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,17 @@ class FoldPredictions:
     holdout: pa.Table | None
     """`OOF_SCHEMA`: the holdout rows in prepared order; None where the split has none."""
     metric: float
-    """The task's metric on the whole fold."""
+    """The task's metric on the whole fold; NaN as in `RungReport`."""
     epoch: float
     """Epochs trained when the weights that predict were reached."""
     seconds: float
     provenance: Provenance
+    micro_batches: int
+    """Parts, for want of memory, that the last step was computed in, times the candidate's `accumulation`."""
+    weights: dict[str, torch.Tensor] | None
+    """The weights that predict, on the CPU, where they were asked for."""
+    vocabulary: NDArray[np.int64]
+    """The token ids that the weights have embeddings for."""
 
 
 def always_go_on(report: RungReport) -> bool:  # noqa: ARG001 - a report callback
@@ -76,6 +86,8 @@ def train_fold(
     report: Callable[[RungReport], bool] = always_go_on,
     checkpoint: CheckpointFolder | None = None,
     checkpoint_seconds: float = 60.0,
+    micro_batches: int = 1,
+    with_weights: bool = False,
     cache: Path | None = None,
     backbones: str | None = None,
     threads: int = 1,
@@ -83,7 +95,8 @@ def train_fold(
 ) -> FoldPredictions | None:
     """Train `candidate` on every fold but `fold` and predict that fold, the test rows and the holdout.
 
-    The same arguments give the same bytes, interrupted and resumed or not.
+    The same arguments give the same bytes, interrupted and resumed or not, as long as memory suffices: where it does
+    not, what follows is computed in smaller parts (see `Learner`), whose sums and dropout masks are others.
 
     Args:
         candidate: what to train.
@@ -94,6 +107,9 @@ def train_fold(
         report: called at each rung, once even if the run is interrupted; False stops the run.
         checkpoint: where to keep the state, and to resume from if there is one.
         checkpoint_seconds: time between checkpoints; one more is kept at each rung, before its report.
+        micro_batches: parts, for want of memory, to start with; a resumed run starts with as many times more than it
+            had, so give 1 where its last try did not die of memory.
+        with_weights: also return the weights that predict.
         cache: folder of the token cache; None for the default.
         backbones: folder where hub names are looked up first.
         threads: CPU threads.
@@ -103,7 +119,8 @@ def train_fold(
         The predictions; None when `report` stopped the run.
 
     Raises:
-        InputError: no such fold, rung, backbone or device, or a checkpoint of another run.
+        InputError: no such fold, rung, backbone or device, a checkpoint of another run, or memory does not suffice for
+            a single text.
     """
     if not 0 <= fold < data.manifest.n_folds:
         raise InputError(f"fold must be 0 to {data.manifest.n_folds - 1} for {data.path}, got {fold}")
@@ -137,6 +154,8 @@ def train_fold(
         report=report,
         checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds,
+        micro_batches=micro_batches,
+        with_weights=with_weights,
     )
     return run.finish() if run.train() else None
 
@@ -157,6 +176,8 @@ class _FoldRun:
         report: Callable[[RungReport], bool],
         checkpoint: CheckpointFolder | None,
         checkpoint_seconds: float,
+        micro_batches: int,
+        with_weights: bool,
     ) -> None:
         self.candidate, self.data, self.fold = candidate, data, fold
         self.pools, self.learner = pools, learner
@@ -174,7 +195,9 @@ class _FoldRun:
         self.delivered = checkpoint.delivered if checkpoint else 0
         self.seconds_before = 0.0
         self.started = self.saved = time.monotonic()
+        self.with_weights = with_weights
         self._resume()
+        learner.micro_batches *= micro_batches
 
     @property
     def epoch(self) -> float:
@@ -206,13 +229,15 @@ class _FoldRun:
         """Report the whole fold and return its predictions; None when the report stops the run."""
         prediction = self._predict(self.pools.validation)
         epoch = self.epoch
+        dead = self.learner.losses.diverged()
         if self.candidate.keep == "best":
-            self._keep_best(self._measure(prediction[self.sample], self.sample))
+            self._keep_best(self._measure(prediction[self.sample], self.sample, dead=dead))
             assert self.best is not None
             self.learner.adopt(self.best.weights)
             prediction = self._predict(self.pools.validation)
             epoch = self.best.epoch
-        metric = self._measure(prediction)
+            dead = math.isnan(self.best.utility)
+        metric = self._measure(prediction, dead=dead)
         if len(self.reports) < len(self.rungs):
             self._add_report(1.0, metric, len(prediction))
         if not self._deliver():
@@ -238,7 +263,7 @@ class _FoldRun:
         """Report every rung before 1.0 that the last step has reached; False when a report stops the run."""
         while (rung := self.rungs[len(self.reports)]) < 1.0 and self.step >= first_step(rung, self.total):
             prediction = self._predict(self.pools.validation, self.sample)
-            metric = self._measure(prediction, self.sample)
+            metric = self._measure(prediction, self.sample, dead=self.learner.losses.diverged())
             if self.candidate.keep == "best":
                 self._keep_best(metric)
             self._add_report(rung, metric, len(self.sample))
@@ -253,9 +278,14 @@ class _FoldRun:
         mean: NDArray[np.float32] = predictions.mean(axis=0, dtype=np.float64).astype(np.float32)
         return mean
 
-    def _measure(self, prediction: NDArray[np.float32], rows: NDArray[np.int64] | None = None) -> float:
+    def _measure(
+        self, prediction: NDArray[np.float32], rows: NDArray[np.int64] | None = None, *, dead: bool = False
+    ) -> float:
+        """Return the metric of predictions for some rows of the fold; NaN where they tell nothing, or on demand."""
         scores = self.pools.validation.scores
         assert scores is not None
+        if dead or not np.isfinite(prediction).all() or prediction.min() == prediction.max():
+            return math.nan
         return self.data.task.measure(scores if rows is None else scores[rows], prediction)
 
     def _keep_best(self, metric: float) -> None:
@@ -264,7 +294,7 @@ class _FoldRun:
             self.best = BestRung(utility, self.epoch, self.learner.weights())
 
     def _add_report(self, rung: float, metric: float, rows: int) -> None:
-        self.reports.append(RungReport(rung, self.epoch, metric, self.seconds, rows))
+        self.reports.append(RungReport(rung, self.epoch, metric, self.seconds, rows, self.learner.micro_batches))
         self._save()
 
     def _deliver(self) -> bool:
@@ -335,6 +365,9 @@ class _FoldRun:
                 seed=self.candidate.seed,
                 epoch=epoch,
             ),
+            micro_batches=self.learner.micro_batches,
+            weights=self.learner.weights() if self.with_weights else None,
+            vocabulary=self.pools.vocabulary,
         )
 
     def _table(self, rows: Rows, prediction: NDArray[np.float32], schema: pa.Schema) -> pa.Table:

@@ -1,0 +1,28 @@
+"""Memory that ran out: how torch says so, and how it is given back before another try."""
+
+import gc
+
+import torch
+
+SIGNS = (
+    "DefaultCPUAllocator:",
+    "std::bad_alloc",
+    "could not create a memory object",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+"""By these the plain RuntimeErrors are known that torch and its libraries raise when they get no memory."""
+
+
+def ran_out(error: BaseException) -> bool:
+    """Tell whether an error says that memory, the machine's or the GPU's, did not suffice."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+
+
+def give_back() -> None:
+    """Free what nothing refers to any more, on the GPU to whoever shares it, too."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
