@@ -1,14 +1,13 @@
 """`Conductor`: asks ladder and sampler what runs next, and keeps the record they can be rebuilt from.
 
-Knows nothing of Ray. Everything that decides is in the run directory: `curves.arrow` (every rung, in order of
-arrival), the prediction tables, and `sampled.json` (every candidate drawn, in order). A new conductor over the same
+Knows nothing of Ray. Everything that decides is in the run directory: `Curves` (every rung, in order of
+arrival), the prediction tables, and `Samples` (every candidate drawn, in order). A new conductor over the same
 directory replays them through a fresh ladder and a fresh sampler, so it takes up where the last one was cut off.
 """
 
-import json
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,8 +20,9 @@ from data_prep.tables import exists, join, read_bytes, write_json
 from models.candidate import Candidate
 from search.curves import CurvePoint, Curves
 from search.ladder import CandidateStatus, Decision, FoldLadder, FoldRun
-from search.outcomes import write_outcomes
-from search.sampler import Sample, Sampler
+from search.outcomes import StatusFile, write_outcomes
+from search.sampler import Sampler
+from search.samples import Samples
 from search.space import read_candidates, read_space
 from search.study import Study
 
@@ -95,7 +95,9 @@ class Conductor:
         self._hours_spent = hours_spent
         self._only = only
         self._store = OofStore(run_dir)
-        self._samples: list[Sample] = []
+        self._samples = Samples(run_dir)
+        self._status_file = StatusFile(run_dir)
+        self._failed: set[str] = set()
         self._sampler = Sampler(read_space(study.space), kind=study.sampler, seed=study.seed) if study.space else None
         self._fresh: deque[Candidate] = deque()
         self._runs: dict[FoldRun, _Replay] = {}
@@ -128,8 +130,10 @@ class Conductor:
         self._watcher.started(assignment)
         return assignment
 
-    def write_status(self) -> None:
-        """Keep where every candidate stands in `status.json`, for people and the leaderboard; nothing decides by it."""
+    def close(self) -> None:
+        """Bring the record into the files that others read, and with it where every candidate stands."""
+        self.curves.fold()
+        self._samples.fold()
         write_outcomes(self._run_dir, self.status())
 
     def _next_known_run(self) -> FoldRun | None:
@@ -191,7 +195,6 @@ class Conductor:
             return None
         self._adopt(sample.candidate)
         self._samples.append(sample)
-        self._write_samples()
         return sample.candidate
 
     # What is reported
@@ -213,16 +216,17 @@ class Conductor:
         decision = self._decide(run, point)
         self._watcher.reported(assignment, point, decision)
         if final or not decision.go:
-            self.write_status()
+            self._status_file.offer(self.status)
         return decision
 
     def fail(self, assignment: Assignment, reason: str) -> None:
         """Note that a fold run cannot be done."""
         self.ladder.kill(assignment.run, reason)
+        self._failed.add(assignment.candidate.id)
         self._runs[assignment.run].open = False
         self._tell(assignment.run, None, 1.0)
         self._watcher.failed(assignment, reason)
-        self.write_status()
+        self._status_file.offer(self.status)
 
     def lose(self, assignment: Assignment, reason: str) -> None:
         """Note that a fold run has no worker any more; it is handed out again and goes on from its checkpoint."""
@@ -238,9 +242,10 @@ class Conductor:
         else:
             decision = self.ladder.finish(run, utility, None, None)
         self._runs[run].open = (decision.go and point.progress < FINISHED) or decision.retry
+        if self.ladder.attempt(run) > 1:
+            self._failed.add(run.candidate)
         if not decision.retry and (point.progress >= FINISHED or not decision.go):
-            failed = self.ladder.status()[run.candidate].state == "failed"
-            self._tell(run, None if failed else utility, point.progress)
+            self._tell(run, None if run.candidate in self._failed else utility, point.progress)
         return decision
 
     def _tell(self, run: FoldRun, utility: float | None, progress: float) -> None:
@@ -263,10 +268,9 @@ class Conductor:
     def _set_up_candidates(self) -> None:
         for candidate in read_candidates(self.study.candidates, twins=True).values():
             self._adopt(candidate)
-        for sample in self._read_samples():
+        for sample in self._samples.drawn:
             assert self._sampler is not None
             self._adopt(sample.candidate)
-            self._samples.append(sample)
             self._sampler.recall(sample)
         self._fresh.extend(self.candidates.values())
 
@@ -327,21 +331,6 @@ class Conductor:
         record.seen.add((provenance.attempt, FINISHED))
         self.curves.append(point)
         self._decide(run, point)
-
-    def _read_samples(self) -> Iterator[Sample]:
-        path = join(self._run_dir, "sampled.json")
-        if not exists(path):
-            return
-        for entry in json.loads(read_bytes(path)):
-            settings = entry["settings"]
-            yield Sample(entry["number"], settings, Candidate.model_validate(settings))
-
-    def _write_samples(self) -> None:
-        entries = [
-            {"number": sample.number, "candidate": sample.candidate.id, "settings": sample.settings}
-            for sample in self._samples
-        ]
-        write_json(entries, join(self._run_dir, "sampled.json"))
 
 
 def is_dead(utility: float, dead_below: float | None) -> bool:

@@ -1,10 +1,13 @@
 """`Curves`: every rung ever reported, in the order in which it arrived."""
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from typing import Any
 
 import pyarrow as pa
 
-from data_prep.tables import CURVES_SCHEMA, exists, join, read_table, write_table
+from data_prep.tables import CURVES_SCHEMA, join, read_table, write_table
+from search.journal import Record
 
 
 @dataclass(frozen=True)
@@ -21,18 +24,36 @@ class CurvePoint:
 
 
 class Curves:
-    """The table `curves.arrow` of a run directory. The driver alone writes it, whole, at every new point."""
+    """The table `curves.arrow` of a run directory, with the points since it was written in `curves.journal`."""
 
     def __init__(self, run_dir: str) -> None:
-        self._path = join(run_dir, "curves.arrow")
-        self.points: list[CurvePoint] = []
-        if exists(self._path):
-            rows = read_table(self._path, schema=CURVES_SCHEMA).to_pylist()
-            self.points = [CurvePoint(**row) for row in rows]
+        self._record = Record(
+            join(run_dir, "curves.arrow"), read=_read_points, write=_write_points, encode=astuple, decode=_point
+        )
+
+    @property
+    def points(self) -> list[CurvePoint]:
+        """All points, in order of arrival."""
+        return self._record.entries
 
     def append(self, point: CurvePoint) -> None:
         """Keep a point; it is on disk when this returns."""
-        self.points.append(point)
-        columns = zip(*(astuple(point) for point in self.points), strict=True)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, CURVES_SCHEMA, strict=True)]
-        write_table(pa.table(arrays, schema=CURVES_SCHEMA), self._path, schema=CURVES_SCHEMA)
+        self._record.append(point)
+
+    def fold(self) -> None:
+        """Bring all points into `curves.arrow`."""
+        self._record.fold()
+
+
+def _read_points(path: str) -> list[CurvePoint]:
+    return [CurvePoint(**row) for row in read_table(path, schema=CURVES_SCHEMA).to_pylist()]
+
+
+def _write_points(points: Sequence[CurvePoint], path: str) -> None:
+    columns = zip(*(astuple(point) for point in points), strict=True)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, CURVES_SCHEMA, strict=True)]
+    write_table(pa.table(arrays, schema=CURVES_SCHEMA), path, schema=CURVES_SCHEMA)
+
+
+def _point(row: Sequence[Any]) -> CurvePoint:
+    return CurvePoint(*row)

@@ -1,10 +1,30 @@
 """`status.json`: where every candidate of a run directory stood when the search last wrote it, with the reason."""
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from data_prep.tables import exists, join, read_bytes, write_json
 from search.ladder import CandidateStatus
+
+SHARE = 0.05
+"""Share of a search's time that keeping `status.json` up to date may take."""
+
+
+class StatusFile:
+    """Keeps `status.json` as fresh as its share of the time allows: a thousand candidates take long to write down."""
+
+    def __init__(self, run_dir: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._run_dir = run_dir
+        self._clock = clock
+        self._due = clock()
+
+    def offer(self, statuses: Callable[[], Mapping[str, CandidateStatus]]) -> None:
+        """Write what `statuses` returns, unless the last time took so long that it is too early again."""
+        begun = self._clock()
+        if begun >= self._due:
+            write_outcomes(self._run_dir, statuses())
+            self._due = self._clock() + (self._clock() - begun) / SHARE
 
 
 def write_outcomes(run_dir: str, statuses: Mapping[str, CandidateStatus]) -> None:

@@ -162,8 +162,9 @@ def _supervise(
         except Exception as error:
             death = error
         else:
-            conductor.write_status()
             return conductor
+        finally:
+            conductor.close()
 
 
 def _give_up(error: Exception, run_dir: str) -> NoReturn:

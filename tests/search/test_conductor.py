@@ -1,6 +1,7 @@
 """The conductor: cut off anywhere, a new one over the same directory goes on exactly as the old one would have."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 
 from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Prepared
-from data_prep.tables import read_table
 from models.candidate import Candidate
 from search.conductor import Assignment, Conductor
-from search.curves import CurvePoint
+from search.curves import CurvePoint, Curves
 from search.ladder import Decision
+from search.sampler import Sample
+from search.samples import Samples
 from search.study import Study
 from search.trainable import retried
 
@@ -114,11 +116,11 @@ def conductor(settings: Study, data: Prepared, run_dir: Path, **changes: Any) ->
     return Conductor(settings, data, str(run_dir), Silent(), **{"hours_spent": lambda: 0.0, **changes})
 
 
-def record(run_dir: Path) -> tuple[list[str], bytes, list[str]]:
+def record(run_dir: Path) -> tuple[list[str], list[Sample], list[str]]:
     """Return the decisive content of a run directory."""
-    rows = read_table(run_dir / "curves.arrow").drop_columns(["seconds"]).to_pylist()
+    points = [repr(replace(point, seconds=0)) for point in Curves(str(run_dir)).points]
     tables = sorted(str(path.relative_to(run_dir)) for path in run_dir.rglob("fold-*.arrow"))
-    return [repr(row) for row in rows], (run_dir / "sampled.json").read_bytes(), tables
+    return points, Samples(str(run_dir)).drawn, tables
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ import yaml
 from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Prepared
 from data_prep.tables import CURVES_SCHEMA, read_table
+from search.curves import Curves
 from search.trainable import RETRY_SEED
 
 pytestmark = pytest.mark.ray
@@ -92,8 +93,7 @@ def wait_for_points(process: "subprocess.Popen[str]", run_dir: Path, number: int
     """Wait until `number` rungs are on record."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
-        path = run_dir / "curves.arrow"
-        if path.exists() and read_table(path).num_rows >= number:
+        if len(Curves(str(run_dir)).points) >= number:
             return
         time.sleep(0.02)
     raise AssertionError(f"{number} rungs never came: {process.communicate()[0]}")
