@@ -5,7 +5,7 @@ A fold run is finished when its out-of-fold file is there and verifies; that fil
 
 import importlib.metadata
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class Provenance:
     """Epochs trained when the predictions were made."""
     attempt: int = 0
     """0, or 1 for the retry of a dead fold run."""
+    micro_batches: int = 1
+    """Parts, for want of memory, that steps and predictions were computed in when they ended."""
 
     def to_metadata(self) -> dict[str, str]:
         """Return the provenance as strings, with the version that wrote it."""
@@ -53,7 +55,11 @@ class Provenance:
     @classmethod
     def of(cls, table: pa.Table) -> "Provenance":
         """Read the provenance of a table back."""
-        data = metadata_of(table)
+        return cls.from_metadata(metadata_of(table))
+
+    @classmethod
+    def from_metadata(cls, data: Mapping[str, str]) -> "Provenance":
+        """Read what `to_metadata` returned."""
         return cls(
             candidate=data["candidate"],
             fold=int(data["fold"]),
@@ -62,6 +68,7 @@ class Provenance:
             seed=int(data["seed"]),
             epoch=float(data["epoch"]),
             attempt=int(data["attempt"]),
+            micro_batches=int(data.get("micro_batches", "1")),
         )
 
 

@@ -212,6 +212,11 @@ class Learner:
         self.micro_batches *= 2
         logger.warning("out of memory (%s): going on with %d micro-batches", told, self.micro_batches)
 
+    def token_ids(self) -> NDArray[np.int64]:
+        """Return the token ids that the embedding has rows for, in the order of the rows."""
+        encoder: Any = self.scorer.backbone.model
+        return np.flatnonzero(encoder.get_input_embeddings().place.cpu().numpy() >= 0)
+
     def weights(self) -> dict[str, torch.Tensor]:
         """Return a copy of the weights that predict, on the CPU."""
         with self._predicting():

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from data_prep.errors import InputError
@@ -19,11 +18,13 @@ from models.batches import Batch, training_batches
 from models.candidate import Candidate
 from models.checkpoint import CheckpointFolder, State, random_state, restore_random_state
 from models.devices import find_device, make_repeatable
+from models.inference import predict_rows
 from models.learner import Learner, new_learner
 from models.optimizer import rate_share
 from models.pools import Pools, Rows, load_pools
 from models.pretrained import load_tokenizer
 from models.rungs import BestRung, first_step, rung_sample
+from models.weights import FoldWeights
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,8 @@ class FoldPredictions:
     """Epochs trained when the weights that predict were reached."""
     seconds: float
     provenance: Provenance
-    micro_batches: int
-    """Parts, for want of memory, that the last step was computed in, times the candidate's `accumulation`."""
-    weights: dict[str, torch.Tensor] | None
-    """The weights that predict, on the CPU, where they were asked for."""
-    vocabulary: NDArray[np.int64]
-    """The token ids that the weights have embeddings for."""
+    weights: FoldWeights | None
+    """What predicts, where it was asked for."""
 
 
 def always_go_on(report: RungReport) -> bool:  # noqa: ARG001 - a report callback
@@ -87,7 +84,7 @@ def train_fold(
     checkpoint: CheckpointFolder | None = None,
     checkpoint_seconds: float = 60.0,
     micro_batches: int = 1,
-    with_weights: bool = False,
+    keep_weights: bool = False,
     cache: Path | None = None,
     backbones: str | None = None,
     threads: int = 1,
@@ -107,9 +104,9 @@ def train_fold(
         report: called at each rung, once even if the run is interrupted; False stops the run.
         checkpoint: where to keep the state, and to resume from if there is one.
         checkpoint_seconds: time between checkpoints; one more is kept at each rung, before its report.
-        micro_batches: parts, for want of memory, to start with; a resumed run starts with as many times more than it
-            had, so give 1 where its last try did not die of memory.
-        with_weights: also return the weights that predict.
+        micro_batches: parts, for want of memory, to start with. A resumed run starts with those it had come to, times
+            the factor by which this is more than what its last try was given.
+        keep_weights: also return the weights that predict.
         cache: folder of the token cache; None for the default.
         backbones: folder where hub names are looked up first.
         threads: CPU threads.
@@ -155,7 +152,7 @@ def train_fold(
         checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds,
         micro_batches=micro_batches,
-        with_weights=with_weights,
+        keep_weights=keep_weights,
     )
     return run.finish() if run.train() else None
 
@@ -177,7 +174,7 @@ class _FoldRun:
         checkpoint: CheckpointFolder | None,
         checkpoint_seconds: float,
         micro_batches: int,
-        with_weights: bool,
+        keep_weights: bool,
     ) -> None:
         self.candidate, self.data, self.fold = candidate, data, fold
         self.pools, self.learner = pools, learner
@@ -195,9 +192,9 @@ class _FoldRun:
         self.delivered = checkpoint.delivered if checkpoint else 0
         self.seconds_before = 0.0
         self.started = self.saved = time.monotonic()
-        self.with_weights = with_weights
+        self.keep_weights = keep_weights
+        self.micro_batches = learner.micro_batches = micro_batches
         self._resume()
-        learner.micro_batches *= micro_batches
 
     @property
     def epoch(self) -> float:
@@ -272,11 +269,7 @@ class _FoldRun:
         return True
 
     def _predict(self, pool: Rows, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Return the mean prediction over the candidate's number of orders, for the given rows (None: all)."""
-        orders = range(self.candidate.prediction_shuffles)
-        predictions = np.stack([self.learner.predict(pool.encode(order), rows) for order in orders])
-        mean: NDArray[np.float32] = predictions.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return mean
+        return predict_rows(self.learner, pool, orders=self.candidate.prediction_shuffles, rows=rows)
 
     def _measure(
         self, prediction: NDArray[np.float32], rows: NDArray[np.int64] | None = None, *, dead: bool = False
@@ -326,6 +319,7 @@ class _FoldRun:
             {
                 "identity": self._identity(),
                 "learner": self.learner.state(),
+                "micro_batches": self.micro_batches,
                 "random": random_state(),
                 "step": self.step,
                 "seconds": self.seconds,
@@ -340,6 +334,7 @@ class _FoldRun:
         if state is None:
             return
         self.learner.load_state(state["learner"])
+        self.learner.micro_batches *= max(1, self.micro_batches // state["micro_batches"])
         restore_random_state(state["random"])
         self.step = state["step"]
         self.seconds_before = state["seconds"]
@@ -348,27 +343,32 @@ class _FoldRun:
 
     def _predictions(self, prediction: NDArray[np.float32], metric: float, epoch: float) -> FoldPredictions:
         holdout = self.pools.holdout
+        test = self._table(self.pools.test, self._predict(self.pools.test), TEST_SCHEMA)
+        held_out = holdout and self._table(holdout, self._predict(holdout), OOF_SCHEMA)
+        provenance = Provenance(
+            candidate=self.candidate.id,
+            fold=self.fold,
+            data_hash=self.data.manifest.data_hash,
+            split_hash=self.data.manifest.split_hash,
+            seed=self.candidate.seed,
+            epoch=epoch,
+            micro_batches=self.learner.micro_batches,
+        )
         return FoldPredictions(
             candidate=self.candidate,
             fold=self.fold,
             oof=self._table(self.pools.validation, prediction, OOF_SCHEMA),
-            test=self._table(self.pools.test, self._predict(self.pools.test), TEST_SCHEMA),
-            holdout=holdout and self._table(holdout, self._predict(holdout), OOF_SCHEMA),
+            test=test,
+            holdout=held_out,
             metric=metric,
             epoch=epoch,
             seconds=self.seconds,
-            provenance=Provenance(
-                candidate=self.candidate.id,
-                fold=self.fold,
-                data_hash=self.data.manifest.data_hash,
-                split_hash=self.data.manifest.split_hash,
-                seed=self.candidate.seed,
-                epoch=epoch,
-            ),
-            micro_batches=self.learner.micro_batches,
-            weights=self.learner.weights() if self.with_weights else None,
-            vocabulary=self.pools.vocabulary,
+            provenance=provenance,
+            weights=self._weights(provenance) if self.keep_weights else None,
         )
+
+    def _weights(self, provenance: Provenance) -> FoldWeights:
+        return FoldWeights(self.candidate, provenance, self.learner.token_ids(), self.learner.weights())
 
     def _table(self, rows: Rows, prediction: NDArray[np.float32], schema: pa.Schema) -> pa.Table:
         columns = {
