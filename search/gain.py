@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.moments import Moments, best_nonnegative_weights, pearson_of
+from search.optimum import Optimum, Products, best_from
 
 Floats = NDArray[np.float64]
 
@@ -43,11 +43,12 @@ class _Half:
     columns: Floats
     gram: Floats
     cross: Floats
+    square: float
 
     @classmethod
     def empty(cls, rows: NDArray[np.intp], score: Floats) -> "_Half":
-        part = score[rows]
-        return cls(rows, part - part.mean(), np.empty((0, len(rows))), np.empty((0, 0)), np.empty(0))
+        part = score[rows] - score[rows].mean()
+        return cls(rows, part, np.empty((0, len(rows))), np.empty((0, 0)), np.empty(0), float(part @ part))
 
     def add(self, position: int, prediction: Floats) -> None:
         if position == len(self.columns):
@@ -58,10 +59,6 @@ class _Half:
         self.gram[position, : position + 1] = products
         self.gram[: position + 1, position] = products
         self.cross[position] = self.columns[position] @ self.score
-
-    def moments(self, positions: Sequence[int]) -> Moments:
-        index = np.asarray(positions, dtype=np.intp)
-        return Moments(self.gram[np.ix_(index, index)], self.cross[index], float(self.score @ self.score))
 
     def _grow(self, capacity: int) -> None:
         old = len(self.columns)
@@ -77,11 +74,24 @@ class _Fold:
     positions: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass
+class _Blend:
+    """The blend of some candidates on some folds, fitted on each half; gains are kept until its members change."""
+
+    members: tuple[str, ...]
+    fitted: tuple[Optimum, Optimum]
+    """On the first and the second half; columns are numbered as in `members`."""
+    pearson: tuple[float, float]
+    """On the half that the weights have not seen: first the one fitted on the first half."""
+    gains: dict[str, Gain] = field(default_factory=dict)
+
+
 class BlendEvidence:
     """Predictions of finished fold runs, kept as moments on two halves of each fold's rows."""
 
     def __init__(self) -> None:
         self._folds: dict[int, _Fold] = {}
+        self._blends: dict[tuple[int, ...], _Blend] = {}
 
     def add(
         self,
@@ -118,24 +128,53 @@ class BlendEvidence:
 
         Members without predictions for all of `folds` are left out. None: nothing to add to, or nothing known.
         """
-        blend = [name for name in members if self.has(name, folds)]
-        if not blend or not self.has(candidate, folds):
+        names = tuple(name for name in members if self.has(name, folds))
+        if not names or not self.has(candidate, folds):
             return None
-        first, second = (self._moments([*blend, candidate], folds, half) for half in (0, 1))
-        return Gain((_rise(second, first), _rise(first, second)), len(blend))
+        blend = self._blend(names, tuple(folds))
+        if candidate not in blend.gains:
+            first, second = (self._rise(blend, candidate, folds, fitted=half) for half in (1, 0))
+            blend.gains[candidate] = Gain((first, second), len(names))
+        return blend.gains[candidate]
 
-    def _moments(self, names: Sequence[str], folds: Sequence[int], half: int) -> Moments:
+    def _blend(self, names: tuple[str, ...], folds: tuple[int, ...]) -> _Blend:
+        """Fit the blend of `names`, from the weights that the last blend on these folds had."""
+        last = self._blends.get(folds)
+        if last is not None and last.members == names:
+            return last
+        fits, scores = [], []
+        for half in (0, 1):
+            start = Optimum.none() if last is None else last.fitted[half].renumbered(last.members, names)
+            fits.append(best_from(self._products(names, folds, half), start))
+            scores.append(self._products(names, folds, 1 - half).pearson(fits[half]))
+        self._blends[folds] = _Blend(names, (fits[0], fits[1]), (scores[0], scores[1]))
+        return self._blends[folds]
+
+    def _rise(self, blend: _Blend, candidate: str, folds: Sequence[int], *, fitted: int) -> float:
+        """Return the rise of Pearson on the other half when the weights of half `fitted` may use the candidate too.
+
+        Where the candidate's gradient at the blend's optimum is not positive its best weight is 0 (the conditions of
+        Karush, Kuhn and Tucker hold as they are), so the rise is 0 without solving anything.
+        """
+        names = (*blend.members, candidate)
+        start = blend.fitted[fitted]
+        products = self._products(names, folds, fitted)
+        if not products.would_enter(len(blend.members), start):
+            return 0.0
+        after = best_from(products, start)
+        return self._products(names, folds, 1 - fitted).pearson(after) - blend.pearson[fitted]
+
+    def _products(self, names: Sequence[str], folds: Sequence[int], half: int) -> Products:
+        """Return the products of some candidates' columns over one half of the rows of some folds."""
         parts = [self._folds[fold] for fold in folds]
-        tables = [part.halves[half].moments([part.positions[name] for name in names]) for part in parts]
-        return sum(tables[1:], start=tables[0])
-
-
-def _rise(fitted: Moments, scored: Moments) -> float:
-    """Return the rise of Pearson on `scored` by the last column, weights fitted on `fitted`."""
-    without = range(len(fitted.cross) - 1)
-    before = pearson_of(scored.of(without), best_nonnegative_weights(fitted.of(without)))
-    after = pearson_of(scored, best_nonnegative_weights(fitted))
-    return float(np.nan_to_num(after)) - float(np.nan_to_num(before))
+        return Products(
+            [
+                (part.halves[half].gram, np.fromiter((part.positions[name] for name in names), np.intp, len(names)))
+                for part in parts
+            ],
+            [part.halves[half].cross for part in parts],
+            sum(part.halves[half].square for part in parts),
+        )
 
 
 def split_in_halves(n_rows: int, group: NDArray[np.integer] | None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -10,7 +10,9 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from search.gain import BlendEvidence, Gain
+from search.gain import BlendEvidence
+from search.metric_table import MetricTable
+from search.roster import Roster
 from search.standing import CandidateStatus, Decision, FoldRun, Standing
 from search.thresholds import LadderSettings
 
@@ -26,29 +28,28 @@ class FoldLadder:
     def __init__(self, settings: LadderSettings, *, n_folds: int) -> None:
         self.settings = settings
         self.n_folds = n_folds
-        self._candidates: dict[str, Standing] = {}
+        self._roster = Roster()
+        self._table = MetricTable(n_folds)
         self._evidence = BlendEvidence()
         self._new_available = True
         self._held: frozenset[str] = frozenset()
-        self._gains: dict[tuple[str, tuple[int, ...]], tuple[tuple[str, ...], Gain | None]] = {}
+        self._repeats: set[int] = set()
 
     # ---------------------------------------------------------------- what happened
 
     def start(self, run: FoldRun) -> None:
         """Note that a run has been handed to a worker; a later fold of a waiting candidate promotes it."""
-        candidate = self._candidates.setdefault(run.candidate, Standing(run.candidate, run.family))
+        candidate = self._roster.meet(run.candidate, run.family)
         candidate.again.discard(run.fold)
         if run.fold in candidate.metrics:
             return
         candidate.live.add(run.fold)
         if not candidate.ended and not candidate.promoted and (run.fold > 0 or not self.settings.enabled):
-            candidate.promoted = True
-            candidate.state = "running"
-            candidate.reason = candidate.promotion if self.settings.enabled else "the ladder is off: all folds run"
+            self._roster.promote(candidate, self._why_promoted(candidate))
 
     def attempt(self, run: FoldRun) -> int:
         """Return 0, or 1 for the retry of a dead run (the caller trains it with another seed and a lower rate)."""
-        candidate = self._candidates.get(run.candidate)
+        candidate = self._roster.get(run.candidate)
         return candidate.deaths.get(run.fold, 0) if candidate else 0
 
     def report(self, run: FoldRun, progress: float, metric: float) -> Decision:
@@ -65,7 +66,7 @@ class FoldLadder:
         rung = self._rung_of(progress)
         if rung is None or (run.fold, rung) in candidate.rungs:
             return Decision(True, f"fold {run.fold} at {progress:.0%}: {metric:.4f}, no rung to compare at")
-        candidate.rungs[run.fold, rung] = metric
+        self._roster.pass_rung(candidate, run.fold, rung, metric)
         return self._judge_at_rung(candidate, run.fold, rung)
 
     def finish(
@@ -93,7 +94,8 @@ class FoldLadder:
         candidate.live.discard(run.fold)
         if candidate.state == "failed":
             return Decision(False, candidate.reason)
-        candidate.metrics[run.fold] = metric
+        self._roster.finish(candidate, run.fold, metric)
+        self._table.put(candidate.number, run.fold, metric)
         if prediction is not None and score is not None:
             self._evidence.add(run.candidate, run.fold, prediction, score, group)
         self._settle_after_finish(candidate)
@@ -104,15 +106,16 @@ class FoldLadder:
         candidate = self._started(run)
         candidate.live.discard(run.fold)
         candidate.again.clear()
-        candidate.state, candidate.reason = "failed", reason
+        self._roster.settle(candidate, "failed", reason)
+        self._table.forget(candidate.number)
 
     def lost(self, run: FoldRun) -> None:
         """Note that a started run has no worker any more; `next_run` hands it out again."""
-        candidate = self._candidates[run.candidate]
+        candidate = self._roster[run.candidate]
         if run.fold in candidate.live:
             candidate.live.discard(run.fold)
             if not candidate.ended:
-                candidate.again.add(run.fold)
+                self._repeat(candidate, run.fold)
 
     def hold_back(self, candidates: Iterable[str]) -> None:
         """Hand out nothing of these candidates; what they have done still counts in comparisons."""
@@ -128,19 +131,18 @@ class FoldLadder:
         """
         self._new_available = new_available
         run = self._run_again() or self._best_run()
-        if run or new_available or any(candidate.live for candidate in self._candidates.values()):
+        if run or new_available or any(candidate.live for candidate in self._roster):
             return run
         self._stop_waiting()
         return self._revive()
 
     def status(self) -> dict[str, CandidateStatus]:
         """Return state and reason of every candidate seen, in order of first sight."""
-        waiting = self._why_waiting()
-        return {c.name: CandidateStatus(c.state, waiting.get(c.name, c.reason)) for c in self._candidates.values()}
+        return {c.name: CandidateStatus(c.state, self._reason(c)) for c in self._roster}
 
     def live_runs(self) -> list[FoldRun]:
         """Return the runs that were started and have not ended, in order of first sight."""
-        return [c.run(fold) for c in self._candidates.values() for fold in sorted(c.live)]
+        return [c.run(fold) for c in self._roster for fold in sorted(c.live)]
 
     # ---------------------------------------------------------------- dead runs
 
@@ -157,14 +159,28 @@ class FoldLadder:
         if candidate.deaths[fold] > 1:
             self.kill(candidate.run(fold), f"{reason}, for the second time")
             return Decision(False, candidate.reason)
-        for key in [key for key in candidate.rungs if key[0] == fold]:
-            del candidate.rungs[key]
+        self._roster.forget_rungs(candidate, fold)
         if candidate.ended:
             return Decision(False, reason)
-        candidate.again.add(fold)
+        self._repeat(candidate, fold)
         return Decision(False, f"{reason}; tried once more with another seed and a lower rate", retry=True)
 
+    def _repeat(self, candidate: Standing, fold: int) -> None:
+        candidate.again.add(fold)
+        self._repeats.add(candidate.number)
+
     # ---------------------------------------------------------------- inside a fold
+
+    @property
+    def noise(self) -> float:
+        """The band in which two runs count as equal on one fold: standard deviation of their difference over folds.
+
+        The errors that candidate and fold effects leave have variance s^2; the difference of two candidates on a fold
+        has 2 s^2. The prior `noise` counts for `prior_folds` degrees of freedom.
+        """
+        squares, freedom = self._table.residual()
+        prior = self.settings.prior_folds
+        return math.sqrt((prior * self.settings.noise**2 + 2 * squares) / (prior + freedom))
 
     def _rung_of(self, progress: float) -> float | None:
         passed = [rung for rung in self.settings.rungs if rung <= progress + 1e-9]
@@ -176,32 +192,21 @@ class FoldLadder:
         metric = candidate.rungs[fold, rung]
         if not settings.enabled or fold not in settings.rung_folds or candidate.revived or fold in candidate.metrics:
             return Decision(True, f"{where}: {metric:.4f}, never cut here")
-        seen = [c.rungs[fold, rung] for c in self._family(candidate) if (fold, rung) in c.rungs]
+        seen, noise = self._roster.seen_at(candidate.family, fold, rung), self.noise
         if len(seen) - 1 < settings.min_peers:
             return Decision(True, f"{where}: {metric:.4f}, only {len(seen) - 1} of {settings.min_peers} peers seen")
         kept = math.ceil(len(seen) / settings.eta)
-        cutoff = sorted(seen, reverse=True)[kept - 1]
+        cutoff = seen[-kept]
         against = f"the {cutoff:.4f} of rank {kept} of {len(seen)} in {candidate.family}"
-        if metric >= cutoff - settings.noise:
-            return Decision(True, f"{where}: {metric:.4f} is above or within noise {settings.noise:g} of {against}")
+        if metric >= cutoff - noise:
+            return Decision(True, f"{where}: {metric:.4f} is above or within noise {noise:.4f} of {against}")
         candidate.live.discard(fold)
-        candidate.state = "stopped"
-        candidate.reason = f"cut on {where}: {metric:.4f} is more than noise {settings.noise:g} below {against}"
+        self._roster.settle(
+            candidate, "stopped", f"cut on {where}: {metric:.4f} is more than noise {noise:.4f} below {against}"
+        )
         return Decision(False, candidate.reason)
 
     # ---------------------------------------------------------------- after fold 0
-
-    def _ranking(self, family: str) -> list[Standing]:
-        """The family's candidates that finished fold 0, best first (ties: first seen first)."""
-        done = [c for c in self._candidates.values() if c.family == family and 0 in c.metrics and c.state != "failed"]
-        return sorted(done, key=lambda c: -c.metrics[0])
-
-    def _n_judged(self, family: str | None = None) -> int:
-        """Candidates (of a family) that fold 0 has judged: finished it, or were cut in it."""
-        return sum(
-            (family is None or c.family == family) and c.state != "failed" and (0 in c.metrics or c.state == "stopped")
-            for c in self._candidates.values()
-        )
 
     def _quota(self, family: str) -> int:
         """How many of a family go on by rank.
@@ -209,33 +214,36 @@ class FoldLadder:
         While new candidates are to come the share is rounded down, since a better one may arrive: nobody is promoted
         for having come first. Afterwards it is rounded up, and is at least `family_quota`.
         """
-        share = self._n_judged(family) / self.settings.eta
+        share = self._roster.n_judged_in(family) / self.settings.eta
         return math.floor(share) if self._new_available else max(self.settings.family_quota, math.ceil(share))
 
     def _ranked_in(self, family: str) -> list[Standing]:
         """The waiting candidates of a family whose rank promotes them; sets the reason."""
-        ranking, quota = self._ranking(family), self._quota(family)
+        quota = self._quota(family)
         chosen = []
-        for rank, candidate in enumerate(ranking[:quota], start=1):
+        for candidate in self._roster.ranking(family, quota):
             if candidate.state == "waiting" and self._is_free(candidate):
-                candidate.promotion = (
-                    f"goes on: fold 0 {candidate.metrics[0]:.4f} is rank {rank} of {self._n_judged(family)} judged in "
-                    f"{family}, {quota} go on"
-                )
+                candidate.promotion = f"goes on: {self._place(candidate)}, {quota} go on"
                 chosen.append(candidate)
         return chosen
 
+    def _place(self, candidate: Standing) -> str:
+        """Say where fold 0 puts a candidate in its family."""
+        return (
+            f"fold 0 {candidate.metrics[0]:.4f} is rank {self._roster.rank(candidate)} of "
+            f"{self._roster.n_judged_in(candidate.family)} judged in {candidate.family}"
+        )
+
     def _blended_in(self) -> Standing | None:
         """The waiting candidate that raises the blend most, if enough; sets its reason."""
-        promoted = sum(c.promoted for c in self._candidates.values())
-        if self._new_available and promoted >= math.floor(self._n_judged() / self.settings.eta):
+        if self._new_available and self._roster.n_promoted >= math.floor(self._roster.n_judged / self.settings.eta):
             return None
         members = self._members((0,))
         best: tuple[float, Standing] | None = None
-        for candidate in self._candidates.values():
-            if candidate.state != "waiting" or not self._is_free(candidate):
+        for candidate in self._roster.in_state("waiting"):
+            if not self._is_free(candidate):
                 continue
-            gain = self._gain(candidate, (0,), members)
+            gain = candidate.gain = self._evidence.gain(candidate.name, members, (0,))
             if gain and gain.reaches(self.settings.min_gain) and (best is None or gain.mean > best[0]):
                 best = (gain.mean, candidate)
                 candidate.promotion = f"goes on: adds {gain} on fold 0, at least {self.settings.min_gain:g} asked"
@@ -243,57 +251,37 @@ class FoldLadder:
 
     def _members(self, folds: tuple[int, ...]) -> tuple[str, ...]:
         """The candidates that go on or have finished, with predictions for all `folds`: the blend to be raised."""
-        going = [c for c in self._candidates.values() if c.promoted and c.state in ("running", "finished")]
-        return tuple(c.name for c in going if self._evidence.has(c.name, folds))
+        going = (self._roster[number].name for number in self._roster.going())
+        return tuple(name for name in going if self._evidence.has(name, folds))
 
-    def _gain(self, candidate: Standing, folds: tuple[int, ...], members: tuple[str, ...]) -> Gain | None:
-        """What the candidate adds to the blend of `members` on the rows of `folds`; kept until the members change."""
-        key = (candidate.name, folds)
-        if key not in self._gains or self._gains[key][0] != members:
-            self._gains[key] = (members, self._evidence.gain(candidate.name, members, folds))
-        return self._gains[key][1]
+    def _why_promoted(self, candidate: Standing) -> str:
+        """The reason of a candidate that goes on; rebuilt from fold 0 where its promotion was decided elsewhere."""
+        if not self.settings.enabled:
+            return "the ladder is off: all folds run"
+        if candidate.promotion:
+            return candidate.promotion
+        place = f"{self._place(candidate)}; " if candidate.is_ranked else ""
+        return f"goes on: {place}its later folds had been started before"
 
-    def _why_waiting(self) -> dict[str, str]:
-        """The reason of every waiting candidate."""
-        members = self._members((0,))
-        reasons = {}
-        for family in self._families():
-            judged, quota = self._n_judged(family), self._quota(family)
-            for rank, candidate in enumerate(self._ranking(family), start=1):
-                if candidate.state != "waiting":
-                    continue
-                gain = self._gain(candidate, (0,), members)
-                reasons[candidate.name] = (
-                    f"fold 0 {candidate.metrics[0]:.4f} is rank {rank} of {judged} judged in {family}, {quota} go on; "
-                    + (f"adds {gain}, {self.settings.min_gain:g} asked" if gain else "no blend yet to add to")
-                )
-        return reasons
+    def _reason(self, candidate: Standing) -> str:
+        """The reason why a candidate stands where it does; that of a waiting one changes with its family.
+
+        What it adds to the blend is what was found when the blend last had a place to give.
+        """
+        if candidate.state != "waiting":
+            return candidate.reason
+        gain = candidate.gain
+        return f"{self._place(candidate)}, {self._quota(candidate.family)} go on; " + (
+            f"adds {gain}, {self.settings.min_gain:g} asked" if gain else "no blend yet to add to"
+        )
 
     # ---------------------------------------------------------------- later folds
 
     def _leader_over(self, candidate: Standing) -> Standing | None:
         """The best other candidate, by mean over exactly the folds that `candidate` has done."""
-        folds = candidate.folds
-        rivals = [
-            c
-            for c in self._candidates.values()
-            if c is not candidate and c.state in ("running", "finished") and set(folds) <= c.metrics.keys()
-        ]
-        return max(rivals, key=lambda c: c.mean(folds), default=None)
-
-    def _paired_sd(self, leader: Standing) -> float:
-        """Standard deviation over folds of a difference to the leader, pooled over all pairs with the prior."""
-        squares = self.settings.prior_folds * self.settings.paired_sd**2
-        freedom = self.settings.prior_folds
-        for candidate in self._candidates.values():
-            common = sorted(candidate.metrics.keys() & leader.metrics.keys())
-            if candidate is leader or candidate.state == "failed" or len(common) < 2:
-                continue
-            differences = [candidate.metrics[fold] - leader.metrics[fold] for fold in common]
-            centre = sum(differences) / len(differences)
-            squares += sum((difference - centre) ** 2 for difference in differences)
-            freedom += len(differences) - 1
-        return math.sqrt(squares / freedom)
+        rivals = [number for number in self._roster.going() if number != candidate.number]
+        best = self._table.best_over(rivals, candidate.folds)
+        return None if best is None else self._roster[best]
 
     def _drop_if_hopeless(self, candidate: Standing) -> bool:
         """Stop a promoted candidate that is hopelessly behind the leader and adds nothing to the blend."""
@@ -304,56 +292,51 @@ class FoldLadder:
         if leader is None:
             return False
         behind = candidate.mean(folds) - leader.mean(folds)
-        spread = self._paired_sd(leader)
-        hope = behind + settings.z * spread / math.sqrt(len(folds))
-        if hope >= -settings.noise:
+        noise = self.noise
+        hope = behind + settings.z * noise / math.sqrt(len(folds))
+        if hope >= -noise:
             return False
         others = tuple(name for name in self._members(folds) if name != candidate.name)
-        gain = self._gain(candidate, folds, others)
+        gain = self._evidence.gain(candidate.name, others, folds)
         if gain.reaches(settings.min_gain) if gain else self._is_family_best(candidate):
             return False
-        candidate.state = "stopped"
         candidate.again.clear()
-        candidate.reason = (
+        reason = (
             f"dropped after folds {', '.join(map(str, folds))}: mean difference to {leader.name} {behind:+.4f}, at "
-            f"best {hope:+.4f} with sd {spread:.4f} (noise {settings.noise:g}); "
+            f"best {hope:+.4f} with noise {noise:.4f}; "
             + (f"adds {gain}, {settings.min_gain:g} asked" if gain else "what it adds to a blend is not known")
         )
+        self._roster.settle(candidate, "stopped", reason)
         return True
 
     def _is_family_best(self, candidate: Standing) -> bool:
         """Where nothing is known of blends, the family's best stay: different families are what ensembles live from."""
-        return candidate in self._ranking(candidate.family)[: self.settings.family_quota]
+        return candidate in self._roster.ranking(candidate.family, self.settings.family_quota)
 
     def _settle_after_finish(self, candidate: Standing) -> None:
         if len(candidate.metrics) == self.n_folds:
             mean = candidate.mean(candidate.folds)
             candidate.again.clear()
-            candidate.state, candidate.reason = "finished", f"all {self.n_folds} folds done, mean {mean:.4f}"
-            candidate.promoted = True
+            self._roster.promote(candidate, candidate.reason)
+            self._roster.settle(candidate, "finished", f"all {self.n_folds} folds done, mean {mean:.4f}")
         elif not candidate.promoted and candidate.state == "running" and 0 in candidate.metrics:
-            candidate.state = "waiting"
+            self._roster.settle(candidate, "waiting", candidate.reason)
         else:
             self._drop_if_hopeless(candidate)
 
     # ---------------------------------------------------------------- handing out
 
-    def _families(self) -> list[str]:
-        return list(dict.fromkeys(c.family for c in self._candidates.values()))
-
-    def _family(self, candidate: Standing) -> list[Standing]:
-        return [c for c in self._candidates.values() if c.family == candidate.family]
-
     def _run_again(self) -> FoldRun | None:
-        for candidate in self._candidates.values():
-            if candidate.again and not candidate.ended and self._is_free(candidate):
+        self._repeats = {number for number in self._repeats if self._roster[number].again}
+        for candidate in map(self._roster.__getitem__, sorted(self._repeats)):
+            if not candidate.ended and self._is_free(candidate):
                 return candidate.run(min(candidate.again))
         return None
 
     def _best_run(self) -> FoldRun | None:
         """The next fold of the best candidate, on fold 0, among those that go on; else of one that the blend wants."""
-        going = [c for c in self._candidates.values() if c.promoted and c.state == "running" and self._is_free(c)]
-        going += [c for family in self._families() for c in self._ranked_in(family)]
+        going = [c for c in self._roster.in_state("running") if c.promoted and self._is_free(c)]
+        going += [c for family in self._roster.families() for c in self._ranked_in(family)]
         for candidate in sorted(going, key=lambda c: -c.metrics.get(0, math.inf)):
             fold = self._open_fold(candidate)
             if fold is not None and not self._drop_if_hopeless(candidate):
@@ -370,22 +353,21 @@ class FoldLadder:
         return next((fold for fold in range(self.n_folds) if fold not in taken), None)
 
     def _stop_waiting(self) -> None:
-        for name, reason in self._why_waiting().items():
-            candidate = self._candidates[name]
+        for candidate in self._roster.in_state("waiting"):
             if self._is_free(candidate):
-                candidate.state, candidate.reason = "stopped", f"not promoted: {reason}"
+                self._roster.settle(candidate, "stopped", f"not promoted: {self._reason(candidate)}")
 
     def _revive(self) -> FoldRun | None:
         """Take back the best stopped candidate when otherwise none would complete."""
-        mine = [c for c in self._candidates.values() if self._is_free(c)]
+        mine = [c for c in self._roster if self._is_free(c)]
         stopped = [c for c in mine if c.state == "stopped"]
         if not stopped or any(c.state == "finished" for c in mine):
             return None
         best = max(stopped, key=lambda c: c.rank)
-        best.state, best.promoted, best.revived = "running", True, True
-        best.reason = f"taken back because no other candidate is left ({best.reason})"
+        best.revived = True
+        self._roster.promote(best, f"taken back because no other candidate is left ({best.reason})")
         return best.run(self._open_fold(best) or 0)
 
     def _started(self, run: FoldRun) -> Standing:
         self.start(run)
-        return self._candidates[run.candidate]
+        return self._roster[run.candidate]

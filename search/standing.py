@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from search.gain import Gain
+
 State = Literal["running", "waiting", "stopped", "failed", "finished"]
 
 
@@ -39,13 +41,18 @@ class Standing:
 
     name: str
     family: str
+    number: int = 0
+    """Order of first sight."""
     state: State = "running"
     reason: str = "every candidate starts on fold 0"
     promoted: bool = False
     """Goes on to the later folds."""
     revived: bool = False
     """Was taken back because nothing else was left; never cut at a rung again."""
-    promotion: str = "its later folds had been started before"
+    promotion: str = ""
+    """Why the ladder would let it go on, when it last did."""
+    gain: Gain | None = None
+    """What it was last seen to add to the blend on fold 0."""
     metrics: dict[int, float] = field(default_factory=dict)
     """Utility of each finished fold."""
     rungs: dict[tuple[int, float], float] = field(default_factory=dict)
@@ -60,6 +67,21 @@ class Standing:
     def ended(self) -> bool:
         """Whether nothing of it is to run any more."""
         return self.state in ("stopped", "failed", "finished")
+
+    @property
+    def is_going(self) -> bool:
+        """Whether it goes on to the later folds, or has done them all."""
+        return self.promoted and self.state in ("running", "finished")
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether it takes part in its family's ranking by fold 0."""
+        return 0 in self.metrics and self.state != "failed"
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether fold 0 has judged it: finished it, or was cut in it."""
+        return self.state == "stopped" or self.is_ranked
 
     @property
     def folds(self) -> tuple[int, ...]:

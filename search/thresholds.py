@@ -27,20 +27,18 @@ class LadderSettings(BaseModel):
     min_peers: int = Field(default=3, ge=1)
     """Peers of the family that must have been seen at a rung before anyone is cut there."""
     noise: float = Field(default=0.005, ge=0)
-    """Half-width, in metric units, of the band in which two runs count as equal."""
+    """Prior of the noise band, in metric units: standard deviation over folds of the difference of two candidates.
+
+    26 experiments of a PPPM contestant on the same five folds show .0052.
+    """
+    prior_folds: float = Field(default=4.0, gt=0)
+    """Weight of that prior, in degrees of freedom; what the folds of the search itself show adds to it."""
     family_quota: int = Field(default=1, ge=0)
     """Candidates of each family that go on to the later folds at least."""
     min_gain: float = Field(default=0.0005, ge=0)
     """Rise of the blend's Pearson, out of sample, that keeps a candidate whatever its own score."""
     z: float = Field(default=2.0, ge=0)
     """Standard errors of grace for a candidate behind the leader on later folds."""
-    paired_sd: float = Field(default=0.005, gt=0)
-    """Prior standard deviation over folds of the difference of two candidates, in metric units.
-
-    26 experiments of a PPPM contestant on the same five folds show .0052.
-    """
-    prior_folds: float = Field(default=4.0, gt=0)
-    """Weight of that prior, in degrees of freedom."""
     dead_below: float | None = DEAD_BELOW
     """A run below this utility is dead; None: only one that predicts NaN or a constant is.
 

@@ -1,0 +1,128 @@
+"""The non-negative weights with the greatest Pearson, found from weights that are nearly right already.
+
+`data_prep.moments.best_nonnegative_weights` solves one problem from nothing. A search solves hundreds that differ by
+one column each, of which a dozen get weight: the active-set method of Lawson and Hanson (Solving Least Squares
+Problems, 1974, chapter 23) then needs a few Cholesky factorisations of a dozen rows, and never the whole Gram matrix.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dposv
+
+Floats = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+_GRADIENT_TOLERANCE = 1e-9
+"""A column whose correlation with what the blend leaves of the score is under this does not enter."""
+
+_RANK_TOLERANCE = 1e-9
+"""A column of which the others leave less than this share of its square is a copy."""
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The columns with weight, and their weights (least-squares scale; all positive)."""
+
+    support: Index
+    weights: Floats
+
+    @classmethod
+    def none(cls) -> "Optimum":
+        """Return no weights at all."""
+        return cls(np.empty(0, np.intp), np.empty(0))
+
+    def renumbered(self, old: Sequence[str], new: Sequence[str]) -> "Optimum":
+        """Return the same weights for columns in another order; those that are gone are left out."""
+        places = {name: place for place, name in enumerate(new)}
+        kept = [(places[old[i]], w) for i, w in zip(self.support, self.weights, strict=True) if old[i] in places]
+        return Optimum(np.array([i for i, _ in kept], np.intp), np.array([w for _, w in kept], np.float64))
+
+
+class Products:
+    """Products of centred columns with each other and with the score, summed over parts and read where asked."""
+
+    def __init__(self, parts: list[tuple[Floats, Index]], crosses: list[Floats], square: float) -> None:
+        """Take (gram, position of each column in it) and the products with the score of each part."""
+        self._parts = parts
+        self.square = square
+        self.cross: Floats = np.sum([c[at] for c, (_, at) in zip(crosses, parts, strict=True)], axis=0)
+        self.diagonal: Floats = np.sum([gram[at, at] for gram, at in parts], axis=0)
+
+    def block(self, rows: Index | slice, columns: Index) -> Floats:
+        """Return the products of some columns with others."""
+        blocks = [gram[np.ix_(at[rows], at[columns])] for gram, at in self._parts]
+        return blocks[0] if len(blocks) == 1 else np.sum(blocks, axis=0)
+
+    def pearson(self, blend: Optimum) -> float:
+        """Return the Pearson of a blend with the score; 0 where the blend or the score is constant."""
+        w, at = blend.weights, blend.support
+        if not at.size:
+            return 0.0
+        variance = float(w @ self.block(at, at) @ w) * self.square
+        return float(w @ self.cross[at]) / float(np.sqrt(variance)) if variance > 0 else 0.0
+
+    def gradient(self, blend: Optimum, rows: Index | slice = slice(None)) -> Floats:
+        """Return the correlation of some columns with what a blend leaves of the score; 0 for constant columns."""
+        rest = self.cross[rows].copy()
+        if blend.support.size:
+            rest -= self.block(rows, blend.support) @ blend.weights
+        scale = np.sqrt(self.diagonal[rows] * self.square)
+        return np.divide(rest, scale, out=np.zeros_like(rest), where=scale > 0)
+
+    def would_enter(self, column: int, blend: Optimum) -> bool:
+        """Tell whether the best weights give a column weight when the others' best are `blend`."""
+        return bool(self.gradient(blend, np.array([column]))[0] > _GRADIENT_TOLERANCE)
+
+
+def best_from(products: Products, start: Optimum) -> Optimum:
+    """Return the weights >= 0 with the least squared error, and so the greatest Pearson, starting from `start`.
+
+    At its best scale a direction has the squared error (1 - r^2) y'y, so the direction of the least is that of the
+    greatest r. Ends when no column outside has a positive gradient; columns that depend on those inside stay out.
+    """
+    blend = _without_negatives(products, start, _free_weights(products, start.support))
+    barred: list[int] = []
+    while True:
+        gradient = products.gradient(blend)
+        gradient[blend.support] = 0.0
+        gradient[barred] = 0.0
+        entering = int(np.argmax(gradient))
+        if gradient[entering] <= _GRADIENT_TOLERANCE:
+            return blend
+        wider = Optimum(np.append(blend.support, entering), np.append(blend.weights, 0.0))
+        free = _free_weights(products, wider.support)
+        if free is None or free[-1] <= 0:
+            barred.append(entering)
+        else:
+            blend, barred = _without_negatives(products, wider, free), []
+
+
+def _without_negatives(products: Products, blend: Optimum, free: Floats | None) -> Optimum:
+    """Go from a blend towards the weights of any sign; a column whose weight reaches 0 on the way leaves."""
+    support, weights = blend.support, blend.weights
+    while support.size:
+        if free is None:
+            support, weights = support[:-1], weights[:-1]
+        elif (free > 0).all():
+            return Optimum(support, free)
+        else:
+            leaving = np.flatnonzero(free <= 0)
+            shares = weights[leaving] / (weights[leaving] - free[leaving])
+            weights = weights + shares.min() * (free - weights)
+            weights[leaving[np.argmin(shares)]] = 0.0
+            support, weights = support[weights > 0], weights[weights > 0]
+        free = _free_weights(products, support)
+    return Optimum.none()
+
+
+def _free_weights(products: Products, support: Index) -> Floats | None:
+    """Return the best weights of any sign on a support; None where its last column depends on the others."""
+    if not support.size:
+        return None
+    factor, solution, failed = dposv(products.block(support, support), products.cross[support])
+    if failed or factor[-1, -1] ** 2 <= _RANK_TOLERANCE * products.diagonal[support[-1]]:
+        return None
+    return np.asarray(solution, dtype=np.float64)

@@ -1,0 +1,66 @@
+"""The active-set optimum against the one that `blend` uses, and against its own optimality conditions."""
+
+import numpy as np
+import pytest
+
+from data_prep.moments import Moments, best_nonnegative_weights, moments, pearson_of
+from search.optimum import Optimum, Products, best_from
+
+
+def made_up(seed: int) -> Moments:
+    """Columns with shared errors; in every third case with copies and sums of others, in every seventh a constant."""
+    generator = np.random.default_rng(seed)
+    n_columns = int(generator.integers(1, 25))
+    n_rows = int(generator.integers(n_columns + 4, 80))
+    score = generator.normal(size=n_rows)
+    shared = generator.normal(size=(n_rows, 1)) * generator.normal(size=n_columns)
+    own = generator.normal(size=(n_rows, n_columns)) * generator.uniform(0.1, 3)
+    columns = score[:, None] * generator.uniform(-0.5, 2, size=n_columns) + shared + own
+    if n_columns > 3 and seed % 3 == 0:
+        columns[:, 1], columns[:, 2] = columns[:, 0], 2 * columns[:, 0] + columns[:, 3] / 2
+    if seed % 7 == 0:
+        columns[:, 0] = 1.0
+    return moments(columns, score)
+
+
+def products_of(table: Moments) -> Products:
+    return Products([(table.gram, np.arange(len(table.cross)))], [table.cross], table.square)
+
+
+def somewhere(table: Moments, seed: int) -> Optimum:
+    generator = np.random.default_rng(seed + 1)
+    support = generator.permutation(len(table.cross))[:3].astype(np.intp)
+    return Optimum(support, generator.uniform(0.1, 1.0, len(support)))
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_it_reaches_the_same_pearson_as_from_the_eigenvectors(warm: bool) -> None:
+    for seed in range(300):
+        table = made_up(seed)
+        products = products_of(table)
+        blend = best_from(products, somewhere(table, seed) if warm else Optimum.none())
+        expected = np.nan_to_num(pearson_of(table, best_nonnegative_weights(table)))
+        assert products.pearson(blend) == pytest.approx(expected, abs=1e-10), seed
+        assert (blend.weights > 0).all()
+        assert products.gradient(blend).max() < 1e-8, "nothing outside would raise it"
+        assert abs(products.gradient(blend, blend.support)).max(initial=0.0) < 1e-8
+
+
+def test_a_column_enters_exactly_when_the_best_weights_use_it() -> None:
+    seen = set()
+    for seed in range(300):
+        table = made_up(3 * seed + 1)
+        last = len(table.cross) - 1
+        if not last:
+            continue
+        without = best_from(products_of(table.of(range(last))), Optimum.none())
+        enters = products_of(table).would_enter(last, without)
+        assert enters == bool(best_nonnegative_weights(table)[last] > 1e-9), seed
+        seen.add(enters)
+    assert seen == {True, False}
+
+
+def test_weights_follow_their_columns_to_new_numbers() -> None:
+    blend = Optimum(np.array([0, 2]), np.array([0.25, 0.75])).renumbered(["a", "b", "c"], ["c", "d", "b"])
+    assert blend.support.tolist() == [0]
+    assert blend.weights.tolist() == [0.75]
