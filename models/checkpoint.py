@@ -5,6 +5,7 @@ import os
 import random
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,16 @@ State = dict[str, Any]
 DIGEST_BYTES = hashlib.sha256().digest_size
 """A state file ends with the sha256 of what comes before: `torch.load` notices next to no altered byte."""
 BLOCK_BYTES = 2**24
+FILE_BYTES = 2**20
+"""Room in a state file for all that is not tensors, amply."""
+
+Room = Callable[[int], AbstractContextManager[bool]]
+"""Takes a number of bytes; the context says whether so many may be written in it."""
+
+
+def plenty(n_bytes: int) -> AbstractContextManager[bool]:  # noqa: ARG001 - a `Room`
+    """Grant whatever is asked for."""
+    return nullcontext(enter_result=True)
 
 
 class CheckpointFolder:
@@ -33,11 +44,13 @@ class CheckpointFolder:
     Args:
         path: the folder; made when something is kept in it.
         tell: takes what a person should know.
+        room: asked before a state is written; where it denies, the state before stays.
     """
 
-    def __init__(self, path: str | Path, *, tell: Callable[[str], None] = warnings.warn) -> None:
+    def __init__(self, path: str | Path, *, tell: Callable[[str], None] = warnings.warn, room: Room = plenty) -> None:
         self.path = Path(path)
         self._tell = tell
+        self._room = room
         self._fails = False
 
     def save(self, state: State) -> None:
@@ -45,8 +58,10 @@ class CheckpointFolder:
         partial = self.path / f"state.{os.getpid()}.partial"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            _write_stamped(state, partial)
-            partial.replace(self._state)
+            with self._room(bytes_of(state)) as granted:
+                if granted:
+                    _write_stamped(state, partial)
+                    partial.replace(self._state)
         except (OSError, RuntimeError) as error:  # torch puts its own over that of the disk
             partial.unlink(missing_ok=True)
             self._survive(error)
@@ -119,6 +134,18 @@ class CheckpointFolder:
     @property
     def _delivered(self) -> Path:
         return self.path / "delivered"
+
+
+def bytes_of(state: State) -> int:
+    """Return how large the file of a state is, at most."""
+    return FILE_BYTES + _tensor_bytes(state)
+
+
+def _tensor_bytes(part: Any) -> int:
+    if isinstance(part, torch.Tensor):
+        return part.nbytes
+    parts = part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple) else ()
+    return sum(map(_tensor_bytes, parts))
 
 
 def _write_stamped(state: State, path: Path) -> None:

@@ -33,6 +33,8 @@ class Budget(BaseModel):
     """Candidates at most, explicit and sampled together; None: the explicit ones and the whole grid."""
     hours: float | None = Field(default=None, gt=0)
     """Hours of one `run` after which no new candidate starts; candidates on their way finish their folds."""
+    disk_gb: float | None = Field(default=None, gt=0)
+    """Gigabytes (10^9 bytes) that checkpoints and weights in the run directory may take together; None: no limit."""
 
 
 class Resources(BaseModel):
@@ -86,6 +88,9 @@ class Study(BaseModel):
     """Rows of the fold that early rungs score, always the same ones; None: the whole fold."""
     checkpoint_seconds: float = Field(default=60, ge=0)
     """A fold run saves its state at least this often, so no more work than this is lost when it is killed."""
+    keep_weights: Literal["members", "all", "none"] = "members"
+    """Whose weights stay in the run directory: those of candidates that can still be in the blend, all that finish a
+    fold, or none. (`keep` is a candidate's own setting: which of its weights predict.)"""
     score_epochs: bool = False
     """Fold runs are scored after every epoch, too, so that `keep: best` chooses among epochs."""
     candidates: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
