@@ -1,9 +1,12 @@
 """What the user can mend: faults of the input, and of the place where files are kept."""
 
 import errno
+from collections.abc import Collection
 
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO)
 """What a machine says when a disk is full, read-only, not the user's or broken."""
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What it says when a disk takes nothing more, whoever asks."""
 
 
 class InputError(ValueError):
@@ -21,11 +24,11 @@ class InputError(ValueError):
         self.faults = faults
 
 
-def storage_fault(error: BaseException) -> OSError | None:
-    """Return the fault of a disk that an error comes from, if it does."""
+def storage_fault(error: BaseException, codes: Collection[int] = STORAGE_FAULTS) -> OSError | None:
+    """Return the fault of a disk that an error comes from, if it is one of `codes`."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in STORAGE_FAULTS:
+        if isinstance(cause, OSError) and cause.errno in codes:
             return cause
         cause = cause.__cause__ or cause.__context__
     return None

@@ -15,6 +15,7 @@ from pyarrow import fs
 from data_prep.errors import InputError
 from data_prep.tables import (
     OOF_SCHEMA,
+    PARTIAL,
     TEST_SCHEMA,
     DamagedTableError,
     exists,
@@ -147,9 +148,12 @@ class OofStore:
     def set_aside_damaged(self) -> list[str]:
         """Verify every finished fold run and move damaged files out of the way, so that only they are repeated.
 
+        Also removes what a killed process left half-written; nobody may be writing meanwhile.
+
         Returns:
             One sentence for each damaged fold run: what was found and where its files went.
         """
+        self._clear_unfinished()
         reports = []
         for candidate, fold in list(self.fold_runs()):
             kinds = [kind for kind in ("oof", "test", "holdout") if exists(self.path(kind, candidate, fold))]
@@ -161,6 +165,14 @@ class OofStore:
                     self._set_aside(kind, candidate, fold)
                 reports.append(f"{error}; set aside in {join(self.root, 'damaged')}, fold run repeated")
         return reports
+
+    def _clear_unfinished(self) -> None:
+        for kind in ("oof", "test", "holdout"):
+            for folder in (join(self.root, kind, candidate) for candidate in list_names(join(self.root, kind))):
+                for name in list_names(folder):
+                    if name.endswith(PARTIAL):
+                        filesystem, path = locate(join(folder, name))
+                        filesystem.delete_file(path)
 
     def _set_aside(self, kind: str, candidate: str, fold: int) -> None:
         filesystem, source = locate(self.path(kind, candidate, fold))

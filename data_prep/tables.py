@@ -24,6 +24,8 @@ from data_prep.task import Task
 
 CHECKSUM_KEY = "checksum"
 HOLDOUT_FOLD = -1
+PARTIAL = ".partial"
+"""How the name of a file that is being written ends."""
 BLOCK_ROWS = 65_536
 BATCH_ROWS = 1_048_576
 
@@ -218,15 +220,17 @@ def _whole_file(path: str | Path) -> Iterator[BinaryIO]:
         with filesystem.open_output_stream(inner) as stream:
             stream.write(content.getbuffer())
         return
-    partial = Path(f"{inner}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    partial = Path(f"{inner}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}")
     try:
         with partial.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(inner)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = inner
         raise
 
 

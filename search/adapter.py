@@ -41,6 +41,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         self.errors: dict[str, str] = {}
         self.trials: dict[str, Any] = {}
         self._deaths: Counter[tuple[FoldRun, int]] = Counter()
+        self._memory_deaths: Counter[FoldRun] = Counter()
         self._resources = resources
         self._closed = closed
 
@@ -66,6 +67,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
             "fold": assignment.fold,
             "attempt": assignment.attempt,
             "deaths": self._deaths[assignment.run, assignment.attempt],
+            "memory_deaths": self._memory_deaths[assignment.run],
             "label": assignment.label,
             "cpu": size.cpu,
             "gpu": size.gpu,
@@ -85,6 +87,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
             return
         key, reason = (assignment.run, assignment.attempt), self.errors.pop(trial_id, "its worker died")
         self._deaths[key] += 1
+        self._memory_deaths[assignment.run] += "MemoryError" in reason or "memory monitor" in reason
         if self._deaths[key] > TRIES:
             self.conductor.fail(assignment, f"its worker died {self._deaths[key]} times: {reason}")
         else:
@@ -129,9 +132,18 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
         self._searcher.trials[trial.trial_id] = trial
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Record what a fold run reports and say whether it goes on."""
+        """Record what a fold run reports and say whether it goes on.
+
+        Raises:
+            OSError: the disk that it writes to is full; this ends the search.
+        """
         del tune_controller
         assignment = self._searcher.live[trial.trial_id]
+        if "note" in result:
+            self._searcher.conductor.note(assignment, result["note"])
+            return str(TrialScheduler.CONTINUE)
+        if "full_disk" in result:
+            raise OSError(*result["full_disk"])
         if result["failure"]:
             self._searcher.conductor.fail(assignment, result["failure"])
             return str(TrialScheduler.STOP)

@@ -107,8 +107,15 @@ def _create(path: str, mine: Claim) -> None:
         if not exists(path):
             write_json(asdict(mine), path)
         return
-    with suppress(FileExistsError), Path(inner).open("x", encoding="utf-8") as file:
-        json.dump(asdict(mine), file)
+    with suppress(FileExistsError):
+        file = os.open(inner, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            os.write(file, json.dumps(asdict(mine)).encode())
+        except OSError as error:
+            _remove(path)
+            raise OSError(error.errno, error.strerror, inner) from error
+        finally:
+            os.close(file)
 
 
 def _read(path: str) -> Claim | None:

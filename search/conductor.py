@@ -219,6 +219,10 @@ class Conductor:
             self._status_file.offer(self.status)
         return decision
 
+    def note(self, assignment: Assignment, text: str) -> None:
+        """Pass on what a fold run says to people."""
+        self._watcher.note(f"{assignment.label}: {text}")
+
     def fail(self, assignment: Assignment, reason: str) -> None:
         """Note that a fold run cannot be done."""
         self.ladder.kill(assignment.run, reason)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from data_prep.console import console
-from data_prep.errors import InputError
+from data_prep.errors import FULL_DISK, InputError, storage_fault
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.tables import join, list_names
 from search.claim import claim
 from search.cluster import causes, headline, prepare_environment, ray_session
 from search.conductor import Assignment, Conductor
+from search.kept import WeightKeeper, sweep_checkpoints
 from search.progress import Progress, duration
 from search.study import ResolvedStudy, alike, choose_candidates, keep_study, read_study, resolve_study
 from search.trainable import Workplace, checkpoint_folder, make_trainable
@@ -140,6 +141,7 @@ def _supervise(
 
     Raises:
         InputError: Ray itself ended Tune `STALLS` times in a row with nothing new on record.
+        OSError: a disk is full; says where.
     """
     stalls, known, death = 0, 0, None
     while True:
@@ -160,6 +162,8 @@ def _supervise(
         except InputError:
             raise
         except Exception as error:
+            if fault := storage_fault(error, FULL_DISK):
+                raise OSError(fault.errno, fault.strerror, fault.filename or run_dir) from error
             death = error
         else:
             return conductor
@@ -191,6 +195,7 @@ def _tune(conductor: Conductor, study: ResolvedStudy, run_dir: str, *, backbones
         folder = checkpoint_folder(run_dir, assignment.candidate.id, assignment.fold, assignment.attempt)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+        keeper.offer(conductor.status)
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([{"CPU": config["cpu"], "GPU": config["gpu"]}])
@@ -210,7 +215,11 @@ def _tune(conductor: Conductor, study: ResolvedStudy, run_dir: str, *, backbones
         backbones=backbones,
         home=str(Path.cwd()),
         score_epochs=study.score_epochs,
+        keep_weights=study.keep_weights != "none",
+        disk_gb=study.budget.disk_gb,
     )
+    sweep_checkpoints(run_dir, conductor.status())
+    keeper = WeightKeeper(run_dir, study.keep_weights)
     searcher = FoldSearcher(conductor, study.resources, closed)
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(workplace), resources),
@@ -230,6 +239,7 @@ def _tune(conductor: Conductor, study: ResolvedStudy, run_dir: str, *, backbones
         ),
     )
     tuner.fit()
+    keeper.settle(conductor.status)
 
 
 def _next_session(run_dir: str) -> str:

@@ -8,18 +8,18 @@ import os
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from data_prep.errors import InputError
+from data_prep.errors import FULL_DISK, InputError, storage_fault
 from data_prep.metrics import Metric
 from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.tables import join, read_bytes
 from models.candidate import Candidate
 from search.conductor import FINISHED, is_dead
+from search.disk import DiskBudget
 
 RETRY_RATE = 0.5
 """A dead fold run is retried with its learning rates times this."""
@@ -44,6 +44,9 @@ class Workplace:
     home: str
     """Working directory of the driver: relative paths in candidates start there."""
     score_epochs: bool = False
+    keep_weights: bool = False
+    """Whether the weights of each finished fold run are written."""
+    disk_gb: float | None = None
 
 
 def checkpoint_folder(run_dir: str, candidate: str, fold: int, attempt: int) -> Path | None:
@@ -76,16 +79,24 @@ def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> No
     """Do one fold run.
 
     A fold run whose tables are there already only reports. An error that would come again with the same inputs is
-    reported as this fold run's failure; what may pass (storage, memory) is raised, and the fold run is tried again.
+    reported as this fold run's failure; what may pass (storage, memory) is raised, and the fold run is tried again. A
+    full disk is reported as such: no other fold run could be kept either.
 
     Args:
         workplace: what the study fixes.
-        config: `candidate` (id), `fold`, `attempt`, `threads`, `device`.
-        report: takes one dict for each rung; may end the fold run by raising.
+        config: `candidate` (id), `fold`, `attempt`, `threads`, `device`; where there were any, also `memory_deaths`:
+            tries of this fold run that died of memory. Each halves the micro-batch that the next starts with.
+        report: takes one dict for each rung, `{"note": text}` for what a person should know, and `{"full_disk":
+            (errno, what, path)}`; may end the fold run by raising.
     """
     try:
         _run_fold(workplace, config, report)
-    except (OSError, MemoryError):
+    except OSError as error:
+        fault = storage_fault(error, FULL_DISK)
+        if fault is None:
+            raise
+        report({"full_disk": (fault.errno, fault.strerror, fault.filename)})
+    except MemoryError:
         raise
     except InputError as error:
         report(_failure(str(error)))
@@ -99,6 +110,10 @@ def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> No
 def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> None:
     from models.checkpoint import CheckpointFolder  # noqa: PLC0415 - imports torch
     from models.training import RungReport, train_fold  # noqa: PLC0415 - imports torch
+    from models.weights import save_weights, weights_folder  # noqa: PLC0415 - imports torch
+
+    def tell(text: str) -> None:
+        report({"note": text})
 
     identity, fold, attempt = config["candidate"], config["fold"], config["attempt"]
     data = _prepared(workplace.data, workplace.split_hash)
@@ -106,9 +121,16 @@ def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> N
     if store.is_finished(identity, fold):
         report(_final(store, data.task.measure, identity, fold, seconds=0.0))
         return
+    disk = DiskBudget(workplace.run_dir, workplace.disk_gb, tell)
     candidate = Candidate.model_validate_json(read_bytes(join(workplace.run_dir, "candidates", f"{identity}.json")))
 
+    @functools.cache
+    def tell_parts(micro_batches: int) -> None:
+        if micro_batches > 1:
+            tell(f"for want of memory, steps are computed in {micro_batches} micro-batches; batches stay what they are")
+
     def at_rung(rung: RungReport) -> bool:
+        tell_parts(rung.micro_batches)
         if rung.progress < FINISHED:
             report(_point(rung.progress, rung.epoch, rung.metric, rung.seconds))
         return True
@@ -121,19 +143,27 @@ def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> N
         rungs=scored_at(workplace.rungs, candidate.epochs, score_epochs=workplace.score_epochs),
         rung_rows=workplace.rung_rows,
         report=at_rung,
-        checkpoint=CheckpointFolder(folder) if folder else None,
+        checkpoint=CheckpointFolder(folder, tell=tell, room=partial(disk.room, what="a checkpoint"))
+        if folder
+        else None,
         checkpoint_seconds=workplace.checkpoint_seconds,
+        micro_batches=2 ** config.get("memory_deaths", 0),
+        keep_weights=workplace.keep_weights,
         cache=None,
         backbones=workplace.backbones,
         threads=config["threads"],
         device=config["device"],
     )
     assert result is not None, "only a report that returns False ends a fold run early"
-    metric = float("nan") if _is_constant(result.oof) else result.metric
-    if is_dead(data.task.measure.utility(metric), workplace.dead_below):
-        report(_point(FINISHED, result.epoch, metric, result.seconds))
+    if is_dead(data.task.measure.utility(result.metric), workplace.dead_below):
+        report(_point(FINISHED, result.epoch, result.metric, result.seconds))
         return
     provenance = replace(result.provenance, candidate=identity, attempt=attempt)
+    if result.weights is not None:
+        weights = replace(result.weights, provenance=provenance)
+        with disk.room(weights.n_bytes, "the weights") as granted:
+            if granted:
+                save_weights(weights, weights_folder(workplace.run_dir, identity, fold))
     store.write(provenance, oof=result.oof, test=result.test, holdout=result.holdout)
     report(_final(store, data.task.measure, identity, fold, seconds=result.seconds))
 
@@ -147,12 +177,6 @@ def retried(candidate: Candidate) -> Candidate:
             "head_lr": candidate.head_lr * RETRY_RATE,
         }
     )
-
-
-def _is_constant(oof: pa.Table) -> bool:
-    """Tell whether all rows got the same prediction: no correlation can be measured then, but an rmse can."""
-    prediction = oof["prediction"].to_numpy()
-    return bool(prediction.min() == prediction.max())
 
 
 def _point(progress: float, epoch: float, metric: float, seconds: float) -> dict[str, Any]:
