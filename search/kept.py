@@ -1,6 +1,10 @@
-"""Which weights a run directory keeps: those of the candidates that can still be in the blend."""
+"""What a run directory keeps beside tables: weights that the blend may want, checkpoints of what goes on."""
 
+import re
+import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,6 +16,11 @@ from search.disk import candidates_with_weights, read_shares, remove_weights, wr
 from search.standing import CandidateStatus, State
 
 Keep = Literal["members", "all", "none"]
+Statuses = Callable[[], Mapping[str, CandidateStatus]]
+
+TIME_SHARE = 0.05
+"""Share of a search's time that tidying weights may take while it runs."""
+CHECKPOINT = re.compile(r"fold-(\d+)(-retry)?")
 
 
 class WeightKeeper:
@@ -22,14 +31,23 @@ class WeightKeeper:
     one loses them once some candidate has finished, since until then it may be taken back.
     """
 
-    def __init__(self, run_dir: str, keep: Keep) -> None:
+    def __init__(self, run_dir: str, keep: Keep, clock: Callable[[], float] = time.monotonic) -> None:
         self._run_dir = run_dir
+        self._clock = clock
+        self._due = clock()
         self._keep = keep
         self._store = OofStore(run_dir)
         self._known: dict[str, State] = {}
         self._shares: dict[str, float] = read_shares(run_dir)
 
-    def settle(self, states: Callable[[], Mapping[str, CandidateStatus]]) -> list[str]:
+    def offer(self, states: Statuses) -> None:
+        """Do what `settle` does, unless the last time took so long that it is too early again."""
+        begun = self._clock()
+        if begun >= self._due:
+            self.settle(states)
+            self._due = self._clock() + (self._clock() - begun) / TIME_SHARE
+
+    def settle(self, states: Statuses) -> list[str]:
         """Remove what is of no use any more; return the candidates whose weights went."""
         here = candidates_with_weights(self._run_dir)
         if not here:
@@ -65,3 +83,24 @@ def blend_shares(store: OofStore, candidates: Sequence[str]) -> dict[str, float]
         parts.append(moments(columns, tables[0]["score"].to_numpy()))
     best = best_nonnegative_weights(sum(parts[1:], start=parts[0]))
     return dict(zip(candidates, map(float, best), strict=True))
+
+
+def sweep_checkpoints(run_dir: str, statuses: Mapping[str, CandidateStatus]) -> None:
+    """Remove the checkpoints of fold runs that will not go on, which a killed driver had no time to remove.
+
+    No fold run may be under way.
+
+    Args:
+        run_dir: the run directory; checkpoints are on file systems only.
+        statuses: where every candidate stands.
+    """
+    if "://" in run_dir:
+        return
+    store = OofStore(run_dir)
+    for folder in Path(run_dir).glob("checkpoints/*/*"):
+        fold = CHECKPOINT.fullmatch(folder.name)
+        status = statuses.get(folder.parent.name)
+        if fold is None or status is None:
+            continue
+        if status.state not in ("running", "waiting") or store.is_finished(folder.parent.name, int(fold[1])):
+            shutil.rmtree(folder, ignore_errors=True)
