@@ -92,6 +92,7 @@ class BlendEvidence:
     def __init__(self) -> None:
         self._folds: dict[int, _Fold] = {}
         self._blends: dict[tuple[int, ...], _Blend] = {}
+        self._latest: _Blend | None = None
 
     def add(
         self,
@@ -138,17 +139,18 @@ class BlendEvidence:
         return blend.gains[candidate]
 
     def _blend(self, names: tuple[str, ...], folds: tuple[int, ...]) -> _Blend:
-        """Fit the blend of `names`, from the weights that the last blend on these folds had."""
-        last = self._blends.get(folds)
-        if last is not None and last.members == names:
-            return last
+        """Fit the blend of `names`, from the weights of the last blend that was fitted, on whatever folds."""
+        known = self._blends.get(folds)
+        if known is not None and known.members == names:
+            return known
+        last = self._latest
         fits, scores = [], []
         for half in (0, 1):
             start = Optimum.none() if last is None else last.fitted[half].renumbered(last.members, names)
             fits.append(best_from(self._products(names, folds, half), start))
             scores.append(self._products(names, folds, 1 - half).pearson(fits[half]))
-        self._blends[folds] = _Blend(names, (fits[0], fits[1]), (scores[0], scores[1]))
-        return self._blends[folds]
+        self._blends[folds] = self._latest = _Blend(names, (fits[0], fits[1]), (scores[0], scores[1]))
+        return self._latest
 
     def _rise(self, blend: _Blend, candidate: str, folds: Sequence[int], *, fitted: int) -> float:
         """Return the rise of Pearson on the other half when the weights of half `fitted` may use the candidate too.

@@ -50,11 +50,23 @@ class Products:
         self.square = square
         self.cross: Floats = np.sum([c[at] for c, (_, at) in zip(crosses, parts, strict=True)], axis=0)
         self.diagonal: Floats = np.sum([gram[at, at] for gram, at in parts], axis=0)
+        self._scale = np.sqrt(self.diagonal * square)
+        self._read = np.empty((0, len(self.cross)))
+        self._place = np.full(len(self.cross), -1)
 
-    def block(self, rows: Index | slice, columns: Index) -> Floats:
+    def block(self, rows: Index, columns: Index) -> Floats:
         """Return the products of some columns with others."""
-        blocks = [gram[np.ix_(at[rows], at[columns])] for gram, at in self._parts]
-        return blocks[0] if len(blocks) == 1 else np.sum(blocks, axis=0)
+        blocks = [gram[at[rows][:, None], at[columns]] for gram, at in self._parts]
+        total: Floats = blocks[0] if len(blocks) == 1 else np.sum(blocks, axis=0)
+        return total
+
+    def with_all(self, rows: Index) -> Floats:
+        """Return the products of some columns with all; each is gathered once."""
+        unread = rows[self._place[rows] < 0]
+        if unread.size:
+            self._place[unread] = np.arange(len(self._read), len(self._read) + len(unread))
+            self._read = np.vstack([self._read, self.block(unread, np.arange(len(self.cross)))])
+        return self._read[self._place[rows]]
 
     def pearson(self, blend: Optimum) -> float:
         """Return the Pearson of a blend with the score; 0 where the blend or the score is constant."""
@@ -64,17 +76,16 @@ class Products:
         variance = float(w @ self.block(at, at) @ w) * self.square
         return float(w @ self.cross[at]) / float(np.sqrt(variance)) if variance > 0 else 0.0
 
-    def gradient(self, blend: Optimum, rows: Index | slice = slice(None)) -> Floats:
-        """Return the correlation of some columns with what a blend leaves of the score; 0 for constant columns."""
-        rest = self.cross[rows].copy()
-        if blend.support.size:
-            rest -= self.block(rows, blend.support) @ blend.weights
-        scale = np.sqrt(self.diagonal[rows] * self.square)
-        return np.divide(rest, scale, out=np.zeros_like(rest), where=scale > 0)
+    def gradient(self, blend: Optimum) -> Floats:
+        """Return the correlation of every column with what a blend leaves of the score; 0 for constant columns."""
+        rest = self.cross - blend.weights @ self.with_all(blend.support)
+        correlation: Floats = np.divide(rest, self._scale, out=np.zeros_like(rest), where=self._scale > 0)
+        return correlation
 
     def would_enter(self, column: int, blend: Optimum) -> bool:
         """Tell whether the best weights give a column weight when the others' best are `blend`."""
-        return bool(self.gradient(blend, np.array([column]))[0] > _GRADIENT_TOLERANCE)
+        rest = self.cross[column] - float(self.block(np.array([column]), blend.support)[0] @ blend.weights)
+        return bool(rest > _GRADIENT_TOLERANCE * self._scale[column])
 
 
 def best_from(products: Products, start: Optimum) -> Optimum:
@@ -122,7 +133,7 @@ def _free_weights(products: Products, support: Index) -> Floats | None:
     """Return the best weights of any sign on a support; None where its last column depends on the others."""
     if not support.size:
         return None
-    factor, solution, failed = dposv(products.block(support, support), products.cross[support])
+    factor, solution, failed = dposv(products.with_all(support)[:, support], products.cross[support])
     if failed or factor[-1, -1] ** 2 <= _RANK_TOLERANCE * products.diagonal[support[-1]]:
         return None
     return np.asarray(solution, dtype=np.float64)

@@ -4,7 +4,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from search.standing import Standing, State
+from search.standing import CandidateStatus, Standing, State
 
 
 @dataclass
@@ -57,13 +57,13 @@ class Roster:
     def settle(self, candidate: Standing, state: State, reason: str) -> None:
         """Give a candidate a state, with its reason."""
         self._leave(candidate)
-        candidate.state, candidate.reason = state, reason
+        candidate.status = CandidateStatus(state, reason)
         self._enter(candidate)
 
     def promote(self, candidate: Standing, reason: str) -> None:
         """Let a candidate go on to the later folds."""
         self._leave(candidate)
-        candidate.promoted, candidate.state, candidate.reason = True, "running", reason
+        candidate.promoted, candidate.status = True, CandidateStatus("running", reason)
         self._enter(candidate)
 
     def finish(self, candidate: Standing, fold: int, utility: float) -> None:
@@ -128,6 +128,16 @@ class Roster:
     def ranking(self, family: str, first: int | None = None) -> list[Standing]:
         """Return the family's candidates that finished fold 0 and did not fail, best first (ties: first seen first)."""
         return [candidate for _, _, candidate in self._families[family].ranking[:first]]
+
+    def leader_on_fold_0(self, candidate: Standing) -> Standing | None:
+        """Return the best other candidate by fold 0 that was not stopped; of equals that of the first family."""
+        leader: Standing | None = None
+        for family in self._families.values():
+            rivals = (other for _, _, other in family.ranking if other is not candidate and other.state != "stopped")
+            best = next(rivals, None)
+            if best is not None and (leader is None or best.metrics[0] > leader.metrics[0]):
+                leader = best
+        return leader
 
     def rank(self, candidate: Standing) -> int:
         """Return the rank, from 1, in the family by fold 0."""

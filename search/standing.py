@@ -43,8 +43,7 @@ class Standing:
     family: str
     number: int = 0
     """Order of first sight."""
-    state: State = "running"
-    reason: str = "every candidate starts on fold 0"
+    status: CandidateStatus = CandidateStatus("running", "every candidate starts on fold 0")
     promoted: bool = False
     """Goes on to the later folds."""
     revived: bool = False
@@ -62,6 +61,16 @@ class Standing:
     again: set[int] = field(default_factory=set)
     """Folds to be handed out again: died once, or lost with their worker."""
     deaths: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        return self.status.state
+
+    @property
+    def reason(self) -> str:
+        """Why it stands there."""
+        return self.status.reason
 
     @property
     def ended(self) -> bool:
