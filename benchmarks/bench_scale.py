@@ -1,0 +1,296 @@
+"""What a search costs its driver: 1,000 simulated candidates on 5 folds and 64 slots.
+
+    python benchmarks/bench_scale.py                  # Tune's loop played here: the cost of each decision
+    python benchmarks/bench_scale.py --ray --slots 16 # the whole search on Ray, with that many real worker processes
+    python benchmarks/bench_scale.py --every-fold     # nothing is stopped: 5,000 fold runs
+
+A fold run takes no time and trains nothing: it replays a synthetic curve and writes small prediction tables through
+`OofStore`. Everything else is the product's own: sampler, ladder, conductor, record, searcher, scheduler and, with
+`--ray`, `run_study` itself. Times are CPU seconds of the driver unless said otherwise.
+"""
+
+import argparse
+import os
+import resource
+import tempfile
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import yaml
+from rich.console import Console
+
+from data_prep.oof import OofStore, Provenance
+from data_prep.prepare import prepare
+from data_prep.prepared import Prepared, load_prepared
+from models.candidate import Candidate
+from search import trainable
+from search.conductor import Conductor
+from search.progress import Progress
+from search.study import read_study, resolve_study
+from search.trainable import Report, Workplace
+
+SAMPLE = Path(__file__).parents[1] / "data_prep" / "sample"
+FAMILIES = ("deberta", "roberta", "electra", "bert", "funnel")
+RUNGS = (1 / 3, 2 / 3, 1.0)
+WINDOW = 100
+"""Calls over which a cost is averaged."""
+
+
+# One simulated fold run
+
+
+def strength_of(candidate: Candidate) -> float:
+    """Return how good a candidate is: best at a rate of 3e-5, families and heads differ a little."""
+    rate = 1 - 0.3 * abs(np.log10(candidate.backbone_lr) + 4.5)
+    return float(np.clip(rate - 0.03 * FAMILIES.index(candidate.backbone) - 0.05 * candidate.dropout, 0.2, 1))
+
+
+def predictions(data: Prepared, candidate: Candidate, fold: int) -> tuple[pa.Table, pa.Table]:
+    """Return the OOF and test tables of a fold run: truth in noise that a family shares in part."""
+    rows = data.train.filter(pa.array(data.train["fold"].to_numpy() == fold))
+    score = rows["score"].to_numpy()
+    shared = np.random.default_rng([FAMILIES.index(candidate.backbone), fold]).normal(size=len(score))
+    own = np.random.default_rng([int(candidate.id, 16), fold]).normal(size=len(score))
+    prediction = (score + (0.15 * shared + 0.15 * own) / strength_of(candidate)).astype(np.float32)
+    oof = pa.table({"id": rows["id"], "fold": rows["fold"], "score": score, "prediction": prediction})
+    n_test = data.test.num_rows
+    test = {"id": data.test["id"], "fold": np.full(n_test, fold, np.int8), "prediction": np.zeros(n_test, np.float32)}
+    return oof, pa.table(test)
+
+
+def replay(workplace: Workplace, config: dict[str, Any], report: Report) -> None:
+    """Do a fold run: a report at each rung, tables before the last."""
+    data, store = trainable._prepared(workplace.data, workplace.split_hash), OofStore(workplace.run_dir)
+    identity, fold = config["candidate"], config["fold"]
+    content = Path(workplace.run_dir, "candidates", f"{identity}.json").read_bytes()
+    oof, test = predictions(data, Candidate.model_validate_json(content), fold)
+    metric = data.task.measure(oof["score"].to_numpy(), oof["prediction"].to_numpy())
+    for progress in RUNGS:
+        if progress == 1.0:
+            manifest = data.manifest
+            provenance = Provenance(identity, fold, manifest.data_hash, manifest.split_hash, 0, 3.0)
+            store.write(provenance, oof=oof, test=test)
+        value = metric * progress**0.1
+        report({"progress": progress, "epoch": 3 * progress, "metric": value, "seconds": 1.0, "failure": ""})
+
+
+# What is measured
+
+
+class Meter:
+    """CPU seconds of every call of some functions of the driver."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, list[float]] = {}
+
+    def on(self, owner: type, name: str) -> None:
+        """Time every call of a method from now on."""
+        inner, seconds = getattr(owner, name), self.calls.setdefault(name, [])
+
+        def timed(*arguments: Any, **keywords: Any) -> Any:
+            begun = time.thread_time()
+            try:
+                return inner(*arguments, **keywords)
+            finally:
+                seconds.append(time.thread_time() - begun)
+
+        setattr(owner, name, timed)
+
+    def show(self) -> None:
+        """Print how the cost of a call grew."""
+        print(f"{'driver call':18}{'calls':>8}{'first 100':>12}{'last 100':>12}{'median':>10}{'worst':>10}   ms of CPU")
+        for name, seconds in self.calls.items():
+            if seconds:
+                first, last, mid, worst = (
+                    1e3 * float(value)
+                    for value in (
+                        np.mean(seconds[:WINDOW]),
+                        np.mean(seconds[-WINDOW:]),
+                        np.median(seconds),
+                        max(seconds),
+                    )
+                )
+                print(f"{name:18}{len(seconds):8}{first:12.2f}{last:12.2f}{mid:10.2f}{worst:10.1f}")
+
+
+def resident_mib() -> float:
+    """Return the resident memory of this process in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") / 2**20
+
+
+def watch_memory(seen: list[tuple[int, float]], store: OofStore, stop: threading.Event) -> None:
+    """Note (candidates known, MiB) again and again."""
+    folder = Path(store.root, "candidates")
+    while not stop.wait(2.0):
+        seen.append((sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0, resident_mib()))
+
+
+# Tune's loop, played
+
+
+def play(conductor: Conductor, slots: int, workplace: Workplace) -> None:
+    """Take the place of Tune: keep `slots` fold runs going, their reports in random order."""
+    import ray  # noqa: PLC0415 - slow to import
+
+    from search.adapter import FoldScheduler, FoldSearcher  # noqa: PLC0415 - imports Ray
+
+    ray.cluster_resources = lambda: {"CPU": float(slots)}
+    searcher = FoldSearcher(conductor, conductor.study.resources, lambda _: None)
+    scheduler, order = FoldScheduler(searcher), np.random.default_rng(0)
+    running: dict[str, list[dict[str, Any]]] = {}
+    number = 0
+    while True:
+        suggested = searcher.suggest(str(number))
+        if isinstance(suggested, dict):
+            trial, number = SimpleNamespace(trial_id=str(number), status="RUNNING"), number + 1
+            scheduler.on_trial_add(None, trial)
+            running[trial.trial_id] = [suggested]
+            continue
+        if not running:
+            return
+        name = list(running)[order.integers(len(running))]
+        if isinstance(running[name][0].get("candidate"), str):
+            config, running[name] = running[name][0], []
+            replay(workplace, config, running[name].append)
+        answer = scheduler.on_trial_result(None, SimpleNamespace(trial_id=name), running[name].pop(0))
+        if answer == "STOP":
+            del running[name]
+            searcher.on_trial_complete(name, {})
+
+
+# The bench
+
+
+def write_study(folder: Path, arguments: argparse.Namespace) -> Path:
+    """Prepare the sample in five folds and write the study."""
+    out = str(folder / "prepared")
+    prepare(train=SAMPLE / "train.csv", test=SAMPLE / "test.csv", out=out, n_folds=arguments.folds)
+    study = {
+        "name": "scale",
+        "data": str(folder / "prepared"),
+        "budget": {"candidates": arguments.candidates},
+        "sampler": arguments.sampler,
+        "ladder": {"enabled": not arguments.every_fold},
+        "space": {
+            "backbone": list(FAMILIES),
+            "backbone_lr": {"loguniform": [3e-6, 3e-4]},
+            "dropout": {"uniform": [0.0, 0.3]},
+            "head": ["cls", "mean", "attention"],
+            "loss": ["mse", "bce", "pearson"],
+        },
+    }
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+def search_here(path: Path, run_dir: Path, slots: int) -> None:
+    """Run the study with Tune's loop played in this process."""
+    study = read_study(path)
+    data = load_prepared(study.data)
+    with Path(run_dir.parent / "log.txt").open("w", encoding="utf-8") as log:
+        progress = Progress(Console(file=log), metric=data.task.measure, n_folds=data.manifest.n_folds)
+        conductor = Conductor(resolve_study(study, data), data, str(run_dir), progress, hours_spent=lambda: 0.0)
+        progress.expect(lambda: conductor.candidates_to_come)
+        workplace = Workplace(
+            run_dir=str(run_dir),
+            data=study.data,
+            split_hash=data.manifest.split_hash,
+            rungs=study.ladder.rungs,
+            rung_rows=None,
+            dead_below=None,
+            checkpoint_seconds=60,
+            backbones=None,
+            home=".",
+        )
+        play(conductor, slots, workplace)
+        conductor.close()
+
+
+def search_on_ray(path: Path, run_dir: Path, slots: int) -> None:
+    """Run the study as a user does, but for what a fold run does and how many slots the machine pretends to have."""
+    from search import cluster, runner  # noqa: PLC0415 - imports Ray later, with its settings
+
+    runner.make_trainable = lambda workplace: partial(simulated, workplace)
+    cluster._cores = lambda: slots
+    runner.run_study(path, runs=str(run_dir.parent), dashboard=False)
+
+
+def simulated(workplace: Workplace, config: dict[str, Any]) -> None:
+    """Run on a worker."""
+    from ray import tune  # noqa: PLC0415 - workers only
+
+    replay(workplace, config, tune.report)
+
+
+def reopen(path: Path, run_dir: Path) -> tuple[float, float]:
+    """Return the seconds from opening a run directory to its first decision: elapsed, and of CPU."""
+    study = read_study(path)
+    data = load_prepared(study.data)
+    more = study.model_copy(update={"budget": study.budget.model_copy(update={"candidates": 10**6})})
+    begun, cpu = time.perf_counter(), time.process_time()
+    with Path(os.devnull).open("w", encoding="utf-8") as log:
+        progress = Progress(Console(file=log), metric=data.task.measure, n_folds=data.manifest.n_folds)
+        resolved = resolve_study(more, data)
+        Conductor(resolved, data, str(run_dir), progress, hours_spent=lambda: 0.0).next_assignment()
+    return time.perf_counter() - begun, time.process_time() - cpu
+
+
+def main() -> None:
+    """Run the bench."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--candidates", type=int, default=1000)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--slots", type=int, default=64)
+    parser.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
+    parser.add_argument("--every-fold", action="store_true", help="switch the ladder off: every candidate, every fold")
+    parser.add_argument("--ray", action="store_true", help="run on Ray, with real worker processes")
+    parser.add_argument("--folder", type=Path, help="where to work; a temporary folder by default")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        bench(arguments, arguments.folder or Path(temporary))
+
+
+def bench(arguments: argparse.Namespace, folder: Path) -> None:
+    """Run the study, then open its run directory again, and print what both cost."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, run_dir = write_study(folder, arguments), folder / "runs" / "scale"
+    run_dir.mkdir(parents=True)
+    meter, memory, stop = Meter(), [(0, resident_mib())], threading.Event()
+    for name in ("next_assignment", "observe", "close"):
+        meter.on(Conductor, name)
+    store = OofStore(run_dir)
+    watcher = threading.Thread(target=watch_memory, args=(memory, store, stop), daemon=True)
+    watcher.start()
+    begun, cpu = time.perf_counter(), time.process_time()
+    (search_on_ray if arguments.ray else search_here)(path, run_dir, arguments.slots)
+    elapsed, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    stop.set()
+    meter.show()
+    report(run_dir, elapsed, cpu, memory, simulated_too=not arguments.ray)
+    seconds, of_cpu = reopen(path, run_dir)
+    print(f"opened again: first decision after {seconds:.1f} s ({of_cpu:.1f} s of CPU)")
+
+
+def report(run_dir: Path, elapsed: float, cpu: float, memory: list[tuple[int, float]], *, simulated_too: bool) -> None:
+    """Print what the whole search took."""
+    started = sum(1 for _ in (run_dir / "candidates").iterdir())
+    finished = sum(1 for _ in OofStore(run_dir).fold_runs())
+    print(f"candidates {started}, fold runs finished {finished}, {elapsed:.0f} s elapsed, {cpu:.0f} s of driver CPU")
+    what = "decisions and the simulated fold run" if simulated_too else "orchestration"
+    print(f"driver CPU per finished fold run, {what}: {1e3 * cpu / finished:.1f} ms")
+    marks = [memory[int(share * (len(memory) - 1))] for share in (0, 0.25, 0.5, 0.75, 1)]
+    print("driver memory, MiB (at candidates): " + ", ".join(f"{mib:.0f} ({number})" for number, mib in marks))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak {peak:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
