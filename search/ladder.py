@@ -63,6 +63,9 @@ class FoldLadder:
             return Decision(False, candidate.reason)
         if run.fold not in candidate.metrics and self._is_dead(metric):
             return self._bury(candidate, run.fold, metric, f"at {progress:.0%} of its schedule")
+        if candidate.promoted and self._drop_if_hopeless(candidate):
+            candidate.live.discard(run.fold)
+            return Decision(False, candidate.reason)
         rung = self._rung_of(progress)
         if rung is None or (run.fold, rung) in candidate.rungs:
             return Decision(True, f"fold {run.fold} at {progress:.0%}: {metric:.4f}, no rung to compare at")
@@ -138,7 +141,7 @@ class FoldLadder:
 
     def status(self) -> dict[str, CandidateStatus]:
         """Return state and reason of every candidate seen, in order of first sight."""
-        return {c.name: CandidateStatus(c.state, self._reason(c)) for c in self._roster}
+        return {c.name: self._waiting(c) if c.state == "waiting" else c.status for c in self._roster}
 
     def live_runs(self) -> list[FoldRun]:
         """Return the runs that were started and have not ended, in order of first sight."""
@@ -211,18 +214,22 @@ class FoldLadder:
     def _quota(self, family: str) -> int:
         """How many of a family go on by rank.
 
-        While new candidates are to come the share is rounded down, since a better one may arrive: nobody is promoted
-        for having come first. Afterwards it is rounded up, and is at least `family_quota`.
+        While new candidates are to come it is none, or with `promote_early` the share rounded down: a better one may
+        arrive, and nobody is promoted for having come first. Afterwards it is rounded up, and at least `family_quota`.
         """
         share = self._roster.n_judged_in(family) / self.settings.eta
-        return math.floor(share) if self._new_available else max(self.settings.family_quota, math.ceil(share))
+        if self._new_available:
+            return math.floor(share) if self.settings.promote_early else 0
+        return max(self.settings.family_quota, math.ceil(share))
 
-    def _ranked_in(self, family: str) -> list[Standing]:
-        """The waiting candidates of a family whose rank promotes them; sets the reason."""
+    def _ranked_in(self, family: str, kept: list[Standing]) -> list[Standing]:
+        """The waiting candidates of a family that rank promotes: kept, or not hopeless on fold 0; sets the reason."""
         quota = self._quota(family)
         chosen = []
         for candidate in self._roster.ranking(family, quota):
-            if candidate.state == "waiting" and self._is_free(candidate):
+            if candidate.state != "waiting" or not self._is_free(candidate):
+                continue
+            if candidate in kept or self._shortfall(candidate) is None:
                 candidate.promotion = f"goes on: {self._place(candidate)}, {quota} go on"
                 chosen.append(candidate)
         return chosen
@@ -236,7 +243,8 @@ class FoldLadder:
 
     def _blended_in(self) -> Standing | None:
         """The waiting candidate that raises the blend most, if enough; sets its reason."""
-        if self._new_available and self._roster.n_promoted >= math.floor(self._roster.n_judged / self.settings.eta):
+        share = self._roster.n_judged / self.settings.eta if self.settings.promote_early else 0
+        if self._new_available and self._roster.n_promoted >= math.floor(share):
             return None
         members = self._members((0,))
         best: tuple[float, Standing] | None = None
@@ -263,55 +271,74 @@ class FoldLadder:
         place = f"{self._place(candidate)}; " if candidate.is_ranked else ""
         return f"goes on: {place}its later folds had been started before"
 
-    def _reason(self, candidate: Standing) -> str:
-        """The reason why a candidate stands where it does; that of a waiting one changes with its family.
+    def _waiting(self, candidate: Standing) -> CandidateStatus:
+        """Where a waiting candidate stands, which changes with its family.
 
         What it adds to the blend is what was found when the blend last had a place to give.
         """
-        if candidate.state != "waiting":
-            return candidate.reason
-        gain = candidate.gain
-        return f"{self._place(candidate)}, {self._quota(candidate.family)} go on; " + (
-            f"adds {gain}, {self.settings.min_gain:g} asked" if gain else "no blend yet to add to"
+        gain, shortfall = candidate.gain, self._shortfall(candidate)
+        return CandidateStatus(
+            "waiting",
+            f"{self._place(candidate)}, {self._quota(candidate.family)} go on; "
+            + (f"{shortfall}; " if shortfall else "")
+            + (f"adds {gain}, {self.settings.min_gain:g} asked" if gain else "no blend yet to add to"),
         )
 
-    # ---------------------------------------------------------------- later folds
+    # ---------------------------------------------------------------- beside the leader
 
-    def _leader_over(self, candidate: Standing) -> Standing | None:
-        """The best other candidate, by mean over exactly the folds that `candidate` has done."""
+    def _kept(self) -> list[Standing]:
+        """The best of the best families: different families are what ensembles live from."""
+        settings, families = self.settings, self._roster.families()
+        best = [ranking for family in families if (ranking := self._roster.ranking(family, settings.family_quota))]
+        best.sort(key=lambda ranking: -ranking[0].metrics[0])
+        return [candidate for ranking in best[: settings.kept_families] for candidate in ranking]
+
+    def _leader_over(self, candidate: Standing, folds: tuple[int, ...]) -> Standing | None:
+        """The best other candidate, by mean over exactly these folds."""
+        if folds == (0,):
+            return self._roster.leader_on_fold_0(candidate)
         rivals = [number for number in self._roster.going() if number != candidate.number]
-        best = self._table.best_over(rivals, candidate.folds)
+        best = self._table.best_over(rivals, folds)
         return None if best is None else self._roster[best]
+
+    def _paired(self, candidate: Standing) -> tuple[Standing, tuple[int, ...]] | None:
+        """The leader and the folds to compare over: those done, or fold 0 where nobody else has done them all."""
+        leader, folds = self._leader_over(candidate, candidate.folds), candidate.folds
+        if leader is None and folds[0] == 0:
+            leader, folds = self._leader_over(candidate, (0,)), (0,)
+        return None if leader is None else (leader, folds)
+
+    def _shortfall(self, candidate: Standing) -> str | None:
+        """Say how far a hopeless candidate is behind the leader; None: there is hope, or no leader."""
+        pair = self._paired(candidate)
+        if pair is None:
+            return None
+        (leader, folds), noise = pair, self.noise
+        behind = candidate.mean(folds) - leader.mean(folds)
+        hope = behind + self.settings.z * noise / math.sqrt(len(folds))
+        if hope >= 0:
+            return None
+        where = f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
+        return f"mean difference to {leader.name} on {where} {behind:+.4f}, at best {hope:+.4f} with noise {noise:.4f}"
 
     def _drop_if_hopeless(self, candidate: Standing) -> bool:
         """Stop a promoted candidate that is hopelessly behind the leader and adds nothing to the blend."""
         folds, settings = candidate.folds, self.settings
-        if not settings.enabled or candidate.revived or len(folds) < 2 or candidate.state != "running":
+        if not settings.enabled or candidate.revived or not folds or candidate.state != "running":
             return False
-        leader = self._leader_over(candidate)
-        if leader is None:
-            return False
-        behind = candidate.mean(folds) - leader.mean(folds)
-        noise = self.noise
-        hope = behind + settings.z * noise / math.sqrt(len(folds))
-        if hope >= -noise:
+        shortfall = self._shortfall(candidate)
+        if shortfall is None:
             return False
         others = tuple(name for name in self._members(folds) if name != candidate.name)
         gain = self._evidence.gain(candidate.name, others, folds)
-        if gain.reaches(settings.min_gain) if gain else self._is_family_best(candidate):
+        if gain.reaches(settings.min_gain) if gain else candidate in self._kept():
             return False
         candidate.again.clear()
-        reason = (
-            f"dropped after folds {', '.join(map(str, folds))}: mean difference to {leader.name} {behind:+.4f}, at "
-            f"best {hope:+.4f} with noise {noise:.4f}; "
-            + (f"adds {gain}, {settings.min_gain:g} asked" if gain else "what it adds to a blend is not known")
+        reason = f"dropped: {shortfall}; " + (
+            f"adds {gain}, {settings.min_gain:g} asked" if gain else "what it adds to a blend is not known"
         )
         self._roster.settle(candidate, "stopped", reason)
         return True
-
-    def _is_family_best(self, candidate: Standing) -> bool:
-        """Where nothing is known of blends, the family's best stay: different families are what ensembles live from."""
-        return candidate in self._roster.ranking(candidate.family, self.settings.family_quota)
 
     def _settle_after_finish(self, candidate: Standing) -> None:
         if len(candidate.metrics) == self.n_folds:
@@ -334,10 +361,20 @@ class FoldLadder:
         return None
 
     def _best_run(self) -> FoldRun | None:
-        """The next fold of the best candidate, on fold 0, among those that go on; else of one that the blend wants."""
+        """The next fold of a candidate that goes on; else of one that the blend wants.
+
+        Kept ones first, best on fold 0 first; then those with the fewest folds, which the next may show hopeless.
+        """
+        kept = self._kept()
         going = [c for c in self._roster.in_state("running") if c.promoted and self._is_free(c)]
-        going += [c for family in self._roster.families() for c in self._ranked_in(family)]
-        for candidate in sorted(going, key=lambda c: -c.metrics.get(0, math.inf)):
+        going += [c for family in self._roster.families() for c in self._ranked_in(family, kept)]
+
+        def turn(candidate: Standing) -> tuple[int, float]:
+            sure = not self.settings.enabled or candidate in kept or candidate.revived
+            n_begun = 0 if sure else len(candidate.metrics.keys() | candidate.live)
+            return n_begun, -candidate.metrics.get(0, math.inf)
+
+        for candidate in sorted(going, key=turn):
             fold = self._open_fold(candidate)
             if fold is not None and not self._drop_if_hopeless(candidate):
                 return candidate.run(fold)
@@ -355,7 +392,7 @@ class FoldLadder:
     def _stop_waiting(self) -> None:
         for candidate in self._roster.in_state("waiting"):
             if self._is_free(candidate):
-                self._roster.settle(candidate, "stopped", f"not promoted: {self._reason(candidate)}")
+                self._roster.settle(candidate, "stopped", f"not promoted: {self._waiting(candidate).reason}")
 
     def _revive(self) -> FoldRun | None:
         """Take back the best stopped candidate when otherwise none would complete."""

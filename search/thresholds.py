@@ -33,12 +33,19 @@ class LadderSettings(BaseModel):
     """
     prior_folds: float = Field(default=4.0, gt=0)
     """Weight of that prior, in degrees of freedom; what the folds of the search itself show adds to it."""
+    kept_families: int = Field(default=3, ge=0)
+    """Families, in order of their best on fold 0, whose best go on to the later folds whatever the leader scores."""
     family_quota: int = Field(default=1, ge=0)
-    """Candidates of each family that go on to the later folds at least."""
+    """Candidates of each kept family that do so."""
+    promote_early: bool = False
+    """Whether the best go on while new candidates are still to come; else every candidate starts first.
+
+    Early promotion gives complete candidates sooner and spends more, on those whom later ones surpass.
+    """
     min_gain: float = Field(default=0.0005, ge=0)
     """Rise of the blend's Pearson, out of sample, that keeps a candidate whatever its own score."""
     z: float = Field(default=2.0, ge=0)
-    """Standard errors of grace for a candidate behind the leader on later folds."""
+    """Standard errors of grace for a candidate behind the leader, from fold 0 on."""
     dead_below: float | None = DEAD_BELOW
     """A run below this utility is dead; None: only one that predicts NaN or a constant is.
 
