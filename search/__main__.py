@@ -1,4 +1,4 @@
-"""Command line of the search: `run` a study, show its `leaderboard`, `replay` what was recorded."""
+"""Command line of the search: `run` a study, see its `leaderboard`, `explain` it, `replay` what was recorded."""
 
 from typing import Annotated
 
@@ -77,6 +77,26 @@ def leaderboard(
         highlight=False,
         soft_wrap=True,
     )
+
+
+@app.command()
+def explain(
+    run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="DIR")],
+) -> None:
+    """Tell the story of each candidate in a line: what it scored where, what was decided and why, what it cost.
+
+    Example: `python -m search explain runs/demo`
+    """
+    from search.explain import explain as tell  # noqa: PLC0415 - imports torch
+
+    stories = tell(run_dir)
+    console.print(stories, soft_wrap=True)
+    following = (
+        "the search has not ended; give its [bold]python -m search run STUDY.yaml[/] again to go on"
+        if stories.has_open_ends
+        else f"[bold]python -m blend fit {escape(run_dir)}[/]"
+    )
+    console.print(f"read {escape(run_dir)}; next: {following}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -122,9 +122,9 @@ def leaderboard(run_dir: str) -> Leaderboard:
         )
     data = load_prepared(yaml.safe_load(read_bytes(join(run_dir, "study.yaml")))["data"])
     scored = _read_scored(OofStore(run_dir), data)
-    minutes = _minutes(Curves(run_dir).points)
+    minutes = minutes_by_candidate(Curves(run_dir).points)
     outcomes = read_outcomes(run_dir)
-    candidates = _read_candidates(run_dir)
+    candidates = read_trained(run_dir)
     leader = _leader(list(scored.values()))
     draws = _Draws.over(data.train["group"].to_numpy())
     n_folds = data.manifest.n_folds
@@ -191,14 +191,16 @@ def _read_fold(store: OofStore, candidate: str, fold: int, rows: pa.Table, metri
     return _Fold(score, prediction, group, metric(score, prediction), retried=Provenance.of(table).attempt > 0)
 
 
-def _read_candidates(run_dir: str) -> dict[str, Candidate]:
+def read_trained(run_dir: str) -> dict[str, Candidate]:
+    """Return the candidates of a run directory by id."""
     names = [name.removesuffix(".json") for name in list_names(join(run_dir, "candidates")) if name.endswith(".json")]
     return {
         name: Candidate.model_validate_json(read_bytes(join(run_dir, "candidates", f"{name}.json"))) for name in names
     }
 
 
-def _minutes(points: Iterable[CurvePoint]) -> dict[str, float]:
+def minutes_by_candidate(points: Iterable[CurvePoint]) -> dict[str, float]:
+    """Return the minutes that each candidate trained, in all folds."""
     seconds: dict[tuple[str, int], float] = {}
     for point in points:
         key = (point.candidate, point.fold)

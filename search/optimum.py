@@ -66,7 +66,8 @@ class Products:
         if unread.size:
             self._place[unread] = np.arange(len(self._read), len(self._read) + len(unread))
             self._read = np.vstack([self._read, self.block(unread, np.arange(len(self.cross)))])
-        return self._read[self._place[rows]]
+        found: Floats = self._read[self._place[rows]]
+        return found
 
     def pearson(self, blend: Optimum) -> float:
         """Return the Pearson of a blend with the score; 0 where the blend or the score is constant."""
