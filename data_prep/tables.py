@@ -68,7 +68,7 @@ def locate(path: str | Path) -> tuple[fs.FileSystem, str]:
     """Return the filesystem and the path inside it for a local path or a `pyarrow.fs` URI."""
     text = str(path)
     if "://" not in text:
-        return fs.LocalFileSystem(), str(Path(text).absolute())
+        return fs.LocalFileSystem(), text if text.startswith("/") else str(Path(text).absolute())
     try:
         filesystem, inner = fs.FileSystem.from_uri(text)
     except (pa.ArrowInvalid, OSError) as error:
@@ -115,7 +115,7 @@ def _column_digests(column: pa.ChunkedArray) -> "list[hashlib._Hash]":
     missing, lengths, values = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
     first = 0
     for block in _blocks(column):
-        filled = block.fill_null("" if pa.types.is_string(block.type) else 0)
+        filled = block.fill_null("" if pa.types.is_string(block.type) else 0) if block.null_count else block
         if block.null_count:
             missing.update((first + np.flatnonzero(block.is_null().to_numpy(zero_copy_only=False))).tobytes())
         if pa.types.is_string(block.type):

@@ -6,6 +6,7 @@ keeps state that must survive: the run directory does (see `search.conductor`), 
 """
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,10 @@ Counted here and not by Tune, which tells the death of a worker that was just be
 """
 
 
+ROOM_SECONDS = 1.0
+"""How long the size of the cluster is taken for known: to ask takes longer than to decide."""
+
+
 class FoldSearcher(Searcher):  # type: ignore[misc]
     """Hands Tune the next fold run when a slot is free for it."""
 
@@ -43,6 +48,8 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         self._deaths: Counter[tuple[FoldRun, int]] = Counter()
         self._memory_deaths: Counter[FoldRun] = Counter()
         self._resources = resources
+        self._sizes = resources.each()
+        self._room: tuple[float, dict[str, float]] = (-math.inf, {})
         self._closed = closed
 
     def __getstate__(self) -> dict[str, Any]:
@@ -105,11 +112,19 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
             self.conductor.lose(self.live.pop(trial_id), "got no worker; it is handed out again")
 
     def _has_room(self) -> bool:
-        total = ray.cluster_resources()
-        sizes = [self._resources.of(assignment.candidate.backbone) for assignment in self.live.values()]
-        free_cpu = total.get("CPU", 0.0) - sum(size.cpu for size in sizes)
-        free_gpu = total.get("GPU", 0.0) - sum(size.gpu for size in sizes)
-        return any(_fits(size, free_cpu, free_gpu) for size in self._resources.each())
+        total = self._cluster_resources()
+        backbones = Counter(assignment.candidate.backbone for assignment in self.live.values())
+        taken = [(number, self._resources.of(backbone)) for backbone, number in backbones.items()]
+        free_cpu = total.get("CPU", 0.0) - sum(number * size.cpu for number, size in taken)
+        free_gpu = total.get("GPU", 0.0) - sum(number * size.gpu for number, size in taken)
+        return any(_fits(size, free_cpu, free_gpu) for size in self._sizes)
+
+    def _cluster_resources(self) -> dict[str, float]:
+        asked, total = self._room
+        if time.monotonic() - asked > ROOM_SECONDS:
+            total = ray.cluster_resources()
+            self._room = (time.monotonic(), total)
+        return total
 
 
 def _fits(size: Resources, free_cpu: float, free_gpu: float) -> bool:
@@ -158,6 +173,12 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
         decision = self._searcher.conductor.observe(assignment, point)
         goes_on = decision.go and point.progress < 1.0
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Let go of the statistics of every metric that Tune keeps of each trial to the end of the search."""
+        del tune_controller, result
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Note what the worker of a fold run died of."""

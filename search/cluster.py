@@ -79,6 +79,7 @@ def prepare_environment() -> None:
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # what Tune saves of itself is never read: the run directory is the record
         "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a fold run may take its time to let go of its worker
         "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
         "TUNE_WARN_THRESHOLD_S": "60",

@@ -36,6 +36,7 @@ class Progress:
         self._since = clock()
         self._running: dict[str, tuple[float, str]] = {}
         self._scores: dict[str, dict[int, float]] = {}
+        self._leaders: dict[int, tuple[str, float]] = {}
         self._labels: dict[str, str] = {}
         self._begun: set[str] = set()
         self._live: Live | None = None
@@ -73,7 +74,7 @@ class Progress:
         if point.progress >= FINISHED and decision.go:
             self._end(assignment)
             self.counts["finished"] += 1
-            self._scores.setdefault(assignment.candidate.id, {})[assignment.fold] = point.metric
+            self._rank(assignment.candidate.id, assignment.fold, point.metric)
             self._say(assignment, f"done, {score} ({duration(point.seconds)}){self._best()}{self._left()}", "green")
         elif decision.go:
             started, _ = self._running.get(assignment.label, (self._clock(), ""))
@@ -100,7 +101,7 @@ class Progress:
         """Take note of a fold run that an earlier run finished."""
         if not math.isnan(metric):
             self._labels[candidate.id] = candidate.label
-            self._scores.setdefault(candidate.id, {})[fold] = metric
+            self._rank(candidate.id, fold, metric)
 
     def note(self, text: str) -> None:
         """Tell something about the whole search."""
@@ -120,13 +121,21 @@ class Progress:
         started, _ = self._running.pop(assignment.label, (self._clock(), ""))
         self._busy += self._clock() - started
 
+    def _rank(self, candidate: str, fold: int, metric: float) -> None:
+        """Take a score, and note the candidate where no other with as many folds has as good a mean."""
+        scores = self._scores.setdefault(candidate, {})
+        scores[fold] = metric
+        mean = sum(scores.values()) / len(scores)
+        best = self._leaders.get(len(scores))
+        if best is None or self._metric.utility(mean) > self._metric.utility(best[1]):
+            self._leaders[len(scores)] = candidate, mean
+
     def _best(self) -> str:
         """Return the candidate with the best mean over the folds it has done, among those with most folds."""
-        most = max(len(scores) for scores in self._scores.values())
-        means = {key: sum(s.values()) / len(s) for key, s in self._scores.items() if len(s) == most}
-        leader = max(means, key=lambda key: self._metric.utility(means[key]))
+        most = max(self._leaders)
+        leader, mean = self._leaders[most]
         folds = f"{most} of {self._n_folds} folds"
-        return f"; best so far {self._labels.get(leader, leader)} {leader[:6]}: {means[leader]:.4f} over {folds}"
+        return f"; best so far {self._labels.get(leader, leader)} {leader[:6]}: {mean:.4f} over {folds}"
 
     def _left(self) -> str:
         """Estimate the time left from the work per candidate that this run has seen; promotions to come are not in."""

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import ray
+from ray.tune.experiment import Trial
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 from ray.tune.search import Searcher
 
 from models.candidate import Candidate
+from search import adapter
 from search.adapter import TRIES, FoldScheduler, FoldSearcher
 from search.conductor import Assignment
 from search.curves import CurvePoint
@@ -78,6 +80,43 @@ def test_nothing_is_decided_before_there_is_room(resources: dict[str, float], sl
     assert len(conductor.waiting) == 6 - slots
     searcher.on_trial_complete("0", {})
     assert searcher.suggest("later") is not None
+
+
+def test_a_cluster_is_asked_for_its_size_once_for_many_decisions_and_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, sizes, asked = [100.0], [{"CPU": 2.0}, {"CPU": 3.0}], []
+
+    def resources() -> dict[str, float]:
+        asked.append(now[0])
+        return sizes[min(len(asked), len(sizes)) - 1]
+
+    monkeypatch.setattr(ray, "cluster_resources", resources)
+    monkeypatch.setattr(adapter.time, "monotonic", lambda: now[0])
+    searcher, _, _ = set_up(StubConductor(assignments(6)))
+    suggested = [searcher.suggest(str(number)) for number in range(50)]
+    assert sum(entry is not None for entry in suggested) == 2
+    assert len(asked) == 1
+    now[0] += 2 * adapter.ROOM_SECONDS
+    assert searcher.suggest("on the new node") is not None
+    assert searcher.suggest("no room") is None
+    assert len(asked) == 2
+
+
+def test_of_a_trial_that_ended_nothing_is_kept() -> None:
+    searcher, scheduler, _ = set_up(StubConductor(assignments(1)))
+    searcher.suggest("a")
+    ended = Trial("trainable", stub=True)
+    scheduler.on_trial_add(None, ended)
+    searcher.trials["a"] = ended
+    ended.update_last_result({"metric": 0.5, "seconds": 1.0, "done": False})
+    assert ended.run_metadata.metric_n_steps
+    scheduler.on_trial_complete(None, ended, {})
+    searcher.on_trial_complete("a", {})
+    assert not ended.run_metadata.metric_analysis
+    assert not ended.run_metadata.metric_n_steps
+    assert not searcher.live
+    assert "a" not in searcher.trials
 
 
 def test_the_search_is_finished_only_when_nothing_is_live() -> None:
