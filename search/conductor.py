@@ -115,9 +115,14 @@ class Conductor:
     # What there is to run
 
     def next_assignment(self) -> Assignment | None:
-        """Return the fold run to start now and count it as started; None: nothing now, later perhaps."""
-        run = self._next_known_run()
-        if run is None and self._may_start_new():
+        """Return the fold run to start now and count it as started; None: nothing now, later perhaps.
+
+        When the time is up nothing new is available: the ladder's last round completes those that it wants of what has
+        started.
+        """
+        new_available = self._may_start_new()
+        run = self.ladder.next_run(new_available=new_available)
+        if run is None and new_available:
             candidate = self._new_candidate()
             if candidate is None:
                 return self.next_assignment()
@@ -135,19 +140,6 @@ class Conductor:
         self.curves.fold()
         self._samples.fold()
         write_outcomes(self._run_dir, self.status())
-
-    def _next_known_run(self) -> FoldRun | None:
-        """Return what the ladder wants next of the candidates that have started.
-
-        When the time is up those on their way go on, as if better ones were still to come; the ladder's last round,
-        which promotes more generously, is for a search that would otherwise end without any complete candidate.
-        """
-        if not self._time_is_up():
-            return self.ladder.next_run(new_available=self._may_start_new())
-        run = self.ladder.next_run(new_available=True)
-        if run or any(status.state == "finished" for status in self.status().values()):
-            return run
-        return self.ladder.next_run(new_available=False)
 
     @property
     def candidates_to_come(self) -> int:
@@ -174,7 +166,7 @@ class Conductor:
         if not self._said_time_is_up:
             self._said_time_is_up = True
             self._watcher.note(
-                f"budget.hours={hours:g} is spent: nothing new starts; candidates on their way finish their folds"
+                f"budget.hours={hours:g} is spent: nothing new starts; the best of those begun finish their folds"
             )
         return True
 

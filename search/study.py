@@ -32,7 +32,7 @@ class Budget(BaseModel):
     candidates: int | None = Field(default=None, ge=1)
     """Candidates at most, explicit and sampled together; None: the explicit ones and the whole grid."""
     hours: float | None = Field(default=None, gt=0)
-    """Hours of one `run` after which no new candidate starts; candidates on their way finish their folds."""
+    """Hours of one `run` after which no new candidate starts; the best of those begun finish their folds."""
     disk_gb: float | None = Field(default=None, gt=0)
     """Gigabytes (10^9 bytes) that checkpoints and weights in the run directory may take together; None: no limit."""
 
