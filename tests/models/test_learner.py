@@ -1,10 +1,12 @@
 import functools
+import logging
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from data_prep.errors import InputError
 from data_prep.task import PPPM
 from models.batches import Batch
 from models.candidate import Candidate
@@ -272,3 +274,131 @@ def test_the_embedding_that_fgm_perturbs_is_the_one_that_every_family_uses(learn
     (table,) = learner.adversary.targets
     learner.loss(learner.scorer(batch), batch.scores).backward()
     assert (table.grad != 0).any(dim=1).sum() >= len(batch.input_ids[batch.attention_mask == 1].unique()) - 1
+
+
+OUT_OF_MEMORY = [
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    MemoryError("Unable to allocate 3.1 GiB"),
+]
+COMPARING = ["pearson", "mse_pearson", "ranking"]
+
+
+def run_out(monkeypatch, learner, *, above, error=OUT_OF_MEMORY[0], passes=0):
+    """Let forward passes over more than `above` texts fail, after so many that do not; returns the sizes of all."""
+    whole, sizes = learner.scorer.forward, []
+
+    def forward(batch):
+        sizes.append(len(batch.input_ids))
+        outputs = whole(batch)
+        if sizes[-1] > above and len(sizes) > passes:
+            raise error
+        return outputs
+
+    monkeypatch.setattr(learner.scorer, "forward", forward)
+    return sizes
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("settings", [{}, {"loss": "ranking"}, {"accumulation": 2}, {"recipe": "packed"}], ids=str)
+def test_a_step_that_ran_out_of_memory_is_that_of_micro_batches_set_by_hand(
+    learn, monkeypatch, settings, error, caplog
+):
+    settings = {"dropout": 0.1, "mixout": 0.2, **settings}
+    batches = batches_of(3, packed="recipe" in settings)
+    starved, by_hand = learn([], **settings), learn([], **settings)
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        sizes = run_out(patch, starved, above=4, error=error)
+        torch.manual_seed(3)
+        for batch in batches:
+            starved.step(batch, 1.0)
+    by_hand.micro_batches = starved.micro_batches
+    assert starved.micro_batches == (2 if settings.get("accumulation") else 4)
+    assert max(sizes[-3:]) <= 4
+    assert f"going on with {starved.micro_batches} micro-batches" in caplog.text
+    torch.manual_seed(3)
+    for batch in batches:
+        by_hand.step(batch, 1.0)
+    assert not moved(starved, weights_of(by_hand))
+    assert starved.losses.state() == by_hand.losses.state()
+
+
+@pytest.mark.parametrize("adversary", ["fgm", "awp"])
+@pytest.mark.parametrize("passes", [0, 1])
+def test_running_out_of_memory_in_the_perturbed_pass_changes_nothing(learn, monkeypatch, adversary, passes):
+    settings = {"dropout": 0.1, "adversary": adversary, "adversary_start": 0.0}
+    starved, by_hand = learn([], **settings), learn([], **settings)
+    (batch,) = batches_of(1)
+    with monkeypatch.context() as patch:
+        run_out(patch, starved, above=6, passes=passes)
+        torch.manual_seed(3)
+        starved.step(batch, 1.0)
+    by_hand.micro_batches = 2
+    torch.manual_seed(3)
+    by_hand.step(batch, 1.0)
+    assert starved.micro_batches == 2
+    assert not moved(starved, weights_of(by_hand))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("loss", ["mse", "gaussian_nll", *COMPARING])
+def test_micro_batches_keep_the_gradients_of_the_effective_batch(learn, monkeypatch, loss, accumulation, packed):
+    (batch,) = batches_of(1, packed=packed)
+    learner = learn([], loss=loss, accumulation=accumulation, clip_norm=None)
+    whole = gradients(learner, batch, monkeypatch)
+    for micro_batches in (2, 3, 12):
+        learner.micro_batches = micro_batches
+        for found, expected in zip(gradients(learner, batch, monkeypatch), whole, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert any(gradient.abs().max() > 1e-3 for gradient in whole)
+
+
+@pytest.mark.parametrize("loss", COMPARING)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_both_passes_of_a_loss_that_compares_rows_see_the_same_outputs(learn, monkeypatch, loss, precision):
+    learner = learn([], loss=loss, dropout=0.2, mixout=0.3, precision=precision)
+    learner.micro_batches, seen, whole = 3, [], learner.scorer.forward
+    monkeypatch.setattr(learner.scorer, "forward", lambda batch: seen.append(whole(batch)) or seen[-1])
+    learner.step(batches_of(1)[0], 1.0)
+    assert len(seen) == 6
+    for first, second in zip(seen[:3], seen[3:], strict=True):
+        assert second.requires_grad
+        assert not first.requires_grad
+        torch.testing.assert_close(first, second.detach(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["mse", "pearson"])
+def test_a_single_text_that_does_not_fit_is_an_error_that_says_what_to_do(learn, monkeypatch, loss):
+    learner = learn([], loss=loss)
+    before = weights_of(learner)
+    run_out(monkeypatch, learner, above=0)
+    with pytest.raises(InputError, match=r"out of memory with a single text .*CUDA out of memory.*max_length"):
+        learner.step(batches_of(1)[0], 1.0)
+    assert learner.micro_batches == 16, "12 texts"
+    assert not moved(learner, before)
+    assert all(parameter.grad is None for parameter in learner.trained)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(learn, monkeypatch):
+    learner = learn([])
+    sizes = run_out(monkeypatch, learner, above=0, error=RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        learner.step(batches_of(1)[0], 1.0)
+    assert len(sizes) == learner.micro_batches == 1
+
+
+def test_an_error_of_the_optimiser_is_not_tried_again(learn, monkeypatch):
+    learner = learn([])
+    monkeypatch.setattr(learner.optimizer, "step", lambda *_: (_ for _ in ()).throw(OUT_OF_MEMORY[0]))
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        learner.step(batches_of(1)[0], 1.0)
+
+
+def test_the_state_holds_the_micro_batches_and_the_losses(learn):
+    learner, other = learn(batches_of(2)), learn([])
+    learner.micro_batches = 4
+    other.load_state(learner.state())
+    assert other.micro_batches == 4
+    assert other.losses.state() == learner.losses.state()
+    assert len(other.losses.state()["recent"]) == 2
