@@ -112,7 +112,7 @@ def test_asha_stops_what_is_under_the_quantile_of_those_before() -> None:
 
 
 def test_asha_reports_the_running_mean_over_folds() -> None:
-    """Fold 1 is easy for `late`: the mean of .6 and .9 at the third epoch beats the .7 of `even`; its fold 0 does not."""
+    """What counts at the fourth epoch is the mean of .71 and .6; at the second the end of fold 0 alone."""
     even = flat("even", 0.7)
     late = candidate_of("late", run_of(0.71, 0.71), run_of(0.6, 0.6))
     assert play(recording_of(even, late), _asha(2), [0, 1], n_workers=1).cost == (4 + 4) / 8
@@ -343,7 +343,7 @@ def test_what_is_not_there_or_not_a_recording_is_refused(tmp_path: Path) -> None
     with pytest.raises(InputError, match="--split chooses rows of a CSV"):
         read_recording(str(tmp_path), split="B")
     recording = recording_of(flat("a", 0.5))
-    with pytest.raises(InputError, match="--members b: no candidate .* families: one"):
+    with pytest.raises(InputError, match=r"--members b: no candidate .* families: one"):
         replay(recording, LadderSettings(), members=["b"], n_orders=1)
 
 
@@ -358,7 +358,7 @@ def test_what_is_kept_reads_back_the_same(tmp_path: Path, with_rows: bool) -> No
     if with_rows:
         for name in ("id", "fold", "group", "score", "predictions"):
             assert np.array_equal(getattr(again.rows, name), getattr(recording.rows, name)), name
-    with pytest.raises(InputError, match="holds curves.arrow already"):
+    with pytest.raises(InputError, match=r"holds curves\.arrow already"):
         keep_recording(recording, str(tmp_path / "kept"))
 
 
@@ -459,3 +459,54 @@ def test_the_command_line_plays_and_keeps(tmp_path: Path) -> None:
     assert "2 candidates of 2 families on 2 folds, 8 fold-epochs" in again.output
     refused = runner.invoke(app, ["replay", path, "--split", "Z"])
     assert isinstance(refused.exception, InputError)
+
+
+# ---------------------------------------------------------------- the memo
+
+
+@pytest.fixture(scope="module")
+def memo() -> Replay:
+    recording = read_recording(str(MEMO), split="B")
+    return replay(recording, LadderSettings(), members=("deberta-v3-large", "funnel-transformer/xlarge"), n_orders=200)
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not MEMO.exists(), reason="needs the memo's curves beside the project")
+def test_on_the_memo_the_ladder_keeps_what_is_good_at_under_a_third_of_the_work(memo: Replay) -> None:
+    assert len(memo.recording.candidates) == 26
+    assert [sentence.split()[0] for sentence in memo.recording.left_out] == ["exp021", "exp023", "exp029"]
+    row = summary(memo, "fold ladder")
+    assert row.cost.mean <= 0.30
+    assert row.regret.mean <= 0.001
+    assert row.families.low >= 3
+    assert row.members == (1.0, 1.0)
+    assert row.empty == 0
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not MEMO.exists(), reason="needs the memo's curves beside the project")
+def test_on_the_memo_plain_asha_loses_families(memo: Replay) -> None:
+    for reduction in (2, 3, 4):
+        row = summary(memo, f"ASHA, reduction {reduction}")
+        assert row.families.mean < 3
+        assert row.members[1] < 0.5
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not MEMO.exists(), reason="needs the memo's curves beside the project")
+@pytest.mark.parametrize("first", [1, 2, 3, 4])
+@pytest.mark.parametrize("leave_out", ["nothing", "exp047"])
+def test_the_memo_has_no_regret_whichever_fold_comes_first(first: int, leave_out: str) -> None:
+    """What holds for the one table as it comes would be worth little: its folds, and a leader far ahead, are chance."""
+    recording = read_recording(str(MEMO), split="B")
+    turned = tuple(
+        replace(c, runs=c.runs[first:] + c.runs[:first]) for c in recording.candidates if c.name != leave_out
+    )
+    recording = replace(recording, candidates=turned)
+    orders = [np.random.default_rng(seed).permutation(len(turned)).tolist() for seed in range(40)]
+    plays = [play(recording, _ladder(LadderSettings()), order, n_workers=4) for order in orders]
+    best = max(candidate.score for candidate in turned)
+    regrets = [best - max(turned[number].score for number in found.completed()) for found in plays]
+    assert np.mean(regrets) <= 0.0001
+    assert np.mean([found.cost for found in plays]) <= 0.40
+    assert min(len({turned[number].family for number in found.completed()}) for found in plays) >= 3
