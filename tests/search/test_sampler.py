@@ -1,9 +1,14 @@
 """The sampler: deterministic by seed, never twice the same, the same after an interruption."""
 
+import itertools
+import math
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.stats import wilcoxon
 
+from search.ladder import FoldLadder, FoldRun, LadderSettings
 from search.sampler import SAMPLERS, Sample, Sampler
 from search.space import Space, read_space
 
@@ -83,6 +88,96 @@ def test_grid_lists_everything_once_in_an_order_of_its_seed() -> None:
     assert len(first) == len(set(first)) == 6
     assert sorted(first) == sorted(second)
     assert first != second
+
+
+# ---------------------------------------------------------------- stopped runs
+
+SURFACE: dict[str, Any] = {
+    "backbone_lr": {"loguniform": [1.0e-6, 1.0e-2]},
+    "head_lr": {"loguniform": [1.0e-6, 1.0e-2]},
+    "head_dropout": {"uniform": [0.0, 0.5]},
+    "loss": ["mse", "bce"],
+}
+RUNGS = (1 / 3, 2 / 3)
+
+
+def quality(sample: Sample) -> float:
+    """The utility at the end; at best .85, at backbone_lr = 1e-4."""
+    drawn = sample.candidate
+    far = (math.log10(drawn.backbone_lr) + 4) ** 2 + 0.3 * (math.log10(drawn.head_lr) + 3) ** 2
+    return 0.85 - 0.04 * far - 0.2 * abs(drawn.head_dropout - 0.1) - 0.02 * (drawn.loss == "bce")
+
+
+def curve(sample: Sample, progress: float) -> float:
+    """The utility on the way: those with a high rate lead at first, whatever they reach, so curves cross."""
+    slow = 0.06 - 0.02 * (math.log10(sample.candidate.backbone_lr) + 4)
+    return quality(sample) - slow * (1 - progress)
+
+
+def test_the_curves_of_the_surface_cross() -> None:
+    drawn = draw(new("random", read_space(SURFACE)), 40)
+    orders = [np.argsort([curve(sample, progress) for sample in drawn]) for progress in (1 / 3, 1.0)]
+    assert not np.array_equal(*orders)
+
+
+def best_found(kind: str, *, seed: int, budget: float) -> float:
+    """Search with the ladder cutting on fold 0 until `budget` fold runs' worth of work is done."""
+    sampler, ladder = new(kind, read_space(SURFACE), seed), FoldLadder(LadderSettings(eta=2), n_folds=5)
+    taken: set[str] = set()
+    found, spent = [0.0], 0.0
+    while spent < budget:
+        sample = sampler.ask(taken)
+        assert sample is not None
+        name = sample.candidate.id
+        taken.add(name)
+        run = FoldRun(name, "bert", 0)
+        for before, progress in itertools.pairwise((0.0, *RUNGS, 1.0)):
+            spent += progress - before
+            metric = curve(sample, progress)
+            if progress == 1:
+                ladder.finish(run, metric, None, None)
+                found.append(metric)
+            elif ladder.report(run, progress, metric).go:
+                continue
+            sampler.tell(name, metric, progress=progress)
+            break
+    return max(found)
+
+
+def test_tpe_beats_random_at_equal_budget_with_the_ladder_cutting() -> None:
+    pairs = [[best_found(kind, seed=seed, budget=25) for kind in ("tpe", "random")] for seed in range(24)]
+    tpe, chance = np.array(pairs).T
+    assert wilcoxon(tpe, chance, alternative="greater").pvalue < 0.001
+    assert np.mean(tpe) > np.mean(chance) + 0.005
+
+
+@pytest.mark.parametrize(("progress", "lures"), [(1 / 3, False), (1.0, True)])
+def test_a_cut_run_with_a_high_metric_does_not_outrank_finished_ones(progress: float, lures: bool) -> None:
+    """Runs with a high rate show .9 when they are cut, finished ones .5: only were it final would that count."""
+    sampler, taken = new("tpe", read_space({"backbone_lr": {"loguniform": [1.0e-6, 1.0e-2]}})), set()
+    high = []
+    for _ in range(60):
+        sample = sampler.ask(taken)
+        assert sample is not None
+        taken.add(sample.candidate.id)
+        high.append(sample.candidate.backbone_lr > 1e-4)
+        if high[-1]:
+            sampler.tell(sample.candidate.id, 0.9, progress=progress)
+        else:
+            sampler.tell(sample.candidate.id, 0.5 - 0.1 * abs(math.log10(sample.candidate.backbone_lr) + 5))
+    assert np.mean(high[20:]) > 0.7 if lures else np.mean(high[20:]) < 0.2, np.mean(high[20:])
+
+
+def test_a_failed_candidate_teaches_nothing() -> None:
+    told, untold = (new("tpe", read_space(SURFACE)) for _ in range(2))
+    taken: set[str] = set()
+    for _ in range(3):
+        sample = told.ask(taken)
+        assert sample is not None
+        taken.add(sample.candidate.id)
+        assert untold.ask(set()) == sample
+        told.tell(sample.candidate.id, None)
+    assert told.ask(taken) == untold.ask(taken)
 
 
 def test_tpe_learns() -> None:
