@@ -223,15 +223,19 @@ class FoldLadder:
         return max(self.settings.family_quota, math.ceil(share))
 
     def _ranked_in(self, family: str, kept: list[Standing]) -> list[Standing]:
-        """The waiting candidates of a family that rank promotes: kept, or not hopeless on fold 0; sets the reason."""
+        """The waiting candidates of a family that rank promotes: kept, or not hopeless on fold 0; sets the reason.
+
+        Whoever ranks behind a hopeless one is hopeless, too.
+        """
         quota = self._quota(family)
         chosen = []
         for candidate in self._roster.ranking(family, quota):
             if candidate.state != "waiting" or not self._is_free(candidate):
                 continue
-            if candidate in kept or self._shortfall(candidate) is None:
-                candidate.promotion = f"goes on: {self._place(candidate)}, {quota} go on"
-                chosen.append(candidate)
+            if candidate not in kept and self._shortfall(candidate):
+                break
+            candidate.promotion = f"goes on: {self._place(candidate)}, {quota} go on"
+            chosen.append(candidate)
         return chosen
 
     def _place(self, candidate: Standing) -> str:
