@@ -1,3 +1,4 @@
+import contextlib
 import random
 import re
 import subprocess
@@ -273,3 +274,33 @@ def test_random_streams_go_on_after_a_round_trip(folder):
     assert draw() != expected
     restore_random_state(folder.load(IDENTITY)["random"])
     assert draw() == expected
+
+
+def test_a_state_is_written_only_where_there_is_room(folder):
+    asked = []
+
+    def room(n_bytes):
+        asked.append(n_bytes)
+        return contextlib.nullcontext(enter_result=len(asked) < 3)
+
+    folder = CheckpointFolder(folder.path, room=room)
+    for step in range(4):
+        folder.save({"identity": IDENTITY, "step": step, "weights": [torch.zeros(1000), {"more": torch.zeros(500)}]})
+    assert folder.load(IDENTITY)["step"] == 1
+    assert [path.name for path in folder.path.iterdir()] == ["state.pt"]
+    assert len(set(asked)) == 1
+    assert 6000 < (folder.path / "state.pt").stat().st_size <= asked[0]
+
+
+def test_what_is_asked_for_holds_the_state_of_a_run(train, folder):
+    asked = []
+
+    def room(n_bytes):
+        asked.append(n_bytes)
+        return contextlib.nullcontext(enter_result=True)
+
+    folder = CheckpointFolder(folder.path, room=room)
+    train(CANDIDATES["ema, best"], checkpoint=folder)
+    assert len(asked) == len(RUNGS)
+    size = (folder.path / "state.pt").stat().st_size
+    assert size <= asked[-1] <= size + 2**21

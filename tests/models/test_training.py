@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import functools
 import math
@@ -17,15 +18,16 @@ from models.__main__ import app
 from models.adversary import FastGradientMethod
 from models.batches import training_batches
 from models.candidate import Candidate
+from models.checkpoint import CheckpointFolder
 from models.devices import make_repeatable
 from models.heads import HEADS
 from models.learner import Learner, new_learner
-from models.losses import LOSSES
+from models.losses import LOSSES, MeanSquaredError
 from models.pools import load_pools
 from models.pretrained import load_tokenizer
 from models.recipes import RECIPES
 from models.rungs import first_step, rung_sample
-from models.training import train_fold
+from models.training import _FoldRun, train_fold
 
 FOLD = 1
 QUICK = {"max_length": 48, "batch_size": 32, "backbone_lr": 1e-3}
@@ -340,3 +342,114 @@ def test_command_line_trains_a_fold_and_says_what_is_next(tiny_bert, prepared_ti
     again = CliRunner().invoke(app, [*arguments, "--fold", "0"])
     assert isinstance(again.exception, InputError)
     assert "finished, nothing to do" in str(again.exception)
+
+
+def run_out_once(monkeypatch, step):
+    """Let the first try at a training step, counted from 0, run out of memory."""
+    whole, tries = Learner._set_gradients, []
+
+    def watched(self, batch, epoch):
+        tries.append(self.micro_batches)
+        gradients = whole(self, batch, epoch)
+        if len(tries) == step + 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return gradients
+
+    monkeypatch.setattr(Learner, "_set_gradients", watched)
+    return tries
+
+
+@pytest.mark.parametrize("settings", [{}, {"loss": "pearson"}], ids=str)
+def test_memory_that_runs_out_gives_the_bytes_of_micro_batches_set_by_hand(train, monkeypatch, settings):
+    by_hand = train(settings, micro_batches=2)
+    reports = []
+    with monkeypatch.context() as patch:
+        run_out_once(patch, 0)
+        starved = train(settings, report=lambda report: not reports.append(report))
+    assert starved.oof.equals(by_hand.oof)
+    assert starved.test.equals(by_hand.test)
+    assert starved.holdout.equals(by_hand.holdout)
+    assert starved.provenance == by_hand.provenance
+    assert starved.provenance.micro_batches == reports[-1].micro_batches == 2
+    assert not starved.oof.equals(train(settings).oof), "the case must tell them apart"
+
+
+def test_a_resumed_run_starts_with_the_halved_micro_batches(train, monkeypatch, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def die(report):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        run_out_once(patch, 1)
+        whole = train(rungs=(0.5,))
+    folder = CheckpointFolder(tmp_path / "checkpoint")
+    with monkeypatch.context() as patch:
+        run_out_once(patch, 1)
+        with pytest.raises(Killed):
+            train(rungs=(0.5,), checkpoint=folder, report=die)
+    with monkeypatch.context() as patch:
+        tries = run_out_once(patch, 10**9)
+        resumed = train(rungs=(0.5,), checkpoint=folder)
+    assert set(tries) == {2}
+    assert resumed.oof.equals(whole.oof)
+    assert resumed.provenance == whole.provenance
+
+
+def test_each_death_of_memory_halves_what_the_run_had_come_to(train, monkeypatch, tmp_path):
+    folder, tries = CheckpointFolder(tmp_path / "checkpoint"), []
+
+    def die(self, batch, share, **options):
+        tries.append(self.micro_batches)
+        whole(self, batch, share, **options)
+        if len(tries) % 2 == 0:
+            raise KeyboardInterrupt
+
+    whole = Learner.step
+    monkeypatch.setattr(Learner, "step", die)
+    for given in (1, 2, 2, 4, 1, 2):
+        with contextlib.suppress(KeyboardInterrupt):
+            train({"epochs": 3}, checkpoint=folder, checkpoint_seconds=0, micro_batches=given)
+    assert tries[::2] == [1, 2, 2, 4, 4, 8]
+
+
+@pytest.fixture
+def train_rmse(tiny_bert, prepared_tiny, tmp_path):
+    """Return a function that trains for a task whose metric is no correlation, and returns what rungs report."""
+    task = prepared_tiny.task.model_copy(update={"metric": "rmse"})
+    data = dataclasses.replace(prepared_tiny, manifest=prepared_tiny.manifest.model_copy(update={"task": task}))
+
+    def run(settings):
+        reports = []
+        candidate = Candidate(backbone=tiny_bert, **{**QUICK, **settings})
+        options = {"rungs": (0.5,), "cache": tmp_path / "cache"}
+        train_fold(candidate, data, FOLD, report=lambda report: not reports.append(report), **options)
+        return [report.metric for report in reports]
+
+    return run
+
+
+@pytest.mark.parametrize("constant", [0.5, math.nan, math.inf])
+def test_predictions_that_tell_nothing_are_dead_at_the_rung_whatever_the_metric(train_rmse, monkeypatch, constant):
+    assert all(map(math.isfinite, train_rmse({})))
+    monkeypatch.setattr(Learner, "predict", lambda *given: np.full(len(given[2]), constant, np.float32))
+    monkeypatch.setattr(_FoldRun, "finish", lambda _: None)
+    (metric,) = train_rmse({})
+    assert math.isnan(metric)
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf, 1e4])
+@pytest.mark.parametrize("settings", [{}, {"precision": "fp16"}, {"keep": "best"}], ids=str)
+def test_a_loss_that_explodes_is_dead_at_the_next_rung(train_rmse, monkeypatch, factor, settings):
+    whole, steps = MeanSquaredError.of_rows, []
+
+    def explode(self, outputs, scores):
+        steps.append(len(steps))
+        return whole(self, outputs, scores) * (factor if steps[-1] >= 12 else 1.0)
+
+    monkeypatch.setattr(MeanSquaredError, "of_rows", explode)
+    metrics = train_rmse({"batch_size": 8, "clip_norm": None, **settings})
+    assert len(steps) > 20, "the explosion must lie before the last rung and after the first steps"
+    assert math.isfinite(metrics[0])
+    assert math.isnan(metrics[1]) == (settings.get("keep") != "best")

@@ -1,21 +1,26 @@
 """Fold runs as a worker does them, without Ray."""
 
+import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Prepared, load_prepared, write_prepared
+from data_prep.tables import read_table, write_json
+from models.candidate import Candidate
 from search import runner, trainable
 from search.conductor import Conductor
 from search.curves import CurvePoint
 from search.runner import Outcome, run_study
 from search.study import ResolvedStudy
-from search.trainable import Workplace, make_trainable, run_fold
+from search.trainable import RETRY_SEED, Workplace, make_trainable, run_fold
 
 BASE = {"epochs": 2, "backbone_lr": 0.003, "batch_size": 16}
 
@@ -96,28 +101,115 @@ def test_a_floor_that_the_study_gives_holds_for_rmse_too(search: Any) -> None:
     assert outcome.started == 2, "a dead fold run is tried once more"
 
 
-def test_constant_predictions_are_dead_whatever_the_metric(
+def test_constant_predictions_are_dead_at_the_rung_whatever_the_metric(
     search: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from models import training
+    from models.learner import Learner
 
-    train_fold, attempts = training.train_fold, []
+    train_fold, predict, attempts, predicted = training.train_fold, Learner.predict, [], []
 
-    def constant_at_first(candidate: Any, data: Any, fold: int, **options: Any) -> Any:
-        result = train_fold(candidate, data, fold, **options)
+    def watched(candidate: Any, data: Any, fold: int, **options: Any) -> Any:
         attempts.append((fold, candidate.seed))
-        if result is None or len(attempts) > 1:
-            return result
-        place = result.oof.schema.get_field_index("prediction")
-        constant = result.oof["prediction"].to_numpy() * 0 + 0.5
-        return replace(result, oof=result.oof.set_column(place, "prediction", [constant]))
+        predicted.clear()
+        return train_fold(candidate, data, fold, **options)
 
-    monkeypatch.setattr(training, "train_fold", constant_at_first)
-    outcome = search({"enabled": False}, mean={})
+    def constant_at_first(*given: Any) -> Any:
+        predicted.append(len(attempts))
+        return predict(*given) * (0.0 if len(attempts) == 1 else 1.0)
+
+    monkeypatch.setattr(training, "train_fold", watched)
+    monkeypatch.setattr(Learner, "predict", constant_at_first)
+    outcome = search({"rungs": [0.5], "enabled": False}, mean={})
     assert outcome.complete == 1
     assert [fold for fold, _ in attempts] == [0, 0, 1, 2, 3]
+    assert attempts[1][1] == attempts[0][1] + RETRY_SEED
     store = OofStore(tmp_path / "runs" / "rmse")
     assert [Provenance.of(store.read("oof", *run)).attempt for run in store.fold_runs()] == [1, 0, 0, 0]
+    points = read_table(tmp_path / "runs" / "rmse" / "curves.arrow").to_pylist()
+    assert (points[0]["progress"], math.isnan(points[0]["metric"])) == (0.5, True)
+
+
+FoldRunner = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def fold_run(tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str, monkeypatch: pytest.MonkeyPatch) -> FoldRunner:
+    """Return a function that does a fold run and returns its reports."""
+    monkeypatch.setenv("BLENDFOLD_CACHE", str(tmp_path / "cache"))
+    candidate = Candidate(backbone=tiny_bert, **BASE)
+
+    def run(config: dict[str, Any] | None = None, *, name: str = "run", **changes: Any) -> list[dict[str, Any]]:
+        write_json(candidate.model_dump(mode="json"), tmp_path / name / "candidates" / "0123456789ab.json")
+        place = Workplace(
+            run_dir=str(tmp_path / name),
+            data=prepared_tiny.path,
+            split_hash=prepared_tiny.manifest.split_hash,
+            rungs=(0.5,),
+            rung_rows=None,
+            dead_below=-1.0,
+            checkpoint_seconds=0,
+            backbones=None,
+            home=str(Path.cwd()),
+        )
+        reports: list[dict[str, Any]] = []
+        asked = {"candidate": "0123456789ab", "fold": 1, "attempt": 0, "threads": 1, "device": "cpu", **(config or {})}
+        run_fold(replace(place, **changes), asked, reports.append)
+        return reports
+
+    return run
+
+
+def notes(reports: list[dict[str, Any]]) -> list[str]:
+    return [report["note"] for report in reports if "note" in report]
+
+
+def test_a_fold_run_whose_worker_died_of_memory_starts_with_smaller_parts(fold_run: FoldRunner, tmp_path: Path) -> None:
+    plain, halved = fold_run(name="plain"), fold_run({"memory_deaths": 2}, name="halved")
+    assert notes(plain) == []
+    assert notes(halved) == [
+        "for want of memory, steps are computed in 4 micro-batches; batches stay what they are",
+    ]
+    found = [
+        Provenance.of(OofStore(tmp_path / name).read("oof", "0123456789ab", 1)).micro_batches
+        for name in ("plain", "halved")
+    ]
+    assert found == [1, 4]
+
+
+def test_the_weights_of_a_finished_fold_run_predict_its_test_table(
+    fold_run: FoldRunner, tmp_path: Path, prepared_tiny: Prepared
+) -> None:
+    from models.inference import predict_rows
+    from models.pools import load_pools
+    from models.pretrained import load_tokenizer
+    from models.weights import load_scorer, load_weights, weights_folder
+
+    fold_run()
+    assert not (tmp_path / "run" / "weights").exists()
+    reports = fold_run({"attempt": 1}, name="kept", keep_weights=True)
+    assert reports[-1]["progress"] == 1.0
+    weights = load_weights(weights_folder(str(tmp_path / "kept"), "0123456789ab", 1))
+    assert (weights.provenance.candidate, weights.provenance.attempt) == ("0123456789ab", 1)
+    assert weights.candidate.seed == 42 + RETRY_SEED
+    tokenizer = load_tokenizer(weights.candidate.backbone)
+    pools = load_pools(prepared_tiny, 1, candidate=weights.candidate, tokenizer=tokenizer, cache=tmp_path)
+    learner = load_scorer(weights, prepared_tiny.task)
+    expected = OofStore(tmp_path / "kept").read("test", "0123456789ab", 1)["prediction"].to_numpy()
+    assert np.array_equal(predict_rows(learner, pools.test, orders=1), expected)
+
+
+def test_a_disk_budget_is_kept_told_once_and_costs_no_predictions(fold_run: FoldRunner, tmp_path: Path) -> None:
+    fold_run(keep_weights=True)
+    reports = fold_run(name="small", keep_weights=True, disk_gb=1e-4)
+    told = notes(reports)
+    assert len(told) == 2
+    assert "budget.disk_gb=0.0001: no room for a checkpoint of 0.0" in told[0]
+    assert "budget.disk_gb=0.0001: no room for the weights of 0.0" in told[1]
+    assert not list((tmp_path / "small").rglob("*.pt")) + list((tmp_path / "small").rglob("*.safetensors"))
+    for kind in ("oof", "test", "holdout"):
+        whole, small = (OofStore(tmp_path / name).read(kind, "0123456789ab", 1) for name in ("run", "small"))
+        assert small.equals(whole)
 
 
 def test_a_worker_starts_where_the_driver_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
