@@ -30,6 +30,15 @@ def test_a_short_study_has_sensible_defaults(tmp_path: Path) -> None:
     assert study.ladder.enabled
 
 
+def test_what_is_kept_may_change_between_runs(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    before = resolved(prepared_tiny)
+    assert (before.keep_weights, before.budget.disk_gb) == ("members", None)
+    keep_study(before, str(tmp_path))
+    keep_study(resolved(prepared_tiny, keep_weights="none", budget={"disk_gb": 1.5}), str(tmp_path))
+    kept = yaml.safe_load((tmp_path / "study.yaml").read_text())
+    assert (kept["keep_weights"], kept["budget"]["disk_gb"]) == ("none", 1.5)
+
+
 def test_resources_differ_by_backbone(tmp_path: Path) -> None:
     study = read_study(write(tmp_path, resources={"cpu": 2, "backbones": {"big": {"cpu": 4, "gpu": 1}}}))
     assert study.resources.of("big") == Resources(cpu=4, gpu=1)
@@ -53,6 +62,8 @@ def test_resources_differ_by_backbone(tmp_path: Path) -> None:
             ["candidates.a", "space.epoch"],
         ),
         ({"resources": {"gpu": 1.5}}, ["whole number"]),
+        ({"keep_weights": "best"}, ["keep_weights", "members", "all", "none"]),
+        ({"budget": {"disk_gb": 0}}, ["budget.disk_gb"]),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], messages: list[str]) -> None:
