@@ -66,7 +66,8 @@ def _percent(value: Spread) -> str:
 
 
 def _text(value: Spread, form: str) -> str:
-    return f"{value.mean:{form}} ± {value.sd:{form}}\n{value.low:{form}} to {value.high:{form}}"
+    plain = form.removeprefix("+")
+    return f"{value.mean:{form}} ± {value.sd:{plain}}\n{value.low:{form}} to {value.high:{form}}"
 
 
 def _regret(row: Summary) -> str:

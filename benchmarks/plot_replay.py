@@ -1,0 +1,78 @@
+"""Blend quality against budget for every scheduler of a replay, as a picture.
+
+    python benchmarks/plot_replay.py RUN_OR_KEPT_FOLDER --out blend-against-budget.svg [--orders 200] [--workers 4]
+
+One line per scheduler: the nested blended Pearson of the candidates that it has completed, mean over orders of arrival,
+from where every order has completed one; the band holds the middle 80 % of orders, the dot is where it ends. Random
+search is the full grid taken candidate by candidate. Dashed: the full grid, with one standard error of the paired
+difference to what the ladder ends with (bootstrap over groups).
+"""
+
+import argparse
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from search.recording import read_recording
+from search.replay import Replay, Summary, replay
+from search.thresholds import read_settings
+
+NAMES = {"full grid": "random search, all folds"}
+COLOURS = ("#0072b2", "#e69f00", "#d55e00", "#cc79a7", "#009e73", "#7f7f7f")
+
+
+def picture(found: Replay) -> Figure:
+    """Draw the lines of all schedulers; random search of fixed sizes is part of the full grid's line."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    rows = [row for row in found.summaries if row.blend is not None and not row.name.startswith("random")]
+    for row, colour in zip(rows, COLOURS, strict=True):
+        _draw(axes, row, colour)
+    ladder = rows[0].blend
+    assert ladder is not None
+    band = (found.grid_blend - ladder.standard_error, found.grid_blend + ladder.standard_error)
+    axes.axhline(found.grid_blend, color="black", linestyle="--", linewidth=1, label="full grid, ± 1 SE")
+    axes.axhspan(*band, color="black", alpha=0.08)
+    axes.set_xlabel("share of the full grid's fold-epochs")
+    axes.set_ylabel("nested blended Pearson (mean over folds)")
+    axes.set_xlim(0, 1.02)
+    n_candidates = len(found.recording.candidates)
+    axes.set_title(f"{n_candidates} candidates, {found.n_orders} orders of arrival, {found.n_workers} workers")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _draw(axes: Axes, row: Summary, colour: str) -> None:
+    assert row.blend is not None
+    if row.blend.curve:
+        shares, means, lows, highs = zip(*row.blend.curve, strict=True)
+        axes.plot(shares, means, color=colour, label=NAMES.get(row.name, row.name))
+        axes.fill_between(shares, lows, highs, color=colour, alpha=0.12, linewidth=0)
+    axes.plot(row.cost.mean, row.blend.score.mean, "o", color=colour)
+
+
+def main() -> None:
+    """Read, play, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("curves", help="a run directory, or a folder from `python -m search replay RUN --keep DIR`")
+    parser.add_argument("--out", required=True, help="picture to write: .svg, .png or .pdf")
+    parser.add_argument("--ladder", help="settings of the ladder, as for `python -m search replay`")
+    parser.add_argument("--orders", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    recording = read_recording(given.curves)
+    if recording.rows is None:
+        parser.error(f"{given.curves} holds no predictions, so no blend can be scored")
+    settings = read_settings(given.ladder).for_metric(recording.metric)
+    found = replay(recording, settings, n_orders=given.orders, n_workers=given.workers, seed=given.seed, progress=print)
+    with mpl.rc_context({"svg.hashsalt": "blendfold", "svg.fonttype": "none"}):
+        metadata = {"Date": None} if given.out.endswith(".svg") else None
+        picture(found).savefig(given.out, metadata=metadata)
+    print(f"wrote {given.out}; the numbers: python -m search replay {given.curves}")
+
+
+if __name__ == "__main__":
+    main()
