@@ -31,13 +31,25 @@ from data_prep.prepared import Prepared, load_prepared
 from models.candidate import Candidate
 from search import trainable
 from search.conductor import Conductor
+from search.ladder import FoldLadder
 from search.progress import Progress
+from search.sampler import Sampler
 from search.study import read_study, resolve_study
 from search.trainable import Report, Workplace
 
 SAMPLE = Path(__file__).parents[1] / "data_prep" / "sample"
 FAMILIES = ("deberta", "roberta", "electra", "bert", "funnel")
 RUNGS = (1 / 3, 2 / 3, 1.0)
+MEASURED = (
+    (Conductor, "next_assignment"),
+    (FoldLadder, "next_run"),
+    (Sampler, "ask"),
+    (Conductor, "observe"),
+    (FoldLadder, "report"),
+    (FoldLadder, "finish"),
+    (Conductor, "close"),
+)
+"""Calls of the driver; those after a `Conductor`'s are part of it."""
 WINDOW = 100
 """Calls over which a cost is averaged."""
 
@@ -264,8 +276,8 @@ def bench(arguments: argparse.Namespace, folder: Path) -> None:
     path, run_dir = write_study(folder, arguments), folder / "runs" / "scale"
     run_dir.mkdir(parents=True)
     meter, memory, stop = Meter(), [(0, resident_mib())], threading.Event()
-    for name in ("next_assignment", "observe", "close"):
-        meter.on(Conductor, name)
+    for owner, name in MEASURED:
+        meter.on(owner, name)
     store = OofStore(run_dir)
     watcher = threading.Thread(target=watch_memory, args=(memory, store, stop), daemon=True)
     watcher.start()

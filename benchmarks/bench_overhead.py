@@ -1,0 +1,148 @@
+"""Where the time of a search's slots goes: how much of it is spent inside `train_fold`, and in what.
+
+    python benchmarks/bench_overhead.py                     # studies/demo.yaml on prepared/sample
+    python benchmarks/bench_overhead.py --only pair-cls     # some of its candidates
+
+Runs the study in a temporary run directory. Functions are wrapped in the workers, each span counts the time that no
+span inside it took. A slot's time goes from the start of the search to its end: Ray's start, workers that load, and
+slots that are idle at the end because nothing is left to run, are all in it.
+"""
+
+import argparse
+import functools
+import itertools
+import json
+import os
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from search import runner
+from search.study import read_study
+from search.trainable import Workplace
+
+LOADING = ("tokenizer", "tokens", "model")
+TRAINING = ("steps", "prediction", "checkpoints", "the driver's answer at a rung", "batches and the rest")
+
+
+class Trace:
+    """Exclusive seconds of nested spans."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.inside: dict[str, float] = defaultdict(float)
+        self._children: list[float] = []
+
+    def wrap(self, name: str, inner: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function, its calls counted under `name`."""
+
+        @functools.wraps(inner)
+        def traced(*arguments: Any, **keywords: Any) -> Any:
+            begun = time.monotonic()
+            self._children.append(0.0)
+            try:
+                return inner(*arguments, **keywords)
+            finally:
+                took = time.monotonic() - begun
+                self.inside[name] += took
+                self.seconds[name] += took - self._children.pop()
+                if self._children:
+                    self._children[-1] += took
+
+        return traced
+
+
+def traced_fold_run(workplace: Workplace, folder: str, config: dict[str, Any]) -> None:
+    """Do a fold run on a worker, and keep a line of where its time went."""
+    begun = time.monotonic()
+    from ray import tune  # noqa: PLC0415 - workers only
+
+    from models import checkpoint, learner, training  # noqa: PLC0415 - imports torch, as the fold run would
+    from search import trainable  # noqa: PLC0415 - workers only
+
+    os.chdir(workplace.home)
+    trace = Trace()
+    trace.seconds["imports"] = time.monotonic() - begun
+    spans = [
+        (training, "train_fold", TRAINING[-1]),
+        (training, "load_tokenizer", LOADING[0]),
+        (training, "load_pools", LOADING[1]),
+        (training, "new_learner", LOADING[2]),
+        (training, "predict_rows", "prediction"),
+        (learner.Learner, "step", "steps"),
+        (checkpoint.CheckpointFolder, "save", "checkpoints"),
+        (checkpoint.CheckpointFolder, "load", "checkpoints"),
+        (trainable.OofStore, "write", "prediction tables"),
+        (trainable, "_clean_up", "letting go of the model"),
+    ]
+    plain = [(owner, name, getattr(owner, name)) for owner, name, _ in spans]
+    for owner, name, label in spans:
+        setattr(owner, name, trace.wrap(label, getattr(owner, name)))
+    try:
+        report = trace.wrap("the driver's answer at a rung", tune.report)
+        trace.wrap("the rest of the fold run", trainable.run_fold)(workplace, config, report)
+    finally:
+        for owner, name, function in plain:
+            setattr(owner, name, function)
+        line = {"begun": begun, "ended": time.monotonic(), "seconds": trace.seconds}
+        line["train_fold"] = trace.inside[TRAINING[-1]]
+        with Path(folder, f"{os.getpid()}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def main() -> None:
+    """Run the study and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, default=Path("studies/demo.yaml"))
+    parser.add_argument("--only", nargs="*", help="names under `candidates:`")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        runner.make_trainable = lambda workplace: partial(traced_fold_run, workplace, folder)
+        begun = time.monotonic()
+        runner.run_study(arguments.study, runs=str(Path(folder, "runs")), only=arguments.only)
+        ended = time.monotonic()
+        workers = [
+            [json.loads(line) for line in path.read_text().splitlines()] for path in Path(folder).glob("*.jsonl")
+        ]
+    size = read_study(arguments.study).resources
+    show(workers, begun, ended, n_slots=int(len(os.sched_getaffinity(0)) / size.cpu))
+
+
+def show(workers: list[list[dict[str, Any]]], begun: float, ended: float, *, n_slots: int) -> None:
+    """Print where the time of all slots went.
+
+    Args:
+        workers: the lines of each worker process, in order.
+        begun: of the search, on the clock of the lines.
+        ended: of the search.
+        n_slots: fold runs that may run at once.
+    """
+    runs = [line for lines in workers for line in lines]
+    parts: dict[str, float] = defaultdict(float)
+    for line in runs:
+        for name, seconds in line["seconds"].items():
+            parts[name] += seconds
+    first, last = min(line["begun"] for line in runs), max(line["ended"] for line in runs)
+    total, done = n_slots * (ended - begun), sum(line["ended"] - line["begun"] for line in runs)
+    parts["before the first fold run: Ray, and a worker, start"] = n_slots * (first - begun)
+    parts["after the last fold run: Ray stops"] = n_slots * (ended - last)
+    gaps = sum(b["begun"] - a["ended"] for lines in workers for a, b in itertools.pairwise(lines))
+    parts["between two fold runs of a worker"] = gaps
+    parts["idle, or its worker not started yet"] = n_slots * (last - first) - gaps - done
+    inside = sum(line["train_fold"] for line in runs)
+    print(f"{len(runs)} fold runs on {n_slots} slots, {len(workers)} worker processes, {ended - begun:.0f} s")
+    names = [*LOADING, *TRAINING]
+    for name in [*names, *sorted(parts.keys() - set(names), key=lambda key: -parts[key])]:
+        where = "train_fold: " if name in names else ""
+        print(f"  {where + name:56}{parts[name]:9.1f} s{parts[name] / total:8.1%}")
+    print(f"inside train_fold: {inside:.1f} of {total:.1f} s of the slots = {inside / total:.1%}")
+    busy = n_slots * (last - first)
+    print(f"from the first fold run to the end of the last: {inside / busy:.1%}; of the fold runs: {inside / done:.1%}")
+
+
+if __name__ == "__main__":
+    main()
