@@ -116,16 +116,6 @@ def curves(run_dir: Path) -> list[tuple[str, int, float, float, str]]:
     ]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, prepared_tiny: Prepared, tiny_bert: str) -> Path:
-    """Return the run directory of a search that nothing disturbed."""
-    study = write_study(tmp_path_factory.mktemp("undisturbed"), prepared_tiny, tiny_bert)
-    output = run(study)
-    run_dir = study.parent / "runs" / "tiny"
-    assert f"python -m blend fit {run_dir}" in output.splitlines()[-1]
-    return run_dir
-
-
 def test_a_search_leaves_tables_that_verify_for_each_finished_fold_run(undisturbed: Path) -> None:
     store = OofStore(undisturbed)
     finished = [(row[0], row[1]) for row in curves(undisturbed) if row[2] == 1.0 and row[4] != "nan"]
