@@ -111,6 +111,11 @@ def test_asha_stops_what_is_under_the_quantile_of_those_before() -> None:
     assert play(recording, asha, [1, 0], n_workers=1) == Play(8 / 8, ((4 / 8, 1), (8 / 8, 0)))
 
 
+def test_asha_lets_equals_go_on() -> None:
+    twins = recording_of(flat("a", 0.8), flat("b", 0.8))
+    assert play(twins, _asha(2), [0, 1], n_workers=1).completed() == {0, 1}
+
+
 def test_asha_reports_the_running_mean_over_folds() -> None:
     """What counts at the fourth epoch is the mean of .71 and .6; at the second the end of fold 0 alone."""
     even = flat("even", 0.7)
