@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_prep.tables import CURVES_SCHEMA, join, read_table, write_table
+from data_prep.tables import CURVES_SCHEMA, DamagedTableError, join, read_table, write_table
 from search.journal import Record
 
 
@@ -46,7 +46,14 @@ class Curves:
 
 
 def _read_points(path: str) -> list[CurvePoint]:
-    return [CurvePoint(**row) for row in read_table(path, schema=CURVES_SCHEMA).to_pylist()]
+    try:
+        rows = read_table(path, schema=CURVES_SCHEMA).to_pylist()
+    except DamagedTableError as error:
+        raise DamagedTableError(
+            f"{error}. Put back a copy; without one, remove it and curves.journal beside it: what is finished is then "
+            f"known by its tables, and what had been stopped is tried again"
+        ) from error
+    return [CurvePoint(**row) for row in rows]
 
 
 def _write_points(points: Sequence[CurvePoint], path: str) -> None:

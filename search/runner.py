@@ -93,7 +93,8 @@ def run_study(
     interrupted = False
     progress = Progress(console, metric=data.task.measure, n_folds=data.manifest.n_folds)
     with claim(run_dir), progress:
-        keep_study(resolved, run_dir)
+        for change in keep_study(resolved, run_dir):
+            progress.note(f"{path}: {change}")
         for names in alike(resolved):
             progress.note(f"{', '.join(names)}: one model under `override`, trained once")
         try:

@@ -232,15 +232,20 @@ def _misfits(study: Study, task: Task) -> list[str]:
     return list(dict.fromkeys(faults))
 
 
-def keep_study(study: ResolvedStudy, run_dir: str) -> None:
+def keep_study(study: ResolvedStudy, run_dir: str) -> list[str]:
     """Write `study.yaml` into the run directory, after checking that it fits what ran there before.
+
+    Returns:
+        What else has changed since, a sentence for each setting.
 
     Raises:
         InputError: the directory holds a study whose results would mix with this one's; names every such setting.
     """
-    path = join(run_dir, "study.yaml")
+    path, changes = join(run_dir, "study.yaml"), []
     if exists(path):
-        faults = _conflicts(_read_resolved(path), study)
+        before = _read_resolved(path)
+        changes = _changes(before, study)
+        faults = _conflicts(before, study)
         if faults:
             raise InputError(
                 *(f"{path}: {fault}" for fault in faults),
@@ -248,6 +253,7 @@ def keep_study(study: ResolvedStudy, run_dir: str) -> None:
             )
     text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_bytes(text.encode(), path)
+    return changes
 
 
 def _read_resolved(path: str) -> ResolvedStudy:
@@ -261,3 +267,14 @@ def _read_resolved(path: str) -> ResolvedStudy:
 def _conflicts(before: ResolvedStudy, now: ResolvedStudy) -> list[str]:
     old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
     return [f"{key} was {old[key]!r}, is now {new[key]!r}" for key in FROZEN_KEYS if old[key] != new[key]]
+
+
+def _changes(before: ResolvedStudy, now: ResolvedStudy) -> list[str]:
+    """Return what may change between runs and did; of candidates only the names."""
+    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
+    told = [key for key in new if key not in (*FROZEN_KEYS, "candidates", "names") and old[key] != new[key]]
+    sentences = [f"{key} was {old[key]!r}, is now {new[key]!r}" for key in told]
+    kept = {name for name, candidate in before.names.items() if now.names.get(name) == candidate}
+    added = [f"candidate {name} is new" for name in now.names if name not in kept]
+    gone = [f"candidate {name} is no longer asked for" for name in before.names if name not in kept]
+    return sentences + gone + added

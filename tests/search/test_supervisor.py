@@ -138,3 +138,63 @@ def test_a_second_search_over_the_same_directory_is_refused_and_changes_nothing(
     run()
     assert len(refusals) == 1
     assert f"{run_dir}/driver.json: a search runs in this directory already: process {os.getpid()} on" in refusals[0]
+
+
+def test_a_study_may_grow_between_runs_and_says_how(
+    search: Callable[..., Any], prepared_tiny: Prepared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run, run_dir = search([9, None], KeyboardInterrupt)
+    assert run().interrupted
+    path = tmp_path / "study.yaml"
+    grown = yaml.safe_load(path.read_text())
+    stamps = {table: table.stat().st_mtime_ns for table in run_dir.rglob("fold-*.arrow")}
+    before = tables(run_dir)
+    assert stamps
+    grown["budget"] = {"candidates": 15, "hours": 3}
+    grown["resources"] = {"cpu": 2}
+    grown["candidates"]["another"] = {"epochs": 2}
+    path.write_text(yaml.safe_dump(grown, sort_keys=False))
+    capsys.readouterr()
+    outcome = run()
+    said = capsys.readouterr().out
+    assert "budget was {'candidates': 14, 'hours': None, 'disk_gb': None}, is now {'candidates': 15" in said
+    assert "resources was" in said
+    assert "candidate another is new" in said
+    assert outcome.complete >= 2
+    assert before.items() <= tables(run_dir).items()
+    assert stamps.items() <= {table: table.stat().st_mtime_ns for table in run_dir.rglob("fold-*.arrow")}.items()
+
+
+def test_a_study_that_would_mix_is_refused_before_anything_starts(search: Callable[..., Any], tmp_path: Path) -> None:
+    tune, run, run_dir = search([9, None], KeyboardInterrupt)
+    run()
+    path = tmp_path / "study.yaml"
+    path.write_text(path.read_text().replace("seed: 0", "seed: 1"))
+    before = {file: file.read_bytes() for file in run_dir.rglob("*") if file.is_file()}
+    with pytest.raises(InputError, match=r"seed was 0, is now 1[\s\S]*would mix"):
+        run()
+    assert tune.sessions == 1
+    assert {file: file.read_bytes() for file in run_dir.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-40], lambda content: content.replace(b"\x3f", b"\x3e", 1)]
+)
+def test_a_damaged_record_is_named_and_can_be_done_without(
+    damage: Callable[[bytes], bytes], search: Callable[..., Any]
+) -> None:
+    tune, run, run_dir = search([None, None], KeyboardInterrupt)
+    run()
+    whole = tables(run_dir)
+    curves = run_dir / "curves.arrow"
+    content = curves.read_bytes()
+    curves.write_bytes(damage(content))
+    with pytest.raises(InputError, match=rf"{curves}: .*remove it and curves\.journal beside it"):
+        run()
+    assert tune.sessions == 1
+    curves.unlink()
+    (run_dir / "curves.journal").unlink(missing_ok=True)
+    stamps = {table: table.stat().st_mtime_ns for table in run_dir.rglob("fold-*.arrow")}
+    run()
+    assert whole.items() <= tables(run_dir).items()
+    assert stamps.items() <= {table: table.stat().st_mtime_ns for table in run_dir.rglob("fold-*.arrow")}.items()
