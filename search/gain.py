@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from search.optimum import Optimum, Products, best_from
+from search.optimum import Optimum, Products, best_from, widen
 
 Floats = NDArray[np.float64]
 
@@ -129,14 +129,20 @@ class BlendEvidence:
 
         Members without predictions for all of `folds` are left out. None: nothing to add to, or nothing known.
         """
+        return self.gains([candidate], members, folds).get(candidate)
+
+    def gains(self, candidates: Iterable[str], members: Sequence[str], folds: Sequence[int]) -> dict[str, Gain]:
+        """Return what each of some candidates alone adds to the blend, without those of which that cannot be said."""
         names = tuple(name for name in members if self.has(name, folds))
-        if not names or not self.has(candidate, folds):
-            return None
+        known = [name for name in candidates if self.has(name, folds)]
+        if not names or not known:
+            return {}
         blend = self._blend(names, tuple(folds))
-        if candidate not in blend.gains:
-            first, second = (self._rise(blend, candidate, folds, fitted=half) for half in (1, 0))
-            blend.gains[candidate] = Gain((first, second), len(names))
-        return blend.gains[candidate]
+        if asked := [name for name in known if name not in blend.gains]:
+            first, second = (self._rises(blend, asked, folds, fitted=half) for half in (1, 0))
+            for name, *halves in zip(asked, first.tolist(), second.tolist(), strict=True):
+                blend.gains[name] = Gain((halves[0], halves[1]), len(names))
+        return {name: blend.gains[name] for name in known}
 
     def _blend(self, names: tuple[str, ...], folds: tuple[int, ...]) -> _Blend:
         """Fit the blend of `names`, from the weights of the last blend that was fitted, on whatever folds."""
@@ -152,19 +158,21 @@ class BlendEvidence:
         self._blends[folds] = self._latest = _Blend(names, (fits[0], fits[1]), (scores[0], scores[1]))
         return self._latest
 
-    def _rise(self, blend: _Blend, candidate: str, folds: Sequence[int], *, fitted: int) -> float:
-        """Return the rise of Pearson on the other half when the weights of half `fitted` may use the candidate too.
+    def _rises(self, blend: _Blend, candidates: list[str], folds: Sequence[int], *, fitted: int) -> Floats:
+        """Return the rise of Pearson on the other half when the weights of half `fitted` may use each candidate too."""
+        names = (*blend.members, *candidates)
+        columns = np.arange(len(blend.members), len(names))
+        wider = widen(self._products(names, folds, fitted), blend.fitted[fitted], columns)
+        scored = self._products(names, folds, 1 - fitted).pearson_of_each(wider, columns)
+        for place in np.flatnonzero(wider.enters & ~wider.solved):
+            scored[place] = self._scored_with(blend, candidates[place], folds, fitted=fitted)
+        return np.where(wider.enters, scored - blend.pearson[fitted], 0.0)
 
-        Where the candidate's gradient at the blend's optimum is not positive its best weight is 0 (the conditions of
-        Karush, Kuhn and Tucker hold as they are), so the rise is 0 without solving anything.
-        """
+    def _scored_with(self, blend: _Blend, candidate: str, folds: Sequence[int], *, fitted: int) -> float:
+        """Return the Pearson on the other half of the best blend on half `fitted` that may use a candidate too."""
         names = (*blend.members, candidate)
-        start = blend.fitted[fitted]
-        products = self._products(names, folds, fitted)
-        if not products.would_enter(len(blend.members), start):
-            return 0.0
-        after = best_from(products, start)
-        return self._products(names, folds, 1 - fitted).pearson(after) - blend.pearson[fitted]
+        best = best_from(self._products(names, folds, fitted), blend.fitted[fitted])
+        return self._products(names, folds, 1 - fitted).pearson(best)
 
     def _products(self, names: Sequence[str], folds: Sequence[int], half: int) -> Products:
         """Return the products of some candidates' columns over one half of the rows of some folds."""

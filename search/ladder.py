@@ -252,10 +252,10 @@ class FoldLadder:
             return None
         members = self._members((0,))
         best: tuple[float, Standing] | None = None
-        for candidate in self._roster.in_state("waiting"):
-            if not self._is_free(candidate):
-                continue
-            gain = candidate.gain = self._evidence.gain(candidate.name, members, (0,))
+        waiting = [candidate for candidate in self._roster.in_state("waiting") if self._is_free(candidate)]
+        gains = self._evidence.gains((candidate.name for candidate in waiting), members, (0,))
+        for candidate in waiting:
+            gain = candidate.gain = gains.get(candidate.name)
             if gain and gain.reaches(self.settings.min_gain) and (best is None or gain.mean > best[0]):
                 best = (gain.mean, candidate)
                 candidate.promotion = f"goes on: adds {gain} on fold 0, at least {self.settings.min_gain:g} asked"

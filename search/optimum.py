@@ -83,10 +83,57 @@ class Products:
         correlation: Floats = np.divide(rest, self._scale, out=np.zeros_like(rest), where=self._scale > 0)
         return correlation
 
-    def would_enter(self, column: int, blend: Optimum) -> bool:
-        """Tell whether the best weights give a column weight when the others' best are `blend`."""
-        rest = self.cross[column] - float(self.block(np.array([column]), blend.support)[0] @ blend.weights)
-        return bool(rest > _GRADIENT_TOLERANCE * self._scale[column])
+    def pearson_of_each(self, blends: "Widened", columns: Index) -> Floats:
+        """Return the Pearson of each of some blends of one column more, [columns]; 0 where it is constant."""
+        at, w, own = blends.support, blends.weights, blends.own
+        with_column = self.block(at, columns)
+        variance = np.einsum("ic,ic->c", w, self.block(at, at) @ w + 2 * own * with_column)
+        variance = (variance + own**2 * self.diagonal[columns]) * self.square
+        product = self.cross[at] @ w + own * self.cross[columns]
+        pearson: Floats = np.divide(product, np.sqrt(variance), out=np.zeros_like(product), where=variance > 0)
+        return pearson
+
+
+@dataclass(frozen=True)
+class Widened:
+    """The best blends of some columns and one more each, for many such columns at once."""
+
+    enters: NDArray[np.bool_]
+    """[columns]: the best weights give the column weight; else they are those without it."""
+    solved: NDArray[np.bool_]
+    """[columns]: the support is that of the blend without it; else `own` and `weights` are not the best."""
+    support: Index
+    weights: Floats
+    """[support, columns]"""
+    own: Floats
+    """[columns]: the weight of the column itself."""
+
+
+def widen(products: Products, blend: Optimum, columns: Index) -> Widened:
+    """Return the best blends when the columns before the first of `columns`, whose best is `blend`, get one more each.
+
+    A column enters when its gradient at `blend` is positive (otherwise the conditions of Karush, Kuhn and Tucker hold
+    as they are). On the same support with the column beside it the best weights follow from one factorisation for all
+    columns, by the Schur complement; they are the best of all where they are positive and no gradient outside is.
+    """
+    at, members = blend.support, np.arange(columns[0])
+    scale = np.sqrt(products.diagonal * products.square)
+    with_columns = products.block(at, columns)
+    rest = products.cross[columns] - blend.weights @ with_columns
+    change = np.zeros_like(with_columns)
+    if at.size:
+        _, change, _ = dposv(products.block(at, at), with_columns)
+    left = products.diagonal[columns] - np.einsum("ic,ic->c", with_columns, change)
+    enters = rest > _GRADIENT_TOLERANCE * scale[columns]
+    apart = left > _RANK_TOLERANCE * products.diagonal[columns]
+    own = np.divide(rest, left, out=np.zeros_like(rest), where=apart)
+    weights = blend.weights[:, None] - change * own
+    gradient = products.cross[members, None] - products.block(members, at) @ weights
+    gradient -= products.block(members, columns) * own
+    gradient[at] = 0.0
+    highest = np.max(gradient - _GRADIENT_TOLERANCE * scale[members, None], axis=0, initial=-np.inf)
+    solved = apart & (weights > 0).all(axis=0) & (highest <= 0)
+    return Widened(enters, solved, at, weights, own)
 
 
 def best_from(products: Products, start: Optimum) -> Optimum:

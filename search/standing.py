@@ -35,7 +35,7 @@ class CandidateStatus:
     reason: str
 
 
-@dataclass
+@dataclass(eq=False)
 class Standing:
     """What the ladder knows of one candidate."""
 

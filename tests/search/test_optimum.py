@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep.moments import Moments, best_nonnegative_weights, moments, pearson_of
-from search.optimum import Optimum, Products, best_from
+from search.optimum import Optimum, Products, best_from, widen
 
 
 def made_up(seed: int) -> Moments:
@@ -46,18 +46,26 @@ def test_it_reaches_the_same_pearson_as_from_the_eigenvectors(warm: bool) -> Non
         assert abs(products.gradient(blend)[blend.support]).max(initial=0.0) < 1e-8
 
 
-def test_a_column_enters_exactly_when_the_best_weights_use_it() -> None:
+def test_many_columns_at_once_are_each_worth_what_they_are_alone() -> None:
     seen = set()
     for seed in range(300):
-        table = made_up(3 * seed + 1)
-        last = len(table.cross) - 1
-        if not last:
+        table = made_up(seed)
+        n_columns = len(table.cross)
+        n_members = n_columns // 2
+        columns = np.arange(n_members, n_columns)
+        if not n_members:
             continue
-        without = best_from(products_of(table.of(range(last))), Optimum.none())
-        enters = products_of(table).would_enter(last, without)
-        assert enters == bool(best_nonnegative_weights(table)[last] > 1e-9), seed
-        seen.add(enters)
-    assert seen == {True, False}
+        blend = best_from(products_of(table.of(range(n_members))), Optimum.none())
+        wider = widen(products_of(table), blend, columns)
+        found = products_of(table).pearson_of_each(wider, columns)
+        for place, column in enumerate(columns):
+            alone = table.of([*range(n_members), column])
+            weights = best_nonnegative_weights(alone)
+            assert wider.enters[place] == bool(weights[-1] > 1e-9), seed
+            if wider.enters[place] and wider.solved[place]:
+                assert found[place] == pytest.approx(pearson_of(alone, weights), abs=1e-10), seed
+            seen.add((bool(wider.enters[place]), bool(wider.solved[place])))
+    assert seen == {(True, True), (True, False), (False, True), (False, False)}
 
 
 def test_weights_follow_their_columns_to_new_numbers() -> None:
