@@ -57,8 +57,21 @@ def train(tiny_bert, prepared_tiny, tmp_path):
     return run
 
 
+@pytest.fixture
+def steps(monkeypatch):
+    """Return a list that grows by the epoch of every training step that comes to its end."""
+    whole, taken = Learner.step, []
+
+    def step(self, batch, share, *, epoch):
+        whole(self, batch, share, epoch=epoch)
+        taken.append(epoch)
+
+    monkeypatch.setattr(Learner, "step", step)
+    return taken
+
+
 def die_at(monkeypatch, step):
-    """Let the process die in the middle of its `step`-th training step; returns a dict whose `left` counts down."""
+    """Let the process die in the middle of its `step`-th training step."""
     whole, count = Learner.step, {"left": step}
 
     def step_or_die(self, batch, share, **options):
@@ -75,12 +88,14 @@ def content(reports):
 
 
 @pytest.mark.parametrize("name", CANDIDATES)
-def test_an_interrupted_run_ends_with_the_same_bytes_and_reports(name, train, folder, monkeypatch):
+def test_an_interrupted_run_ends_with_the_same_bytes_and_reports(name, train, folder, steps, monkeypatch):
     whole_reports, reports = [], []
     whole = train(CANDIDATES[name], report=lambda report: not whole_reports.append(report))
-    for steps in (1, 2, 3):
+    whole_steps = list(steps)
+    steps.clear()
+    for step in (1, 2, 3):
         with monkeypatch.context() as patch:
-            die_at(patch, steps)
+            die_at(patch, step)
             with pytest.raises(Killed):
                 train(
                     CANDIDATES[name],
@@ -95,6 +110,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes_and_reports(name, train, fo
     assert (resumed.metric, resumed.epoch) == (whole.metric, whole.epoch)
     assert content(reports) == content(whole_reports)
     assert len(reports) == len(RUNGS)
+    assert steps == whole_steps, "a checkpoint after each step: none is taken twice"
 
 
 @pytest.mark.parametrize("rung", range(len(RUNGS)))
@@ -118,7 +134,8 @@ def test_a_report_is_neither_lost_nor_made_twice(rung, train, folder):
     assert repeated.oof.equals(found.oof)
 
 
-def test_a_killed_process_leaves_a_checkpoint_to_go_on_from(tiny_bert, prepared_tiny, train, folder, tmp_path):
+def test_a_killed_process_leaves_a_checkpoint_to_go_on_from(tiny_bert, prepared_tiny, train, folder, steps):
+    cache = str(folder.path.parent / "cache")
     code = f"""
 import os, signal
 from data_prep.prepared import load_prepared
@@ -129,11 +146,12 @@ candidate = Candidate(backbone={tiny_bert!r}, **{SETTINGS!r})
 def kill(report):
     os.kill(os.getpid(), signal.SIGKILL)
 train_fold(candidate, load_prepared({prepared_tiny.path!r}), 1, rungs={RUNGS!r}, rung_rows=30, report=kill,
-           checkpoint=CheckpointFolder({str(folder.path)!r}), cache=__import__("pathlib").Path({str(tmp_path / "c")!r}))
+           checkpoint=CheckpointFolder({str(folder.path)!r}), cache=__import__("pathlib").Path({cache!r}))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == -9
     reports = []
     resumed = train({}, checkpoint=folder, report=lambda report: not reports.append(report))
+    assert steps[0] == reports[0].epoch, "on from the rung at which it was killed"
     assert resumed.oof.equals(train({}).oof)
     assert [report.progress for report in reports] == list(RUNGS)
 
