@@ -15,6 +15,7 @@ import resource
 import tempfile
 import threading
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,7 +155,7 @@ def play(conductor: Conductor, slots: int, workplace: Workplace) -> None:
     from search.adapter import FoldScheduler, FoldSearcher  # noqa: PLC0415 - imports Ray
 
     ray.cluster_resources = lambda: {"CPU": float(slots)}
-    searcher = FoldSearcher(conductor, conductor.study.resources, lambda _: None)
+    searcher = FoldSearcher(conductor, conductor.study.resources, lambda _: None, Counter())
     scheduler, order = FoldScheduler(searcher), np.random.default_rng(0)
     running: dict[str, list[dict[str, Any]]] = {}
     number = 0

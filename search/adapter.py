@@ -6,6 +6,7 @@ keeps state that must survive: the run directory does (see `search.conductor`), 
 """
 
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 from ray.tune.search import Searcher
 
-from search.cluster import headline_of
+from search.cluster import causes, headline_of
 from search.conductor import Assignment, Conductor
 from search.curves import CurvePoint
 from search.ladder import FoldRun
@@ -31,22 +33,34 @@ TRIES = 2
 Counted here and not by Tune, which tells the death of a worker that was just being reused twice and then gives up.
 """
 
-
 ROOM_SECONDS = 1.0
 """How long the size of the cluster is taken for known: to ask takes longer than to decide."""
+VICTIM = re.compile(r"Selected to kill: \(Actor\((\w+)\)")
+"""How Ray's memory monitor names an actor that it killed; it names the ones that it let live, too, in other words."""
 
 
 class FoldSearcher(Searcher):  # type: ignore[misc]
     """Hands Tune the next fold run when a slot is free for it."""
 
-    def __init__(self, conductor: Conductor, resources: StudyResources, closed: Closed) -> None:
+    def __init__(
+        self, conductor: Conductor, resources: StudyResources, closed: Closed, memory_deaths: Counter[FoldRun]
+    ) -> None:
+        """Begin with nothing live.
+
+        Args:
+            conductor: knows what runs next.
+            resources: what a fold run occupies.
+            closed: is told of every fold run that ended and is not handed out again.
+            memory_deaths: how often each fold run died of memory so far; counted on here.
+        """
         super().__init__()
         self.conductor = conductor
         self.live: dict[str, Assignment] = {}
         self.errors: dict[str, str] = {}
         self.trials: dict[str, Any] = {}
         self._deaths: Counter[tuple[FoldRun, int]] = Counter()
-        self._memory_deaths: Counter[FoldRun] = Counter()
+        self._memory_deaths = memory_deaths
+        self._actors: dict[str, FoldRun] = {}
         self._resources = resources
         self._sizes = resources.each()
         self._room: tuple[float, dict[str, float]] = (-math.inf, {})
@@ -99,6 +113,19 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
             self.conductor.fail(assignment, f"its worker died {self._deaths[key]} times: {reason}")
         else:
             self.conductor.lose(assignment, f"lost its worker ({reason}); it goes on from its last checkpoint")
+
+    def begun(self, trial_id: str, actor: str) -> None:
+        """Note which actor a fold run got: by its id Ray names whom its memory monitor killed."""
+        if trial_id in self.live:
+            self._actors[actor] = self.live[trial_id].run
+
+    def tune_died(self, error: BaseException) -> None:
+        """Count the fold runs that Ray's memory monitor killed as dead of memory, when that ended Tune itself.
+
+        Nobody is suspected: a fold run that the error does not name is tried again as it was.
+        """
+        named = {actor for cause in causes(error) for actor in VICTIM.findall(str(cause))}
+        self._memory_deaths.update(self._actors[actor] for actor in named & self._actors.keys())
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: a new run is rebuilt from the run directory."""
@@ -184,6 +211,21 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
         """Note what the worker of a fold run died of."""
         del tune_controller
         self._searcher.errors[trial.trial_id] = _reason(trial)
+
+
+class ActorWatch(Callback):  # type: ignore[misc]
+    """Tells the searcher which actor each fold run got."""
+
+    def __init__(self, searcher: FoldSearcher) -> None:
+        self._searcher = searcher
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Pass on the actor; one that is used again starts again."""
+        del iteration, trials, info
+        self._searcher.begun(trial.trial_id, trial.temporary_state.ray_actor._actor_id.hex())
 
 
 def _reason(trial: Any) -> str:

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from search.claim import claim
 from search.cluster import causes, headline, prepare_environment, ray_session
 from search.conductor import Assignment, Conductor
 from search.kept import WeightKeeper, sweep_checkpoints
+from search.ladder import FoldRun
 from search.progress import Progress, duration
 from search.study import ResolvedStudy, alike, choose_candidates, keep_study, read_study, resolve_study
 from search.trainable import Workplace, checkpoint_folder, make_trainable
@@ -145,6 +147,7 @@ def _supervise(
         OSError: a disk is full; says where.
     """
     stalls, known, death = 0, 0, None
+    memory_deaths: Counter[FoldRun] = Counter()
     while True:
         conductor = Conductor(study, data, run_dir, progress, hours_spent=hours_spent, only=only)
         progress.expect(lambda conductor=conductor: conductor.candidates_to_come)  # type: ignore[misc]
@@ -159,7 +162,7 @@ def _supervise(
             with ray_session(
                 study, run_dir, address=address, backbones=backbones, dashboard=dashboard, note=progress.note
             ):
-                _tune(conductor, study, run_dir, backbones=backbones)
+                _tune(conductor, study, run_dir, backbones=backbones, memory_deaths=memory_deaths)
         except InputError:
             raise
         except Exception as error:
@@ -187,10 +190,17 @@ def _give_up(error: Exception, run_dir: str) -> NoReturn:
     ) from error
 
 
-def _tune(conductor: Conductor, study: ResolvedStudy, run_dir: str, *, backbones: str | None) -> None:
+def _tune(
+    conductor: Conductor,
+    study: ResolvedStudy,
+    run_dir: str,
+    *,
+    backbones: str | None,
+    memory_deaths: Counter[FoldRun],
+) -> None:
     from ray import tune  # noqa: PLC0415 - after the environment is set
 
-    from search.adapter import FoldScheduler, FoldSearcher  # noqa: PLC0415 - imports Ray
+    from search.adapter import ActorWatch, FoldScheduler, FoldSearcher  # noqa: PLC0415 - imports Ray
 
     def closed(assignment: Assignment) -> None:
         folder = checkpoint_folder(run_dir, assignment.candidate.id, assignment.fold, assignment.attempt)
@@ -221,7 +231,7 @@ def _tune(conductor: Conductor, study: ResolvedStudy, run_dir: str, *, backbones
     )
     sweep_checkpoints(run_dir, conductor.status())
     keeper = WeightKeeper(run_dir, study.keep_weights)
-    searcher = FoldSearcher(conductor, study.resources, closed)
+    searcher = FoldSearcher(conductor, study.resources, closed, memory_deaths)
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(workplace), resources),
         tune_config=tune.TuneConfig(
@@ -236,10 +246,15 @@ def _tune(conductor: Conductor, study: ResolvedStudy, run_dir: str, *, backbones
             name=_next_session(run_dir),
             storage_path=join(run_dir, "ray"),
             failure_config=tune.FailureConfig(max_failures=0),
+            callbacks=[ActorWatch(searcher)],
             verbose=0,
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except Exception as error:
+        searcher.tune_died(error)
+        raise
     keeper.settle(conductor.status)
 
 

@@ -1,5 +1,6 @@
 """The adapter between Tune and the conductor, without a cluster."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import OutOfMemoryError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 from ray.tune.search import Searcher
@@ -16,7 +18,7 @@ from search import adapter
 from search.adapter import TRIES, FoldScheduler, FoldSearcher
 from search.conductor import Assignment
 from search.curves import CurvePoint
-from search.ladder import Decision
+from search.ladder import Decision, FoldRun
 from search.study import StudyResources
 
 
@@ -52,7 +54,7 @@ def assignments(number: int) -> list[Assignment]:
 
 def set_up(conductor: StubConductor, **resources: float) -> tuple[FoldSearcher, FoldScheduler, list[Assignment]]:
     closed: list[Assignment] = []
-    searcher = FoldSearcher(conductor, StudyResources(**resources), closed.append)  # type: ignore[arg-type]
+    searcher = FoldSearcher(conductor, StudyResources(**resources), closed.append, Counter())  # type: ignore[arg-type]
     return searcher, FoldScheduler(searcher), closed
 
 
@@ -174,6 +176,39 @@ def test_why_a_worker_died_is_told_in_a_line(text: str | None, reason: str, tmp_
     assert "\n" not in told
 
 
+@pytest.mark.parametrize(
+    ("text", "deaths"),
+    [
+        ("MemoryError: Unable to allocate 3 GiB", 1),
+        ("1 worker(s) were killed due to the node running low on memory.", 1),
+        ("RuntimeError: no disk", 0),
+    ],
+)
+def test_only_a_worker_that_died_of_memory_has_the_next_start_with_smaller_parts(
+    text: str, deaths: int, tmp_path: Path
+) -> None:
+    searcher, scheduler, _ = set_up(StubConductor(assignments(1)))
+    first, dead = searcher.suggest("a"), trial("a")
+    dead.error_file = str(tmp_path / "error.txt")
+    Path(dead.error_file).write_text(text)
+    scheduler.on_trial_error(None, dead)
+    searcher.on_trial_complete("a", error=True)
+    second = searcher.suggest("b")
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
+    assert (first["memory_deaths"], second["memory_deaths"]) == (0, deaths)
+
+
+def test_a_full_disk_that_a_fold_run_tells_of_ends_the_search() -> None:
+    conductor = StubConductor(assignments(1))
+    searcher, scheduler, _ = set_up(conductor)
+    searcher.suggest("a")
+    with pytest.raises(OSError, match="No space") as full:
+        scheduler.on_trial_result(None, trial("a"), {"full_disk": (28, "No space left on device", "/runs/oof")})
+    assert (full.value.errno, full.value.filename) == (28, "/runs/oof")
+    assert conductor.told == []
+
+
 def test_a_failure_is_told_once_and_its_checkpoint_goes() -> None:
     conductor = StubConductor(assignments(1))
     searcher, scheduler, closed = set_up(conductor)
@@ -200,3 +235,31 @@ def test_a_fold_run_whose_worker_dies_is_handed_out_again_a_few_times_and_keeps_
     after = searcher.suggest("next")
     assert isinstance(after, dict)
     assert (after["fold"], after["deaths"]) == (1, 0)
+
+
+def memory_error(*killed: str) -> BaseException:
+    """Return what Tune raises when Ray's memory monitor has killed these of its actors."""
+    chosen = "\n".join(f"Selected to kill: (Actor({actor}): job ID=01000000, pid=7, ...)" for actor in killed)
+    page = f"Ray killed workers based on the killing policy\nConsidered workers: [\n{chosen}\n(Actor(b0): pid=9)\n]\n"
+    error = RuntimeError("Caught unexpected exception")
+    error.__cause__ = OutOfMemoryError(page)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("killed", "deaths"), [((), [0, 0]), (("a0",), [1, 0]), (("a0", "b0"), [1, 1]), (("elsewhere",), [0, 0])]
+)
+def test_of_memory_only_those_died_whom_ray_names(killed: tuple[str, ...], deaths: list[int]) -> None:
+    memory_deaths: Counter[FoldRun] = Counter()
+    runs = assignments(2)
+    before = FoldSearcher(StubConductor([*runs]), StudyResources(), lambda _: None, memory_deaths)  # type: ignore[arg-type]
+    watch = adapter.ActorWatch(before)
+    for name in ("a", "b"):
+        before.suggest(name)
+        actor = SimpleNamespace(_actor_id=bytes.fromhex(f"{name}0"))
+        started = SimpleNamespace(trial_id=name, temporary_state=SimpleNamespace(ray_actor=actor))
+        watch.on_trial_start(1, [], started)
+    before.tune_died(memory_error(*killed))
+    after = FoldSearcher(StubConductor([*runs]), StudyResources(), lambda _: None, memory_deaths)  # type: ignore[arg-type]
+    suggested = [after.suggest(name) for name in ("c", "d")]
+    assert [entry["memory_deaths"] for entry in suggested if isinstance(entry, dict)] == deaths
