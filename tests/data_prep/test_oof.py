@@ -111,6 +111,15 @@ def test_a_damaged_file_is_set_aside_and_only_its_fold_run_repeated(kind, store,
     assert store.set_aside_damaged() == []
 
 
+def test_what_a_killed_process_left_half_written_is_cleared_away_and_nothing_else(store, tmp_path):
+    write(store, holdout=True)
+    whole = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    for kind in ("oof", "test", "holdout"):
+        (tmp_path / "run" / kind / CANDIDATE / "fold-3.arrow.123-abc.partial").write_bytes(b"half")
+    assert store.set_aside_damaged() == []
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == whole
+
+
 def test_a_missing_test_table_makes_a_fold_run_unfinished(store, tmp_path):
     write(store)
     (tmp_path / "run/test" / CANDIDATE / "fold-2.arrow").unlink()

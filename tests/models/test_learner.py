@@ -299,8 +299,15 @@ def run_out(monkeypatch, learner, *, above, error=OUT_OF_MEMORY[0], passes=0):
     return sizes
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("settings", [{}, {"loss": "ranking"}, {"accumulation": 2}, {"recipe": "packed"}], ids=str)
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [({}, error) for error in OUT_OF_MEMORY]
+    + [
+        ({changed: value}, OUT_OF_MEMORY[0])
+        for changed, value in (("loss", "ranking"), ("accumulation", 2), ("recipe", "packed"))
+    ],
+    ids=str,
+)
 def test_a_step_that_ran_out_of_memory_is_that_of_micro_batches_set_by_hand(
     learn, monkeypatch, settings, error, caplog
 ):

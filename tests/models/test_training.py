@@ -1,7 +1,9 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
+import time
 
 import numpy as np
 import pyarrow.compute as pc
@@ -202,6 +204,15 @@ def test_reports_at_rungs_and_last_on_the_whole_fold(train):
     assert [report.epoch for report in reports] == sorted(report.epoch for report in reports)
     assert reports[-1].metric == found.metric
     assert all(math.isfinite(report.metric) and report.seconds > 0 for report in reports)
+
+
+def test_seconds_and_checkpoints_go_by_a_clock_that_only_rises(train, monkeypatch, tmp_path):
+    reports, times, saves, save = [], itertools.count(), [], CheckpointFolder.save
+    monkeypatch.setattr(time, "time", lambda: -1800.0 * (next(times) % 50))
+    monkeypatch.setattr(CheckpointFolder, "save", lambda *given: saves.append(save(*given)))
+    train(report=lambda report: not reports.append(report), checkpoint=CheckpointFolder(tmp_path / "checkpoint"))
+    assert len(saves) == len(reports) == 1, "one at the rung, none for a minute that the wall clock alone has seen"
+    assert 0 < reports[0].seconds < 60
 
 
 def test_validation_on_the_way_changes_nothing(train):
@@ -430,10 +441,10 @@ def train_rmse(tiny_bert, prepared_tiny, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("constant", [0.5, math.nan, math.inf])
-def test_predictions_that_tell_nothing_are_dead_at_the_rung_whatever_the_metric(train_rmse, monkeypatch, constant):
+@pytest.mark.parametrize("values", [[0.5], [math.nan], [math.inf], [0.5, math.inf]])
+def test_predictions_that_tell_nothing_are_dead_at_the_rung_whatever_the_metric(train_rmse, monkeypatch, values):
     assert all(map(math.isfinite, train_rmse({})))
-    monkeypatch.setattr(Learner, "predict", lambda *given: np.full(len(given[2]), constant, np.float32))
+    monkeypatch.setattr(Learner, "predict", lambda *given: np.resize(np.float32(values), len(given[2])))
     monkeypatch.setattr(_FoldRun, "finish", lambda _: None)
     (metric,) = train_rmse({})
     assert math.isnan(metric)

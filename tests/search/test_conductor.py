@@ -60,6 +60,7 @@ class Worker:
             self.effects -= 1
 
     def _fold_run(self, conductor: Conductor, assignment: Assignment) -> None:
+        assert not OofStore(self.run_dir).is_finished(assignment.candidate.id, assignment.fold), "it is on record"
         candidate = retried(assignment.candidate) if assignment.attempt else assignment.candidate
         strength = float(np.clip(1 - abs(np.log10(candidate.backbone_lr) + 3.7), 0.1, 1)) - 0.1 * assignment.fold
         dead = assignment.candidate.batch_size == 16 and not assignment.attempt
@@ -151,6 +152,7 @@ def test_cut_off_again_and_again_it_ends_with_the_same_record(
             alive = False
         except CutOffError:
             deaths += 1
+        assert deaths < 500, "it gets nowhere"
     assert deaths > 2
     assert record(tmp_path) == record(whole)
 

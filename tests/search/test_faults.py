@@ -1,6 +1,7 @@
 """Faults that befall whole searches: each ends with the bytes of one that nothing disturbed, and repeats nothing."""
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -14,33 +15,38 @@ from typing import Any
 
 import pytest
 from ray.cluster_utils import Cluster
-from test_runner import KINDS, curves, finish, run, start, tables, wait_for_points, workers_of, write_study
+from test_runner import (
+    KINDS,
+    curves,
+    finish,
+    finished,
+    run,
+    start,
+    started,
+    tables,
+    wait_for_points,
+    workers_of,
+    write_study,
+)
 
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared
+from data_prep.tables import read_table
 
 pytestmark = pytest.mark.ray
 
 JUMPING_CLOCK = """
-import time
+import os, pathlib, time
 real, calls = time.time, 0
 def jumping():
     global calls
     calls += 1
+    if calls == 2:
+        pathlib.Path(__file__).with_name(f"jumped-in-{os.getpid()}").touch()
     return real() - 1800 * (calls % 50)
 time.time = jumping
 """
 """The wall clock of every process of the search: it jumps back by half an hour at each call, then forward by a day."""
-
-
-def started(output: str) -> list[str]:
-    """Return the label of every fold run that a search started, in order."""
-    return re.findall(r"^ *\S+  (\S+)  starts", output, flags=re.MULTILINE)
-
-
-def finished(output: str) -> list[str]:
-    """Return the label of every fold run that a search finished, in order."""
-    return re.findall(r"^ *\S+  (\S+)  done", output, flags=re.MULTILINE)
 
 
 def stamps(run_dir: Path) -> dict[Path, int]:
@@ -83,13 +89,17 @@ def test_driver_killed_then_damaged_files_under_a_clock_that_jumps(
 ) -> None:
     study = write_study(tmp_path, prepared_tiny, tiny_bert, budget={"hours": 2})
     run_dir = tmp_path / "runs" / "tiny"
-    (tmp_path / "clock").mkdir()
-    (tmp_path / "clock" / "sitecustomize.py").write_text(JUMPING_CLOCK)
-    clock = {"PYTHONPATH": str(tmp_path / "clock")}
+    place = tmp_path / "clock"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(JUMPING_CLOCK)
+    clock = {"PYTHONPATH": os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])}
     process = start(study, **clock)
     wait_for_points(process, run_dir, 9)
-    kill_all([*workers_of(process.pid), process.pid])
+    searching = [*workers_of(process.pid), process.pid]
+    kill_all(searching)
     before, _ = process.communicate()
+    assert len(searching) > 1
+    assert all((place / f"jumped-in-{process}").exists() for process in searching), "driver and worker"
     (checkpoint,) = run_dir.glob("checkpoints/*/fold-*/state.pt")
     oof_of, test_of, *_, sound = sorted(run_dir.glob("oof/*/fold-*.arrow"))
     test_file = run_dir / "test" / test_of.relative_to(run_dir / "oof")
@@ -102,7 +112,9 @@ def test_driver_killed_then_damaged_files_under_a_clock_that_jumps(
     assert f"{oof_of}: content does not match its checksum" in after
     assert f"{test_file}: content does not match its checksum" in after
     assert f"{checkpoint}: not a whole checkpoint" in after
-    assert "budget.hours" not in after
+    assert "budget.hours" not in before + after
+    clocks = read_table(run_dir / "curves.arrow")["seconds"].to_pylist()
+    assert all(0 <= seconds < 300 for seconds in clocks if not math.isnan(seconds)), clocks
     repeated = {label for label in started(after) if label in finished(before)}
     assert len(repeated) == 2, after
     assert kept.items() <= stamps(run_dir).items()

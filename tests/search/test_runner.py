@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -150,21 +151,6 @@ def test_running_again_repeats_nothing(undisturbed: Path) -> None:
     assert stamps == {path: path.stat().st_mtime_ns for path in undisturbed.glob("oof/*/*.arrow")}
 
 
-def test_killed_in_the_middle_it_ends_with_the_same_bytes(
-    undisturbed: Path, tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str
-) -> None:
-    study = write_study(tmp_path, prepared_tiny, tiny_bert)
-    run_dir = tmp_path / "runs" / "tiny"
-    process = start(study)
-    wait_for_points(process, run_dir, 5)
-    process.kill()
-    process.communicate()
-    assert len(tables(run_dir)) < len(tables(undisturbed)), "it was to be killed before the end"
-    run(study)
-    assert curves(run_dir) == curves(undisturbed)
-    assert tables(run_dir) == tables(undisturbed)
-
-
 def workers_of(driver: int) -> list[int]:
     """Return the processes that run a fold run of this driver, by the name that Ray gives them."""
     found = []
@@ -192,25 +178,87 @@ def _ancestors(process: int) -> list[int]:
     return found
 
 
-def test_worker_killed_and_search_interrupted_change_nothing(
+WATCHED = """
+import os, signal
+from pathlib import Path
+from data_prep.console import run_app
+from search import runner
+from search.__main__ import app
+
+make_trainable, steps, death = runner.make_trainable, Path(os.environ["STEPS"]), Path(os.environ["DEATH"])
+
+def make_watched(workplace):
+    fold_run = make_trainable(workplace)
+
+    def watched(config):
+        from models.learner import Learner
+        step = Learner.step
+
+        def log(self, batch, share, *, epoch):
+            with steps.open("a") as file:
+                file.write(f"{config['label']} {config['attempt']} {epoch}\\n")
+            if config["fold"] == 2 and epoch == 2.25 and death.exists():
+                death.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+            step(self, batch, share, epoch=epoch)
+
+        Learner.step = log
+        try:
+            fold_run(config)
+        finally:
+            Learner.step = step
+
+    return watched
+
+runner.make_trainable = make_watched
+run_app(app)
+"""
+"""The search, whose workers write down every step before they take it; while there is a file DEATH, the first that is a
+quarter into the third epoch of fold 2 removes it and is killed."""
+
+
+def started(output: str) -> list[str]:
+    """Return the label of every fold run that a search started, in order."""
+    return re.findall(r"^ *\S+  (\S+)  starts", output, flags=re.MULTILINE)
+
+
+def finished(output: str) -> list[str]:
+    """Return the label of every fold run that a search finished, in order."""
+    return re.findall(r"^ *\S+  (\S+)  done", output, flags=re.MULTILINE)
+
+
+def test_search_interrupted_then_killed_then_a_worker_killed_change_nothing(
     undisturbed: Path, tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str
 ) -> None:
+    """The driver is killed alone: whether its workers notice at once or later, the next search must bear them."""
     study = write_study(tmp_path, prepared_tiny, tiny_bert)
-    run_dir = tmp_path / "runs" / "tiny"
+    run_dir, steps, death = tmp_path / "runs" / "tiny", tmp_path / "steps", tmp_path / "death"
     process = start(study)
     wait_for_points(process, run_dir, 1)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
-    assert "Traceback" not in output
-    assert f"python -m search run {study}" in output
+    interrupted, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, interrupted
+    assert "Traceback" not in interrupted
+    assert f"python -m search run {study}" in interrupted
     process = start(study)
     wait_for_points(process, run_dir, 3)
-    victims = workers_of(process.pid)
-    assert victims, "there must be a worker to kill"
-    for victim in victims:
-        os.kill(victim, signal.SIGKILL)
-    assert "lost its worker" in finish(process)
+    process.kill()
+    killed, _ = process.communicate()
+    death.touch()
+    last = finish(start(study, program=["-c", WATCHED], STEPS=str(steps), DEATH=str(death)))
+    assert last.count("lost its worker") == 1
+    assert not death.exists()
+    taken: dict[str, list[float]] = {}
+    for label, attempt, epoch in map(str.split, steps.read_text().splitlines()):
+        taken.setdefault(label + attempt, []).append(float(epoch))
+    (victim,) = [label for label, epochs in taken.items() if epochs != sorted(set(epochs))]  # of others, no step twice
+    again = taken[victim].index(2.25) + 1
+    assert taken[victim][0] == 0.0, "it began in this search"
+    assert 1.5 <= taken[victim][again] <= 2.25, "on from its last checkpoint: the rung is at 1.5 epochs"
+    assert taken[victim][again:] == [step / 12 for step in range(round(taken[victim][again] * 12), 36)]
+    assert started(last).count(victim[:-1]) == 2
+    assert not set(finished(interrupted) + finished(killed)) & set(started(last))
+    assert not set(finished(interrupted)) & set(started(killed))
     assert curves(run_dir) == curves(undisturbed)
     assert tables(run_dir) == tables(undisturbed)
 

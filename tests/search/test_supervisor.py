@@ -29,7 +29,9 @@ class FakeTune:
 
     def __call__(self, conductor: Conductor, _: Any, run_dir: str, **__: Any) -> None:
         self.sessions += 1
-        life = next(self.lives)
+        life = next(self.lives, -1)
+        if life == -1:
+            pytest.fail("it was to give up")
         if life == 0:
             raise self.fault()
         try:
@@ -112,6 +114,19 @@ def test_what_the_user_can_mend_is_not_tried_again(search: Callable[..., Any]) -
     with pytest.raises(InputError, match="no cluster is there"):
         run()
     assert tune.sessions == 1
+
+
+def test_a_full_disk_is_not_tried_again_and_frees_the_directory(search: Callable[..., Any]) -> None:
+    def full() -> BaseException:
+        error = RuntimeError("Caught unexpected exception")
+        error.__cause__ = OSError(28, "No space left on device", "/runs/oof")
+        return error
+
+    tune, run, run_dir = search([0], full)
+    with pytest.raises(OSError, match="No space left on device: '/runs/oof'"):
+        run()
+    assert tune.sessions == 1
+    assert not (run_dir / "driver.json").exists()
 
 
 def test_an_interruption_ends_the_search_and_frees_its_directory(search: Callable[..., Any]) -> None:

@@ -212,6 +212,28 @@ def test_a_disk_budget_is_kept_told_once_and_costs_no_predictions(fold_run: Fold
         assert small.equals(whole)
 
 
+def test_a_full_disk_under_a_table_is_told_as_such_and_any_other_fault_raised(
+    fold_run: FoldRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(*fault)
+
+    monkeypatch.setattr(OofStore, "write", refuse)
+    fault = (28, "No space left on device", "/runs/oof/fold-1.arrow")
+    assert fold_run(name="full")[-1] == {"full_disk": fault}
+    fault = (5, "Input/output error", "/runs/oof/fold-1.arrow")
+    with pytest.raises(OSError, match="Input/output"):
+        fold_run(name="torn")
+
+
+def test_a_finished_fold_run_is_not_done_again(fold_run: FoldRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    from models import training
+
+    first = fold_run()[-1]
+    monkeypatch.setattr(training, "train_fold", pytest.fail)
+    assert fold_run() == [{**first, "seconds": 0.0}]
+
+
 def test_a_worker_starts_where_the_driver_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(trainable, "run_fold", lambda *_: seen.append(str(Path.cwd())))
