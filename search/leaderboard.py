@@ -6,6 +6,7 @@ alike, so whole groups are drawn, the same ones for both candidates. It is the n
 another seed moves a score besides.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -201,11 +202,14 @@ def read_trained(run_dir: str) -> dict[str, Candidate]:
 
 def minutes_by_candidate(points: Iterable[CurvePoint]) -> dict[str, float]:
     """Return the minutes that each candidate trained, in all folds."""
-    seconds: dict[tuple[str, int], float] = {}
+    longest: dict[tuple[str, int], float] = {}
     for point in points:
         key = (point.candidate, point.fold)
-        seconds[key] = max(seconds.get(key, 0.0), float(np.nan_to_num(point.seconds)))
-    return {name: sum(value for (owner, _), value in seconds.items() if owner == name) / 60 for name, _ in seconds}
+        longest[key] = max(longest.get(key, 0.0), float(np.nan_to_num(point.seconds)))
+    minutes: dict[str, float] = defaultdict(float)
+    for (candidate, _), seconds in longest.items():
+        minutes[candidate] += seconds / 60
+    return dict(minutes)
 
 
 def _standing(outcomes: Mapping[str, CandidateStatus], candidate: str, *, done: int, n_folds: int) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from data_prep.tables import write_json
 from models.candidate import Candidate
 from search.curves import CurvePoint, Curves
 from search.ladder import CandidateStatus
-from search.leaderboard import Leaderboard, _Draws, _Fold, _resampled, leaderboard
+from search.leaderboard import Leaderboard, _Draws, _Fold, _resampled, leaderboard, minutes_by_candidate
 from search.outcomes import write_outcomes
 
 
@@ -189,3 +189,9 @@ def test_tables_of_other_rows_are_refused(run_directory: RunDirectory, prepared_
     run_directory.add(Candidate(seed=1), {0: 0.3})
     with pytest.raises(InputError, match="holds other rows than fold 0 of the prepared folder"):
         leaderboard(run_directory.path)
+
+
+def test_minutes_are_the_longest_of_each_fold_added_up() -> None:
+    told = [("a", 0, 60.0), ("b", 0, 30.0), ("a", 0, 90.0), ("a", 1, 30.0), ("b", 1, float("nan"))]
+    points = [CurvePoint(candidate, fold, 0.5, 1.0, 0.5, seconds) for candidate, fold, seconds in told]
+    assert minutes_by_candidate(points) == {"a": 2.0, "b": 0.5}
