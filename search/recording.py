@@ -135,10 +135,10 @@ def keep_recording(recording: Recording, folder: str) -> None:
     """Write `curves.arrow` and, where there are predictions, `predictions.arrow`: all that a replay needs.
 
     Raises:
-        InputError: the folder holds a recording; it is not replaced.
+        InputError: the folder holds a recording, which is not replaced, or is a run directory.
     """
-    if exists(join(folder, "curves.arrow")):
-        raise InputError(f"{folder}: holds curves.arrow already; give --keep another folder")
+    if found := [name for name in ("curves.arrow", "study.yaml") if exists(join(folder, name))]:
+        raise InputError(f"{folder}: holds {found[0]} already; give --keep another folder")
     points = [
         (c.name, fold, *point[:-1], recording.metric.utility(point[-1]), c.family, c.label)
         for c in recording.candidates

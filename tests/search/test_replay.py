@@ -365,6 +365,9 @@ def test_what_is_kept_reads_back_the_same(tmp_path: Path, with_rows: bool) -> No
             assert np.array_equal(getattr(again.rows, name), getattr(recording.rows, name)), name
     with pytest.raises(InputError, match=r"holds curves\.arrow already"):
         keep_recording(recording, str(tmp_path / "kept"))
+    write_json({}, str(tmp_path / "run" / "study.yaml"))
+    with pytest.raises(InputError, match=r"holds study\.yaml already"):
+        keep_recording(recording, str(tmp_path / "run"))
 
 
 def _no_nan(recording: Recording) -> list[RecordedCandidate]:
