@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from data_prep.tables import join, read_bytes, write_json
+from data_prep.tables import DamagedTableError, join, read_bytes, write_json
 from models.candidate import Candidate
 from search.journal import Record
 from search.sampler import Sample
@@ -33,7 +33,14 @@ class Samples:
 
 
 def _read_samples(path: str) -> list[Sample]:
-    return [_decode(entry) for entry in json.loads(read_bytes(path))]
+    try:
+        return [_decode(entry) for entry in json.loads(read_bytes(path))]
+    except (ValueError, KeyError, TypeError) as error:  # pydantic's and json's errors are ValueErrors
+        raise DamagedTableError(
+            f"{path}: not the list of draws that was written ({type(error).__name__}). Put back a copy; without one, "
+            f"remove it and sampled.journal beside it: what is on record stays, open fold runs go on, and the sampler "
+            f"draws anew without having learned from the candidates so far"
+        ) from error
 
 
 def _write_samples(samples: Sequence[Sample], path: str) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -274,3 +274,14 @@ def test_a_line_carries_the_sha256_of_its_number_and_content(tmp_path: Path) -> 
     text = b'0 ["0123456789ab", 1, 0.5, 2.0, 0.25, 3.0]'
     expected = hashlib.sha256(text).hexdigest()[:16].encode() + b" " + text + b"\n"
     assert (tmp_path / "curves.journal").read_bytes() == expected
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-9], lambda _: "7", lambda text: text.replace("number", "n")])
+def test_a_damaged_list_of_samples_is_named_with_what_to_do(damage: Callable[[str], str], tmp_path: Path) -> None:
+    samples = Samples(str(tmp_path))
+    samples.append(Sample(0, {"head": "cls"}, Candidate(head="cls")))
+    samples.fold()
+    path = tmp_path / "sampled.json"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(DamagedTableError, match=rf"{path}: not the list of draws.*remove it and sampled\.journal"):
+        Samples(str(tmp_path))
