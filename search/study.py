@@ -261,7 +261,14 @@ def _read_resolved(path: str) -> ResolvedStudy:
         content = yaml.safe_load(read_bytes(path))
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not a YAML file ({error}); it was edited after it was written") from error
-    return check_document(content, ResolvedStudy, where=path)
+    try:
+        return check_document(content, ResolvedStudy, where=path)
+    except InputError as error:
+        raise InputError(
+            *error.faults,
+            "Another version of blendfold wrote this file, or it was edited. Go on with that version, or give the "
+            "study another `name:` to begin anew; `leaderboard`, `explain` and `blend fit` read what is finished there",
+        ) from error
 
 
 def _conflicts(before: ResolvedStudy, now: ResolvedStudy) -> list[str]:

@@ -187,3 +187,12 @@ def test_what_the_task_lacks_is_told_before_anything_runs(prepared_tiny: Prepare
     assert "score_levels" in faults
     assert len(caught.value.faults) == 3
     resolved(data, candidates={"a": {"recipe": "pair"}})
+
+
+def test_a_run_directory_of_another_version_is_not_gone_on_with(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    keep_study(resolved(prepared_tiny), str(tmp_path))
+    path = tmp_path / "study.yaml"
+    path.write_text(path.read_text().replace("ladder:\n", "ladder:\n  paired_sd: 0.005\n"))
+    with pytest.raises(InputError, match=r"unknown key 'ladder\.paired_sd'[\s\S]*another `name:` to begin anew"):
+        keep_study(resolved(prepared_tiny), str(tmp_path))
+    assert "paired_sd" in path.read_text()
