@@ -3,7 +3,8 @@
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -159,8 +160,11 @@ def _supervise(
             progress.restart(f"Ray Tune died ({headline(death)}); going on from the record")
         known = on_record
         try:
-            with ray_session(
-                study, run_dir, address=address, backbones=backbones, dashboard=dashboard, note=progress.note
+            with (
+                _closed(conductor, progress),
+                ray_session(
+                    study, run_dir, address=address, backbones=backbones, dashboard=dashboard, note=progress.note
+                ),
             ):
                 _tune(conductor, study, run_dir, backbones=backbones, memory_deaths=memory_deaths)
         except InputError:
@@ -171,8 +175,20 @@ def _supervise(
             death = error
         else:
             return conductor
-        finally:
+
+
+@contextmanager
+def _closed(conductor: Conductor, progress: Progress) -> Iterator[None]:
+    """Close the record at the end; where that fails after something else did, what was first is raised."""
+    try:
+        yield
+    except BaseException:
+        try:
             conductor.close()
+        except OSError as error:
+            progress.note(f"the record stays in its journals, which hold all of it: {error}")
+        raise
+    conductor.close()
 
 
 def _give_up(error: Exception, run_dir: str) -> NoReturn:
