@@ -20,7 +20,7 @@ from data_prep.tables import exists, join, read_bytes, write_json
 from models.candidate import Candidate
 from search.curves import CurvePoint, Curves
 from search.ladder import CandidateStatus, Decision, FoldLadder, FoldRun
-from search.outcomes import StatusFile, write_outcomes
+from search.outcomes import StatusFile, read_outcomes, write_outcomes
 from search.sampler import Sampler
 from search.samples import Samples
 from search.space import read_candidates, read_space
@@ -107,6 +107,7 @@ class Conductor:
             watcher.note(report)
         self.curves = Curves(run_dir)
         self.ladder = FoldLadder(study.ladder, n_folds=data.manifest.n_folds)
+        self.ladder.recall({name: s.promotion for name, s in read_outcomes(run_dir).items() if s.promotion})
         self._replay()
         if only is not None:
             self._fresh = deque(candidate for candidate in self._fresh if candidate.id in only)

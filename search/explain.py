@@ -7,6 +7,7 @@ as they were made; where that file is older than the record (its driver was kill
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -60,10 +61,12 @@ class Stories:
     """All candidates, in the order in which they first reported; prints itself with rich."""
 
     stories: tuple[Story, ...]
+    notes: tuple[str, ...] = ()
+    """What a reader should know of the record."""
 
     def __rich__(self) -> RenderableType:
         """Return the lines that a console shows."""
-        return Group(*(Text(str(story)) for story in self.stories))
+        return Group(*(Text(str(line)) for line in (*self.notes, *self.stories)))
 
     @property
     def has_open_ends(self) -> bool:
@@ -84,13 +87,27 @@ def explain(run_dir: str) -> Stories:
         )
     study = yaml.safe_load(read_bytes(path))
     data = load_prepared(study["data"])
-    settings = check_document(study.get("ladder", {}), LadderSettings, where=f"{path}: ladder")
+    ladder, notes = _known_settings(study.get("ladder", {}), path)
+    settings = check_document(ladder, LadderSettings, where=f"{path}: ladder")
     candidates = read_trained(run_dir)
     played = _Played(OofStore(run_dir), data, candidates, settings.for_metric(data.task.measure))
     points = Curves(run_dir).points
     for point in points:
         played.take(point)
-    return Stories(tuple(_stories(played, read_outcomes(run_dir), minutes_by_candidate(points))))
+    return Stories(tuple(_stories(played, read_outcomes(run_dir), minutes_by_candidate(points))), notes)
+
+
+def _known_settings(ladder: dict[str, Any], path: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the ladder settings that this version has; a note names those that it has no more."""
+    gone = [key for key in ladder if key not in LadderSettings.model_fields]
+    known = {key: value for key, value in ladder.items() if key not in gone}
+    if not gone:
+        return known, ()
+    named = ", ".join(f"{key}={ladder[key]}" for key in gone)
+    return known, (
+        f"{path}: ladder has settings of another version, left out here ({named}); what status.json tells was decided "
+        "with them, what it does not tell is worked out without",
+    )
 
 
 @dataclass
@@ -114,7 +131,7 @@ class _Played:
         shown = self.folds.setdefault(point.candidate, {}).setdefault(point.fold, [])
         self.ladder.start(run)
         if run.fold > 0 and run.candidate not in self.promotions:
-            self.promotions[run.candidate] = self.ladder.status()[run.candidate].reason
+            self.promotions[run.candidate] = self.ladder.status_of(run.candidate).reason
         utility = self.data.task.measure.utility(point.metric)
         if point.progress < 1:
             decision = self.ladder.report(run, point.progress, utility)
@@ -143,11 +160,16 @@ def _stories(played: _Played, outcomes: dict[str, CandidateStatus], minutes: dic
             label=candidate.label,
             family=candidate.family,
             folds={fold: tuple(shown) for fold, shown in played.folds.get(name, {}).items()},
-            promotion=played.promotions.get(name, ""),
+            promotion=_promotion(outcomes.get(name), played.promotions.get(name, "")),
             state=status.state if name in replayed else "not begun",
             reason=status.reason,
             minutes=minutes.get(name, 0.0),
         )
+
+
+def _promotion(recorded: CandidateStatus | None, rebuilt: str) -> str:
+    """Return why a candidate went on: as decided, where the search wrote that down."""
+    return recorded.promotion if recorded is not None and recorded.promotion else rebuilt
 
 
 def _told(recorded: CandidateStatus | None, replayed: CandidateStatus | None) -> CandidateStatus:

@@ -5,12 +5,14 @@ is rebuilt by replaying `report` and `finish` in the order in which they were re
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search.gain import BlendEvidence
+from search.growth import Growth
 from search.metric_table import MetricTable
 from search.roster import Roster
 from search.standing import CandidateStatus, Decision, FoldRun, Standing
@@ -33,7 +35,9 @@ class FoldLadder:
         self._evidence = BlendEvidence()
         self._new_available = True
         self._held: frozenset[str] = frozenset()
+        self._growth = Growth()
         self._repeats: set[int] = set()
+        self._recalled: dict[str, str] = {}
 
     # ---------------------------------------------------------------- what happened
 
@@ -45,7 +49,8 @@ class FoldLadder:
             return
         candidate.live.add(run.fold)
         if not candidate.ended and not candidate.promoted and (run.fold > 0 or not self.settings.enabled):
-            self._roster.promote(candidate, self._why_promoted(candidate))
+            candidate.promotion = self._why_promoted(candidate)
+            self._roster.promote(candidate, candidate.promotion)
 
     def attempt(self, run: FoldRun) -> int:
         """Return 0, or 1 for the retry of a dead run (the caller trains it with another seed and a lower rate)."""
@@ -97,6 +102,9 @@ class FoldLadder:
         candidate.live.discard(run.fold)
         if candidate.state == "failed":
             return Decision(False, candidate.reason)
+        for (fold, rung), passed in candidate.rungs.items():
+            if fold == run.fold:
+                self._growth.add(run.family, fold, rung, metric - passed)
         self._roster.finish(candidate, run.fold, metric)
         self._table.put(candidate.number, run.fold, metric)
         if prediction is not None and score is not None:
@@ -120,6 +128,10 @@ class FoldLadder:
             if not candidate.ended:
                 self._repeat(candidate, run.fold)
 
+    def recall(self, promotions: Mapping[str, str]) -> None:
+        """Take the reasons of promotions decided before a replay, by candidate: a replay cannot know them."""
+        self._recalled = dict(promotions)
+
     def hold_back(self, candidates: Iterable[str]) -> None:
         """Hand out nothing of these candidates; what they have done still counts in comparisons."""
         self._held = frozenset(candidates)
@@ -141,7 +153,11 @@ class FoldLadder:
 
     def status(self) -> dict[str, CandidateStatus]:
         """Return state and reason of every candidate seen, in order of first sight."""
-        return {c.name: self._waiting(c) if c.state == "waiting" else c.status for c in self._roster}
+        return {c.name: self._status(c) for c in self._roster}
+
+    def status_of(self, candidate: str) -> CandidateStatus:
+        """Return state and reason of one candidate seen."""
+        return self._status(self._roster[candidate])
 
     def live_runs(self) -> list[FoldRun]:
         """Return the runs that were started and have not ended, in order of first sight."""
@@ -185,6 +201,16 @@ class FoldLadder:
         prior = self.settings.prior_folds
         return math.sqrt((prior * self.settings.noise**2 + 2 * squares) / (prior + freedom))
 
+    def _band_at(self, fold: int, rung: float) -> float:
+        """How far behind the cut-off a run may be at a rung: the noise, or what it may yet make up for, if that is more.
+
+        What runs of a family gain from there to the end has variance g^2; `z` deviations are left to a slow starter.
+        """
+        squares, freedom = self._growth.residual(fold, rung)
+        prior = self.settings.prior_folds
+        growth = math.sqrt((prior * self.settings.growth**2 + squares) / (prior + freedom))
+        return max(self.noise, self.settings.z * growth)
+
     def _rung_of(self, progress: float) -> float | None:
         passed = [rung for rung in self.settings.rungs if rung <= progress + 1e-9]
         return passed[-1] if passed and progress < 1 and progress - passed[-1] <= _RUNG_SLACK else None
@@ -195,17 +221,17 @@ class FoldLadder:
         metric = candidate.rungs[fold, rung]
         if not settings.enabled or fold not in settings.rung_folds or candidate.revived or fold in candidate.metrics:
             return Decision(True, f"{where}: {metric:.4f}, never cut here")
-        seen, noise = self._roster.seen_at(candidate.family, fold, rung), self.noise
+        seen, band = self._roster.seen_at(candidate.family, fold, rung), self._band_at(fold, rung)
         if len(seen) - 1 < settings.min_peers:
             return Decision(True, f"{where}: {metric:.4f}, only {len(seen) - 1} of {settings.min_peers} peers seen")
         kept = math.ceil(len(seen) / settings.eta)
         cutoff = seen[-kept]
         against = f"the {cutoff:.4f} of rank {kept} of {len(seen)} in {candidate.family}"
-        if metric >= cutoff - noise:
-            return Decision(True, f"{where}: {metric:.4f} is above or within noise {noise:.4f} of {against}")
+        if metric >= cutoff - band:
+            return Decision(True, f"{where}: {metric:.4f} is above or within {band:.4f} of {against}")
         candidate.live.discard(fold)
         self._roster.settle(
-            candidate, "stopped", f"cut on {where}: {metric:.4f} is more than noise {noise:.4f} below {against}"
+            candidate, "stopped", f"cut on {where}: {metric:.4f} is more than {band:.4f} below {against}"
         )
         return Decision(False, candidate.reason)
 
@@ -267,13 +293,20 @@ class FoldLadder:
         return tuple(name for name in going if self._evidence.has(name, folds))
 
     def _why_promoted(self, candidate: Standing) -> str:
-        """The reason of a candidate that goes on; rebuilt from fold 0 where its promotion was decided elsewhere."""
+        """The reason of a candidate that goes on: as decided, as recalled, or rebuilt from fold 0."""
         if not self.settings.enabled:
             return "the ladder is off: all folds run"
         if candidate.promotion:
             return candidate.promotion
+        if candidate.name in self._recalled:
+            return self._recalled[candidate.name]
         place = f"{self._place(candidate)}; " if candidate.is_ranked else ""
         return f"goes on: {place}its later folds had been started before"
+
+    def _status(self, candidate: Standing) -> CandidateStatus:
+        if candidate.state == "waiting":
+            return self._waiting(candidate)
+        return replace(candidate.status, promotion=candidate.promotion) if candidate.promoted else candidate.status
 
     def _waiting(self, candidate: Standing) -> CandidateStatus:
         """Where a waiting candidate stands, which changes with its family.
@@ -406,7 +439,8 @@ class FoldLadder:
             return None
         best = max(stopped, key=lambda c: c.rank)
         best.revived = True
-        self._roster.promote(best, f"taken back because no other candidate is left ({best.reason})")
+        best.promotion = f"taken back because no other candidate is left ({best.reason})"
+        self._roster.promote(best, best.promotion)
         return best.run(self._open_fold(best) or 0)
 
     def _started(self, run: FoldRun) -> Standing:

@@ -29,8 +29,13 @@ class StatusFile:
 
 def write_outcomes(run_dir: str, statuses: Mapping[str, CandidateStatus]) -> None:
     """Keep the ladder's `status()`; an earlier file is replaced whole."""
-    content = {name: {"state": status.state, "reason": status.reason} for name, status in statuses.items()}
+    content = {name: _entry(status) for name, status in statuses.items()}
     write_json(content, join(run_dir, "status.json"))
+
+
+def _entry(status: CandidateStatus) -> dict[str, str]:
+    entry = {"state": status.state, "reason": status.reason}
+    return {**entry, "promotion": status.promotion} if status.promotion else entry
 
 
 def read_outcomes(run_dir: str) -> dict[str, CandidateStatus]:

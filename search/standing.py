@@ -33,6 +33,8 @@ class CandidateStatus:
 
     state: State
     reason: str
+    promotion: str = field(default="", compare=False)
+    """Why it went on after fold 0, as decided then; empty where it did not. A replay may not know it."""
 
 
 @dataclass(eq=False)
@@ -49,7 +51,7 @@ class Standing:
     revived: bool = False
     """Was taken back because nothing else was left; never cut at a rung again."""
     promotion: str = ""
-    """Why the ladder would let it go on, when it last did."""
+    """Why it goes on; while it waits, why the ladder would let it, when it last would."""
     gain: Gain | None = None
     """What it was last seen to add to the blend on fold 0."""
     metrics: dict[int, float] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """The story of each candidate: what is on record, in its order, with the search's own reasons."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -133,3 +134,22 @@ def test_the_command_prints_a_line_each_and_what_to_run_next(record: Record) -> 
 def test_a_folder_without_a_study_is_refused(tmp_path) -> None:
     with pytest.raises(InputError, match="not a run directory"):
         explain(str(tmp_path))
+
+
+def test_why_a_candidate_went_on_is_told_as_it_was_decided(record: Record) -> None:
+    candidate = record.add(1)
+    for fold in (0, 1):
+        record.point(candidate, fold, 1.0, 0.7)
+    assert "had been started before" in record.stories()[candidate.id].promotion
+    write_outcomes(record.path, {candidate.id: CandidateStatus("running", "is on fold 1", "goes on: it was the best")})
+    assert record.stories()[candidate.id].promotion == "goes on: it was the best"
+
+
+def test_ladder_settings_of_another_version_are_left_out_and_named(record: Record) -> None:
+    candidate = record.add(1)
+    record.point(candidate, 0, 1.0, 0.7)
+    study = Path(record.path) / "study.yaml"
+    study.write_text(study.read_text().replace("eta: 2", "eta: 2\n  paired_sd: 0.005"))
+    first, line, *_ = CliRunner().invoke(app, ["explain", record.path]).output.splitlines()
+    assert first.startswith(f"{study}: ladder has settings of another version, left out here (paired_sd=0.005)")
+    assert line.startswith(candidate.label)
