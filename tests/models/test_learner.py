@@ -8,6 +8,7 @@ from torch import nn
 
 from data_prep.errors import InputError
 from data_prep.task import PPPM
+from models import learner as learner_module
 from models.batches import Batch
 from models.candidate import Candidate
 from models.learner import new_learner
@@ -285,7 +286,10 @@ COMPARING = ["pearson", "mse_pearson", "ranking"]
 
 
 def run_out(monkeypatch, learner, *, above, error=OUT_OF_MEMORY[0], passes=0):
-    """Let forward passes over more than `above` texts fail, after so many that do not; returns the sizes of all."""
+    """Let forward passes over more than `above` texts fail, after so many that do not.
+
+    Returns the sizes of all; 0 where memory is given back.
+    """
     whole, sizes = learner.scorer.forward, []
 
     def forward(batch):
@@ -296,6 +300,7 @@ def run_out(monkeypatch, learner, *, above, error=OUT_OF_MEMORY[0], passes=0):
         return outputs
 
     monkeypatch.setattr(learner.scorer, "forward", forward)
+    monkeypatch.setattr(learner_module, "give_back", lambda: sizes.append(0))  # to collect garbage takes 0.2 s a time
     return sizes
 
 
@@ -379,10 +384,11 @@ def test_both_passes_of_a_loss_that_compares_rows_see_the_same_outputs(learn, mo
 def test_a_single_text_that_does_not_fit_is_an_error_that_says_what_to_do(learn, monkeypatch, loss):
     learner = learn([], loss=loss)
     before = weights_of(learner)
-    run_out(monkeypatch, learner, above=0)
+    sizes = run_out(monkeypatch, learner, above=0)
     with pytest.raises(InputError, match=r"out of memory with a single text .*CUDA out of memory.*max_length"):
         learner.step(batches_of(1)[0], 1.0)
     assert learner.micro_batches == 16, "12 texts"
+    assert sizes == [12, 0, 6, 0, 3, 0, 2, 0, 1, 0], "given back before each try"
     assert not moved(learner, before)
     assert all(parameter.grad is None for parameter in learner.trained)
 
