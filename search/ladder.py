@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.gain import BlendEvidence
-from search.growth import Growth
 from search.metric_table import MetricTable
 from search.roster import Roster
 from search.standing import CandidateStatus, Decision, FoldRun, Standing
@@ -35,7 +34,6 @@ class FoldLadder:
         self._evidence = BlendEvidence()
         self._new_available = True
         self._held: frozenset[str] = frozenset()
-        self._growth = Growth()
         self._repeats: set[int] = set()
         self._recalled: dict[str, str] = {}
 
@@ -102,9 +100,6 @@ class FoldLadder:
         candidate.live.discard(run.fold)
         if candidate.state == "failed":
             return Decision(False, candidate.reason)
-        for (fold, rung), passed in candidate.rungs.items():
-            if fold == run.fold:
-                self._growth.add(run.family, fold, rung, metric - passed)
         self._roster.finish(candidate, run.fold, metric)
         self._table.put(candidate.number, run.fold, metric)
         if prediction is not None and score is not None:
@@ -201,16 +196,6 @@ class FoldLadder:
         prior = self.settings.prior_folds
         return math.sqrt((prior * self.settings.noise**2 + 2 * squares) / (prior + freedom))
 
-    def _band_at(self, fold: int, rung: float) -> float:
-        """How far behind the cut-off a run may be at a rung: the noise, or what it may yet make up for, if that is more.
-
-        What runs of a family gain from there to the end has variance g^2; `z` deviations are left to a slow starter.
-        """
-        squares, freedom = self._growth.residual(fold, rung)
-        prior = self.settings.prior_folds
-        growth = math.sqrt((prior * self.settings.growth**2 + squares) / (prior + freedom))
-        return max(self.noise, self.settings.z * growth)
-
     def _rung_of(self, progress: float) -> float | None:
         passed = [rung for rung in self.settings.rungs if rung <= progress + 1e-9]
         return passed[-1] if passed and progress < 1 and progress - passed[-1] <= _RUNG_SLACK else None
@@ -221,17 +206,17 @@ class FoldLadder:
         metric = candidate.rungs[fold, rung]
         if not settings.enabled or fold not in settings.rung_folds or candidate.revived or fold in candidate.metrics:
             return Decision(True, f"{where}: {metric:.4f}, never cut here")
-        seen, band = self._roster.seen_at(candidate.family, fold, rung), self._band_at(fold, rung)
+        seen, noise = self._roster.seen_at(candidate.family, fold, rung), self.noise
         if len(seen) - 1 < settings.min_peers:
             return Decision(True, f"{where}: {metric:.4f}, only {len(seen) - 1} of {settings.min_peers} peers seen")
         kept = math.ceil(len(seen) / settings.eta)
         cutoff = seen[-kept]
         against = f"the {cutoff:.4f} of rank {kept} of {len(seen)} in {candidate.family}"
-        if metric >= cutoff - band:
-            return Decision(True, f"{where}: {metric:.4f} is above or within {band:.4f} of {against}")
+        if metric >= cutoff - noise:
+            return Decision(True, f"{where}: {metric:.4f} is above or within noise {noise:.4f} of {against}")
         candidate.live.discard(fold)
         self._roster.settle(
-            candidate, "stopped", f"cut on {where}: {metric:.4f} is more than {band:.4f} below {against}"
+            candidate, "stopped", f"cut on {where}: {metric:.4f} is more than noise {noise:.4f} below {against}"
         )
         return Decision(False, candidate.reason)
 
