@@ -192,6 +192,6 @@ def test_tables_of_other_rows_are_refused(run_directory: RunDirectory, prepared_
 
 
 def test_minutes_are_the_longest_of_each_fold_added_up() -> None:
-    told = [("a", 0, 60.0), ("b", 0, 30.0), ("a", 0, 90.0), ("a", 1, 30.0), ("b", 1, float("nan"))]
+    told = [("a", 0, 90.0), ("b", 0, 30.0), ("a", 0, 60.0), ("a", 1, 30.0), ("b", 1, float("nan"))]
     points = [CurvePoint(candidate, fold, 0.5, 1.0, 0.5, seconds) for candidate, fold, seconds in told]
     assert minutes_by_candidate(points) == {"a": 2.0, "b": 0.5}
