@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.gain import BlendEvidence
+from search.growth import Growth
 from search.metric_table import MetricTable
 from search.roster import Roster
 from search.standing import CandidateStatus, Decision, FoldRun, Standing
@@ -34,6 +35,7 @@ class FoldLadder:
         self._evidence = BlendEvidence()
         self._new_available = True
         self._held: frozenset[str] = frozenset()
+        self._growth = Growth()
         self._repeats: set[int] = set()
         self._recalled: dict[str, str] = {}
 
@@ -100,6 +102,9 @@ class FoldLadder:
         candidate.live.discard(run.fold)
         if candidate.state == "failed":
             return Decision(False, candidate.reason)
+        for (fold, rung), passed in candidate.rungs.items():
+            if fold == run.fold:
+                self._growth.add(run.family, fold, rung, metric - passed)
         self._roster.finish(candidate, run.fold, metric)
         self._table.put(candidate.number, run.fold, metric)
         if prediction is not None and score is not None:
@@ -196,6 +201,16 @@ class FoldLadder:
         prior = self.settings.prior_folds
         return math.sqrt((prior * self.settings.noise**2 + 2 * squares) / (prior + freedom))
 
+    def _band_at(self, fold: int, rung: float) -> float:
+        """How far behind the cut-off a run may be at a rung: the noise, or, if that is more, what it may yet make up for.
+
+        What runs of a family gain from there to the end has variance g^2; `z` deviations are left to a slow starter.
+        """
+        squares, freedom = self._growth.residual(fold, rung)
+        prior = self.settings.prior_folds
+        growth = math.sqrt((prior * self.settings.growth**2 + squares) / (prior + freedom))
+        return max(self.noise, self.settings.z * growth)
+
     def _rung_of(self, progress: float) -> float | None:
         passed = [rung for rung in self.settings.rungs if rung <= progress + 1e-9]
         return passed[-1] if passed and progress < 1 and progress - passed[-1] <= _RUNG_SLACK else None
@@ -206,17 +221,17 @@ class FoldLadder:
         metric = candidate.rungs[fold, rung]
         if not settings.enabled or fold not in settings.rung_folds or candidate.revived or fold in candidate.metrics:
             return Decision(True, f"{where}: {metric:.4f}, never cut here")
-        seen, noise = self._roster.seen_at(candidate.family, fold, rung), self.noise
+        seen, band = self._roster.seen_at(candidate.family, fold, rung), self._band_at(fold, rung)
         if len(seen) - 1 < settings.min_peers:
             return Decision(True, f"{where}: {metric:.4f}, only {len(seen) - 1} of {settings.min_peers} peers seen")
-        kept = math.ceil(len(seen) / settings.eta)
+        kept = math.ceil(len(seen) / settings.rung_eta)
         cutoff = seen[-kept]
         against = f"the {cutoff:.4f} of rank {kept} of {len(seen)} in {candidate.family}"
-        if metric >= cutoff - noise:
-            return Decision(True, f"{where}: {metric:.4f} is above or within noise {noise:.4f} of {against}")
+        if metric >= cutoff - band:
+            return Decision(True, f"{where}: {metric:.4f} is above or within {band:.4f} of {against}")
         candidate.live.discard(fold)
         self._roster.settle(
-            candidate, "stopped", f"cut on {where}: {metric:.4f} is more than noise {noise:.4f} below {against}"
+            candidate, "stopped", f"cut on {where}: {metric:.4f} is more than {band:.4f} below {against}"
         )
         return Decision(False, candidate.reason)
 
@@ -243,8 +258,10 @@ class FoldLadder:
         for candidate in self._roster.ranking(family, quota):
             if candidate.state != "waiting" or not self._is_free(candidate):
                 continue
-            if candidate not in kept and self._shortfall(candidate):
+            if self._shortfall(candidate) and candidate not in kept:
                 break
+            if self._shortfall(candidate) and not self._is_wanted(candidate):
+                continue
             candidate.promotion = f"goes on: {self._place(candidate)}, {quota} go on"
             chosen.append(candidate)
         return chosen
@@ -343,6 +360,12 @@ class FoldLadder:
         where = f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
         return f"mean difference to {leader.name} on {where} {behind:+.4f}, at best {hope:+.4f} with noise {noise:.4f}"
 
+    def _is_wanted(self, candidate: Standing) -> bool:
+        """Tell whether a hopeless candidate stays: the blend gains from it, or, where that is not known, it is kept."""
+        others = tuple(name for name in self._members(candidate.folds) if name != candidate.name)
+        gain = candidate.gain = self._evidence.gain(candidate.name, others, candidate.folds)
+        return gain.mean >= self.settings.min_gain if gain else candidate in self._kept()
+
     def _drop_if_hopeless(self, candidate: Standing) -> bool:
         """Stop a promoted candidate that is hopelessly behind the leader and adds nothing to the blend."""
         folds, settings = candidate.folds, self.settings
@@ -351,10 +374,9 @@ class FoldLadder:
         shortfall = self._shortfall(candidate)
         if shortfall is None:
             return False
-        others = tuple(name for name in self._members(folds) if name != candidate.name)
-        gain = self._evidence.gain(candidate.name, others, folds)
-        if gain.reaches(settings.min_gain) if gain else candidate in self._kept():
+        if self._is_wanted(candidate):
             return False
+        gain = candidate.gain
         candidate.again.clear()
         reason = f"dropped: {shortfall}; " + (
             f"adds {gain}, {settings.min_gain:g} asked" if gain else "what it adds to a blend is not known"

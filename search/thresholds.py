@@ -20,7 +20,9 @@ class LadderSettings(BaseModel):
     """False: every candidate runs all folds; only dead runs are stopped."""
     eta: float = Field(default=3.0, gt=1)
     """Reduction factor: about one in eta of a family goes on."""
-    rungs: tuple[float, ...] = (1 / 3, 2 / 3)
+    rung_eta: float = Field(default=2.0, gt=1)
+    """At a rung one in `rung_eta` of a family is out of danger: more than go on in the end, since curves cross."""
+    rungs: tuple[float, ...] = (0.4, 0.6)
     """Shares of a run's own schedule, ascending in (0, 1), at which runs of the same fold are compared."""
     rung_folds: tuple[int, ...] = (0,)
     """Folds on which rungs may cut; cutting on later folds loses candidates to noise after most was paid for them."""
@@ -33,6 +35,11 @@ class LadderSettings(BaseModel):
     """
     prior_folds: float = Field(default=4.0, gt=0)
     """Weight of that prior, in degrees of freedom; what the folds of the search itself show adds to it."""
+    growth: float = Field(default=0.005, ge=0)
+    """Prior standard deviation, in metric units, of what a run gains between a rung and the end of its fold.
+
+    It has the weight of `prior_folds`, too. A run is cut only when it is more than `z` such deviations behind.
+    """
     kept_families: int = Field(default=3, ge=0)
     """Families, in order of their best on fold 0, whose best go on to the later folds whatever the leader scores."""
     family_quota: int = Field(default=1, ge=0)

@@ -1,3 +1,5 @@
+import errno
+
 import numpy as np
 import pytest
 import safetensors
@@ -106,7 +108,7 @@ def test_a_file_is_replaced_whole(train, tmp_path, monkeypatch):
     before = (tmp_path / FILE).read_bytes()
 
     def fill_the_disk(*_):
-        raise OSError("full")
+        raise OSError(errno.ENOSPC, "full")
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", fill_the_disk)

@@ -104,7 +104,7 @@ def study(data: Prepared, **changes: Any) -> Study:
     content = {
         "name": "first",
         "data": data.path,
-        "ladder": {"rungs": RUNGS[:-1], "min_peers": 2},
+        "ladder": {"rungs": RUNGS[:-1], "min_peers": 2, "rung_eta": 3, "growth": 0.0},
         "budget": {"candidates": 14},
         "candidates": {"plain": {}, "dies once": {"batch_size": 16}},
         "space": {"backbone_lr": {"loguniform": [1.0e-5, 1.0e-3]}, "head": ["cls", "mean"]},

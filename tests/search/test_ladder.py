@@ -27,7 +27,8 @@ def run_of(candidate: str, fold: int = 0, family: str = "bert") -> FoldRun:
 
 
 def ladder_with(n_folds: int = N_FOLDS, **changes: object) -> FoldLadder:
-    return FoldLadder(LadderSettings(**changes), n_folds=n_folds)
+    sharp = {"rungs": RUNGS, "rung_eta": changes.get("eta", 3), "growth": 0.0}
+    return FoldLadder(LadderSettings(**{**sharp, **changes}), n_folds=n_folds)
 
 
 @dataclass
@@ -142,7 +143,7 @@ def test_nobody_is_cut_before_enough_peers_were_seen() -> None:
         assert ladder.report(run_of(f"c{number}"), 1 / 3, metric).go
     decision = ladder.report(run_of("late"), 1 / 3, 0.6)
     assert not decision.go
-    assert "0.6000 is more than noise 0.0050 below the 0.7000 of rank 2 of 4 in bert" in decision.reason
+    assert "0.6000 is more than 0.0050 below the 0.7000 of rank 2 of 4 in bert" in decision.reason
     assert ladder.status()["late"].state == "stopped"
 
 
@@ -446,6 +447,55 @@ def test_the_best_stopped_candidate_is_taken_back_when_nothing_else_is_left() ->
     assert ladder.status()["b"].state == "finished"
 
 
+def finish_after_rung(ladder: FoldLadder, name: str, at_rung: float, end: float, family: str = "bert") -> None:
+    assert ladder.report(run_of(name, family=family), 2 / 3, at_rung).go
+    ladder.finish(run_of(name, family=family), end, None, None)
+
+
+def test_a_rung_leaves_as_much_room_as_runs_have_been_seen_to_differ_in_what_they_gain_after_it() -> None:
+    gains = [0.02, 0.06, 0.04, 0.12]
+    ladder = ladder_with(growth=0.01, prior_folds=4, z=2, min_peers=4)
+    for number, gain in enumerate(gains):
+        finish_after_rung(ladder, f"c{number}", 0.70, 0.70 + gain)
+    squares = 4 * 0.01**2 + float(np.sum((np.array(gains) - np.mean(gains)) ** 2))
+    band = 2 * math.sqrt(squares / (4 + 3))
+    assert ladder.report(run_of("near"), 2 / 3, 0.70 - band + 1e-6).go
+    decision = ladder.report(run_of("far"), 2 / 3, 0.70 - band - 1e-6)
+    assert not decision.go
+    assert f"is more than {band:.4f} below" in decision.reason
+
+
+def test_families_may_gain_unlike_each_other_and_folds_and_rungs_are_apart() -> None:
+    ladder = ladder_with(growth=0.0, prior_folds=4, z=2, min_peers=1, rung_folds=(0, 1))
+    for family, gain in (("bert", 0.01), ("funnel", 0.3)):
+        for number in range(3):
+            finish_after_rung(ladder, f"{family}{number}", 0.6, 0.6 + gain, family)
+    assert not ladder.report(run_of("late"), 2 / 3, 0.6 - ladder.noise - 1e-6).go, "each family gains alike"
+    ladder = ladder_with(growth=0.0, prior_folds=4, z=2, min_peers=1, rung_folds=(0, 1))
+    for number, gain in enumerate((0.0, 0.1, 0.2)):
+        finish_after_rung(ladder, f"c{number}", 0.6, 0.6 + gain)
+    assert ladder.report(run_of("same-fold"), 2 / 3, 0.5).go
+    for other in (("other-rung", 0, 1 / 3), ("other-fold", 1, 2 / 3)):
+        name, fold, rung = other
+        assert ladder.report(run_of("first-" + name, fold), rung, 0.6).go
+        assert not ladder.report(run_of(name, fold), rung, 0.5).go, "nothing is known of gains from there"
+
+
+def test_a_kept_family_goes_on_only_where_the_blend_does_not_deny_it() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.normal(size=400)
+    good, noise = truth + generator.normal(size=400) * 0.5, generator.normal(size=400)
+    for told, goes_on in ((False, True), (True, False)):
+        ladder = ladder_with()
+        for name, family, prediction, metric in (("a", "bert", good, 0.9), ("n", "funnel", noise, 0.1)):
+            ladder.finish(run_of(name, family=family), metric, prediction if told else None, truth if told else None)
+        started = set()
+        while run := ladder.next_run(new_available=False):
+            ladder.start(run)
+            started.add(run.candidate)
+        assert started == ({"a", "n"} if goes_on else {"a"})
+
+
 def test_a_second_scoring_with_other_rows_is_refused() -> None:
     ladder = ladder_with()
     ladder.finish(run_of("a"), 0.5, np.arange(4.0), np.arange(4.0))
@@ -520,7 +570,7 @@ def test_the_best_of_every_family_survives_fold_0_and_the_best_families_are_prom
     for name in best[:3]:
         status = story.ladder.status()[name]
         assert status.state == "finished" or (
-            surface.n_rows and status.reason.startswith("dropped: mean difference")
+            surface.n_rows and status.reason.startswith(("dropped: mean difference", "not promoted: "))
         ), status
 
 

@@ -82,9 +82,7 @@ def test_a_line_tells_what_was_scored_where_decided_and_spent(record: Record) ->
     assert stories[good.id].state == "finished"
     assert stories[good.id].minutes == record.data.manifest.n_folds
     assert stories[weak.id].state == "stopped"
-    assert "cut on fold 0 at 50%: 0.6000 is more than noise 0.0050 below the 0.7000 of rank 1 of 2" in str(
-        stories[weak.id]
-    )
+    assert "cut on fold 0 at 50%: 0.6000 is more than 0.0100 below the 0.7000 of rank 1 of 2" in str(stories[weak.id])
     assert stories[weak.id].minutes == 0.5
     assert list(stories) == [good.id, weak.id], "in the order in which they first reported"
 
