@@ -102,25 +102,26 @@ class Conductor:
         self._fresh: deque[Candidate] = deque()
         self._runs: dict[FoldRun, _Replay] = {}
         self._said_time_is_up = False
+        self._to_remake: deque[FoldRun] = deque()
+        self._remaking: set[FoldRun] = set()
+        self._remade: set[FoldRun] = set()
         self._set_up_candidates()
         for report in self._store.set_aside_damaged():
             watcher.note(report)
         self.curves = Curves(run_dir)
-        self.ladder = FoldLadder(study.ladder, n_folds=data.manifest.n_folds)
-        self.ladder.recall({name: s.promotion for name, s in read_outcomes(run_dir).items() if s.promotion})
-        self._replay()
-        if only is not None:
-            self._fresh = deque(candidate for candidate in self._fresh if candidate.id in only)
-            self.ladder.hold_back(self.candidates.keys() - set(only))
+        self._rebuild()
 
     # What there is to run
 
     def next_assignment(self) -> Assignment | None:
         """Return the fold run to start now and count it as started; None: nothing now, later perhaps.
 
-        When the time is up nothing new is available: the ladder's last round completes those that it wants of what has
-        started.
+        Fold runs whose tables are damaged or gone are made again before anything else is decided: with a part of the
+        evidence missing the ladder would decide otherwise than it did. When the time is up nothing new is available: the
+        ladder's last round completes those that it wants of what has started.
         """
+        if self._to_remake or self._remaking:
+            return self._next_to_remake()
         new_available = self._may_start_new()
         run = self.ladder.next_run(new_available=new_available)
         if run is None and new_available:
@@ -133,6 +134,15 @@ class Conductor:
         assignment = Assignment(self._known(run.candidate), run.fold, self.ladder.attempt(run))
         self.ladder.start(run)
         self._runs.setdefault(run, _Replay())
+        self._watcher.started(assignment)
+        return assignment
+
+    def _next_to_remake(self) -> Assignment | None:
+        if not self._to_remake:
+            return None
+        run = self._to_remake.popleft()
+        self._remaking.add(run)
+        assignment = Assignment(self._known(run.candidate), run.fold, self.ladder.attempt(run))
         self._watcher.started(assignment)
         return assignment
 
@@ -200,6 +210,12 @@ class Conductor:
         """
         run, record = assignment.run, self._runs[assignment.run]
         final = point.progress >= FINISHED
+        if run in self._remaking:
+            decision = Decision(True, "made again, as its tables were lost")
+            self._watcher.reported(assignment, point, decision)
+            if final:
+                self._end_remake(run)
+            return decision
         key = (assignment.attempt, point.progress)
         if key in record.seen and not final:
             return Decision(True, "reported before")
@@ -218,6 +234,8 @@ class Conductor:
 
     def fail(self, assignment: Assignment, reason: str) -> None:
         """Note that a fold run cannot be done."""
+        if assignment.run in self._remaking:
+            self._end_remake(assignment.run)
         self.ladder.kill(assignment.run, reason)
         self._failed.add(assignment.candidate.id)
         self._runs[assignment.run].open = False
@@ -227,8 +245,19 @@ class Conductor:
 
     def lose(self, assignment: Assignment, reason: str) -> None:
         """Note that a fold run has no worker any more; it is handed out again and goes on from its checkpoint."""
-        self.ladder.lost(assignment.run)
+        if assignment.run in self._remaking:
+            self._remaking.discard(assignment.run)
+            self._to_remake.append(assignment.run)
+        else:
+            self.ladder.lost(assignment.run)
         self._watcher.lost(assignment, reason)
+
+    def _end_remake(self, run: FoldRun) -> None:
+        """Note that lost tables were made again, once at most; the ladder is rebuilt when the last ones are there."""
+        self._remaking.discard(run)
+        self._remade.add(run)
+        if not self._to_remake and not self._remaking:
+            self._rebuild()
 
     def _decide(self, run: FoldRun, point: CurvePoint) -> Decision:
         utility = self._data.task.measure.utility(point.metric)
@@ -283,6 +312,26 @@ class Conductor:
             content = read_bytes(join(self._run_dir, "candidates", f"{candidate}.json"))
             self.candidates[candidate] = Candidate.model_validate_json(content)
         return self.candidates[candidate]
+
+    def _rebuild(self) -> None:
+        """Replay the record through a fresh ladder; what has lost its tables is noted, to be made again."""
+        self.ladder = FoldLadder(self.study.ladder, n_folds=self._data.manifest.n_folds)
+        self.ladder.recall({name: s.promotion for name, s in read_outcomes(self._run_dir).items() if s.promotion})
+        self._runs.clear()
+        self._replay()
+        if self._only is not None:
+            self._fresh = deque(candidate for candidate in self._fresh if candidate.id in self._only)
+            self.ladder.hold_back(self.candidates.keys() - set(self._only))
+        self._to_remake.extend(run for run in self._without_tables() if run not in self._remade)
+
+    def _without_tables(self) -> list[FoldRun]:
+        """Return the fold runs that finished and whose tables are not there, in the order in which they ended."""
+        ended = [
+            point for point in self.curves.points if point.progress >= FINISHED and not self._is_dead(point.metric)
+        ]
+        lost = [point for point in ended if not self._store.is_finished(point.candidate, point.fold)]
+        mine = [point for point in lost if self._only is None or point.candidate in self._only]
+        return list(dict.fromkeys(FoldRun(p.candidate, self._known(p.candidate).family, p.fold) for p in mine))
 
     def _replay(self) -> None:
         for point in self.curves.points:

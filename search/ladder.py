@@ -202,7 +202,7 @@ class FoldLadder:
         return math.sqrt((prior * self.settings.noise**2 + 2 * squares) / (prior + freedom))
 
     def _band_at(self, fold: int, rung: float) -> float:
-        """How far behind the cut-off a run may be at a rung: the noise, or, if that is more, what it may yet make up for.
+        """How far behind the cut-off a run may be at a rung: the noise or what it may yet make up for, the larger.
 
         What runs of a family gain from there to the end has variance g^2; `z` deviations are left to a slow starter.
         """

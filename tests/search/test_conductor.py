@@ -169,7 +169,10 @@ def test_a_damaged_table_is_set_aside_and_only_its_fold_run_repeated(
     (assignment,) = [again.next_assignment()]
     assert assignment is not None
     assert (assignment.candidate.id, assignment.fold) == (victim.parent.name, 1)
+    assert again.next_assignment() is None, "nothing is decided before the evidence is whole"
     Worker(prepared_tiny, run_dir)._fold_run(again, assignment)
+    undisturbed = conductor(study(prepared_tiny), prepared_tiny, whole)
+    assert again.status() == undisturbed.status()
     assert again.next_assignment() is None
     assert victim.read_bytes() == content
     assert record(run_dir)[0] == record(whole)[0]
