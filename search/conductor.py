@@ -117,8 +117,8 @@ class Conductor:
         """Return the fold run to start now and count it as started; None: nothing now, later perhaps.
 
         Fold runs whose tables are damaged or gone are made again before anything else is decided: with a part of the
-        evidence missing the ladder would decide otherwise than it did. When the time is up nothing new is available: the
-        ladder's last round completes those that it wants of what has started.
+        evidence missing the ladder would decide otherwise than it did. When the time is up nothing new is available:
+        the ladder's last round completes those that it wants of what has started.
         """
         if self._to_remake or self._remaking:
             return self._next_to_remake()
