@@ -20,7 +20,6 @@ from blend.record import (
     SearchRecord,
     SubmissionRecord,
 )
-from blend.submission import render_submission
 from blend.validation import (
     Choose,
     Nested,
@@ -36,6 +35,7 @@ from blend.weights import check_method, exact_pearson
 from data_prep.errors import InputError
 from data_prep.moments import moments
 from data_prep.prepared import Prepared
+from data_prep.submission import render_submission
 from data_prep.tables import exists, join, read_bytes, write_bytes, write_json
 
 SUBMISSION_FILE = "submission.csv"
@@ -77,7 +77,7 @@ def fit_blend(predictions: Predictions, data: Prepared, *, method: str, name: st
     }
     clipped, n_clipped = _clip(combination.predict(predictions.test), data)
     ids = data.test["id"].to_pylist()
-    submission = render_submission(ids, clipped, data)
+    submission = render_submission(ids, clipped, expected=ids, task=data.task)
     record = Blend(
         name=name,
         method=method,

@@ -8,41 +8,41 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from blend.objective import Floats
+from data_prep.combination import Floats
 from data_prep.errors import InputError
-from data_prep.prepared import Prepared
 from data_prep.task import Task
 
 SHOWN = 5
 
 
-def check_submission(ids: Sequence[str], prediction: Floats, data: Prepared) -> None:
-    """Refuse a submission that does not fit the prepared test table.
+def check_submission(ids: Sequence[str], prediction: Floats, *, expected: Sequence[str], task: Task) -> None:
+    """Refuse a submission that does not fit the test table.
 
     Args:
         ids: one for each prediction.
         prediction: [rows].
-        data: its test table fixes ids and order, its task the range.
+        expected: the ids of the test table, in its order.
+        task: fixes the range.
 
     Raises:
         InputError: ids missing, unknown, repeated or in another order; predictions not finite, outside the range of
             the task, or all the same; all faults at once.
     """
-    faults = [*_id_faults(list(ids), data.test["id"].to_pylist()), *_value_faults(list(ids), prediction, data.task)]
+    faults = [*_id_faults(list(ids), list(expected)), *_value_faults(list(ids), prediction, task)]
     if faults:
         raise InputError(*(f"submission refused: {fault}" for fault in faults))
 
 
-def render_submission(ids: Sequence[str], prediction: Floats, data: Prepared) -> bytes:
+def render_submission(ids: Sequence[str], prediction: Floats, *, expected: Sequence[str], task: Task) -> bytes:
     """Check, then return the CSV as UTF-8, with the task's own column names.
 
     Raises:
         InputError: as `check_submission`.
     """
-    check_submission(ids, prediction, data)
+    check_submission(ids, prediction, expected=expected, task=task)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([data.task.id_column, data.task.score_column])
+    writer.writerow([task.id_column, task.score_column])
     writer.writerows((row, f"{value:.8g}") for row, value in zip(ids, prediction, strict=True))
     return text.getvalue().encode()
 

@@ -1,0 +1,83 @@
+"""`Combination`: from the predictions of members, fold by fold, to one prediction on the scale of the score.
+
+Blends are fitted in one room and predict in another, so what a fitted blend computes stands here, as plain numbers that
+go into JSON and come back without loss:
+
+    prediction = intercept + slope * sum over members of weight * mean over folds of scaling(member's prediction)
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Floats = NDArray[np.float64]
+
+
+class Scaling(BaseModel):
+    """From raw predictions of one fold's model to the scale that members are weighed on.
+
+    Standardised first, (prediction - center) / scale; then, where there are knots, the piecewise linear curve through
+    them, constant beyond its ends.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    center: float = 0.0
+    scale: float = Field(default=1.0, gt=0)
+    x: tuple[float, ...] = ()
+    """Knots of the curve, ascending; none: a straight line without end."""
+    y: tuple[float, ...] = ()
+    """The curve's value at each knot."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.x) != len(self.y) or list(self.x) != sorted(self.x):
+            raise ValueError(f"a curve needs ascending x and as many y, got {len(self.x)} x and {len(self.y)} y")
+        return self
+
+    def __call__(self, prediction: ArrayLike) -> Floats:
+        """Return scaled predictions, of the shape given."""
+        standard = (np.asarray(prediction, dtype=np.float64) - self.center) / self.scale
+        return np.interp(standard, self.x, self.y) if self.x else standard
+
+
+class Part(BaseModel):
+    """What one member contributes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    candidate: str
+    weight: float
+    scalings: Annotated[tuple[Scaling, ...], Field(min_length=1)]
+    """One for each fold of the candidate, folds ascending; a single one serves all."""
+
+    def scaled(self, place: int, prediction: ArrayLike) -> Floats:
+        """Return the scaled predictions [rows] of the model of one fold, the `place`-th of the candidate's."""
+        return self.scalings[place if len(self.scalings) > 1 else 0](prediction)
+
+    def mean(self, predictions: Sequence[ArrayLike]) -> Floats:
+        """Return the mean over folds [rows] of scaled predictions, given as one [rows] for each fold."""
+        parts = [self.scaled(place, prediction) for place, prediction in enumerate(predictions)]
+        return np.asarray(np.mean(parts, axis=0))
+
+
+class Combination(BaseModel):
+    """A fitted blend as arithmetic."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parts: Annotated[tuple[Part, ...], Field(min_length=1)]
+    slope: float
+    intercept: float
+
+    def finish(self, weighted: ArrayLike) -> Floats:
+        """Return the prediction [rows] for the weighted sum [rows] of the members' means."""
+        return self.intercept + self.slope * np.asarray(weighted, dtype=np.float64)
+
+    def predict(self, predictions: Sequence[Sequence[ArrayLike]]) -> Floats:
+        """Return the prediction [rows]; `predictions[p][k]` is [rows], of part p by the model of its k-th fold."""
+        means = [part.weight * part.mean(columns) for part, columns in zip(self.parts, predictions, strict=True)]
+        return self.finish(np.sum(means, axis=0))
