@@ -32,6 +32,8 @@ from blend.validation import (
     score_prediction,
 )
 from blend.weights import check_method, exact_pearson
+from data_prep.combination import Combination as Arithmetic
+from data_prep.combination import Part, Scaling
 from data_prep.errors import InputError
 from data_prep.moments import moments
 from data_prep.prepared import Prepared
@@ -89,8 +91,8 @@ def fit_blend(predictions: Predictions, data: Prepared, *, method: str, name: st
         version=importlib.metadata.version("blendfold"),
         seed=seed,
         members=_members(predictions, combination, nested_blend, singles),
-        slope=combination.slope,
-        intercept=combination.intercept,
+        combination=_arithmetic(combination, predictions),
+        clip=True,
         search=SearchRecord(converged=fit.converged, evaluations=fit.evaluations, restarts=fit.restarts),
         certificate=_certify(fit.weights, predictions) if metric.name in MOMENT_METRICS else None,
         scores={
@@ -141,8 +143,6 @@ def _members(
             family=member.family,
             run=member.run,
             weight=float(combination.weights[column]),
-            center=float(combination.center[column]),
-            scale=float(combination.scale[column]),
             fold_mean=singles[column].fold_mean,
             pooled=singles[column].pooled,
             nested_weights=tuple(held.weights[:, column].tolist()),
@@ -150,6 +150,20 @@ def _members(
         )
         for column, member in enumerate(predictions.members)
     )
+
+
+def _arithmetic(combination: Combination, predictions: Predictions) -> Arithmetic:
+    parts = [
+        Part(candidate=member.candidate, weight=weight, scalings=(Scaling(center=center, scale=scale),))
+        for member, weight, center, scale in zip(
+            predictions.members,
+            combination.weights.tolist(),
+            combination.center.tolist(),
+            combination.scale.tolist(),
+            strict=True,
+        )
+    ]
+    return Arithmetic(parts=tuple(parts), slope=combination.slope, intercept=combination.intercept)
 
 
 def _nested(predictions: Predictions, choose: Choose) -> Nested:

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from data_prep.combination import Combination
+
 
 class Record(BaseModel):
     """Base of every part of a `Blend`: frozen, unknown keys refused."""
@@ -17,11 +19,7 @@ class MemberRecord(Record):
     family: str
     run: str
     weight: float
-    """Weight of the standardised column; all weights sum to 1."""
-    center: float
-    """Mean of the out-of-fold predictions."""
-    scale: float
-    """Standard deviation of the out-of-fold predictions."""
+    """Weight of the scaled column; all weights sum to 1."""
     fold_mean: float
     """Mean over folds of the metric of the raw predictions: the candidate's score."""
     pooled: float
@@ -90,8 +88,7 @@ class SubmissionRecord(Record):
 class Blend(Record):
     """Names, weights and the evidence for them.
 
-    prediction = intercept + slope * sum of weight * (member's prediction - center) / scale, clipped to the task's
-    range. All of these numbers come from out-of-fold rows; test predictions are means over a member's folds.
+    All numbers of `combination` come from out-of-fold rows; test predictions are means over a member's folds.
     """
 
     name: str
@@ -105,8 +102,10 @@ class Blend(Record):
     seed: int
     """Of the bootstrap."""
     members: tuple[MemberRecord, ...]
-    slope: float
-    intercept: float
+    combination: Combination
+    """What it computes, before clipping; parts in the order of `members`."""
+    clip: bool
+    """Whether predictions beyond the task's range are moved to the nearest legal score."""
     search: SearchRecord
     certificate: CertificateRecord | None
     """None where the metric is neither Pearson nor settled by it."""

@@ -44,14 +44,16 @@ def test_the_submission_is_what_the_record_says(full_run: Any) -> None:
     blend("fit", full_run.path)
     folder = full_run.root / "blends" / "nelder-mead"
     record = json.loads((folder / "blend.json").read_text())
-    expected = np.full(36, record["intercept"])
-    for member in record["members"]:
+    combination = record["combination"]
+    expected = np.full(36, combination["intercept"])
+    for member in combination["parts"]:
         folds = [
             read_table(full_run.root / "test" / member["candidate"] / f"fold-{fold}.arrow")["prediction"].to_numpy()
             for fold in range(4)
         ]
         column = np.mean(np.array(folds, dtype=np.float64), axis=0)
-        expected += record["slope"] * member["weight"] * (column - member["center"]) / member["scale"]
+        scaling = member["scalings"][0]
+        expected += combination["slope"] * member["weight"] * (column - scaling["center"]) / scaling["scale"]
     written = np.loadtxt(folder / "submission.csv", delimiter=",", skiprows=1, usecols=1)
     np.testing.assert_allclose(written, np.clip(expected, 0, 1), atol=1e-7)
 
