@@ -1,20 +1,22 @@
-"""Command line of the blend: `python -m blend fit RUN...`."""
+"""Command line of the blend."""
 
 import re
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from blend.fitting import RECORD_FILE, SUBMISSION_FILE, FittedBlend, fit_blend, write_blend
+from blend.calibration import CALIBRATIONS
+from blend.fitting import SUBMISSION_FILE, fit_blend
+from blend.folder import RECORD_FILE, blend_folder, find_previous, write_blend
 from blend.predictions import load_predictions
-from blend.record import Blend, EvidenceRecord
+from blend.record import Blend
 from blend.runs import find_data
+from blend.selection import MOST_MEMBERS
+from blend.show import sentences, tables
 from blend.weights import METHODS
 from data_prep.console import console, new_app, run_app
 from data_prep.errors import InputError
 from data_prep.metrics import DEAD_BELOW
-from data_prep.oof import retried_note
 from data_prep.prepared import load_prepared
 from data_prep.tables import join
 
@@ -31,28 +33,44 @@ def fit(
     runs: Annotated[list[str], typer.Argument(help="Run directories; the blend is written into the first.")],
     *,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "nelder-mead",
-    members: Annotated[
-        str | None, typer.Option(help="Names of the study or candidate ids to blend, with commas between them.")
+    calibration: Annotated[
+        str | None,
+        typer.Option(help=f"One of {', '.join(CALIBRATIONS)}.  [default: the simplest of those that do best, nested]"),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the blend.  [default: the members', or the method]")] = None,
-    data: Annotated[str | None, typer.Option(help="Prepared folder; the first run's study names it.")] = None,
+    members: Annotated[
+        str | None, typer.Option(help="Names of the study or candidate ids to blend, all of them, with commas between.")
+    ] = None,
+    max_members: Annotated[int, typer.Option(help="Choose so many members at most.", min=1)] = MOST_MEMBERS,
+    at_least_one_per: Annotated[
+        str | None, typer.Option(help="`family`: every family takes part, whatever it adds.", metavar="family")
+    ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Candidate id to leave out; may be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the blend.  [default: the members', or the method]")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Blend of these runs to compare with.  [default: the last one written]")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Prepared folder; the first run's study names it.")] = None,
     allow_mixed_splits: Annotated[
         bool, typer.Option("--allow-mixed-splits", help="Blend candidates of other splits of the same data too.")
     ] = False,
     dead_below: Annotated[
         float, typer.Option(help="A candidate with a fold whose Pearson is below this has learned nothing.")
     ] = DEAD_BELOW,
+    clip: Annotated[
+        bool, typer.Option("--clip", help="Move predictions beyond the task's range to the nearest legal score.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a blend of the same name.")] = False,
 ) -> None:
-    """Fit weights, show the evidence, write blend.json and submission.csv.
+    """Choose members, fit weights, show the evidence, write blend.json and submission.csv.
 
-    Example: `python -m blend fit runs/demo --members packed-mse,pair-cls --name first`
+    Example: `python -m blend fit runs/demo --members packed-mse,pair-cls --name first --clip`
     """
     chosen = None if members is None else _split(members)
     name = name or "-".join(chosen or [method])
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"--name {name!r}: use letters, digits, dots, dashes and underscores; it names a folder")
+    if at_least_one_per not in (None, "family"):
+        raise InputError(f"--at-least-one-per {at_least_one_per}: only `family` is known")
     prepared = load_prepared(data or find_data(runs[0]))
     with console.status("reading predictions"):
         predictions = load_predictions(
@@ -63,11 +81,22 @@ def fit(
             allow_mixed_splits=allow_mixed_splits,
             dead_below=dead_below,
         )
-    with console.status(f"fitting {len(predictions.members)} members with {method}, then without each fold"):
-        fitted = fit_blend(predictions, prepared, method=method, name=name)
-    folder = join(runs[0], "blends", name)
-    write_blend(fitted, folder, force=force)
-    _show(fitted, folder)
+    with console.status(f"blending {len(predictions.members)} candidates with {method}, then without each fold"):
+        fitted = fit_blend(
+            predictions,
+            prepared,
+            method=method,
+            name=name,
+            calibration=calibration,
+            choose_members=chosen is None,
+            most=max_members,
+            one_per_family=at_least_one_per == "family",
+            clip=clip,
+            previous=find_previous(runs, name, against, predictions),
+        )
+    folder = blend_folder(runs[0], name)
+    write_blend(fitted, predictions, folder, force=force)
+    _show(fitted.record, folder)
 
 
 def _split(members: str) -> list[str]:
@@ -77,13 +106,12 @@ def _split(members: str) -> list[str]:
     return names
 
 
-def _show(fitted: FittedBlend, folder: str) -> None:
-    record = fitted.record
+def _show(record: Blend, folder: str) -> None:
     for sentence in record.left_out:
         console.print(f"left out: {sentence}", highlight=False, markup=False)
-    console.print(_member_table(record))
-    console.print(_score_table(record))
-    for sentence in describe(record):
+    for table in tables(record):
+        console.print(table)
+    for sentence in sentences(record):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     rows = f"{record.submission.rows} rows, {record.submission.clipped} clipped to the task's range"
     for line in (
@@ -91,68 +119,6 @@ def _show(fitted: FittedBlend, folder: str) -> None:
         f"submission written to {join(folder, SUBMISSION_FILE)} ({rows}); it is ready to be handed in",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def describe(record: Blend) -> list[str]:
-    """Return what the evidence says, one sentence a line."""
-    search, certificate = record.search, record.certificate
-    state = "converged" if search.converged else "did NOT converge"
-    sentences = [f"{record.method}: {state} after {search.evaluations} evaluations, {search.restarts} restarts"]
-    if certificate:
-        sentences.append(
-            f"certificate: pooled Pearson {certificate.pearson:.6f}, exact optimum with non-negative weights "
-            f"{certificate.exact:.6f}, gap {max(certificate.gap, 0.0):.1e}"
-        )
-    for comparison in record.comparisons:
-        verdict = "within noise" if comparison.is_noise else ("better" if comparison.difference > 0 else "WORSE")
-        sentences.append(
-            f"nested blend against {comparison.against}: {comparison.difference:+.4f} "
-            f"(standard error {comparison.standard_error:.4f}): {verdict}"
-        )
-    against_best = record.comparisons[0]
-    if against_best.is_noise or against_best.difference < 0:
-        sentences.append("The blend is not better than its best member beyond noise.")
-    return sentences
-
-
-def _member_table(record: Blend) -> Table:
-    table = Table(
-        title=f"Members of {record.name}: weight, its range without one fold, {record.metric} (mean of folds, pooled)"
-    )
-    table.add_column("candidate")
-    table.add_column("label", overflow="fold")
-    for column in ("weight", "nested", "folds", "pooled"):
-        table.add_column(column, justify="right")
-    for member in sorted(record.members, key=lambda member: -member.weight):
-        table.add_row(
-            member.candidate,
-            member.label + retried_note(member.retried),
-            f"{member.weight:.3f}",
-            f"{min(member.nested_weights):.2f}-{max(member.nested_weights):.2f}",
-            f"{member.fold_mean:.4f}",
-            f"{member.pooled:.4f}",
-        )
-    return table
-
-
-def _score_table(record: Blend) -> Table:
-    table = Table(title=f"Scores ({record.metric}): mean of folds / pooled")
-    table.add_column("")
-    for column in ("in-sample", "nested", "holdout"):
-        table.add_column(column, justify="right")
-    titles = {"blend": f"blend ({record.method})", "best_single": "best member", "mean": "plain mean"}
-    for key, evidence in record.scores.items():
-        table.add_row(titles[key], *_cells(evidence))
-    return table
-
-
-def _cells(evidence: EvidenceRecord) -> tuple[str, str, str]:
-    in_sample, nested = evidence.in_sample, evidence.nested
-    return (
-        f"{in_sample.fold_mean:.4f} / {in_sample.pooled:.4f}",
-        f"{nested.fold_mean:.4f} / {nested.pooled:.4f}",
-        "-" if evidence.holdout is None else f"{evidence.holdout:.4f}",
-    )
 
 
 if __name__ == "__main__":

@@ -1,216 +1,457 @@
-"""From aligned predictions to a written blend: weights, evidence, submission."""
+"""From aligned predictions to a fitted blend: members, calibration, weights, evidence, submission."""
 
 import hashlib
 import importlib.metadata
-import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, cached_property
 
 import numpy as np
+import pyarrow.compute as pc
 
-from blend.calibration import Combination, calibrate, fit_weights, measure_scaling, unit_weights
-from blend.objective import MOMENT_METRICS, Floats, PearsonOnMoments
+from blend.bootstrap import Difference, GroupBootstrap
+from blend.calibration import CALIBRATIONS, ScaledColumns
+from blend.expectation import expect, variance_removed
+from blend.influence import drop_costs, error_correlations, weight_spread
+from blend.objective import MOMENT_METRICS, PearsonOnMoments, objective_for
+from blend.plan import Plan, plan_all, plan_members, raise_families
 from blend.predictions import Predictions
 from blend.record import (
     Blend,
+    CalibrationRecord,
     CertificateRecord,
     ComparisonRecord,
     EvidenceRecord,
+    ExpectationRecord,
     MemberRecord,
+    MethodRecord,
     ScoreRecord,
     SearchRecord,
+    SpreadRecord,
+    StepRecord,
     SubmissionRecord,
 )
-from blend.validation import (
-    Choose,
-    Nested,
-    Score,
-    by_best_single,
-    by_method,
-    compare,
-    nested,
-    score_members,
-    score_prediction,
-)
-from blend.weights import check_method, exact_pearson
-from data_prep.combination import Combination as Arithmetic
-from data_prep.combination import Part, Scaling
+from blend.selection import MOST_MEMBERS
+from blend.sums import Sums, measure, total
+from blend.validation import Folds, Nested, fit_line, nested, score_folds, score_prediction
+from blend.weights import METHODS, Fit, check_method, exact_pearson
+from data_prep.combination import Combination, Floats, Part, Scaling
 from data_prep.errors import InputError
-from data_prep.moments import moments
+from data_prep.metrics import Metric
+from data_prep.oof import UNKNOWN_SPLIT
 from data_prep.prepared import Prepared
 from data_prep.submission import render_submission
-from data_prep.tables import exists, join, read_bytes, write_bytes, write_json
 
 SUBMISSION_FILE = "submission.csv"
-RECORD_FILE = "blend.json"
+CHOICES = ("none", "z", "min-max", "z-by-fold", "min-max-by-fold", "isotonic", "isotonic-by-fold")
+"""Calibrations that are tried where none is given."""
 
 
 @dataclass(frozen=True)
+class Previous:
+    """A blend that was fitted before."""
+
+    name: str
+    prediction: Floats
+    """Its nested predictions, [rows], in the order of `Predictions`."""
+
+
+@dataclass(frozen=True, eq=False)
 class FittedBlend:
-    """A blend with the file that belongs to it, not yet written."""
+    """A blend with what belongs to it, not yet written."""
 
     record: Blend
+    nested: Floats
+    """Nested predictions, [rows]."""
     submission: bytes
 
 
-def fit_blend(predictions: Predictions, data: Prepared, *, method: str, name: str, seed: int = 0) -> FittedBlend:
-    """Fit weights with a method of `blend.weights.METHODS`, gather the evidence and pass the submission gate.
+def fit_blend(
+    predictions: Predictions,
+    data: Prepared,
+    *,
+    method: str,
+    name: str,
+    calibration: str | None = None,
+    choose_members: bool = True,
+    most: int = MOST_MEMBERS,
+    one_per_family: bool = False,
+    clip: bool = False,
+    previous: Previous | None = None,
+    seed: int = 0,
+) -> FittedBlend:
+    """Choose members and calibration, fit weights, gather the evidence, pass the submission gate.
+
+    Args:
+        predictions: of all candidates.
+        data: the prepared folder.
+        method: one of `blend.weights.METHODS`.
+        name: of the blend.
+        calibration: one of `blend.calibration.CALIBRATIONS`; None: the simplest that is as good as the best, nested.
+        choose_members: whether fewer than all candidates may become members.
+        most: members at most.
+        one_per_family: every family takes part.
+        clip: move predictions beyond the task's range to the nearest legal score.
+        previous: to compare with.
+        seed: of the bootstrap.
 
     Raises:
-        InputError: the method cannot serve the task's metric, or the gate refuses the submission.
+        InputError: no such method or calibration, the method cannot serve the task's metric, or the gate refuses the
+            submission.
     """
     metric = data.task.measure
     check_method(method, metric)
-    columns, score, fold = predictions.oof, predictions.score, predictions.fold
-    fit = fit_weights(columns, score, method=method, metric=metric)
-    combination = calibrate(fit.weights, columns, score)
-    singles = score_members(columns, score, fold, metric)
-    n_members = columns.shape[1]
-    best = unit_weights(int(np.nanargmax([metric.utility(single.fold_mean) for single in singles])), n_members)
-
-    nested_blend = _nested(predictions, by_method(method, metric))
-    nested_single = _nested(predictions, by_best_single(metric))
-    nested_mean = _nested(predictions, by_method("mean", metric))
-    best_combination = calibrate(best, columns, score)
-    mean_combination = calibrate(np.full(n_members, 1.0 / n_members), columns, score)
-    rivals = {
-        "best member": best_combination.predict(columns),
-        "best member, picked without the scored fold": nested_single.prediction,
-        "mean": nested_mean.prediction,
-    }
-    clipped, n_clipped = _clip(combination.predict(predictions.test), data)
-    ids = data.test["id"].to_pylist()
-    submission = render_submission(ids, clipped, expected=ids, task=data.task)
-    record = Blend(
-        name=name,
-        method=method,
-        metric=metric.name,
-        data=data.path,
-        data_hash=data.manifest.data_hash,
-        split_hash=data.manifest.split_hash,
-        mixed_splits=any(member.split_hash != data.manifest.split_hash for member in predictions.members),
-        version=importlib.metadata.version("blendfold"),
-        seed=seed,
-        members=_members(predictions, combination, nested_blend, singles),
-        combination=_arithmetic(combination, predictions),
-        clip=True,
-        search=SearchRecord(converged=fit.converged, evaluations=fit.evaluations, restarts=fit.restarts),
-        certificate=_certify(fit.weights, predictions) if metric.name in MOMENT_METRICS else None,
-        scores={
-            "blend": _evidence(combination, nested_blend, predictions, data),
-            "best_single": _evidence(best_combination, nested_single, predictions, data),
-            "mean": _evidence(mean_combination, nested_mean, predictions, data),
-        },
-        comparisons=tuple(
-            _compare(nested_blend.prediction, rival, against=against, predictions=predictions, data=data, seed=seed)
-            for against, rival in rivals.items()
-        ),
-        left_out=predictions.left_out,
-        submission=SubmissionRecord(
-            file=SUBMISSION_FILE, sha256=hashlib.sha256(submission).hexdigest(), rows=len(ids), clipped=n_clipped
-        ),
+    check_calibration(calibration, method)
+    parts = predictions.sums()
+    scores = score_folds(predictions, parts, metric)
+    plan = (
+        plan_members(predictions, parts, scores, metric=metric, most=most, one_per_family=one_per_family, seed=seed)
+        if choose_members
+        else plan_all(predictions)
     )
-    return FittedBlend(record, submission)
+    making = _Making(predictions, data, plan, scores, seed)
+    return making.blend(parts, method=method, calibration=calibration, name=name, clip=clip, previous=previous)
 
 
-def write_blend(fitted: FittedBlend, folder: str, *, force: bool = False) -> None:
-    """Write `submission.csv`, then `blend.json`; writing the same blend again changes nothing.
+def check_calibration(calibration: str | None, method: str) -> None:
+    """Refuse a calibration that does not exist or that the method is not meant for.
 
     Raises:
-        InputError: the folder holds another blend and `force` is not given.
+        InputError: names those that there are.
     """
-    content = fitted.record.model_dump(mode="json")
-    path = join(folder, RECORD_FILE)
-    if exists(path) and not force and _read_json(path) != content:
-        raise InputError(f"{path}: holds another blend; choose another --name, or replace it with --force")
-    write_bytes(fitted.submission, join(folder, SUBMISSION_FILE))
-    write_json(content, path)
+    if calibration is None:
+        return
+    if calibration not in CALIBRATIONS:
+        raise InputError(f"unknown calibration {calibration!r}; known: {', '.join(CALIBRATIONS)}")
+    fixed = METHODS[method].calibration
+    if fixed not in (None, calibration):
+        raise InputError(f"method {method!r} is the mean of ranks; leave --calibration {calibration} out, or take mean")
 
 
-def _read_json(path: str) -> object:
-    try:
-        return json.loads(read_bytes(path))
-    except ValueError:
-        return None
+@dataclass(frozen=True)
+class _Weighed:
+    """A method's weights for a calibration, with and without each fold."""
+
+    fit: Fit
+    """Weights of the plan's members."""
+    blended: Floats
+    """Weighted sum of the scaled columns, [rows]."""
+    prediction: Floats
+    """`blended` on the score's scale, [rows]."""
+    slope: float
+    intercept: float
+    held: Nested
+    """Weights of the plan's `used`."""
 
 
-def _members(
-    predictions: Predictions, combination: Combination, held: Nested, singles: list[Score]
-) -> tuple[MemberRecord, ...]:
-    return tuple(
-        MemberRecord(
-            candidate=member.candidate,
-            label=member.label,
-            family=member.family,
-            run=member.run,
-            weight=float(combination.weights[column]),
-            fold_mean=singles[column].fold_mean,
-            pooled=singles[column].pooled,
-            nested_weights=tuple(held.weights[:, column].tolist()),
-            retried=member.retried,
+class _Making:
+    """A blend on its way."""
+
+    def __init__(self, predictions: Predictions, data: Prepared, plan: Plan, scores: Floats, seed: int) -> None:
+        self.predictions, self.data, self.plan, self.seed = predictions, data, plan, seed
+        self.metric: Metric = data.task.measure
+        self.scores = scores
+        self.alone = scores.mean(axis=1) if self.metric.greater_is_better else -scores.mean(axis=1)
+        self.score, self.fold, self.group = predictions.score, predictions.fold, predictions.group
+        self.raw = predictions.oof(plan.used)
+        self.places = [plan.used.index(member) for member in plan.members]
+        self.scaled = cache(self._scaled)
+        self.weighed = cache(self._weighed)
+
+    @cached_property
+    def bootstrap(self) -> GroupBootstrap:
+        return GroupBootstrap(self.score, self.fold, self.group, self.metric, seed=self.seed)
+
+    @cached_property
+    def test_groups(self) -> int:
+        """Groups of the test rows: distinct values of the task's group column, rows where test has none."""
+        column = self.data.task.group_column
+        has_groups = column is not None and column in self.data.test.column_names
+        return int(pc.count_distinct(self.data.test[column]).as_py() if has_groups else self.data.test.num_rows)
+
+    def _scaled(self, calibration: str) -> ScaledColumns:
+        return ScaledColumns(
+            self.raw,
+            self.score,
+            self.fold,
+            group=self.group,
+            own_folds=[self.predictions.own_folds(member) for member in self.plan.used],
+            calibration=CALIBRATIONS[calibration],
         )
-        for column, member in enumerate(predictions.members)
-    )
 
+    def _weighed(self, method: str, calibration: str) -> _Weighed:
+        scaled, used = self.scaled(calibration), self.plan.used
 
-def _arithmetic(combination: Combination, predictions: Predictions) -> Arithmetic:
-    parts = [
-        Part(candidate=member.candidate, weight=weight, scalings=(Scaling(center=center, scale=scale),))
-        for member, weight, center, scale in zip(
-            predictions.members,
-            combination.weights.tolist(),
-            combination.center.tolist(),
-            combination.scale.tolist(),
-            strict=True,
+        def weigh(number: int, columns: Floats, score: Floats, fold: Folds) -> Floats:
+            weights = np.zeros(len(used))
+            places = [used.index(member) for member in self.plan.by_fold[number]]
+            weights[places] = self._fit(method, columns[:, places], score, fold, places).weights
+            return weights
+
+        held = nested(scaled, self.score, self.fold, weigh)
+        columns = scaled.columns[:, self.places]
+        fit = self._fit(method, columns, self.score, self.fold, self.places)
+        blended = columns @ fit.weights
+        slope, intercept = fit_line(blended, self.score)
+        return _Weighed(fit, blended, intercept + slope * blended, slope, intercept, held)
+
+    def _fit(self, method: str, columns: Floats, score: Floats, fold: Folds, places: Sequence[int]) -> Fit:
+        objective = objective_for(self.metric, columns, score, fold)
+        fit = METHODS[method].fit(objective)
+        if not self.plan.families:
+            return fit
+        families = [self.plan.families[place] for place in places]
+        weights = raise_families(fit.weights, families, self.alone[[self.plan.used[place] for place in places]])
+        return Fit(weights, objective(weights), fit.converged, fit.evaluations, fit.restarts)
+
+    def blend(
+        self,
+        parts: Sequence[Sums],
+        *,
+        method: str,
+        calibration: str | None,
+        name: str,
+        clip: bool,
+        previous: Previous | None,
+    ) -> FittedBlend:
+        predictions, data, plan = self.predictions, self.data, self.plan
+        tried = {}
+        if calibration is None and METHODS[method].calibration is None:
+            tried = self._try_calibrations(method)
+            calibration = next(name for name, record in tried.items() if _as_good(record.behind))
+        calibration = METHODS[method].calibration or calibration
+        assert calibration is not None
+        weighed = self.weighed(method, calibration)
+        combination = self._combination(weighed, calibration)
+        rivals = self._rivals(parts)
+        prediction = combination.predict([predictions.columns[member].test for member in plan.members])
+        clipped = np.clip(prediction, data.task.least, data.task.greatest) if clip else prediction
+        ids = data.test["id"].to_pylist()
+        submission = render_submission(ids, clipped, expected=ids, task=data.task)
+        record = Blend(
+            name=name,
+            method=method,
+            calibration=calibration,
+            metric=self.metric.name,
+            data=data.path,
+            data_hash=data.manifest.data_hash,
+            split_hash=data.manifest.split_hash,
+            mixed_splits=any(m.split_hash != data.manifest.split_hash for m in predictions.members),
+            version=importlib.metadata.version("blendfold"),
+            seed=self.seed,
+            members=self._members(weighed, calibration),
+            combination=combination,
+            clip=clip,
+            search=SearchRecord(
+                converged=weighed.fit.converged, evaluations=weighed.fit.evaluations, restarts=weighed.fit.restarts
+            ),
+            certificate=self._certify(method, calibration),
+            scores={
+                "blend": self._evidence(combination, plan.members, weighed.prediction, weighed.held.prediction),
+                **{key: self._evidence(*rival) for key, rival in rivals.items()},
+            },
+            methods=self._methods(method, calibration),
+            calibrations=tried,
+            path=tuple(StepRecord(**asdict(step)) for step in plan.path),
+            error_correlations=tuple(
+                tuple(row) for row in error_correlations(self.raw[:, self.places], self.score).tolist()
+            ),
+            comparisons=self._comparisons(weighed, rivals),
+            previous=self._against(previous, weighed) if previous else None,
+            left_out=(*predictions.left_out, *self._merged()),
+            submission=SubmissionRecord(
+                file=SUBMISSION_FILE,
+                sha256=hashlib.sha256(submission).hexdigest(),
+                rows=len(ids),
+                clipped=int((clipped != prediction).sum()),
+            ),
         )
-    ]
-    return Arithmetic(parts=tuple(parts), slope=combination.slope, intercept=combination.intercept)
+        return FittedBlend(record, weighed.held.prediction, submission)
+
+    def _try_calibrations(self, method: str) -> dict[str, CalibrationRecord]:
+        """Return each calibration's nested score, by the method itself or, where that is slow, by exact weights."""
+        quick = "nnls" if method == "nelder-mead" else method
+        held = {name: self.weighed(quick, name).held.prediction for name in CHOICES}
+        return {
+            name: CalibrationRecord(nested=self._score(held[name]), behind=behind)
+            for name, behind in self._behind(held).items()
+        }
+
+    def _methods(self, method: str, calibration: str) -> dict[str, MethodRecord]:
+        """Return every method beside the one that was asked for, with the same members."""
+        shown = [name for name, entry in METHODS.items() if name == method or not entry.free_sign]
+        if self.metric.name not in MOMENT_METRICS:
+            shown = [name for name in shown if name == method or name not in ("nnls", "nelder-mead")]
+        used = {
+            name: METHODS[name].calibration or (calibration if calibration != "rank" else "z") for name in shown
+        } | {method: calibration}
+        weighed = {name: self.weighed(name, used[name]) for name in shown}
+        behind = self._behind({name: entry.held.prediction for name, entry in weighed.items()})
+        return {
+            name: MethodRecord(
+                calibration=used[name],
+                in_sample=self._score(entry.prediction),
+                nested=self._score(entry.held.prediction),
+                behind=behind[name],
+            )
+            for name, entry in weighed.items()
+        }
+
+    def _behind(self, held: dict[str, Floats]) -> dict[str, ComparisonRecord]:
+        """Return each prediction against the best of them."""
+        draws = self.bootstrap.draws(np.column_stack(list(held.values())))
+        best = int(np.argmax(draws.value))
+        against = list(held)[best]
+        return {name: _comparison(against, draws.difference(place, best)) for place, name in enumerate(held)}
+
+    def _combination(self, weighed: _Weighed, calibration: str) -> Combination:
+        parts = []
+        for member, place, weight in zip(self.plan.members, self.places, weighed.fit.weights.tolist(), strict=True):
+            scalings = CALIBRATIONS[calibration].scalings(
+                self.raw[:, place], self.score, self.predictions.own_folds(member)
+            )
+            parts.append(Part(candidate=self.predictions.members[member].candidate, weight=weight, scalings=scalings))
+        return Combination(parts=tuple(parts), slope=weighed.slope, intercept=weighed.intercept)
+
+    def _rivals(self, parts: Sequence[Sums]) -> dict[str, tuple[Combination, Sequence[int], Floats, Floats]]:
+        """Return what a blend has to beat: combination, its members, prediction and nested prediction [rows]."""
+        best = int(np.nanargmax(self.alone))
+        single = self._straight([best], np.ones(1), [Scaling()])
+        utility = self.scores if self.metric.greater_is_better else -self.scores
+        picked = np.empty_like(self.score)
+        for number, rows in enumerate(self.predictions.folds):
+            others = np.delete(utility, number, axis=1) if utility.shape[1] > 1 else utility
+            choice = int(np.nanargmax(others.mean(axis=1)))
+            column = self.predictions.oof([choice])[:, 0]
+            slope, intercept = fit_line(column, self.score)
+            picked[rows] = intercept + slope * column[rows]
+        everyone = range(len(self.predictions.members))
+        pooled = total(parts)
+        spread = np.sqrt(np.diag(pooled.centred.gram) / pooled.count)
+        scalings = [Scaling(center=c, scale=s) for c, s in zip(pooled.mean.tolist(), spread.tolist(), strict=True)]
+        mean = self._straight(everyone, np.full(len(everyone), 1.0 / len(everyone)), scalings)
+        return {"best_single": (*single, picked), "mean": (*mean, mean[-1])}
+
+    def _straight(
+        self, members: Sequence[int], weights: Floats, scalings: Sequence[Scaling]
+    ) -> tuple[Combination, Sequence[int], Floats]:
+        """Return given weights as a combination, its members, and what it predicts for the rows it is fitted on."""
+        blended = np.zeros_like(self.score)
+        for member, weight, scaling in zip(members, weights, scalings, strict=True):
+            blended += weight * scaling(self.predictions.oof([member])[:, 0])
+        slope, intercept = fit_line(blended, self.score)
+        parts = [
+            Part(candidate=self.predictions.members[member].candidate, weight=float(weight), scalings=(scaling,))
+            for member, weight, scaling in zip(members, weights, scalings, strict=True)
+        ]
+        combination = Combination(parts=tuple(parts), slope=slope, intercept=intercept)
+        return combination, members, intercept + slope * blended
+
+    def _evidence(
+        self, combination: Combination, members: Sequence[int], prediction: Floats, held: Floats
+    ) -> EvidenceRecord:
+        truth, columns = self.predictions.holdout_score, [self.predictions.columns[m].holdout for m in members]
+        known = truth is not None and all(columns)
+        holdout = self.metric(truth, combination.predict(columns)) if truth is not None and known else None
+        expected = expect(
+            held,
+            variance_removed(self._fold_models(combination, members)),
+            score=self.score,
+            group=self.group,
+            metric=self.metric,
+            test_groups=self.test_groups,
+            seed=self.seed,
+        )
+        return EvidenceRecord(
+            in_sample=self._score(prediction),
+            nested=self._score(held),
+            expected=ExpectationRecord(**asdict(expected)) if expected else None,
+            holdout=holdout,
+        )
+
+    def _fold_models(self, combination: Combination, members: Sequence[int]) -> list[Floats]:
+        """Return, for each split, what its members contribute for test rows by fold model, [folds, test rows]."""
+        splits: dict[str, Floats] = {}
+        for member, part in zip(members, combination.parts, strict=True):
+            columns = self.predictions.columns[member].test
+            share = combination.slope * part.weight
+            scaled = np.stack([share * part.scaled(place, column) for place, column in enumerate(columns)])
+            split = self.predictions.members[member].split_hash
+            key = f"{split} {len(columns)}" if split != UNKNOWN_SPLIT else f"{split} {member}"
+            splits[key] = splits[key] + scaled if key in splits else scaled
+        return list(splits.values())
+
+    def _members(self, weighed: _Weighed, calibration: str) -> tuple[MemberRecord, ...]:
+        scaled = self.scaled(calibration).of(self.places)
+        spreads = weight_spread(scaled.columns, self.score, self.group, seed=self.seed)
+        costs: Sequence[Difference | None] = [None]
+        if len(self.places) > 1:
+            costs = drop_costs(scaled, self.score, self.fold, self.group, self.metric, seed=self.seed)
+        records = []
+        for number, (index, place) in enumerate(zip(self.plan.members, self.places, strict=True)):
+            member, cost = self.predictions.members[index], costs[number]
+            records.append(
+                MemberRecord(
+                    candidate=member.candidate,
+                    label=member.label,
+                    family=member.family,
+                    run=member.run,
+                    weight=float(weighed.fit.weights[number]),
+                    fold_mean=float(self.scores[index].mean()),
+                    pooled=self.metric(self.score, self.raw[:, place]),
+                    nested_weights=tuple(weighed.held.weights[:, place].tolist()),
+                    resampled=SpreadRecord(**asdict(spreads[number])),
+                    drop_cost=None if cost is None else _comparison("the members without it", cost),
+                    retried=member.retried,
+                )
+            )
+        return tuple(records)
+
+    def _certify(self, method: str, calibration: str) -> CertificateRecord | None:
+        if self.metric.name not in MOMENT_METRICS or METHODS[method].free_sign:
+            return None
+        columns = self.scaled(calibration).columns[:, self.places]
+        objective = PearsonOnMoments([measure(columns, self.score)])
+        value, exact = objective(self.weighed(method, calibration).fit.weights), exact_pearson(objective).utility
+        return CertificateRecord(pearson=value, exact=exact, gap=exact - value)
+
+    def _comparisons(
+        self, weighed: _Weighed, rivals: dict[str, tuple[Combination, Sequence[int], Floats, Floats]]
+    ) -> tuple[ComparisonRecord, ...]:
+        columns = {
+            "best member": rivals["best_single"][2],
+            "best member, picked without the scored fold": rivals["best_single"][3],
+            "mean": rivals["mean"][3],
+        }
+        draws = self.bootstrap.draws(np.column_stack([weighed.held.prediction, *columns.values()]))
+        return tuple(_comparison(against, draws.difference(0, place)) for place, against in enumerate(columns, start=1))
+
+    def _against(self, previous: Previous, weighed: _Weighed) -> ComparisonRecord:
+        return _comparison(previous.name, self.bootstrap.compare(weighed.held.prediction, previous.prediction))
+
+    def _merged(self) -> list[str]:
+        members = self.predictions.members
+        return [
+            f"{members[entry.candidate].candidate} {members[entry.candidate].label}: predicts nearly the same as "
+            f"{members[entry.kept].candidate} {members[entry.kept].label} (r {entry.correlation:.4f})"
+            for entry in self.plan.merged
+        ]
+
+    def _score(self, prediction: Floats) -> ScoreRecord:
+        return ScoreRecord(**asdict(score_prediction(prediction, self.score, self.fold, self.metric)))
 
 
-def _nested(predictions: Predictions, choose: Choose) -> Nested:
-    return nested(predictions.oof, predictions.score, predictions.fold, choose)
-
-
-def _evidence(combination: Combination, held: Nested, predictions: Predictions, data: Prepared) -> EvidenceRecord:
-    metric = data.task.measure
-    in_sample = combination.predict(predictions.oof)
-    holdout = None
-    if predictions.holdout is not None and predictions.holdout_score is not None:
-        holdout = metric(predictions.holdout_score, combination.predict(predictions.holdout))
-    return EvidenceRecord(
-        in_sample=_score(in_sample, predictions, data),
-        nested=_score(held.prediction, predictions, data),
-        holdout=holdout,
-    )
-
-
-def _score(prediction: Floats, predictions: Predictions, data: Prepared) -> ScoreRecord:
-    return ScoreRecord(**asdict(score_prediction(prediction, predictions.score, predictions.fold, data.task.measure)))
-
-
-def _compare(
-    blended: Floats, rival: Floats, *, against: str, predictions: Predictions, data: Prepared, seed: int
-) -> ComparisonRecord:
-    found = compare(
-        blended,
-        rival,
-        score=predictions.score,
-        fold=predictions.fold,
-        group=predictions.group,
-        metric=data.task.measure,
-        seed=seed,
-    )
+def _comparison(against: str, found: Difference) -> ComparisonRecord:
     return ComparisonRecord(
-        against=against, difference=found.value, standard_error=found.standard_error, is_noise=found.is_noise
+        against=against,
+        difference=found.value,
+        standard_error=found.standard_error,
+        low=found.low,
+        high=found.high,
+        is_noise=found.is_noise,
     )
 
 
-def _certify(weights: Floats, predictions: Predictions) -> CertificateRecord:
-    center, scale = measure_scaling(predictions.oof)
-    objective = PearsonOnMoments(moments((predictions.oof - center) / scale, predictions.score))
-    value, exact = objective(weights), exact_pearson(objective).utility
-    return CertificateRecord(pearson=value, exact=exact, gap=exact - value)
-
-
-def _clip(prediction: Floats, data: Prepared) -> tuple[Floats, int]:
-    clipped = np.clip(prediction, data.task.least, data.task.greatest)
-    return clipped, int((clipped != prediction).sum())
+def _as_good(behind: ComparisonRecord) -> bool:
+    """Tell whether something is within one standard error of the best."""
+    return -behind.difference <= behind.standard_error

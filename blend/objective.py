@@ -2,21 +2,21 @@
 
 Pearson of a weighted sum needs only the moments of the columns (`data_prep.moments`), so a weight vector costs O(m^2)
 for m columns, however many rows there are. A blend ends with the least-squares line from weighted sum to score
-(`blend.calibration`), after which rmse^2 = var(score) (1 - r^2): the weights with the least rmse are those with the
+(`data_prep.combination`), after which rmse^2 = var(score) (1 - r^2): the weights with the least rmse are those with the
 greatest Pearson, and the same moments serve both. Other metrics are measured on the rows.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blend.sums import Sums, measure, total
+from data_prep.combination import Floats
 from data_prep.metrics import Metric
-from data_prep.moments import Moments, moments, pearson_of
-
-Floats = NDArray[np.float64]
-"""An array of float64; shapes stand where it is used."""
+from data_prep.moments import Moments, pearson_of
 
 MOMENT_METRICS = ("pearson", "rmse")
 """Metrics whose best weights are those of the greatest Pearson."""
@@ -33,6 +33,11 @@ class Objective(Protocol):
         """Moments of the columns that are weighted."""
         ...
 
+    @property
+    def parts(self) -> Sequence[Sums]:
+        """Sums of the columns fold by fold: what a method may try itself on."""
+        ...
+
     def __call__(self, weights: Floats) -> float:
         """Return the utility of `weights` [columns]."""
         ...
@@ -45,8 +50,9 @@ class Objective(Protocol):
 class PearsonOnMoments:
     """Pearson of the weighted sum, from moments."""
 
-    def __init__(self, table: Moments) -> None:
-        self.moments = table
+    def __init__(self, parts: Sequence[Sums]) -> None:
+        self.parts = parts
+        self.moments = total(parts).centred
         self.tolerance = 1e-9
 
     def __call__(self, weights: Floats) -> float:
@@ -64,8 +70,9 @@ class PearsonOnMoments:
 class MetricOnRows:
     """Any metric of the weighted sum, measured on the rows."""
 
-    def __init__(self, columns: Floats, score: Floats, metric: Metric) -> None:
-        self.moments = moments(columns, score)
+    def __init__(self, columns: Floats, score: Floats, metric: Metric, parts: Sequence[Sums]) -> None:
+        self.parts = parts
+        self.moments = total(parts).centred
         self.tolerance = 1e-6
         self._columns = columns
         self._score = score
@@ -81,8 +88,7 @@ class MetricOnRows:
         return np.array([self(row) for row in weights])
 
 
-def objective_for(metric: Metric, columns: Floats, score: Floats) -> Objective:
-    """Return the objective for standardised `columns` [rows, columns]: from moments where the metric allows it."""
-    if metric.name in MOMENT_METRICS:
-        return PearsonOnMoments(moments(columns, score))
-    return MetricOnRows(columns, score, metric)
+def objective_for(metric: Metric, columns: Floats, score: Floats, fold: NDArray[np.int8]) -> Objective:
+    """Return the objective for `columns` [rows, columns], rows in `fold` [rows]: on moments where the metric allows."""
+    parts = [measure(columns[fold == k], score[fold == k]) for k in np.unique(fold)]
+    return PearsonOnMoments(parts) if metric.name in MOMENT_METRICS else MetricOnRows(columns, score, metric, parts)

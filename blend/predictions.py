@@ -1,22 +1,29 @@
 """Prediction tables of run directories, aligned by id into one matrix; what does not fit is refused."""
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from blend.objective import Floats
 from blend.runs import choose_members, list_candidates, read_label
+from blend.sums import Sums, measure, total
+from data_prep.combination import Floats
 from data_prep.errors import InputError
 from data_prep.metrics import DEAD_BELOW, pearson
 from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Prepared
 from data_prep.tables import HOLDOUT_FOLD, join
 
+Floats32 = NDArray[np.float32]
+
 SHOWN_IDS = 5
+BLOCK_CELLS = 4_000_000
+"""Predictions that are held at once while sums are taken: 32 MB."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +41,66 @@ class Member:
     """Folds that died once and were trained again with another seed and lower rates."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """One member's predictions; long ones stay in their files, memory-mapped."""
+
+    oof: tuple[Floats32, ...]
+    """For each fold of the prepared data [rows of the fold], in prepared order."""
+    own_fold: tuple[NDArray[np.int8], ...] | None
+    """Number of the candidate's own fold for each row of `oof`; None: the fold of the prepared data."""
+    test: tuple[Floats32, ...]
+    """For each of the candidate's folds [test rows]."""
+    holdout: tuple[Floats32, ...]
+    """For each of the candidate's folds [holdout rows]; empty without holdout, and where other splits trained on it."""
+
+
+@dataclass(frozen=True, eq=False)
 class Predictions:
-    """Aligned predictions of the members; rows stand in the order of the prepared tables."""
+    """Aligned predictions of the members; rows stand fold by fold, inside a fold in prepared order."""
 
     members: tuple[Member, ...]
     left_out: tuple[str, ...]
     """One sentence for each candidate that is no member: which and why."""
-    oof: Floats
-    """[rows, members], rows of the training folds."""
+    columns: tuple[Columns, ...]
+    """One for each member."""
+    ids: pa.Array
+    """[rows], of the training folds."""
     score: Floats
     """[rows]"""
     fold: NDArray[np.int8]
-    """[rows]"""
+    """[rows], ascending."""
     group: NDArray[np.int32]
     """[rows]"""
-    test: Floats
-    """[test rows, members], means over a candidate's folds."""
-    holdout: Floats | None
-    """[holdout rows, members], means over a candidate's folds; None without holdout, or with mixed splits."""
     holdout_score: Floats | None
+    """[holdout rows]; None without holdout."""
+
+    @cached_property
+    def folds(self) -> tuple[slice, ...]:
+        """The rows of each fold."""
+        ends = np.cumsum(np.unique(self.fold, return_counts=True)[1]).tolist()
+        return tuple(slice(start, end) for start, end in zip([0, *ends], ends, strict=False))
+
+    def oof(self, members: Iterable[int]) -> Floats:
+        """Return the out-of-fold predictions of some members, [rows, chosen]."""
+        chosen = [self.columns[member].oof for member in members]
+        return np.column_stack([np.concatenate(parts).astype(np.float64) for parts in chosen])
+
+    def own_folds(self, member: int) -> NDArray[np.int8]:
+        """Return the candidate's own fold of each row, [rows]."""
+        own = self.columns[member].own_fold
+        return self.fold if own is None else np.concatenate(own)
+
+    def sums(self) -> tuple[Sums, ...]:
+        """Return the sums of every fold over all members, read block by block."""
+        return tuple(total(self._blocks(fold)) for fold in range(len(self.folds)))
+
+    def _blocks(self, fold: int) -> Iterator[Sums]:
+        parts, score = [member.oof[fold] for member in self.columns], self.score[self.folds[fold]]
+        size = max(1, BLOCK_CELLS // len(parts))
+        for start in range(0, len(score), size):
+            block = np.stack([part[start : start + size] for part in parts]).astype(np.float64).T
+            yield measure(block, score[start : start + size])
 
 
 @dataclass(frozen=True)
@@ -70,34 +117,35 @@ class _Pool:
 class _Pools:
     """The three pools of a prepared folder."""
 
-    trained: NDArray[np.bool_]
-    """[train rows]: not holdout."""
     oof: _Pool
+    """Rows stand fold by fold."""
+    group: NDArray[np.int32]
+    """Of the rows of `oof`."""
+    by_fold: tuple[_Pool, ...]
+    """`oof` in parts."""
     test: _Pool
     holdout: _Pool
 
     @classmethod
     def of(cls, data: Prepared) -> "_Pools":
         fold = data.train["fold"].to_numpy()
-        trained = fold != HOLDOUT_FOLD
+        order = np.argsort(fold, kind="stable")
+        order = order[fold[order] != HOLDOUT_FOLD]
+        rows, ids = pa.array(order), data.train["id"].combine_chunks()
         score = data.train["score"].to_numpy().astype(np.float64)
-        ids = data.train["id"].combine_chunks()
+        held = fold == HOLDOUT_FOLD
+        oof = _Pool("out-of-fold", ids.take(rows), score[order], fold[order])
+        ends = np.searchsorted(fold[order], np.arange(data.manifest.n_folds + 1))
         return cls(
-            trained=trained,
-            oof=_Pool("out-of-fold", ids.filter(pa.array(trained)), score[trained], fold[trained]),
+            oof=oof,
+            group=data.train["group"].to_numpy()[order],
+            by_fold=tuple(
+                _Pool("out-of-fold", oof.ids[start:end], score[order[start:end]], fold[order[start:end]])
+                for start, end in itertools.pairwise(ends.tolist())
+            ),
             test=_Pool("test", data.test["id"].combine_chunks(), None, None),
-            holdout=_Pool("holdout", ids.filter(pa.array(~trained)), score[~trained], None),
+            holdout=_Pool("holdout", ids.filter(pa.array(held)), score[held], None),
         )
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """One member's aligned predictions."""
-
-    member: Member
-    oof: Floats
-    test: Floats
-    holdout: Floats | None
 
 
 class _MissingRowsError(InputError):
@@ -130,7 +178,7 @@ def load_predictions(
             all candidates.
     """
     pools = _Pools.of(data)
-    columns: list[_Columns] = []
+    taken: list[tuple[Member, Columns]] = []
     faults: list[str] = []
     found = list_candidates(runs, exclude)
     chosen = found if members is None else choose_members(found, runs, members)
@@ -138,10 +186,10 @@ def load_predictions(
     left_out = [f"other candidates: {n_others}, which were not asked for"] if n_others else []
     for run, candidate in chosen:
         try:
-            _pass_over(candidate, exclude, columns)
+            _pass_over(candidate, exclude, [member for member, _ in taken])
             member = _describe(run, candidate, data, allow_mixed_splits=allow_mixed_splits)
             own_split = member.split_hash == data.manifest.split_hash
-            columns.append(_load_columns(member, pools, own_split=own_split, dead_below=dead_below))
+            taken.append((member, _load_columns(member, pools, own_split=own_split, dead_below=dead_below)))
         except _LeftOutError as error:
             sentence = _sentence(run, candidate, str(error))
             (left_out if members is None else faults).append(sentence)
@@ -149,33 +197,30 @@ def load_predictions(
             faults.extend(error.faults)
     if faults:
         raise InputError(*faults)
-    if not columns:
+    if not taken:
         raise InputError(
             f"no candidate of {', '.join(runs)} can be blended; "
             f"a member needs all {data.manifest.n_folds} folds finished",
             *left_out,
         )
-    holdout = [column.holdout for column in columns if column.holdout is not None]
-    has_holdout = len(holdout) == len(columns)
-    trained = pools.trained
     assert pools.oof.score is not None
+    assert pools.oof.fold is not None
     return Predictions(
-        members=tuple(column.member for column in columns),
+        members=tuple(member for member, _ in taken),
         left_out=tuple(left_out),
-        oof=np.column_stack([column.oof for column in columns]),
+        columns=tuple(columns for _, columns in taken),
+        ids=pools.oof.ids,
         score=pools.oof.score,
-        fold=data.train["fold"].to_numpy()[trained],
-        group=data.train["group"].to_numpy()[trained],
-        test=np.column_stack([column.test for column in columns]),
-        holdout=np.column_stack(holdout) if has_holdout else None,
-        holdout_score=pools.holdout.score if has_holdout else None,
+        fold=pools.oof.fold,
+        group=pools.group,
+        holdout_score=pools.holdout.score if len(pools.holdout.ids) else None,
     )
 
 
-def _pass_over(candidate: str, exclude: Collection[str], taken: "list[_Columns]") -> None:
+def _pass_over(candidate: str, exclude: Collection[str], taken: Sequence[Member]) -> None:
     if candidate in exclude:
         raise _LeftOutError("excluded as asked")
-    if earlier := [column.member.run for column in taken if column.member.candidate == candidate]:
+    if earlier := [member.run for member in taken if member.candidate == candidate]:
         raise _LeftOutError(f"already taken from {earlier[0]}")
 
 
@@ -215,82 +260,116 @@ def _describe(run: str, candidate: str, data: Prepared, *, allow_mixed_splits: b
     return Member(candidate=candidate, label=label, family=family, run=run, split_hash=split, retried=retried)
 
 
-def _load_columns(member: Member, pools: _Pools, *, own_split: bool, dead_below: float) -> _Columns:
+def _load_columns(member: Member, pools: _Pools, *, own_split: bool, dead_below: float) -> Columns:
+    oof, own_fold = _oof_parts(member, pools, own_split=own_split, dead_below=dead_below)
     has_holdout = own_split and len(pools.holdout.ids) > 0
-    return _Columns(
-        member=member,
-        oof=_oof_column(member, pools.oof, own_split=own_split, dead_below=dead_below),
-        test=_mean_column(member, "test", pools.test),
-        holdout=_mean_column(member, "holdout", pools.holdout) if has_holdout else None,
+    return Columns(
+        oof=oof,
+        own_fold=own_fold,
+        test=_fold_columns(member, "test", pools.test),
+        holdout=_fold_columns(member, "holdout", pools.holdout) if has_holdout else (),
     )
 
 
-def _oof_column(member: Member, rows: _Pool, *, own_split: bool, dead_below: float) -> Floats:
-    """Return the aligned out-of-fold predictions of a member, checked."""
+def _oof_parts(
+    member: Member, pools: _Pools, *, own_split: bool, dead_below: float
+) -> tuple[tuple[Floats32, ...], tuple[NDArray[np.int8], ...] | None]:
+    """Return the out-of-fold predictions of a member by fold of the prepared data, checked, and its own folds."""
     store = OofStore(member.run)
-    pool = rows if own_split else replace(rows, fold=None)
+    pool = pools.oof if own_split else replace(pools.oof, fold=None)
     tables = {fold: store.read("oof", member.candidate, fold) for fold in store.folds(member.candidate)}
+    as_prepared = own_split and all(_has_ids(table, pools.by_fold[fold]) for fold, table in tables.items())
     faults = [
         fault
         for fold, table in tables.items()
-        for fault in _check_values(table, pool, store.path("oof", member.candidate, fold), member.candidate)
+        for fault in _check_values(
+            table,
+            pools.by_fold[fold] if as_prepared else pool,
+            store.path("oof", member.candidate, fold),
+            member.candidate,
+        )
     ]
     if faults:
         raise InputError(*faults)
     folder = join(member.run, "oof", member.candidate)
-    try:
-        column = _align(pa.concat_tables(tables.values()), pool, folder, member.candidate)
-    except _MissingRowsError as error:
-        if own_split:
-            raise
-        raise _LeftOutError("its finished folds do not cover all rows of this split") from error
-    if np.ptp(column) == 0.0:
+    if as_prepared:
+        parts, own_fold = tuple(_values(table) for table in tables.values()), None
+    else:
+        parts, own_fold = _rearrange(
+            pa.concat_tables(tables.values()), pools, pool, folder, member, own_split=own_split
+        )
+    first = parts[0][0]
+    if all((part == first).all() for part in parts):
         raise InputError(
-            f"{folder}: candidate {member.candidate} predicts {column[0]:g} for all {len(column)} rows; "
+            f"{folder}: candidate {member.candidate} predicts {first:g} for all {len(pool.ids)} rows; "
             f"a constant column cannot be blended, leave it out with --exclude {member.candidate}"
         )
     for fold, table in tables.items():
         value = pearson(table["score"].to_numpy(), table["prediction"].to_numpy())
         if not value >= dead_below:
             raise _LeftOutError(f"dead in fold {fold} (Pearson {value:.3f})")
-    return column
+    return parts, own_fold
 
 
-def _mean_column(member: Member, kind: str, pool: _Pool) -> Floats:
-    """Return a member's predictions for `pool`, the mean over its folds."""
+def _rearrange(
+    table: pa.Table, pools: _Pools, pool: _Pool, folder: str, member: Member, *, own_split: bool
+) -> tuple[tuple[Floats32, ...], tuple[NDArray[np.int8], ...] | None]:
+    """Return predictions in the order of the prepared data, by its folds, and the candidate's own fold of each row."""
+    try:
+        order = _align(table, pool, folder, member.candidate)
+    except _MissingRowsError as error:
+        if own_split:
+            raise
+        raise _LeftOutError("its finished folds do not cover all rows of this split") from error
+    ends = np.cumsum([len(part.ids) for part in pools.by_fold])[:-1]
+    prediction, fold = table["prediction"].to_numpy()[order], table["fold"].to_numpy()[order]
+    return tuple(np.split(prediction, ends)), None if own_split else tuple(np.split(fold, ends))
+
+
+def _fold_columns(member: Member, kind: str, pool: _Pool) -> tuple[Floats32, ...]:
+    """Return a member's predictions for `pool`, one column for each of its folds."""
     store = OofStore(member.run)
     faults: list[str] = []
-    columns: list[Floats] = []
+    columns: list[Floats32] = []
     for fold in store.folds(member.candidate):
+        path = store.path(kind, member.candidate, fold)
         try:
-            columns.append(
-                _read_column(
-                    store.read(kind, member.candidate, fold),
-                    pool,
-                    store.path(kind, member.candidate, fold),
-                    member.candidate,
-                )
-            )
+            columns.append(_read_column(store.read(kind, member.candidate, fold), pool, path, member.candidate))
         except InputError as error:
             faults.extend(error.faults)
     if faults:
         raise InputError(*faults)
-    return np.asarray(np.mean(columns, axis=0))
+    return tuple(columns)
 
 
-def _read_column(table: pa.Table, pool: _Pool, path: str, candidate: str) -> Floats:
+def _read_column(table: pa.Table, pool: _Pool, path: str, candidate: str) -> Floats32:
     if faults := _check_values(table, pool, path, candidate):
         raise InputError(*faults)
-    return _align(table, pool, path, candidate)
+    if _has_ids(table, pool):
+        return _values(table)
+    return np.asarray(table["prediction"].to_numpy()[_align(table, pool, path, candidate)])
+
+
+def _has_ids(table: pa.Table, pool: _Pool) -> bool:
+    """Tell whether a table's rows are those of the pool, in its order."""
+    return bool(table["id"].combine_chunks().equals(pool.ids))
+
+
+def _values(table: pa.Table) -> Floats32:
+    """Return a table's predictions; they stay in the file where they lie there in one piece."""
+    return np.asarray(table["prediction"].combine_chunks().to_numpy())
 
 
 def _check_values(table: pa.Table, pool: _Pool, path: str, candidate: str) -> list[str]:
     """Return what is wrong with the rows that are there."""
     remedy = f"the file does not belong to this data; leave the candidate out with --exclude {candidate}"
     ids = table["id"].combine_chunks()
-    position = pc.index_in(ids, value_set=pool.ids)
-    known = position.is_valid().to_numpy(zero_copy_only=False)
-    place = position.fill_null(0).to_numpy()
+    if _has_ids(table, pool):
+        known, place = np.ones(len(ids), dtype=np.bool_), np.arange(len(ids))
+    else:
+        position = pc.index_in(ids, value_set=pool.ids)
+        known = position.is_valid().to_numpy(zero_copy_only=False)
+        place = position.fill_null(0).to_numpy()
     prediction = table["prediction"].to_numpy()
     wrong = {
         f"are no {pool.noun} rows of the prepared data; {remedy}": ~known,
@@ -313,8 +392,8 @@ def _check_values(table: pa.Table, pool: _Pool, path: str, candidate: str) -> li
     ]
 
 
-def _align(table: pa.Table, pool: _Pool, path: str, candidate: str) -> Floats:
-    """Return predictions [rows of the pool]; every row must be there exactly once."""
+def _align(table: pa.Table, pool: _Pool, path: str, candidate: str) -> NDArray[np.intp]:
+    """Return where in the table each row of the pool stands; every row must be there exactly once."""
     position = pc.index_in(table["id"].combine_chunks(), value_set=pool.ids).to_numpy()
     times = np.bincount(position, minlength=len(pool.ids))
     if (times > 1).any():
@@ -327,9 +406,7 @@ def _align(table: pa.Table, pool: _Pool, path: str, candidate: str) -> Floats:
             f"{path}: candidate {candidate}: {int((times == 0).sum())} of {len(pool.ids)} rows have no {pool.noun} "
             f"prediction (ids {_show(pool.ids, times == 0)}); leave the candidate out with --exclude {candidate}"
         )
-    column = np.empty(len(pool.ids))
-    column[position] = table["prediction"].to_numpy()
-    return column
+    return np.argsort(position)
 
 
 def _show(ids: pa.Array, mask: NDArray[np.bool_]) -> str:

@@ -27,6 +27,8 @@ from data_prep.tables import (
     write_table,
 )
 
+UNKNOWN_SPLIT = "unknown"
+"""Stands for `split_hash` where nobody knows who trained on which rows."""
 FOLD_FILE = re.compile(r"fold-(\d+)\.arrow")
 
 

@@ -15,6 +15,8 @@ from data_prep.task import Task
 
 TASK = Task(name="toy", text_columns=("left",), score_range=(0.0, 1.0), group_column="left", score_column="worth")
 N_FOLDS, PER_FOLD, N_HOLDOUT, N_TEST = 4, 60, 24, 36
+TEST_SCORE = np.arange(N_TEST) % 5 / 4
+"""What the test rows' scores would be; known to the candidates here alone."""
 
 
 def make_prepared(folder: Path, *, task: Task = TASK, shift: int = 0, score_seed: int = 0) -> Prepared:
@@ -86,7 +88,7 @@ class Run:
             rows = train.filter(pa.array(fold_of == fold))
             tables = Tables(
                 oof=self._oof(rows, fold, noise, random),
-                test=self._predict(pa.table({"id": self.data.test["id"]}), fold, random.random(N_TEST)),
+                test=self._predict(pa.table({"id": self.data.test["id"]}), fold, self._see(TEST_SCORE, noise, random)),
                 holdout=self._oof(train.filter(pa.array(fold_of == -1)), fold, noise, random),
             )
             manifest = self.data.manifest
@@ -99,11 +101,26 @@ class Run:
         (self.root / "candidates" / f"{candidate}.json").write_text(json.dumps(label))
         return self
 
+    def add_like(self, candidate: str, model: str, *, wobble: float) -> "Run":
+        """Write a candidate that predicts what another does, with a little noise."""
+        random = np.random.default_rng(0)
+        store, manifest = OofStore(self.path), self.data.manifest
+        for fold in range(N_FOLDS):
+            tables = {}
+            for kind in ("oof", "test", "holdout"):
+                table = store.read(kind, model, fold)
+                values = table["prediction"].to_numpy() + wobble * random.normal(size=len(table)).astype(np.float32)
+                place = table.schema.get_field_index("prediction")
+                tables[kind] = table.set_column(place, "prediction", pa.array(values)).replace_schema_metadata(None)
+            origin = Provenance(candidate, fold, manifest.data_hash, manifest.split_hash, seed=1, epoch=1.0)
+            store.write(origin, **tables)
+        return self
+
     def _oof(self, rows: pa.Table, fold: int, noise: float, random: np.random.Generator) -> pa.Table:
-        score = rows["score"].to_numpy()
-        return self._predict(
-            rows.select(["id", "score"]), fold, 0.2 + 0.5 * score + noise * random.normal(size=len(score))
-        )
+        return self._predict(rows.select(["id", "score"]), fold, self._see(rows["score"].to_numpy(), noise, random))
+
+    def _see(self, score: np.ndarray, noise: float, random: np.random.Generator) -> np.ndarray:
+        return 0.2 + 0.5 * score + noise * random.normal(size=len(score))
 
     def _predict(self, rows: pa.Table, fold: int, prediction: np.ndarray) -> pa.Table:
         table = rows.append_column("fold", pa.array(np.full(len(rows), fold), pa.int8()))
@@ -137,5 +154,6 @@ class Toolbox:
     """The helpers of this file."""
 
     Run = Run
+    task = TASK
     make_prepared = staticmethod(make_prepared)
     replace = staticmethod(replace)

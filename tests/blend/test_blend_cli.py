@@ -75,7 +75,7 @@ def test_same_blend_again_is_fine_and_another_needs_force(full_run: Any) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "magic"], "known: nelder-mead, nnls, greedy, mean"),
+        (["--method", "magic"], "known: nelder-mead, nnls, greedy, ridge, mean"),
         (["--name", "../up"], "it names a folder"),
         (["--exclude", "nobody"], "known: aaa, bbb, ccc"),
         (["--data", "/nowhere"], "not a prepared folder"),
@@ -104,9 +104,10 @@ def test_members_by_name_or_id_are_blended_alone_and_name_the_blend(full_run: An
     assert "left out: other candidates: 1, which were not asked for" in printed
 
 
-def test_members_are_the_same_blend_as_excluding_the_rest(full_run: Any) -> None:
+def test_members_by_name_are_the_same_blend_as_by_id(full_run: Any) -> None:
+    name_candidates(full_run, first="aaa", third="ccc")
     blend("fit", full_run.path, "--members", "aaa,ccc", "--name", "one")
-    blend("fit", full_run.path, "--exclude", "bbb", "--name", "two")
+    blend("fit", full_run.path, "--members", "first,third", "--name", "two")
     one, two = (full_run.root / "blends" / name / "submission.csv" for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
 
@@ -152,8 +153,10 @@ def test_the_bound_of_the_dead_can_be_lowered(run: Any) -> None:
     run.add("good", noise=0.1).add("dead", noise=500.0)
     blend("fit", run.path, "--name", "without")
     assert members_of(run.root / "blends" / "without") == ["good"]
-    blend("fit", run.path, "--name", "with", "--dead-below", "-1")
-    assert members_of(run.root / "blends" / "with") == ["dead", "good"]
+    with pytest.raises(InputError, match="dead in fold"):
+        blend("fit", run.path, "--members", "good,dead")
+    blend("fit", run.path, "--members", "good,dead", "--dead-below", "-1")
+    assert members_of(run.root / "blends" / "good-dead") == ["good", "dead"]
 
 
 def test_a_retried_fold_is_marked(run: Any, toolbox: Any) -> None:
@@ -177,13 +180,13 @@ def test_a_study_that_names_no_data(full_run: Any) -> None:
 
 def test_noise_is_called_noise(run: Any) -> None:
     run.add("good", noise=0.1).add("poor", noise=2.0)
-    assert "not better than its best member beyond noise" in blend("fit", run.path)
+    assert "not better than its best member beyond noise" in blend("fit", run.path, "--calibration", "none", "--clip")
 
 
 def test_a_gain_beyond_noise_is_not_called_noise(run: Any) -> None:
     for name in ("aaa", "bbb", "ccc", "ddd"):
         run.add(name, noise=0.4)
-    assert "beyond noise" not in blend("fit", run.path)
+    assert "beyond noise" not in blend("fit", run.path, "--calibration", "none", "--clip")
 
 
 def test_as_a_program_it_exits_with_two_and_one_message(tmp_path: Path) -> None:

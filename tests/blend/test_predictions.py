@@ -8,7 +8,7 @@ import pytest
 
 from blend.predictions import load_predictions
 from data_prep.errors import InputError
-from data_prep.tables import HOLDOUT_FOLD
+from data_prep.tables import HOLDOUT_FOLD, read_table
 
 
 def test_columns_stand_in_prepared_order_whatever_the_order_in_the_files(run: Any, toolbox: Any) -> None:
@@ -19,18 +19,21 @@ def test_columns_stand_in_prepared_order_whatever_the_order_in_the_files(run: An
     run.add("plain", seed=1)
     shuffled = toolbox.Run(run.root.parent / "shuffled", run.data).add("plain", seed=1, change=shuffle)
     first, second = (load_predictions([r.path], run.data) for r in (run, shuffled))
-    np.testing.assert_array_equal(first.oof, second.oof)
-    np.testing.assert_array_equal(first.test, second.test)
+    np.testing.assert_array_equal(first.oof([0]), second.oof([0]))
+    np.testing.assert_array_equal(first.columns[0].test, second.columns[0].test)
     train = run.data.train.to_pandas()
-    expected = train[train["fold"] != HOLDOUT_FOLD]
+    expected = train[train["fold"] != HOLDOUT_FOLD].sort_values("fold", kind="stable")
+    assert first.ids.to_pylist() == expected["id"].tolist()
+    tables = [read_table(run.root / "oof" / "plain" / f"fold-{fold}.arrow") for fold in range(4)]
+    written = pa.concat_tables(tables).to_pandas().set_index("id")["prediction"]
+    np.testing.assert_array_equal(first.oof([0])[:, 0], written.loc[expected["id"]])
     np.testing.assert_array_equal(first.score, expected["score"])
     np.testing.assert_array_equal(first.fold, expected["fold"])
     np.testing.assert_array_equal(first.group, expected["group"])
-    assert first.oof.shape == (240, 1)
-    assert first.oof.dtype == np.float64
+    assert first.oof([0]).dtype == np.float64
 
 
-def test_test_and_holdout_are_means_over_folds(run: Any, toolbox: Any) -> None:
+def test_test_and_holdout_are_kept_fold_by_fold(run: Any, toolbox: Any) -> None:
     def level(fold: int, tables: Any, origin: Any) -> Any:
         test = tables.test.set_column(2, "prediction", pa.array(np.arange(36) + fold, pa.float32()))
         holdout = tables.holdout
@@ -39,9 +42,27 @@ def test_test_and_holdout_are_means_over_folds(run: Any, toolbox: Any) -> None:
         return toolbox.replace(tables, test=test, holdout=holdout), origin
 
     predictions = load_predictions([run.add("aaa", change=level).path], run.data)
-    np.testing.assert_allclose(predictions.test[:, 0], np.arange(36) + 1.5)
-    assert predictions.holdout is not None
-    np.testing.assert_allclose(predictions.holdout[:, 0], np.arange(24) * 2 + 1.5)
+    columns = predictions.columns[0]
+    np.testing.assert_array_equal(columns.test, [np.arange(36) + fold for fold in range(4)])
+    np.testing.assert_array_equal(columns.holdout, [np.arange(24) * 2 + fold for fold in range(4)])
+
+
+def test_predictions_stay_in_their_files(full_run: Any) -> None:
+    found = load_predictions([full_run.path], full_run.data)
+    assert not any(part.flags.owndata or part.flags.writeable for column in found.columns for part in column.oof)
+
+
+def test_sums_are_those_of_the_rows_of_each_fold(full_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = load_predictions([full_run.path], full_run.data)
+    monkeypatch.setattr("blend.predictions.BLOCK_CELLS", 21)
+    columns = found.oof(range(3))
+    assert len(found.sums()) == 4
+    for fold, sums in enumerate(found.sums()):
+        rows = found.fold == fold
+        expected = np.cov(np.column_stack([columns[rows], found.score[rows]]), rowvar=False, ddof=0) * rows.sum()
+        np.testing.assert_allclose(sums.centred.gram, expected[:3, :3], rtol=1e-10)
+        np.testing.assert_allclose(sums.centred.cross, expected[:3, 3], rtol=1e-10)
+        assert sums.centred.square == pytest.approx(expected[3, 3])
 
 
 def test_label_and_family_come_from_the_candidate_file(full_run: Any) -> None:
@@ -62,7 +83,7 @@ def test_unfinished_excluded_and_dead_candidates_are_left_out_by_name(full_run: 
     full_run.add("unfinished", folds=3).add("dead", change=die)
     found = load_predictions([full_run.path], full_run.data, exclude=["bbb"])
     assert [member.candidate for member in found.members] == ["aaa", "ccc"]
-    assert found.oof.shape[1] == found.test.shape[1] == 2
+    assert found.oof([0, 1]).shape == (240, 2)
     assert [sentence.split()[0] for sentence in found.left_out] == ["bbb", "dead", "unfinished"]
     assert "excluded as asked" in found.left_out[0]
     assert "dead in fold 2 (Pearson -1.000)" in found.left_out[1]
@@ -210,12 +231,17 @@ def test_another_split_only_on_request_and_then_by_id(full_run: Any, toolbox: An
 
     found = load_predictions(runs, full_run.data, allow_mixed_splits=True)
     assert [member.candidate for member in found.members] == ["aaa", "bbb", "ccc", "ddd"]
-    assert found.holdout is None
+    assert [len(column.holdout) for column in found.columns] == [4, 4, 4, 0]
     assert found.left_out == (
         "partial partial-k2-pair-mean-mse: its finished folds do not cover all rows of this split",
     )
     own = load_predictions([other.path], turned)
-    np.testing.assert_array_equal(found.oof[:, 3], own.oof[:, 0])
+    assert dict(zip(found.ids.to_pylist(), found.oof([3])[:, 0], strict=True)) == dict(
+        zip(own.ids.to_pylist(), own.oof([0])[:, 0], strict=True)
+    )
+    fold = dict(zip(own.ids.to_pylist(), own.fold.tolist(), strict=True))
+    assert found.own_folds(3).tolist() == [fold[name] for name in found.ids.to_pylist()]
+    assert found.own_folds(0).tolist() == found.fold.tolist() != found.own_folds(3).tolist()
 
 
 def test_other_data_is_refused_even_with_mixed_splits(full_run: Any, toolbox: Any, tmp_path: Path) -> None:

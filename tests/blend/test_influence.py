@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from blend.calibration import CALIBRATIONS, ScaledColumns
+from blend.influence import drop_costs, error_correlations, weight_spread
+from data_prep.metrics import METRICS, pearson
+from data_prep.moments import best_nonnegative_weights, moments
+
+
+def toy(seed: int = 0, n_groups: int = 100) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    group = np.repeat(np.arange(n_groups), 4).astype(np.int32)
+    score = random.integers(0, 5, len(group)) / 4
+    columns = score[:, None] + random.normal(size=(len(group), 3)) * [0.4, 0.5, 3.0]
+    return {"columns": columns, "score": score, "fold": (group % 4).astype(np.int8), "group": group}
+
+
+def test_weights_spread_as_over_fresh_data() -> None:
+    data = toy()
+    spreads = weight_spread(data["columns"], data["score"], data["group"])
+    fresh = np.array([best_nonnegative_weights(moments(d["columns"], d["score"])) for d in map(toy, range(200))])
+    for member, spread in enumerate(spreads):
+        width = np.subtract(*np.quantile(fresh[:, member], [0.95, 0.05]))
+        assert spread.high - spread.low == pytest.approx(width, rel=0.35)
+        assert spread.low <= spread.mean <= spread.high
+    assert spreads[0].present == 1.0
+    assert spreads[2].present < 1.0
+    assert sum(spread.mean for spread in spreads) == pytest.approx(1.0)
+
+
+def test_a_drop_costs_what_the_nested_score_loses() -> None:
+    data = toy()
+    columns, score, fold = data["columns"], data["score"], data["fold"]
+    scaled = ScaledColumns(
+        columns, score, fold, group=data["group"], own_folds=[fold] * 3, calibration=CALIBRATIONS["none"]
+    )
+    costs = drop_costs(scaled, score, fold, data["group"], METRICS["pearson"])
+
+    def nested_score(members: list[int]) -> float:
+        values = []
+        for k in range(4):
+            seen = fold != k
+            weights = best_nonnegative_weights(moments(columns[seen][:, members], score[seen]))
+            values.append(pearson(score[~seen], columns[~seen][:, members] @ weights))
+        return float(np.mean(values))
+
+    for member, others in enumerate([[1, 2], [0, 2], [0, 1]]):
+        assert costs[member].value == pytest.approx(nested_score([0, 1, 2]) - nested_score(others))
+    assert costs[0].value > 2 * costs[0].standard_error
+    assert costs[2].is_noise
+
+
+def test_errors_correlate_as_residuals_do() -> None:
+    data = toy()
+    columns, score = data["columns"], data["score"]
+    columns[:, 1] = 7 + 2 * (columns[:, 0] + 0.01 * columns[:, 2])
+    residuals = [score - np.polyval(np.polyfit(column, score, 1), column) for column in columns.T]
+    np.testing.assert_allclose(error_correlations(columns, score), np.corrcoef(residuals))
+    assert error_correlations(columns, score)[0, 1] > 0.95
