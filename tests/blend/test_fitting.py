@@ -82,8 +82,8 @@ def test_drifting_folds_call_for_a_scale_of_their_own(run: Any, toolbox: Any) ->
     assert record.calibrations["none"].nested.fold_mean < chosen.nested.fold_mean - 0.02
 
 
-def test_members_are_chosen_again_without_each_fold(run: Any, toolbox: Any) -> None:
-    """A candidate that knows the answers of fold 2 alone is no member of what is scored on fold 2."""
+def test_nothing_that_is_chosen_saw_the_fold_that_it_is_scored_on(run: Any, toolbox: Any, tmp_path: Path) -> None:
+    """Members, calibration curves and weights for fold 2 are the same when fold 2's own predictions give it away."""
 
     def cheat(fold: int, tables: Any, origin: Any) -> Any:
         if fold != 2:
@@ -91,11 +91,19 @@ def test_members_are_chosen_again_without_each_fold(run: Any, toolbox: Any) -> N
         place = tables.oof.schema.get_field_index("prediction")
         return toolbox.replace(tables, oof=tables.oof.set_column(place, "prediction", tables.oof["score"])), origin
 
-    run.add("good", noise=0.3).add("also", noise=0.35).add("cheat", noise=0.6, change=cheat)
-    record = fit(run).record
-    cheater = next(member for member in record.members if member.candidate == "cheat")
-    assert cheater.nested_weights[2] < 0.5 * min(cheater.nested_weights[fold] for fold in (0, 1, 3))
-    assert record.scores["blend"].nested.folds[2] < record.scores["blend"].in_sample.folds[2]
+    honest = run.add("good", noise=0.3).add("also", noise=0.35).add("third", noise=0.5)
+    caught = toolbox.Run(tmp_path / "caught", run.data)
+    caught.add("good", noise=0.3).add("also", noise=0.35).add("third", noise=0.5, change=cheat)
+    options = {"calibration": "isotonic", "most": 2}
+    weights = [
+        {member.candidate: member.nested_weights for member in fit(r, **options).record.members}
+        for r in (honest, caught)
+    ]
+    shared = weights[0].keys() & weights[1].keys()
+    assert shared
+    assert weights[0] != weights[1], "the other folds' choices saw it"
+    for candidate in shared:
+        assert weights[0][candidate][2] == weights[1][candidate][2]
 
 
 def test_given_members_are_all_taken(full_run: Any) -> None:
