@@ -13,11 +13,10 @@ own curves of the fold apart, which test rows will have, too.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
+from scipy.optimize import isotonic_regression
 
 from data_prep.combination import Floats, Scaling
 
@@ -56,8 +55,12 @@ def rank(prediction: Floats, score: Floats) -> Scaling:  # noqa: ARG001
 
 def follow(prediction: Floats, score: Floats) -> Scaling:
     """The monotone curve with the least squared error (isotonic regression; Zadrozny and Elkan 2002)."""
-    curve = IsotonicRegression(out_of_bounds="clip").fit(prediction, score)
-    return Scaling(x=tuple(curve.X_thresholds_.tolist()), y=tuple(curve.y_thresholds_.tolist()))
+    values, place, counts = np.unique(prediction, return_inverse=True, return_counts=True)
+    means = np.bincount(place, weights=score) / counts
+    level = isotonic_regression(means, weights=counts).x
+    ends = np.ones(len(level), dtype=np.bool_)  # of stretches of one level, all that a curve needs
+    ends[1:-1] = (level[1:-1] != level[:-2]) | (level[1:-1] != level[2:])
+    return Scaling(x=tuple(values[ends].tolist()), y=tuple(level[ends].tolist()))
 
 
 def _line(center: float, spread: float) -> Scaling:
@@ -126,29 +129,26 @@ class ScaledColumns:
         self._raw, self._score, self._fold, self._group = raw, score, fold, group
         self._own_folds, self._calibration = own_folds, calibration
 
-    @cached_property
+        self._kept: dict[int | None, Floats] = {}
+
+    @property
     def columns(self) -> Floats:
         """[rows, members], every row scaled without its own score."""
-        return self._scaled(None)
+        return self._keep(None)
 
     def without(self, fold: int) -> Floats:
         """Return [rows, members] for weights that are fitted without `fold` and then applied to it."""
         pooled_curve = self._calibration.uses_score and not self._calibration.per_fold
-        return self._scaled(fold) if pooled_curve else self.columns
+        return self._keep(fold if pooled_curve else None)
 
-    def of(self, members: Sequence[int]) -> "ScaledColumns":
+    def of(self, members: Sequence[int]) -> "SomeColumns":
         """Return the columns of some members only."""
-        chosen = ScaledColumns(
-            self._raw[:, list(members)],
-            self._score,
-            self._fold,
-            group=self._group,
-            own_folds=[self._own_folds[member] for member in members],
-            calibration=self._calibration,
-        )
-        if "columns" in self.__dict__:
-            chosen.__dict__["columns"] = self.columns[:, list(members)]
-        return chosen
+        return SomeColumns(self, list(members))
+
+    def _keep(self, held_out: int | None) -> Floats:
+        if held_out not in self._kept:
+            self._kept[held_out] = self._scaled(held_out)
+        return self._kept[held_out]
 
     def _scaled(self, held_out: int | None) -> Floats:
         columns = [
@@ -171,6 +171,27 @@ class ScaledColumns:
         folds = np.unique(self._fold)
         pairs = [(self._fold == k, ~np.isin(self._fold, [k, k if held_out is None else held_out])) for k in folds]
         return _through(prediction, score, pairs, calibration.fit)
+
+
+@dataclass(frozen=True)
+class SomeColumns:
+    """The scaled columns of some members."""
+
+    whole: ScaledColumns
+    members: list[int]
+
+    @property
+    def columns(self) -> Floats:
+        """As `ScaledColumns.columns`, [rows, chosen]."""
+        return self.whole.columns[:, self.members]
+
+    def without(self, fold: int) -> Floats:
+        """As `ScaledColumns.without`, [rows, chosen]."""
+        return self.whole.without(fold)[:, self.members]
+
+    def of(self, members: Sequence[int]) -> "SomeColumns":
+        """Return the columns of some of these members only."""
+        return SomeColumns(self.whole, [self.members[member] for member in members])
 
 
 def _halves(part: NDArray[np.bool_], group: NDArray[np.int32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -271,7 +271,10 @@ class _Making:
     def _try_calibrations(self, method: str) -> dict[str, CalibrationRecord]:
         """Return each calibration's nested score, by the method itself or, where that is slow, by exact weights."""
         quick = "nnls" if method == "nelder-mead" else method
-        held = {name: self.weighed(quick, name).held.prediction for name in CHOICES}
+        held = {}
+        for name in CHOICES:
+            held[name] = self.weighed(quick, name).held.prediction
+            self.scaled.cache_clear()  # columns of calibrations that are not taken would fill memory
         return {
             name: CalibrationRecord(nested=self._score(held[name]), behind=behind)
             for name, behind in self._behind(held).items()

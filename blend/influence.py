@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blend.bootstrap import Difference, GroupBootstrap
-from blend.calibration import ScaledColumns
+from blend.calibration import ScaledColumns, SomeColumns
 from blend.validation import Folds, fit_line, nested
 from data_prep.combination import Floats
 from data_prep.metrics import Metric
@@ -53,7 +53,13 @@ def _repeated(columns: Floats, score: Floats, times: Floats) -> Moments:
 
 
 def drop_costs(
-    scaled: ScaledColumns, score: Floats, fold: Folds, group: NDArray[np.int32], metric: Metric, *, seed: int = 0
+    scaled: ScaledColumns | SomeColumns,
+    score: Floats,
+    fold: Folds,
+    group: NDArray[np.int32],
+    metric: Metric,
+    *,
+    seed: int = 0,
 ) -> list[Difference]:
     """Return, for each member, by how much the nested score falls without it, exact weights with and without.
 

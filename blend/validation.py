@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blend.calibration import ScaledColumns
+from blend.calibration import ScaledColumns, SomeColumns
 from blend.predictions import Predictions
 from blend.sums import Sums
 from data_prep.combination import Floats
@@ -63,7 +63,7 @@ def score_folds(predictions: Predictions, parts: Sequence[Sums], metric: Metric)
     return scores
 
 
-def nested(scaled: ScaledColumns, score: Floats, fold: Folds, weigh: Weigh) -> Nested:
+def nested(scaled: ScaledColumns | SomeColumns, score: Floats, fold: Folds, weigh: Weigh) -> Nested:
     """Predict each fold with weights from the other folds."""
     prediction = np.empty_like(score)
     weights = []
