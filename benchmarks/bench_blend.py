@@ -13,10 +13,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from blend.objective import Floats, MetricOnRows, PearsonOnMoments
+from blend.objective import MetricOnRows, PearsonOnMoments
+from blend.sums import measure
 from blend.weights import BUDGET, Fit, exact_pearson, nelder_mead, search_simplex
+from data_prep.combination import Floats
 from data_prep.metrics import METRICS, pearson
-from data_prep.moments import moments
 
 
 def synthetic_columns(n_rows: int, n_members: int, seed: int) -> tuple[Floats, Floats]:
@@ -53,13 +54,15 @@ def main() -> None:
     budget = BUDGET * options.members
 
     def on_moments() -> Fit:
-        return search_simplex(PearsonOnMoments(moments(columns, score)), start, budget=budget)
+        return search_simplex(PearsonOnMoments([measure(columns, score)]), start, budget=budget)
 
     def on_rows() -> Fit:
-        return search_simplex(MetricOnRows(columns, score, METRICS["pearson"]), start, budget=budget)
+        objective = MetricOnRows(columns, score, METRICS["pearson"], [measure(columns, score)])
+        objective.tolerance = PearsonOnMoments(objective.parts).tolerance
+        return search_simplex(objective, start, budget=budget)
 
     def whole() -> Fit:
-        return nelder_mead(PearsonOnMoments(moments(columns, score)))
+        return nelder_mead(PearsonOnMoments([measure(columns, score)]))
 
     print(
         f"{options.rows} rows, {options.members} members, seed {options.seed}; "
@@ -76,7 +79,7 @@ def main() -> None:
         seconds[name] = cpu
         value = pearson(score, columns @ fit.weights)
         print(f"{name:34} {wall:8.3f} {cpu:8.3f} {fit.evaluations:12d} {fit.converged!s:>10} {value:16.8f}")
-    exact = exact_pearson(PearsonOnMoments(moments(columns, score)))
+    exact = exact_pearson(PearsonOnMoments([measure(columns, score)]))
     print(f"{'exact optimum (nnls)':34} {'':8} {'':8} {'':12} {'':10} {pearson(score, columns @ exact.weights):16.8f}")
     ratio = seconds["on rows, the same"] / seconds["on moments, one start"]
     print(f"moments take {ratio:.0f} times less CPU than rows")

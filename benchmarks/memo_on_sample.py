@@ -96,7 +96,20 @@ def blend(out: Path) -> None:
         runs = [out / "runs" / f"memo-{split.lower()}" for split in splits]
         mixed = ["--allow-mixed-splits"] if len(runs) > 1 else []
         members = ",".join(ensemble.members)
-        run("blend", "fit", *runs, "--members", members, "--name", name, "--dead-below", "-1", "--force", *mixed)
+        run(
+            "blend",
+            "fit",
+            *runs,
+            "--members",
+            members,
+            "--name",
+            name,
+            "--dead-below",
+            "-1",
+            "--clip",
+            "--force",
+            *mixed,
+        )
 
 
 def count(out: Path, splits: list[str]) -> list[str]:

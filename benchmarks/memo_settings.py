@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from blend.validation import compare
+from blend.bootstrap import GroupBootstrap
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.tables import write_json
@@ -114,13 +114,12 @@ def report(settings: dict[str, tuple[str, Candidate]], data: Prepared, out: str)
         return np.array(store.read("oof", settings[name][1].id, FOLD)["prediction"], dtype=np.float64)
 
     metric = data.task.measure
+    bootstrap = GroupBootstrap(score, np.zeros(len(score), np.int8), group, metric, resamples=500)
     print("| setting | what | Pearson | difference to baseline | CPU seconds |\n|---|---|---|---|---|")
     for name, (about, candidate) in settings.items():
         if not store.is_finished(candidate.id, FOLD):
             continue
-        pair = compare(
-            prediction(name), prediction(BASELINE), score=score, fold=np.zeros(len(score)), group=group, metric=metric
-        )
+        pair = bootstrap.compare(prediction(name), prediction(BASELINE))
         seconds = cpu_seconds(out, candidate.id)
         print(
             f"| {name} | {about} | {metric(score, prediction(name)):.4f} "

@@ -80,8 +80,9 @@ def search_simplex(objective: Objective, start: Floats, *, budget: int) -> Fit:
     }
 
     def loss(point: Floats) -> float:
-        clipped = np.maximum(point, 0.0)
-        return -objective(_on_simplex(clipped / spread)) if clipped.any() else np.inf
+        weights = np.maximum(point, 0.0) / spread
+        size = weights.sum()
+        return -objective(weights / size) if size > 0.0 else np.inf
 
     found = minimize(loss, np.zeros(n_members), method="Nelder-Mead", options=options)
     weights = _on_simplex(np.maximum(found.x, 0.0) / spread)

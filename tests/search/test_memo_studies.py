@@ -119,6 +119,6 @@ def test_experiments_run_and_are_blended_by_name(small_study: Path) -> None:
     assert list(names) == ["exp004", "exp005", "exp006"]
     fold_runs = sorted(OofStore(run_dir).fold_runs())
     assert fold_runs == sorted((names[name], fold) for name in ("exp004", "exp005") for fold in (0, 1))
-    command("blend", "fit", run_dir, "--members", "exp004,exp005", "--dead-below", "-1")
+    command("blend", "fit", run_dir, "--members", "exp004,exp005", "--dead-below", "-1", "--clip")
     record = json.loads((run_dir / "blends" / "exp004-exp005" / "blend.json").read_text())
     assert [member["candidate"] for member in record["members"]] == [names["exp004"], names["exp005"]]
