@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from blend.fitting import RECORD_FILE, SUBMISSION_FILE, FittedBlend, fit_blend, write_blend
+from blend.ledger_cli import ledger_app
 from blend.predictions import load_predictions
 from blend.record import Blend, EvidenceRecord
 from blend.runs import find_data
@@ -19,11 +20,7 @@ from data_prep.prepared import load_prepared
 from data_prep.tables import join
 
 app = new_app("Blend out-of-fold predictions into a submission whose score one can believe.")
-
-
-@app.callback()
-def _verbs() -> None:
-    """Keep `fit` a verb while it is the only one."""
+app.add_typer(ledger_app, name="ledger")
 
 
 @app.command()
