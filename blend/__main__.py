@@ -8,6 +8,7 @@ import typer
 from blend.calibration import CALIBRATIONS
 from blend.fitting import SUBMISSION_FILE, fit_blend
 from blend.folder import RECORD_FILE, blend_folder, find_previous, write_blend
+from blend.ledger_cli import ledger_app
 from blend.predictions import load_predictions
 from blend.record import Blend
 from blend.runs import find_data
@@ -21,11 +22,7 @@ from data_prep.prepared import load_prepared
 from data_prep.tables import join
 
 app = new_app("Blend out-of-fold predictions into a submission whose score one can believe.")
-
-
-@app.callback()
-def _verbs() -> None:
-    """Keep `fit` a verb while it is the only one."""
+app.add_typer(ledger_app, name="ledger")
 
 
 @app.command()
