@@ -21,7 +21,7 @@ def row_table(tracking: Tracking) -> Table:
     ]
     table = Table(title=f"{len(entries)} submissions; residual: {tracking.board} score less what its split's line says")
     table.add_column("submission", overflow="fold")
-    table.add_column("split", overflow="fold")
+    table.add_column("split", overflow="fold", min_width=10)
     for name in (*scores, "residual"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("flags", overflow="fold")
@@ -41,9 +41,9 @@ def flag_names(flags: tuple[Flag, ...]) -> str:
 def split_table(tracking: Tracking) -> Table:
     """Return how the CVs of each scheme, and of each of its splits, stand to the leaderboard."""
     table = Table(title=f"CV against {tracking.board} leaderboard; rank: Spearman with its 95 % interval")
-    table.add_column("split", overflow="fold")
+    table.add_column("split", overflow="fold", min_width=10)
     for name in ("points", "LB - CV", "sd", "rank", "interval", "line", "residuals"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     for scheme in tracking.schemes:
         table.add_row(scheme.name, *_summary_cells(scheme), style="bold" if len(scheme.splits) > 1 else None)
         if len(scheme.splits) > 1:
