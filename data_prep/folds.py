@@ -15,6 +15,8 @@ from data_prep.tables import HOLDOUT_FOLD
 from data_prep.task import Task
 
 MOST_FOLDS = 100
+GREATEST_SEED = 2**32 - 1
+"""What scikit-learn's splitters take at most."""
 N_STRATA = 10
 
 Integers = NDArray[np.int64]
@@ -143,7 +145,7 @@ def too_few(n_units: int, n_folds: int, scheme: str) -> str:
     return f"{n_folds} folds under scheme {scheme} need at least {n_folds} {unit}, found {n_units}; use fewer (--folds)"
 
 
-def check_plan(scheme: str, n_folds: int, holdout: float, task: Task) -> Sequence[str]:
+def check_plan(scheme: str, n_folds: int, holdout: float, seed: int, task: Task) -> Sequence[str]:
     """Return what is wrong with a split's settings, before any data is read."""
     faults = []
     if scheme not in SCHEMES:
@@ -157,6 +159,8 @@ def check_plan(scheme: str, n_folds: int, holdout: float, task: Task) -> Sequenc
         faults.append(f"--folds must be from 2 to {MOST_FOLDS}, got {n_folds}")
     if not 0 <= holdout < 1:
         faults.append(f"--holdout is a share of the rows, at least 0 and under 1, got {holdout:g}")
+    if not 0 <= seed <= GREATEST_SEED:
+        faults.append(f"--seed must be from 0 to {GREATEST_SEED}, got {seed}")
     return faults
 
 

@@ -46,7 +46,7 @@ def prepare(
         InputError: all that is wrong with the settings, or all that is wrong with the files; or `out` holds something
             else. Nothing has been written then.
     """
-    if faults := check_plan(scheme, n_folds, holdout, task):
+    if faults := check_plan(scheme, n_folds, holdout, seed, task):
         raise InputError(*faults)
     pairs = read_pairs(train, test, task, cpc=cpc, scheme=scheme, n_folds=n_folds)
     folds = _assign(pairs, task, scheme=scheme, n_folds=n_folds, seed=seed, holdout=holdout)

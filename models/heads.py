@@ -107,7 +107,7 @@ class PoolingHead(Head):
 
 
 class ClsHead(PoolingHead):
-    """The first token."""
+    """The first token (Devlin et al., 2019, BERT)."""
 
     def pool(self, states: Sequence[Tensor], attention_mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return the first token's hidden state."""
@@ -213,9 +213,10 @@ class CnnHead(Head):
     """Two convolutions over tokens, then the greatest output over positions.
 
     Convolution (`CNN_CHANNELS`, kernel 2, padding 1), ReLU, dropout, convolution (one channel for each output, kernel
-    2, padding 1), maximum. A row of n tokens has n + 1 positions after the first and n + 2 after the second; what a
-    convolution sees beyond them is 0, in a padded batch as for the row alone. The embedding of a CPC code, where there
-    is one, stands beside every token. Weights start as torch's convolutions do.
+    2, padding 1), maximum: the head of the memo's exp011, after Kim (2014, Convolutional neural networks for sentence
+    classification), whose maximum follows a single convolution. A row of n tokens has n + 1 positions after the first
+    and n + 2 after the second; what a convolution sees beyond them is 0, in a padded batch as for the row alone. The
+    embedding of a CPC code, where there is one, stands beside every token. Weights start as torch's convolutions do.
     """
 
     def __init__(self, settings: HeadSettings) -> None:

@@ -72,7 +72,7 @@ class PointwiseLoss(Loss):
 
 
 class MeanSquaredError(PointwiseLoss):
-    """Squared error: (output - score)^2."""
+    """Squared error: (output - score)^2 (Legendre, 1805, least squares)."""
 
     def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
         """Return each row's loss."""
@@ -123,7 +123,8 @@ class LogCosh(PointwiseLoss):
 class BinaryCrossEntropy(PointwiseLoss):
     """Cross-entropy with the score, scaled to [0, 1], as a probability p: -p log q - (1 - p) log(1 - q).
 
-    q = sigmoid(output). Its least value is the entropy of the scores, not 0.
+    q = sigmoid(output). Its least value is the entropy of the scores, not 0. As an expectation it is the log score of a
+    forecast (Good, 1952, Rational decisions), which rewards none but the true probability.
     """
 
     def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
@@ -139,8 +140,9 @@ class BinaryCrossEntropy(PointwiseLoss):
 class Pearson(Loss):
     """Correlation: 1 - r, with r the Pearson correlation of outputs and scores inside the batch.
 
-    Scale and offset of the outputs are free, so predictions are not on the task's scale. A batch in which either side
-    is constant says nothing: its loss is 1 and its gradient 0.
+    r is the product of both sides, each centred and scaled to length 1 (Pearson, 1896, Regression, heredity and
+    panmixia). Scale and offset of the outputs are free, so predictions are not on the task's scale. A batch in which
+    either side is constant says nothing: its loss is 1 and its gradient 0.
     """
 
     def __call__(self, outputs: Tensor, scores: Tensor, groups: Tensor | None = None) -> Tensor:  # noqa: ARG002
@@ -154,6 +156,7 @@ class MsePearson(Loss):
     """Squared error and correlation: (1 - w) (output - score)^2 + w (1 - r).
 
     w = `pearson_weight`, and r is as in `pearson`. The squared error fixes the scale that the correlation leaves free.
+    Teams of the PPPM competition (2022) trained with such a sum.
     """
 
     options = ("pearson_weight",)
@@ -243,6 +246,7 @@ class CrossEntropy(LevelsLoss):
     """Cross-entropy of labels q and predicted shares p of the score levels: -sum over levels of q log p.
 
     Its least value is the entropy of the labels, which is 0 only where each score is a level and `label_width` 0.
+    Labels that are distributions: Szegedy et al., 2016, Rethinking the Inception architecture, section 7.
     """
 
     def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
@@ -253,7 +257,8 @@ class CrossEntropy(LevelsLoss):
 class KullbackLeibler(LevelsLoss):
     """Kullback-Leibler divergence of predicted shares p of the score levels from labels q: sum of q log(q / p).
 
-    The cross-entropy less the entropy of the labels: same gradients, and 0 where p = q.
+    The cross-entropy less the entropy of the labels: same gradients, and 0 where p = q (Kullback and Leibler, 1951, On
+    information and sufficiency).
     """
 
     def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:

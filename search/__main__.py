@@ -52,14 +52,12 @@ def run(
             soft_wrap=True,
         )
         raise typer.Exit(EXIT_INTERRUPTED)
-    _show_leaderboard(outcome.run_dir)
+    following = _show_leaderboard(outcome.run_dir)
     console.print(escape(outcome.summary), highlight=False, soft_wrap=True)
     if not outcome.finished:
         raise InputError(f"{outcome.run_dir}: no fold run finished; the reasons are above")
     console.print(
-        f"wrote {escape(outcome.run_dir)}; next: [bold]python -m blend fit {escape(outcome.run_dir)}[/]",
-        highlight=False,
-        soft_wrap=True,
+        f"wrote {escape(outcome.run_dir)}; next: [bold]{escape(following)}[/]", highlight=False, soft_wrap=True
     )
 
 
@@ -71,12 +69,8 @@ def leaderboard(
 
     Example: `python -m search leaderboard runs/demo`
     """
-    _show_leaderboard(run_dir)
-    console.print(
-        f"read {escape(run_dir)}; next: [bold]python -m blend fit {escape(run_dir)}[/]",
-        highlight=False,
-        soft_wrap=True,
-    )
+    following = _show_leaderboard(run_dir)
+    console.print(f"read {escape(run_dir)}; next: [bold]{escape(following)}[/]", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -169,10 +163,13 @@ def replay(
     )
 
 
-def _show_leaderboard(run_dir: str) -> None:
+def _show_leaderboard(run_dir: str) -> str:
+    """Print the ranking; return what to run next."""
     from search.leaderboard import leaderboard as rank  # noqa: PLC0415 - imports torch
 
-    console.print(rank(run_dir))
+    board = rank(run_dir)
+    console.print(board)
+    return f"python -m {'blend fit' if board.can_be_blended else 'search explain'} {run_dir}"
 
 
 if __name__ == "__main__":

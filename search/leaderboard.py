@@ -100,6 +100,11 @@ class Leaderboard:
         states = [row.state for row in self.rows] + [entry.state for entry in self.unscored]
         return {state: states.count(state) for state in dict.fromkeys(states)}
 
+    @property
+    def can_be_blended(self) -> bool:
+        """Whether any candidate is complete, as members of a blend must be."""
+        return any(len(row.folds) == self.n_folds for row in self.rows)
+
     def __rich__(self) -> RenderableType:
         """Return the tables that a console shows."""
         parts: list[RenderableType] = [_ranking_table(self)] if self.rows else ["no fold run has finished yet"]

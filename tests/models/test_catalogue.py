@@ -1,12 +1,17 @@
+import re
+
 import pytest
 
 from models.adversary import ADVERSARIES
+from models.average import WeightAverage
 from models.candidate import Candidate
 from models.catalogue import catalogue
 from models.families import FAMILIES
 from models.heads import HEADS
 from models.losses import LOSSES
+from models.output import SampledDropout
 from models.recipes import RECIPES
+from models.regularize import Mixout, reinitialize_layers
 
 
 @pytest.mark.parametrize(
@@ -22,6 +27,13 @@ def test_every_entry_says_what_it_is_in_one_line():
         for entry in entries:
             assert 5 < len(entry.summary) < 200, entry
             assert "\n" not in entry.summary
+
+
+def test_every_head_loss_and_regulariser_names_its_source():
+    adversaries = [kind for name, kind in ADVERSARIES.items() if name != "none"]
+    regularisers = [*adversaries, Mixout, reinitialize_layers, WeightAverage, SampledDropout]
+    for kind in (*HEADS.values(), *LOSSES.values(), *regularisers):
+        assert re.search(r"\b(18|19|20)\d\d\b", vars(kind).get("__doc__") or kind.__doc__), kind
 
 
 def test_settings_named_are_settings_of_a_candidate():

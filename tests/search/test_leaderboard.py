@@ -9,6 +9,7 @@ import pytest
 import yaml
 from rich.console import Console
 from scipy.stats import pearsonr
+from typer.testing import CliRunner
 
 from data_prep.errors import InputError
 from data_prep.metrics import METRICS
@@ -16,6 +17,7 @@ from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Prepared
 from data_prep.tables import write_json
 from models.candidate import Candidate
+from search.__main__ import app
 from search.curves import CurvePoint, Curves
 from search.ladder import CandidateStatus
 from search.leaderboard import Leaderboard, _Draws, _Fold, _resampled, leaderboard, minutes_by_candidate
@@ -174,6 +176,18 @@ def test_an_empty_run_directory_says_so(run_directory: RunDirectory) -> None:
     board = leaderboard(run_directory.path)
     assert board.rows == ()
     assert "no fold run has finished yet" in text_of(board)
+
+
+def test_the_command_names_blending_once_a_candidate_is_complete(run_directory: RunDirectory) -> None:
+    def last_line() -> str:
+        return CliRunner().invoke(app, ["leaderboard", run_directory.path]).output.strip().splitlines()[-1]
+
+    where, n_folds = run_directory.path, run_directory.data.manifest.n_folds
+    assert last_line() == f"read {where}; next: python -m search explain {where}"
+    run_directory.add(Candidate(), dict.fromkeys(range(n_folds - 1), 0.1))
+    assert last_line() == f"read {where}; next: python -m search explain {where}"
+    run_directory.add(Candidate(loss="bce"), dict.fromkeys(range(n_folds), 0.2))
+    assert last_line() == f"read {where}; next: python -m blend fit {where}"
 
 
 def test_something_else_is_refused(tmp_path: Path) -> None:
