@@ -168,14 +168,13 @@ def load_predictions(
     """Load every finished candidate of `runs`, or only the `members`, aligned by id to the prepared tables.
 
     A member is a name of a run's study or a candidate id; one that cannot take part is an error. Otherwise left out,
-    with a sentence each: candidates in `exclude`, with unfinished folds, dead in a fold (Pearson below `dead_below`,
-    or not a number), or already taken from an earlier run. With mixed splits a candidate of another split is left out
-    unless its folds cover all rows, and there is no holdout: other splits trained on its rows.
+    with a sentence each: candidates in `exclude`, with unfinished folds, constant, dead in a fold (Pearson below
+    `dead_below`, or not a number), or already taken from an earlier run. With mixed splits a candidate of another split
+    is left out unless its folds cover all rows, and it has no holdout: other splits trained on its rows.
 
     Raises:
         InputError: unknown members, missing rows, two values for an id, scores other than the data's, predictions that
-            are not finite, constant columns, other data, another split without `allow_mixed_splits`; all faults of
-            all candidates.
+            are not finite, other data, another split without `allow_mixed_splits`; all faults of all candidates.
     """
     pools = _Pools.of(data)
     taken: list[tuple[Member, Columns]] = []
@@ -300,10 +299,7 @@ def _oof_parts(
         )
     first = parts[0][0]
     if all((part == first).all() for part in parts):
-        raise InputError(
-            f"{folder}: candidate {member.candidate} predicts {first:g} for all {len(pool.ids)} rows; "
-            f"a constant column cannot be blended, leave it out with --exclude {member.candidate}"
-        )
+        raise _LeftOutError(f"predicts {first:g} for all {len(pool.ids)} rows")
     for fold, table in tables.items():
         value = pearson(table["score"].to_numpy(), table["prediction"].to_numpy())
         if not value >= dead_below:

@@ -192,15 +192,17 @@ def test_faults_of_all_candidates_come_together(run: Any, toolbox: Any) -> None:
     assert len(caught.value.faults) == 2
 
 
-def test_a_constant_column_is_refused_by_name(run: Any, toolbox: Any) -> None:
+def test_a_constant_candidate_is_left_out_and_refused_where_it_was_asked_for(run: Any, toolbox: Any) -> None:
     def constant(fold: int, tables: Any, origin: Any) -> Any:
         values = pa.array(np.full(60, 0.25), pa.float32())
         oof = tables.oof.drop_columns(["prediction"]).append_column("prediction", values)
         return toolbox.replace(tables, oof=oof), origin
 
     run.add("aaa").add("flat", change=constant)
-    with pytest.raises(InputError, match=r"candidate flat predicts 0.25 for all 240 rows; .* --exclude flat"):
-        load_predictions([run.path], run.data)
+    found = load_predictions([run.path], run.data, dead_below=-1)
+    assert found.left_out == ("flat flat-k2-pair-mean-mse: predicts 0.25 for all 240 rows",)
+    with pytest.raises(InputError, match=r"flat flat-k2-pair-mean-mse: predicts 0.25 for all 240 rows"):
+        load_predictions([run.path], run.data, members=["flat", "aaa"])
 
 
 def test_a_damaged_table_is_named(full_run: Any) -> None:

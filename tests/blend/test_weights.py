@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
+from scipy.optimize import minimize, nnls
 
 from blend.objective import MetricOnRows, PearsonOnMoments, objective_for
 from blend.sums import measure
-from blend.weights import METHODS, check_method, exact_pearson, greedy, nelder_mead, search_simplex
+from blend.weights import METHODS, PENALTIES, check_method, exact_pearson, greedy, nelder_mead, search_simplex
 from data_prep.errors import InputError
 from data_prep.metrics import METRICS, pearson
 
@@ -124,6 +124,62 @@ def test_greedy_is_caruanas_loop_on_rows() -> None:
         if max(values) > best[0] + 1e-9:
             best = (max(values), list(bag))
     np.testing.assert_allclose(fit.weights, np.bincount(best[1], minlength=5) / len(best[1]))
+
+
+def test_of_members_that_help_alike_greedy_adds_the_least_correlated() -> None:
+    class Alike:
+        """Every choice is worth the same, more members are worth more."""
+
+        tolerance = 1e-9
+
+        def __init__(self, columns: np.ndarray, score: np.ndarray) -> None:
+            self.parts = [measure(columns, score)]
+            self.moments = self.parts[0].centred
+            self.step = 0
+
+        def __call__(self, weights: np.ndarray) -> float:
+            return float(self.many(weights[None])[0])
+
+        def many(self, weights: np.ndarray) -> np.ndarray:
+            self.step += 1
+            return np.full(len(weights), float(self.step))
+
+    columns, score = toy(11, 2)
+    columns = np.column_stack([columns[:, 0], columns[:, 0] + 0.1 * columns[:, 1], columns[:, 1]])
+    weights = greedy(Alike(columns, score)).weights
+    assert weights[1] == 0.0, "it is close to both others"
+    assert weights[0] == pytest.approx(0.5)
+
+
+def test_ridge_takes_the_penalty_that_does_best_without_a_fold() -> None:
+    columns, score = toy(12, 8, n_rows=60)
+    fold = folds_of(score)
+    fit = METHODS["ridge"].fit(objective_for(METRICS["pearson"], columns, score, fold))
+
+    def solve(rows: np.ndarray, penalty: float) -> np.ndarray:
+        x, y = columns[rows] - columns[rows].mean(axis=0), score[rows] - score[rows].mean()
+        gram = x.T @ x + penalty * np.diag((x**2).sum(axis=0))
+        root = np.linalg.cholesky(gram).T
+        return nnls(root, np.linalg.solve(root.T, x.T @ y))[0]
+
+    def held_out(penalty: float) -> float:
+        return float(
+            np.mean([pearson(score[fold == k], columns[fold == k] @ solve(fold != k, penalty)) for k in range(4)])
+        )
+
+    best = max(PENALTIES, key=held_out)
+    assert best > 0
+    expected = solve(fold >= 0, best)
+    np.testing.assert_allclose(fit.weights, expected / expected.sum(), atol=1e-8)
+
+
+def test_weights_of_free_sign_are_least_squares() -> None:
+    columns, score = toy(13, 4)
+    columns[:, 3] = columns[:, 0] + 0.3 * np.random.default_rng(0).normal(size=len(score))
+    fit = METHODS["free-ridge"].fit(PearsonOnMoments([measure(columns, score)]))
+    expected = np.linalg.lstsq(np.column_stack([columns, np.ones_like(score)]), score, rcond=None)[0][:4]
+    np.testing.assert_allclose(fit.weights, expected / np.abs(expected).sum(), atol=1e-9)
+    assert fit.weights.min() < 0
 
 
 def test_on_rows_and_on_moments_the_same_search_ends_at_the_same_place() -> None:
