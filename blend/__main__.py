@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from blend.fitting import RECORD_FILE, SUBMISSION_FILE, FittedBlend, fit_blend, write_blend
+from blend.import_cli import register
 from blend.predictions import load_predictions
 from blend.record import Blend, EvidenceRecord
 from blend.runs import find_data
@@ -153,6 +154,9 @@ def _cells(evidence: EvidenceRecord) -> tuple[str, str, str]:
         f"{nested.fold_mean:.4f} / {nested.pooled:.4f}",
         "-" if evidence.holdout is None else f"{evidence.holdout:.4f}",
     )
+
+
+register(app, fit)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from blend.objective import Floats
-from blend.runs import choose_members, list_candidates, read_label
+from blend.runs import choose_members, is_imported, list_candidates, read_label
 from data_prep.errors import InputError
 from data_prep.metrics import DEAD_BELOW, pearson
-from data_prep.oof import OofStore, Provenance
+from data_prep.oof import UNKNOWN_SPLIT, OofStore, Provenance
 from data_prep.prepared import Prepared
-from data_prep.tables import HOLDOUT_FOLD, join
+from data_prep.tables import HOLDOUT_FOLD, exists, join
 
 SHOWN_IDS = 5
 
@@ -54,6 +54,8 @@ class Predictions:
     holdout: Floats | None
     """[holdout rows, members], means over a candidate's folds; None without holdout, or with mixed splits."""
     holdout_score: Floats | None
+    notes: tuple[str, ...] = ()
+    """What a person should know of the members, one sentence each."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,21 @@ def load_predictions(
         test=np.column_stack([column.test for column in columns]),
         holdout=np.column_stack(holdout) if has_holdout else None,
         holdout_score=pools.holdout.score if has_holdout else None,
+        notes=_notes(columns, pools),
     )
+
+
+def _notes(columns: Sequence[_Columns], pools: _Pools) -> tuple[str, ...]:
+    notes = []
+    if unknown := [column.member.label for column in columns if column.member.split_hash == UNKNOWN_SPLIT]:
+        notes.append(
+            f"split unknown of {len(unknown)} members ({', '.join(unknown)}): rows may have been trained on by the "
+            "model that predicts them; nested scores can flatter"
+        )
+    lacking = [column.member.label for column in columns if column.holdout is None]
+    if lacking and len(pools.holdout.ids):
+        notes.append(f"no holdout score: {', '.join(lacking)} cannot be scored there")
+    return tuple(notes)
 
 
 def _pass_over(candidate: str, exclude: Collection[str], taken: "list[_Columns]") -> None:
@@ -202,7 +218,7 @@ def _describe(run: str, candidate: str, data: Prepared, *, allow_mixed_splits: b
             f"leave it out with --exclude {candidate}"
         )
     split = splits.pop()
-    if split != manifest.split_hash and not allow_mixed_splits:
+    if split not in (manifest.split_hash, UNKNOWN_SPLIT) and not allow_mixed_splits:
         raise InputError(
             f"{folder}: candidate {candidate} was trained on another split than {data.path} "
             f"(split_hash {split[:12]}, expected {manifest.split_hash[:12]}); scores of mixed splits can flatter; "
@@ -217,6 +233,8 @@ def _describe(run: str, candidate: str, data: Prepared, *, allow_mixed_splits: b
 
 def _load_columns(member: Member, pools: _Pools, *, own_split: bool, dead_below: float) -> _Columns:
     has_holdout = own_split and len(pools.holdout.ids) > 0
+    if has_holdout and is_imported(member.run, member.candidate):
+        has_holdout = exists(join(member.run, "holdout", member.candidate))
     return _Columns(
         member=member,
         oof=_oof_column(member, pools.oof, own_split=own_split, dead_below=dead_below),

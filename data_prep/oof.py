@@ -28,6 +28,8 @@ from data_prep.tables import (
 )
 
 FOLD_FILE = re.compile(r"fold-(\d+)\.arrow")
+UNKNOWN_SPLIT = "unknown"
+"""The split hash of predictions of which nobody knows what folds their models were trained on."""
 
 
 @dataclass(frozen=True)
