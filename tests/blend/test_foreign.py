@@ -15,6 +15,7 @@ import yaml
 
 from blend.__main__ import app
 from blend.foreign import Request, read_request
+from blend.foreign_files import Columns, read_foreign
 from blend.imported import write_imported
 from blend.predictions import load_predictions
 from data_prep.console import console
@@ -182,7 +183,14 @@ def test_reported_scores_are_those_of_the_rows(team: Team) -> None:
     assert imported.pooled(imported.models[0]) == pytest.approx(pearson(oof["worth"], oof["pred"]), abs=1e-12)
 
 
-def test_ids_stay_text(toolbox: Any, tmp_path: Path) -> None:
+def test_ids_of_digits_stay_text(tmp_path: Path, prepared: Prepared) -> None:
+    path = tmp_path / "oof.csv"
+    path.write_text("id,pred\n007,0.5\n1e3,0.25\n")
+    table = read_foreign(str(path), Columns(prepared.task), is_test=False)
+    assert table.ids.to_pylist() == ["007", "1e3"]
+
+
+def test_ids_that_do_not_match_or_have_another_name(toolbox: Any, tmp_path: Path) -> None:
     data = toolbox.make_prepared(tmp_path / "prepared")
     team = Team(tmp_path / "team", data)
     oof, test = team.oof("pred"), team.test("pred")
@@ -254,6 +262,9 @@ def test_folds_are_checked_whatever_they_are_called(team: Team, toolbox: Any, tm
     assert any(f"add --split {team.data.path}" in note for note in unknown.notes)
     with pytest.raises(InputError, match="its folds are not those of --split"):
         read_request(team.request(spoil(oof, 30, "fold", 0), test, split=team.data.path), team.data)
+    finer = oof.assign(fold=2 * oof["fold"] + (oof["id"] > "r120"))
+    with pytest.raises(InputError, match="its folds are not those of --split"):
+        read_request(team.request(finer, test, split=team.data.path), team.data)
     other = toolbox.make_prepared(tmp_path / "shifted", shift=1)
     assert read_request(team.request(oof.drop(columns="fold"), test, split=other.path), team.data).split_hash == (
         other.manifest.split_hash
