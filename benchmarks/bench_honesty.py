@@ -132,7 +132,7 @@ def simulate(seed: int, n_groups: int, n_candidates: int) -> dict[str, float]:
         places = [int(part.candidate, 16) for part in combination.parts]
         return pearson(test_score, combination.predict([list(test_models[place]) for place in places]))
 
-    fitted = fit_blend(predictions, data, method="nelder-mead", name="blend", clip=True)
+    fitted = fit_blend(predictions, data, method="nelder-mead", name="blend", clipped=True)
     record = fitted.record
     places = [int(part.candidate, 16) for part in record.combination.parts]
     blend, single = record.scores["blend"], record.scores["best_single"]
@@ -166,7 +166,7 @@ def simulate(seed: int, n_groups: int, n_candidates: int) -> dict[str, float]:
         "policy: every candidate, Nelder-Mead": {"method": "nelder-mead", "choose_members": False, "calibration": "z"},
         "policy: every candidate, free ridge": {"method": "free-ridge", "choose_members": False, "calibration": "z"},
     }.items():
-        found[name] = submitted(fit_blend(predictions, data, name="other", clip=True, **options).record.combination)  # type: ignore[arg-type]
+        found[name] = submitted(fit_blend(predictions, data, name="other", clipped=True, **options).record.combination)  # type: ignore[arg-type]
     return found
 
 

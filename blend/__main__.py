@@ -6,19 +6,23 @@ from typing import Annotated
 import typer
 
 from blend.calibration import CALIBRATIONS
-from blend.fitting import SUBMISSION_FILE, fit_blend
+from blend.earlier import correlate_with_earlier, read_earlier
+from blend.fitting import fit_blend
 from blend.folder import RECORD_FILE, blend_folder, find_previous, write_blend
+from blend.import_cli import register
 from blend.ledger_cli import ledger_app
 from blend.predictions import load_predictions
 from blend.record import Blend
 from blend.runs import find_data
 from blend.selection import MOST_MEMBERS
-from blend.show import sentences, tables
+from blend.show import alike, sentences, tables
 from blend.weights import METHODS
 from data_prep.console import console, new_app, run_app
 from data_prep.errors import InputError
 from data_prep.metrics import DEAD_BELOW
 from data_prep.prepared import load_prepared
+from data_prep.submission import read_sample_submission
+from data_prep.submission_manifest import SUBMISSION_FILE
 from data_prep.tables import join
 
 app = new_app("Blend out-of-fold predictions into a submission whose score one can believe.")
@@ -56,6 +60,9 @@ def fit(
     clip: Annotated[
         bool, typer.Option("--clip", help="Move predictions beyond the task's range to the nearest legal score.")
     ] = False,
+    sample_submission: Annotated[
+        str | None, typer.Option(help="CSV whose column names and order the submission takes.", metavar="FILE")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a blend of the same name.")] = False,
 ) -> None:
     """Choose members, fit weights, show the evidence, write blend.json and submission.csv.
@@ -69,6 +76,8 @@ def fit(
     if at_least_one_per not in (None, "family"):
         raise InputError(f"--at-least-one-per {at_least_one_per}: only `family` is known")
     prepared = load_prepared(data or find_data(runs[0]))
+    ids = prepared.test["id"].to_pylist()
+    form = None if sample_submission is None else read_sample_submission(sample_submission, ids, prepared.task)
     with console.status("reading predictions"):
         predictions = load_predictions(
             runs,
@@ -88,12 +97,14 @@ def fit(
             choose_members=chosen is None,
             most=max_members,
             one_per_family=at_least_one_per == "family",
-            clip=clip,
+            clipped=clip,
+            form=form,
             previous=find_previous(runs, name, against, predictions),
         )
     folder = blend_folder(runs[0], name)
+    earlier, unreadable = read_earlier(runs, ids, leave_out=folder)
     write_blend(fitted, predictions, folder, force=force)
-    _show(fitted.record, folder)
+    _show(fitted.record, [*alike(correlate_with_earlier(ids, fitted.prediction, earlier)), *unreadable], folder)
 
 
 def _split(members: str) -> list[str]:
@@ -103,12 +114,12 @@ def _split(members: str) -> list[str]:
     return names
 
 
-def _show(record: Blend, folder: str) -> None:
+def _show(record: Blend, about_earlier: list[str], folder: str) -> None:
     for sentence in record.left_out:
         console.print(f"left out: {sentence}", highlight=False, markup=False)
     for table in tables(record):
         console.print(table)
-    for sentence in sentences(record):
+    for sentence in (*sentences(record), *about_earlier):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     rows = f"{record.submission.rows} rows, {record.submission.clipped} clipped to the task's range"
     for line in (
@@ -116,6 +127,9 @@ def _show(record: Blend, folder: str) -> None:
         f"submission written to {join(folder, SUBMISSION_FILE)} ({rows}); it is ready to be handed in",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+register(app, fit)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """From aligned predictions to a fitted blend: members, calibration, weights, evidence, submission."""
 
-import hashlib
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -40,9 +39,9 @@ from data_prep.errors import InputError
 from data_prep.metrics import Metric
 from data_prep.oof import UNKNOWN_SPLIT
 from data_prep.prepared import Prepared
-from data_prep.submission import render_submission
+from data_prep.submission import SubmissionFormat, clip, render_submission
+from data_prep.submission_manifest import SUBMISSION_FILE, SubmissionManifest, hash_submission
 
-SUBMISSION_FILE = "submission.csv"
 CHOICES = ("none", "z", "min-max", "z-by-fold", "min-max-by-fold", "isotonic", "isotonic-by-fold")
 """Calibrations that are tried where none is given."""
 
@@ -63,7 +62,10 @@ class FittedBlend:
     record: Blend
     nested: Floats
     """Nested predictions, [rows]."""
+    prediction: Floats
+    """[test rows], as they stand in the submission."""
     submission: bytes
+    manifest: SubmissionManifest
 
 
 def fit_blend(
@@ -76,7 +78,8 @@ def fit_blend(
     choose_members: bool = True,
     most: int = MOST_MEMBERS,
     one_per_family: bool = False,
-    clip: bool = False,
+    clipped: bool = False,
+    form: SubmissionFormat | None = None,
     previous: Previous | None = None,
     seed: int = 0,
 ) -> FittedBlend:
@@ -91,7 +94,8 @@ def fit_blend(
         choose_members: whether fewer than all candidates may become members.
         most: members at most.
         one_per_family: every family takes part.
-        clip: move predictions beyond the task's range to the nearest legal score.
+        clipped: move predictions beyond the task's range to the nearest legal score.
+        form: of the submission; None: the task's names, the test's order.
         previous: to compare with.
         seed: of the bootstrap.
 
@@ -110,7 +114,9 @@ def fit_blend(
         else plan_all(predictions)
     )
     making = _Making(predictions, data, plan, scores, seed)
-    return making.blend(parts, method=method, calibration=calibration, name=name, clip=clip, previous=previous)
+    return making.blend(
+        parts, method=method, calibration=calibration, name=name, clipped=clipped, form=form, previous=previous
+    )
 
 
 def check_calibration(calibration: str | None, method: str) -> None:
@@ -211,9 +217,11 @@ class _Making:
         method: str,
         calibration: str | None,
         name: str,
-        clip: bool,
+        clipped: bool,
+        form: SubmissionFormat | None,
         previous: Previous | None,
     ) -> FittedBlend:
+        """Fit and gather; arguments as for `fit_blend`."""
         predictions, data, plan = self.predictions, self.data, self.plan
         tried = {}
         if calibration is None and METHODS[method].calibration is None:
@@ -225,9 +233,11 @@ class _Making:
         combination = self._combination(weighed, calibration)
         rivals = self._rivals(parts)
         prediction = combination.predict([predictions.columns[member].test for member in plan.members])
-        clipped = np.clip(prediction, data.task.least, data.task.greatest) if clip else prediction
+        n_clipped = 0
+        if clipped:
+            prediction, n_clipped = clip(prediction, data.task)
         ids = data.test["id"].to_pylist()
-        submission = render_submission(ids, clipped, expected=ids, task=data.task)
+        submission = render_submission(ids, prediction, expected=ids, task=data.task, form=form)
         record = Blend(
             name=name,
             method=method,
@@ -241,7 +251,7 @@ class _Making:
             seed=self.seed,
             members=self._members(weighed, calibration),
             combination=combination,
-            clip=clip,
+            clip=clipped,
             search=SearchRecord(
                 converged=weighed.fit.converged, evaluations=weighed.fit.evaluations, restarts=weighed.fit.restarts
             ),
@@ -259,14 +269,12 @@ class _Making:
             comparisons=self._comparisons(weighed, rivals),
             previous=self._against(previous, weighed) if previous else None,
             left_out=(*predictions.left_out, *self._merged()),
+            notes=predictions.notes,
             submission=SubmissionRecord(
-                file=SUBMISSION_FILE,
-                sha256=hashlib.sha256(submission).hexdigest(),
-                rows=len(ids),
-                clipped=int((clipped != prediction).sum()),
+                file=SUBMISSION_FILE, sha256=hash_submission(submission), rows=len(ids), clipped=n_clipped
             ),
         )
-        return FittedBlend(record, weighed.held.prediction, submission)
+        return FittedBlend(record, weighed.held.prediction, prediction, submission, _manifest(record, data))
 
     def _try_calibrations(self, method: str) -> dict[str, CalibrationRecord]:
         """Return each calibration's nested score, by the method itself or, where that is slow, by exact weights."""
@@ -442,6 +450,26 @@ class _Making:
 
     def _score(self, prediction: Floats) -> ScoreRecord:
         return ScoreRecord(**asdict(score_prediction(prediction, self.score, self.fold, self.metric)))
+
+
+def _manifest(record: Blend, data: Prepared) -> SubmissionManifest:
+    evidence = record.scores["blend"]
+    return SubmissionManifest(
+        **record.submission.model_dump(),
+        blend=record.name,
+        method=record.method,
+        metric=record.metric,
+        members={member.candidate: member.weight for member in record.members},
+        study=tuple(dict.fromkeys(member.run.rstrip("/").rsplit("/", 1)[-1] for member in record.members)),
+        data_hash=record.data_hash,
+        split_hash=record.split_hash,
+        scheme=data.manifest.scheme,
+        n_folds=data.manifest.n_folds,
+        cv=evidence.in_sample.fold_mean,
+        nested=evidence.nested.fold_mean,
+        expected=evidence.expected.value if evidence.expected else None,
+        version=record.version,
+    )
 
 
 def _comparison(against: str, found: Difference) -> ComparisonRecord:

@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blend.fitting import SUBMISSION_FILE, FittedBlend, Previous
+from blend.fitting import FittedBlend, Previous
 from blend.predictions import Predictions
 from data_prep.combination import Floats
 from data_prep.errors import InputError
+from data_prep.submission_manifest import write_submission
 from data_prep.tables import (
     OOF_SCHEMA,
     exists,
@@ -19,7 +20,6 @@ from data_prep.tables import (
     locate,
     read_bytes,
     read_table,
-    write_bytes,
     write_json,
 )
 from data_prep.tables import write_table as write_arrow
@@ -35,7 +35,7 @@ def blend_folder(run: str, name: str) -> str:
 
 
 def write_blend(fitted: FittedBlend, predictions: Predictions, folder: str, *, force: bool = False) -> None:
-    """Write `submission.csv` and `oof.arrow`, then `blend.json`; writing the same blend again changes nothing.
+    """Write the submission with its manifest, `oof.arrow`, then `blend.json`; the same blend again changes nothing.
 
     Raises:
         InputError: the folder holds another blend and `force` is not given.
@@ -44,7 +44,7 @@ def write_blend(fitted: FittedBlend, predictions: Predictions, folder: str, *, f
     path = join(folder, RECORD_FILE)
     if exists(path) and not force and not _same(_read_json(path), content):
         raise InputError(f"{path}: holds another blend; choose another --name, or replace it with --force")
-    write_bytes(fitted.submission, join(folder, SUBMISSION_FILE))
+    write_submission(fitted.submission, fitted.manifest, folder)
     columns = [
         predictions.ids,
         predictions.fold,

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from blend.runs import choose_members, list_candidates, read_label
+from blend.runs import choose_members, is_imported, list_candidates, read_label
 from blend.sums import Sums, measure, total
 from data_prep.combination import Floats
 from data_prep.errors import InputError
 from data_prep.metrics import DEAD_BELOW, pearson
-from data_prep.oof import OofStore, Provenance
+from data_prep.oof import UNKNOWN_SPLIT, OofStore, Provenance
 from data_prep.prepared import Prepared
-from data_prep.tables import HOLDOUT_FOLD, join
+from data_prep.tables import HOLDOUT_FOLD, exists, join
 
 Floats32 = NDArray[np.float32]
 
@@ -90,6 +90,24 @@ class Predictions:
         """Return the candidate's own fold of each row, [rows]."""
         own = self.columns[member].own_fold
         return self.fold if own is None else np.concatenate(own)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the members, one sentence each."""
+        told = []
+        if unknown := [member.label for member in self.members if member.split_hash == UNKNOWN_SPLIT]:
+            told.append(
+                f"split unknown of {len(unknown)} candidates ({', '.join(unknown)}): rows may have been trained on by "
+                "the model that predicts them; nested scores can flatter"
+            )
+        named = {member.split_hash for member in self.members} - {UNKNOWN_SPLIT}
+        if len(named) > 1:
+            told.append(f"candidates of {len(named)} splits: rows may have been trained on; nested scores can flatter")
+        pairs = zip(self.members, self.columns, strict=True)
+        lacking = [member.label for member, columns in pairs if not columns.holdout]
+        if lacking and self.holdout_score is not None:
+            told.append(f"no holdout score with {', '.join(lacking)}: no predictions for the holdout")
+        return tuple(told)
 
     def sums(self) -> tuple[Sums, ...]:
         """Return the sums of every fold over all members, read block by block."""
@@ -246,7 +264,7 @@ def _describe(run: str, candidate: str, data: Prepared, *, allow_mixed_splits: b
             f"leave it out with --exclude {candidate}"
         )
     split = splits.pop()
-    if split != manifest.split_hash and not allow_mixed_splits:
+    if split not in (manifest.split_hash, UNKNOWN_SPLIT) and not allow_mixed_splits:
         raise InputError(
             f"{folder}: candidate {candidate} was trained on another split than {data.path} "
             f"(split_hash {split[:12]}, expected {manifest.split_hash[:12]}); scores of mixed splits can flatter; "
@@ -262,6 +280,8 @@ def _describe(run: str, candidate: str, data: Prepared, *, allow_mixed_splits: b
 def _load_columns(member: Member, pools: _Pools, *, own_split: bool, dead_below: float) -> Columns:
     oof, own_fold = _oof_parts(member, pools, own_split=own_split, dead_below=dead_below)
     has_holdout = own_split and len(pools.holdout.ids) > 0
+    if has_holdout and is_imported(member.run, member.candidate):
+        has_holdout = exists(join(member.run, "holdout", member.candidate))
     return Columns(
         oof=oof,
         own_fold=own_fold,

@@ -159,7 +159,7 @@ class Blend(Record):
     data_hash: str
     split_hash: str
     mixed_splits: bool
-    """Some member was trained on another split, or on nobody knows which: nested scores can flatter."""
+    """Some candidate was trained on another split, or on nobody knows which: nested scores can flatter."""
     version: str
     seed: int
     """Of the bootstrap."""
@@ -185,4 +185,6 @@ class Blend(Record):
     previous: ComparisonRecord | None
     """Against the blend that was fitted before, where there is one."""
     left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What a person should know of the candidates."""
     submission: SubmissionRecord

@@ -22,13 +22,13 @@ def find_data(run: str) -> str:
         raise InputError(
             f"{run}: not a run directory (no study.yaml); give the folder that `python -m search run` made"
         )
-    data = _read_study(run).get("data")
+    data = read_study(run).get("data")
     if not isinstance(data, str):
         raise InputError(f"{path}: names no prepared folder under `data:`; give it with --data")
     return data
 
 
-def _read_study(run: str) -> dict[str, Any]:
+def read_study(run: str) -> dict[str, Any]:
     """Return the content of a run directory's `study.yaml`; nothing where there is none."""
     path = join(run, "study.yaml")
     if not exists(path):
@@ -42,7 +42,7 @@ def _read_study(run: str) -> dict[str, Any]:
 
 def _read_names(run: str) -> dict[str, str]:
     """Return the id of each candidate that the run's study names."""
-    names = _read_study(run).get("names")
+    names = read_study(run).get("names")
     return {str(name): str(candidate) for name, candidate in names.items()} if isinstance(names, dict) else {}
 
 
@@ -91,16 +91,31 @@ def choose_members(
 
 def read_label(run: str, candidate: str) -> tuple[str, str]:
     """Return label and family of a candidate from its JSON file, its name in front; its id where there is none."""
-    path = join(run, "candidates", f"{candidate}.json")
-    if not exists(path):
+    settings = _read_settings(run, candidate)
+    if settings is None:
         return candidate, candidate
-    try:
-        settings = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); restore it from the study or remove it") from error
+    if settings.get("imported"):
+        return f"{settings['name']} (imported)", str(settings["family"])
     family = str(settings.get("backbone", candidate))
     depth = f"-k{settings['layers']}" if settings.get("layers") else ""
     choices = [str(settings[key]) for key in ("recipe", "head", "loss") if key in settings]
     label = "-".join([family.rstrip("/").rsplit("/", 1)[-1] + depth, *choices])
     names = [name for name, named in _read_names(run).items() if named == candidate]
     return " ".join([*names, label]), family
+
+
+def is_imported(run: str, candidate: str) -> bool:
+    """Tell whether a candidate's predictions were made elsewhere."""
+    return bool((_read_settings(run, candidate) or {}).get("imported"))
+
+
+def _read_settings(run: str, candidate: str) -> dict[str, Any] | None:
+    """Return the content of a candidate's JSON file; None where there is none."""
+    path = join(run, "candidates", f"{candidate}.json")
+    if not exists(path):
+        return None
+    try:
+        settings = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); restore it from the study or remove it") from error
+    return settings if isinstance(settings, dict) else {}

@@ -2,10 +2,13 @@
 
 from rich.table import Table
 
+from blend.earlier import Likeness
 from blend.record import Blend, ComparisonRecord, EvidenceRecord, ScoreRecord
 from blend.weights import METHODS
 from data_prep.oof import retried_note
 
+MOST_EARLIER = 5
+"""Earlier submissions that are told of."""
 WIDEST_CORRELATIONS = 12
 """Members whose errors are shown in a table; more would not fit a screen (blend.json has all)."""
 
@@ -37,6 +40,17 @@ def sentences(record: Blend) -> list[str]:
         *_about_test(record),
         *_warnings(record),
     ]
+
+
+def alike(earlier: list[Likeness]) -> list[str]:
+    """Return how alike the submission and earlier ones are, one sentence a line, the most alike first."""
+    told = [
+        f"submission beside that of {other.name}: Pearson {other.pearson:.4f}, Spearman {other.spearman:.4f}, largest "
+        f"difference {other.largest_difference:.3f} ({other.largest_id})"
+        for other in earlier[:MOST_EARLIER]
+    ]
+    left = len(earlier) - len(told)
+    return [*told, f"and {left} earlier submissions that are less alike"] if left else told
 
 
 def _about_choices(record: Blend) -> list[str]:
@@ -112,12 +126,7 @@ def _warnings(record: Blend) -> list[str]:
             f"{record.methods[record.method].in_sample.fold_mean:.4f}, nested {nested:.4f}; "
             f"{best} with weights of one sign {others[best].nested.fold_mean:.4f} nested"
         )
-    if record.mixed_splits:
-        told.append(
-            "WARNING: members of other splits, or of unknown ones, may have trained on rows that they are scored on "
-            "here: nested scores can flatter"
-        )
-    return told
+    return [*told, *(f"WARNING: {note}" for note in record.notes)]
 
 
 def _members(record: Blend) -> Table:

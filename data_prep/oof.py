@@ -27,9 +27,9 @@ from data_prep.tables import (
     write_table,
 )
 
-UNKNOWN_SPLIT = "unknown"
-"""Stands for `split_hash` where nobody knows who trained on which rows."""
 FOLD_FILE = re.compile(r"fold-(\d+)\.arrow")
+UNKNOWN_SPLIT = "unknown"
+"""The split hash of predictions of which nobody knows what folds their models were trained on."""
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,17 @@ def read_records(
         return _read_body(numbered, str(path), len(header), places, faults)
 
 
+def read_header(path: str | Path, faults: Faults) -> list[str] | None:
+    """Return the column names of a UTF-8 CSV file; None (with a fault noted) where no CSV text can follow.
+
+    A byte that is not UTF-8 is read as a surrogate; faults of line 1 are noted by `read_records` alone.
+    """
+    if _first_bytes(path, faults) is None:
+        return None
+    with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        return next(_numbered_records(file, str(path), Faults()), (1, []))[1]
+
+
 def _first_bytes(path: str | Path, faults: Faults) -> bytes | None:
     """Return the file's first bytes, or None (with a fault noted) where no CSV text can follow."""
     try:

@@ -23,7 +23,7 @@ from data_prep.tables import OOF_SCHEMA, read_table
 
 def fit(run: Any, **options: Any) -> FittedBlend:
     predictions = load_predictions([run.path], run.data)
-    return fit_blend(predictions, run.data, **{"method": "nnls", "name": "x", "clip": True, **options})
+    return fit_blend(predictions, run.data, **{"method": "nnls", "name": "x", "clipped": True, **options})
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -109,10 +109,10 @@ def test_nothing_that_is_chosen_saw_the_fold_that_it_is_scored_on(run: Any, tool
 def test_given_members_are_all_taken(full_run: Any) -> None:
     full_run.add("useless", noise=20.0)
     everyone = load_predictions([full_run.path], full_run.data, dead_below=-1)
-    given = fit_blend(everyone, full_run.data, method="mean", name="x", choose_members=False, clip=True).record
+    given = fit_blend(everyone, full_run.data, method="mean", name="x", choose_members=False, clipped=True).record
     assert [member.candidate for member in given.members] == ["aaa", "bbb", "ccc", "useless"]
     assert given.path == ()
-    chosen = fit_blend(everyone, full_run.data, method="mean", name="x", clip=True).record
+    chosen = fit_blend(everyone, full_run.data, method="mean", name="x", clipped=True).record
     assert "useless" not in {member.candidate for member in chosen.members}
     assert {step.n_members for step in chosen.path} >= {1, 2}
 
@@ -164,7 +164,7 @@ def test_range_is_kept_only_on_request(run: Any, toolbox: Any) -> None:
 
     run.add("aaa", change=level)
     with pytest.raises(InputError, match=r"predictions are outside \[0, 1\].*t000, t001"):
-        fit(run, clip=False)
+        fit(run, clipped=False)
     fitted = fit(run)
     assert fitted.submission.decode().splitlines()[1:3] == ["t000,1", "t001,0"]
     assert fitted.record.submission.clipped >= 2
@@ -176,13 +176,13 @@ def test_a_refused_blend_leaves_the_old_files_untouched(full_run: Any, toolbox: 
     predictions = load_predictions([full_run.path], full_run.data)
     write_blend(fit(full_run), predictions, str(folder))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert sorted(before) == ["blend.json", "oof.arrow", "submission.csv"]
+    assert sorted(before) == ["blend.json", "oof.arrow", "submission.csv", "submission.json"]
     flat = toolbox.replace(
         predictions,
         columns=tuple(toolbox.replace(c, test=(np.full(36, 0.5, np.float32),) * 4) for c in predictions.columns),
     )
     with pytest.raises(InputError, match="submission refused: all 36 predictions are"):
-        fit_blend(flat, full_run.data, method="mean", name="x", clip=True)
+        fit_blend(flat, full_run.data, method="mean", name="x", clipped=True)
     with pytest.raises(InputError, match="holds another blend"):
         write_blend(fit(full_run, method="mean"), predictions, str(folder))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
