@@ -40,6 +40,10 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
             list[str] | None, typer.Option(help="Column of predictions; may be repeated.  [default: numeric ones]")
         ] = None,
         fit_blend: Annotated[bool, typer.Option("--fit", help="Blend the run directory right away.")] = False,
+        clip: Annotated[
+            bool,
+            typer.Option("--clip", help="With --fit: move predictions beyond the range to the nearest legal score."),
+        ] = False,
     ) -> None:
         """Import predictions that others made: align them, check them, keep them like our own.
 
@@ -62,15 +66,11 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
         _show(imported, ids)
         _say(f"Wrote {len(ids)} models to {out}.")
         if fit_blend:
-            _fit(fit, out, data)
+            fit([out], data=data, clip=clip)
         else:
             _say(
                 f"Next: python -m blend fit {out} --data {data}, or behind your own run: python -m blend fit RUN {out}"
             )
-
-
-def _fit(fit: Callable[..., Any], out: str, data: str) -> None:
-    fit([out], data=data)
 
 
 def _show(imported: Imported, ids: dict[str, str]) -> None:
