@@ -2,8 +2,12 @@
 
     python benchmarks/bench_overhead.py                     # studies/demo.yaml on prepared/sample
     python benchmarks/bench_overhead.py --only pair-cls     # some of its candidates
+    python benchmarks/bench_overhead.py --run runs/pppm-cpu # less, read off a finished run directory
 
-Runs the study in a temporary run directory. Functions are wrapped in the workers, each span counts the time that no
+With `--run` the time inside `train_fold` is what the fold runs say in `curves.arrow`, which leaves out the loading of
+texts and model, and a fold run's part after its last report. It counts from the first candidate's file to the
+last entry of the record, so it is for a search that was not interrupted. Else
+the study runs in a temporary run directory. Functions are wrapped in the workers, each span counts the time that no
 span inside it took. A slot's time goes from the start of the search to its end: Ray's start, workers that load, and
 slots that are idle at the end because nothing is left to run, are all in it.
 """
@@ -12,16 +16,18 @@ import argparse
 import functools
 import itertools
 import json
+import math
 import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from search import runner
+from search.curves import CurvePoint, Curves
 from search.study import read_study
 from search.trainable import Workplace
 
@@ -99,7 +105,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", type=Path, default=Path("studies/demo.yaml"))
     parser.add_argument("--only", nargs="*", help="names under `candidates:`")
+    parser.add_argument("--run", help="a finished run directory, uninterrupted")
+    parser.add_argument("--slots", type=int, help="with --run: fold runs that could run at once, if not here")
     arguments = parser.parse_args()
+    if arguments.run:
+        read_off(Path(arguments.run), arguments.slots)
+        return
     with tempfile.TemporaryDirectory() as folder:
         runner.make_trainable = lambda workplace: partial(traced_fold_run, workplace, folder)
         begun = time.monotonic()
@@ -108,8 +119,40 @@ def main() -> None:
         workers = [
             [json.loads(line) for line in path.read_text().splitlines()] for path in Path(folder).glob("*.jsonl")
         ]
-    size = read_study(arguments.study).resources
-    show(workers, begun, ended, n_slots=int(len(os.sched_getaffinity(0)) / size.cpu))
+    show(workers, begun, ended, n_slots=slots_of(arguments.study))
+
+
+def slots_of(study: Path) -> int:
+    """Return how many fold runs of a study may run at once on this machine."""
+    return int(len(os.sched_getaffinity(0)) / read_study(study).resources.cpu)
+
+
+def read_off(run_dir: Path, n_slots: int | None) -> None:
+    """Print how much of the slots' time a finished search spent inside `train_fold`, from what it wrote."""
+    n_slots = n_slots or slots_of(run_dir / "study.yaml")
+    points = Curves(str(run_dir)).points
+    inside, n_runs = seconds_inside(points)
+    begun = min(path.stat().st_mtime for path in (run_dir / "candidates").glob("*.json"))
+    ends = sorted(path.stat().st_mtime for path in (run_dir / "oof").rglob("*.arrow"))
+    ended = max(ends[-1], (run_dir / "curves.arrow").stat().st_mtime)
+    total = n_slots * (ended - begun)
+    print(f"{n_runs} fold runs on {n_slots} slots, {ended - begun:.0f} s from the first candidate to the end")
+    print(f"inside train_fold: {inside:.1f} of {total:.1f} s of the slots = {inside / total:.1%}")
+    waiting = sum(ended - end for end in ends[-n_slots:])
+    busy = total - waiting
+    print(f"without what slots waited after their last finished fold run ({waiting:.1f} s): {inside / busy:.1%}")
+
+
+def seconds_inside(points: Sequence[CurvePoint]) -> tuple[float, int]:
+    """Return the seconds of all fold runs, and their number; what is tried again after a death counts anew."""
+    last: dict[tuple[str, int], float] = {}
+    total, n_runs = 0.0, 0
+    for point in points:
+        before = last.get((point.candidate, point.fold), math.inf)
+        n_runs += before > point.seconds
+        total += point.seconds - (before if before <= point.seconds else 0.0)
+        last[point.candidate, point.fold] = point.seconds
+    return total, n_runs
 
 
 def show(workers: list[list[dict[str, Any]]], begun: float, ended: float, *, n_slots: int) -> None:

@@ -1,16 +1,18 @@
 """`Sampler`: which candidate to try next, asked from Optuna."""
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
 from models.candidate import Candidate
+from search.observations import Observations
 from search.space import Dimension, Scalar, Space
 
 MISSES = 200
@@ -46,7 +48,10 @@ class Sampler:
         self._trials: dict[str, optuna.Trial] = {}
         self._grid = _shuffled_grid(space, seed) if kind == "grid" else []
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._study = optuna.create_study(direction="maximize", sampler=RandomSampler(seed=seed))
+        self._together = _drawn_together(space)
+        self._study = optuna.create_study(
+            direction="maximize", sampler=RandomSampler(seed=seed), storage=Observations()
+        )
 
     def ask(self, taken: Container[str]) -> Sample | None:
         """Draw a candidate whose id is not in `taken`; None when the space gives nothing new any more."""
@@ -95,7 +100,7 @@ class Sampler:
     def _draw(self, number: int) -> tuple[optuna.Trial, dict[str, Scalar]]:
         if self._kind == "grid":
             return self._study.ask(), self._grid[number]
-        self._study.sampler = SAMPLERS[self._kind](_stream(self._seed, number))
+        self._study.sampler = SAMPLERS[self._kind](_stream(self._seed, number), self._together)
         trial = self._study.ask()
 
         def choose(dimension: Dimension) -> Scalar:
@@ -124,12 +129,46 @@ def _candidate(settings: dict[str, Scalar]) -> Candidate | None:
         return None
 
 
-def _tpe(seed: int) -> BaseSampler:
-    return TPESampler(seed=seed)
+class _Distributions:
+    """Answers a domain with what it would ask of a trial."""
+
+    def suggest_categorical(self, _name: str, choices: list[Scalar]) -> CategoricalDistribution:
+        return CategoricalDistribution(choices)
+
+    def suggest_float(self, _name: str, low: float, high: float, *, log: bool) -> FloatDistribution:
+        return FloatDistribution(low, high, log=log)
+
+    def suggest_int(self, _name: str, low: int, high: int) -> IntDistribution:
+        return IntDistribution(low, high)
 
 
-def _random(seed: int) -> BaseSampler:
+def _drawn_together(space: Space) -> dict[str, BaseDistribution]:
+    """Return the dimensions that every candidate has, and that are more than one value."""
+    found = {d.name: d.domain.suggest(_Distributions(), d.name) for d in space.dimensions if not d.when}  # type: ignore[arg-type]
+    return {name: what for name, what in sorted(found.items()) if isinstance(what, BaseDistribution)}
+
+
+class _TreeParzenSampler(TPESampler):
+    """Optuna's TPE, told which dimensions every candidate has, instead of looking through all trials for them."""
+
+    def __init__(self, seed: int, together: dict[str, BaseDistribution]) -> None:
+        super().__init__(seed=seed)
+        self._together = together
+
+    def infer_relative_search_space(
+        self,
+        study: optuna.Study,  # noqa: ARG002 - Optuna's signature
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
+        """Return the dimensions that are drawn jointly; the conditional ones are drawn one by one."""
+        return self._together
+
+
+def _random(seed: int, _together: dict[str, BaseDistribution]) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-SAMPLERS = {"tpe": _tpe, "random": _random}
+SAMPLERS: dict[str, Callable[[int, dict[str, BaseDistribution]], BaseSampler]] = {
+    "tpe": _TreeParzenSampler,
+    "random": _random,
+}

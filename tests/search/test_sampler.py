@@ -5,9 +5,13 @@ import math
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
+from optuna.samplers import TPESampler
+from optuna.trial import TrialState
 from scipy.stats import wilcoxon
 
+from search import observations
 from search.ladder import FoldLadder, FoldRun, LadderSettings
 from search.sampler import SAMPLERS, Sample, Sampler
 from search.space import Space, read_space
@@ -166,6 +170,102 @@ def test_a_cut_run_with_a_high_metric_does_not_outrank_finished_ones(progress: f
         else:
             sampler.tell(sample.candidate.id, 0.5 - 0.1 * abs(math.log10(sample.candidate.backbone_lr) + 5))
     assert np.mean(high[20:]) > 0.7 if lures else np.mean(high[20:]) < 0.2, np.mean(high[20:])
+
+
+# ---------------------------------------------------------------- long searches
+
+
+def test_up_to_the_bound_draws_are_those_of_tpe_over_all_trials() -> None:
+    """The reference is Optuna's own study, with its own storage, asked with the same seeds."""
+    space, seed = read_space(SURFACE), 3
+    ours, taken = new("tpe", space, seed), set()
+    study = optuna.create_study(direction="maximize")
+    running: list[tuple[Sample, optuna.Trial]] = []
+    for number in range(60):
+        sample = ours.ask(taken)
+        assert sample is not None
+        taken.add(sample.candidate.id)
+        study.sampler = TPESampler(seed=int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
+        trial = study.ask()
+        assert sample.settings == space.settings(lambda d, trial=trial: d.domain.suggest(trial, d.name)), number
+        running.append((sample, trial))
+        if len(running) > 4:
+            done, trial = running.pop(number % 3)
+            value = quality(done)
+            if number % 4 == 0:
+                ours.tell(done.candidate.id, value, progress=0.5)
+                trial.report(value, step=500)
+                study.tell(trial, state=TrialState.PRUNED)
+            else:
+                ours.tell(done.candidate.id, value)
+                study.tell(trial, value)
+
+
+def test_beyond_the_bound_the_best_the_latest_and_those_that_run_are_in_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observations, "BEST", 4)
+    monkeypatch.setattr(observations, "LATEST", 6)
+    storage = observations.Observations()
+    study = optuna.create_study(direction="maximize", storage=storage)
+    told = np.random.default_rng(0).permutation(40)
+    trials = [study.ask() for _ in range(43)]
+    for number in told:
+        if number % 3 == 0:
+            trials[number].report(float(number % 7), step=400 + 100 * int(number % 2))
+            study.tell(trials[number], state=TrialState.PRUNED)
+        elif number % 10 == 1:
+            study.tell(trials[number], state=TrialState.FAIL)
+        else:
+            study.tell(trials[number], float((number * 7) % 13))
+    known = [n for n in range(40) if n % 3 and n % 10 != 1]
+    best = sorted(known, key=lambda n: (-((n * 7) % 13), n))[:4]
+    others = sorted(set(known) - set(best) | set(range(0, 40, 3)))[-6:]
+    assert [trial.number for trial in study.get_trials()] == sorted([*best, *others, 40, 41, 42])
+    ended = (TrialState.COMPLETE, TrialState.PRUNED)
+    assert {trial.number for trial in study.get_trials(states=ended)} == {*best, *others}
+
+
+def test_where_all_were_stopped_those_that_got_furthest_are_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observations, "BEST", 2)
+    monkeypatch.setattr(observations, "LATEST", 1)
+    study = optuna.create_study(direction="maximize", storage=observations.Observations())
+    for step, value in [(400, 0.9), (600, 0.1), (600, 0.2), (400, 0.8), (400, 0.7)]:
+        trial = study.ask()
+        trial.report(value, step=step)
+        study.tell(trial, state=TrialState.PRUNED)
+    assert [trial.number for trial in study.get_trials()] == [1, 2, 4]
+
+
+@pytest.mark.parametrize("cut", [70, 95])
+def test_interrupted_beyond_the_bound_it_goes_on_with_the_same_candidates(
+    monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    """With conditions, too: which dimensions are drawn together must not hang on what is in view."""
+    monkeypatch.setattr(observations, "BEST", 5)
+    monkeypatch.setattr(observations, "LATEST", 15)
+    space = read_space(SPACE)
+    whole = draw(new("tpe", space), 100)
+    again = new("tpe", space)
+    for sample in whole[:cut]:
+        again.recall(sample)
+    for sample in reversed(whole[:cut]):
+        tell(again, sample)
+    assert draw(again, 100 - cut, {sample.candidate.id for sample in whole[:cut]}) == whole[cut:]
+
+
+def test_a_draw_looks_at_no_more_trials_the_longer_a_search_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observations, "BEST", 5)
+    monkeypatch.setattr(observations, "LATEST", 15)
+    looked: list[int] = []
+    plain = observations.Observations.get_all_trials
+
+    def counted(self: observations.Observations, *arguments: Any, **keywords: Any) -> Any:
+        found = plain(self, *arguments, **keywords)
+        looked.append(len(found))
+        return found
+
+    monkeypatch.setattr(observations.Observations, "get_all_trials", counted)
+    draw(new("tpe", read_space(SURFACE)), 120)
+    assert max(looked) == 5 + 15 + 1
 
 
 def test_a_failed_candidate_teaches_nothing() -> None:
