@@ -15,6 +15,7 @@ from typing import Any
 from data_prep.errors import FULL_DISK, InputError, storage_fault
 from data_prep.metrics import Metric
 from data_prep.oof import OofStore, Provenance
+from data_prep.places import backbone_folder, backbone_is_kept, weights_folder
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.tables import join, read_bytes
 from models.candidate import Candidate
@@ -110,7 +111,7 @@ def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> No
 def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> None:
     from models.checkpoint import CheckpointFolder  # noqa: PLC0415 - imports torch
     from models.training import RungReport, train_fold  # noqa: PLC0415 - imports torch
-    from models.weights import save_weights, weights_folder  # noqa: PLC0415 - imports torch
+    from models.weights import save_weights  # noqa: PLC0415 - imports torch
 
     def tell(text: str) -> None:
         report({"note": text})
@@ -164,8 +165,26 @@ def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> N
         with disk.room(weights.n_bytes, "the weights") as granted:
             if granted:
                 save_weights(weights, weights_folder(workplace.run_dir, identity, fold))
+        if granted:
+            keep_backbone(candidate.backbone, workplace, disk=disk, tell=tell)
     store.write(provenance, oof=result.oof, test=result.test, holdout=result.holdout)
     report(_final(store, data.task.measure, identity, fold, seconds=result.seconds))
+
+
+def keep_backbone(backbone: str, workplace: Workplace, *, disk: DiskBudget, tell: Callable[[str], None]) -> None:
+    """Keep, once for all fold runs, what predicting needs of a backbone beside their weights."""
+    from models.remnant import collect_remnant, write_remnant  # noqa: PLC0415 - imports torch
+
+    if backbone_is_kept(workplace.run_dir, backbone):
+        return
+    try:
+        files = collect_remnant(backbone, backbones=workplace.backbones)
+    except InputError as error:
+        tell(f"{error}: this run cannot be bundled with it")
+        return
+    with disk.room(sum(map(len, files.values())), "the embeddings of a backbone") as granted:
+        if granted:
+            write_remnant(files, backbone_folder(workplace.run_dir, backbone))
 
 
 def retried(candidate: Candidate) -> Candidate:
