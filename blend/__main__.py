@@ -1,4 +1,4 @@
-"""Command line of the blend: `python -m blend fit RUN...`."""
+"""Command line of the blend: `fit` weights, `bundle` what predicts."""
 
 import re
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from blend.bundle import read_blend, write_bundle
 from blend.fitting import RECORD_FILE, SUBMISSION_FILE, FittedBlend, fit_blend, write_blend
 from blend.predictions import load_predictions
 from blend.record import Blend, EvidenceRecord
@@ -19,11 +20,6 @@ from data_prep.prepared import load_prepared
 from data_prep.tables import join
 
 app = new_app("Blend out-of-fold predictions into a submission whose score one can believe.")
-
-
-@app.callback()
-def _verbs() -> None:
-    """Keep `fit` a verb while it is the only one."""
 
 
 @app.command()
@@ -68,6 +64,38 @@ def fit(
     folder = join(runs[0], "blends", name)
     write_blend(fitted, folder, force=force)
     _show(fitted, folder)
+
+
+@app.command("bundle")
+def bundle_verb(
+    run: Annotated[str, typer.Argument(help="The run directory with the blend.")],
+    *,
+    blend: Annotated[str, typer.Option(help="Name of the blend.")],
+    out: Annotated[str, typer.Option(help="Folder to make; new or empty.")],
+    half: Annotated[bool, typer.Option("--fp16", help="Store weights in half precision: half the size.")] = False,
+    data: Annotated[str | None, typer.Option(help="Prepared folder.  [default: the one that blend.json names]")] = None,
+) -> None:
+    """Gather all that a blend needs to predict new rows into one folder, to be used without network, Ray or this run.
+
+    Example: `python -m blend bundle runs/pppm --blend nelder-mead --out bundles/pppm --fp16`
+    """
+    record = read_blend(run, blend)
+    prepared = load_prepared(data or record.data)
+    with console.status("gathering") as status:
+        contents = write_bundle(
+            run, record, prepared, out, half=half, tell=lambda path, size: status.update(f"{path}, {_size(size)}")
+        )
+    models = sum(len(member.folds) for member in contents.members)
+    _say(f"{len(contents.members)} members, {models} models, {contents.precision}, {_size(contents.total_bytes)}")
+    _say(f"wrote {out}; next: python -m models predict --bundle {out} --test test.csv --out submission.csv")
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _split(members: str) -> list[str]:

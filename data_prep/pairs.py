@@ -78,6 +78,32 @@ def read_pairs(
     )
 
 
+def read_test(test: str | Path, task: Task, *, texts: dict[str, str]) -> pa.Table:
+    """Read and check a test file alone, as `read_pairs` does.
+
+    Args:
+        test: CSV with the task's id and text columns.
+        task: what is legal.
+        texts: context text of each known CPC code; of no use without CPC codes.
+
+    Returns:
+        id, text columns, and context_text where there are CPC codes.
+
+    Raises:
+        InputError: every fault of the file.
+    """
+    faults = Faults()
+    group_only = tuple(name for name in (task.group_column,) if name and name not in task.text_columns)
+    rows = read_records(test, required=test_columns(task), optional=group_only, faults=faults)
+    if rows:
+        _check_ids(rows, task, faults)
+        _check_texts(rows, task, faults)
+        _check_codes(rows, task, texts, faults)
+    faults.raise_all()
+    assert rows is not None
+    return _text_table(rows, task, texts)
+
+
 def train_columns(task: Task) -> list[str]:
     """Return the columns that a task's train file must have."""
     group = [task.group_column] if task.group_column else []
