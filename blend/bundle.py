@@ -18,15 +18,13 @@ from data_prep.contents import BUNDLE_FORMAT, CONTENTS_FILE, BundledFile, Bundle
 from data_prep.cpc import section_titles, shipped_texts
 from data_prep.errors import InputError
 from data_prep.oof import OofStore, Provenance
-from data_prep.places import EMBEDDING_FILE, LISTING_FILE, WEIGHTS_FILE, backbone_folder, weights_file
+from data_prep.places import EMBEDDING_FILE, LISTING_FILE, WEIGHTS_FILE, backbone_folder, find_weights, weights_file
 from data_prep.prepared import Prepared
 from data_prep.tables import exists, join, read_bytes, write_bytes, write_json
-from data_prep.tensors import checksum_of_tensors, parse_header, read_header
+from data_prep.tensors import checksum_of_tensors, parse_header
 
 RECORD_FILE = "blend.json"
 LARGEST_HALF = float(np.finfo(np.float16).max)
-TRAINED = ("candidate", "fold", "data_hash", "split_hash", "seed", "attempt", "epoch")
-"""What weights and out-of-fold table of one fold run agree in."""
 
 
 @dataclass(frozen=True)
@@ -219,29 +217,17 @@ def _missing(member: Gathered) -> Iterator[str]:
     """Yield what is not there of a member that was trained here."""
     who = f"{member.run}: candidate {member.record.candidate} ({member.record.label})"
     store = OofStore(member.run)
-    absent, other = [], []
-    for fold in member.folds:
-        path = weights_file(member.run, member.record.candidate, fold)
-        if not exists(path):
-            absent.append(fold)
-        elif not _belongs(path, Provenance.of(store.read("oof", member.record.candidate, fold))):
-            other.append(fold)
+    found = {
+        fold: find_weights(member.run, Provenance.of(store.read("oof", member.record.candidate, fold)))
+        for fold in member.folds
+    }
+    absent, other = ([fold for fold in found if found[fold] == state] for state in ("absent", "other"))
     if absent:
         yield f"{who}: the weights of fold {_numbers(absent)} were not kept"
     if other:
         yield f"{who}: the weights of fold {_numbers(other)} are damaged, or not those behind its predictions"
     if not member.digests:
         yield f"{who}: config, tokenizer and embeddings of backbone {member.backbone!r} were not kept"
-
-
-def _belongs(path: str, origin: Provenance) -> bool:
-    """Tell whether weights are of the fold run that left a table."""
-    try:
-        metadata = read_header(path).metadata
-    except ValueError:
-        return False
-    expected = origin.to_metadata()
-    return all(metadata.get(key) == expected[key] for key in TRAINED)
 
 
 def _numbers(folds: list[int]) -> str:

@@ -15,6 +15,7 @@ from data_prep.cpc import read_texts, section_titles, shipped_texts
 from data_prep.faults import Faults
 from data_prep.folds import GROUPED_SCHEMES, task_groups, too_few
 from data_prep.records import Records, read_records
+from data_prep.tables import test_schema
 from data_prep.task import Task
 
 NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
@@ -87,7 +88,7 @@ def read_test(test: str | Path, task: Task, *, texts: dict[str, str]) -> pa.Tabl
         texts: context text of each known CPC code; of no use without CPC codes.
 
     Returns:
-        id, text columns, and context_text where there are CPC codes.
+        As the prepared test table: id, text columns, and context_text where there are CPC codes.
 
     Raises:
         InputError: every fault of the file.
@@ -101,7 +102,7 @@ def read_test(test: str | Path, task: Task, *, texts: dict[str, str]) -> pa.Tabl
         _check_codes(rows, task, texts, faults)
     faults.raise_all()
     assert rows is not None
-    return _text_table(rows, task, texts)
+    return _text_table(rows, task, texts).cast(test_schema(task))
 
 
 def train_columns(task: Task) -> list[str]:

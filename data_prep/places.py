@@ -2,8 +2,11 @@
 
 import hashlib
 import re
+from typing import Literal
 
+from data_prep.oof import Provenance
 from data_prep.tables import exists, join
+from data_prep.tensors import read_header
 
 WEIGHTS_FILE = "model.safetensors"
 EMBEDDING_FILE = "embedding.safetensors"
@@ -12,6 +15,8 @@ BACKBONES = "backbones"
 LISTING_FILE = "files.json"
 """Name -> sha256 of the files of a backbone; written last, so a folder without it is unfinished."""
 SLUG_DIGITS = 8
+TRAINED = ("candidate", "fold", "data_hash", "split_hash", "seed", "attempt")
+"""What weights and tables of one fold run agree in."""
 
 
 def weights_folder(run_dir: str, candidate: str, fold: int) -> str:
@@ -40,6 +45,17 @@ def backbone_slug(backbone: str) -> str:
     return f"{word}-{hashlib.sha256(backbone.encode()).hexdigest()[:SLUG_DIGITS]}"
 
 
-def missing_weights(run_dir: str, candidate: str, folds: list[int]) -> list[int]:
-    """Return the folds of a candidate whose weights are not there."""
-    return [fold for fold in folds if not exists(weights_file(run_dir, candidate, fold))]
+def find_weights(run_dir: str, origin: Provenance) -> Literal["kept", "absent", "other"]:
+    """Tell whether the weights behind a prediction table are kept; `other`: damaged ones, or of another training.
+
+    Only the head of the file is read; whether its values are what was written shows when they are.
+    """
+    path = weights_file(run_dir, origin.candidate, origin.fold)
+    if not exists(path):
+        return "absent"
+    try:
+        metadata = read_header(path).metadata
+    except ValueError:
+        return "other"
+    expected = origin.to_metadata()
+    return "kept" if all(metadata.get(key) == expected[key] for key in TRAINED) else "other"

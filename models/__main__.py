@@ -231,10 +231,19 @@ def _watched(models: Bundle, table: pa.Table, *, device: str, threads: int) -> F
             )
 
         def start(job: Job) -> None:
-            bar.update(task, description=f"{job.member.label} {job.member.candidate}, fold {job.fold}")
+            bar.update(task, description=_name(job))
 
-        watcher = Watcher(begin, start, lambda job: bar.advance(task, job.work))
+        def finish(job: Job) -> None:
+            bar.advance(task, job.work)
+            if not console.is_terminal:  # where no bar moves
+                _say(f"{_name(job)}: done, {bar.tasks[task].percentage:.0f} % of the work")
+
+        watcher = Watcher(begin, start, finish)
         return predict_bundle(models, table, device=device, threads=threads, watcher=watcher)
+
+
+def _name(job: Job) -> str:
+    return f"{job.member.label} {job.member.candidate}, fold {job.fold}"
 
 
 def _hand_in(table: pa.Table, prediction: Floats, task: Task, out: Path) -> None:
