@@ -45,8 +45,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory, prepared_tiny: Prepared, 
     keep_study(resolved, str(run_dir))
     write_json(Candidate(**settings).model_dump(mode="json"), run_dir / "candidates" / f"{identity}.json")
     place = replace(new_workplace(resolved, str(run_dir), backbones=None), dead_below=-1.0)
-    for fold in ATTEMPTS:
-        run_fold(place, config(identity, fold), [].append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLENDFOLD_CACHE", str(root / "cache"))
+        for fold in ATTEMPTS:
+            run_fold(place, config(identity, fold), [].append)
+    shutil.rmtree(run_dir / "checkpoints")  # or they would be resumed from their ends
     members = [{"run": str(run_dir), "candidate": identity}, {"run": str(run_dir), "candidate": "without weight"}]
     parts = [{"weight": 1.0}, {"weight": 0.0}]
     write_json({"members": members, "combination": {"parts": parts}}, run_dir / "blends" / "b" / "blend.json")
@@ -56,6 +59,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, prepared_tiny: Prepared, 
 @pytest.fixture
 def run_dir(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a run directory of one's own."""
+    monkeypatch.setenv("BLENDFOLD_CACHE", str(tmp_path / "cache"))
     copy = Path(shutil.copytree(finished, tmp_path / "run"))
     record = copy / "blends" / "b" / "blend.json"
     record.write_text(record.read_text().replace(str(finished), str(copy)))
