@@ -1,14 +1,15 @@
-"""Command line of the blend."""
+"""Command line of the blend: `fit` weights, `import` others' predictions, `bundle` what predicts, keep a `ledger`."""
 
 import re
 from typing import Annotated
 
 import typer
 
+from blend.bundle import write_bundle
 from blend.calibration import CALIBRATIONS
 from blend.earlier import correlate_with_earlier, read_earlier
 from blend.fitting import fit_blend
-from blend.folder import RECORD_FILE, blend_folder, find_previous, write_blend
+from blend.folder import RECORD_FILE, blend_folder, find_previous, read_blend, write_blend
 from blend.import_cli import register
 from blend.ledger_cli import ledger_app
 from blend.predictions import load_predictions
@@ -105,6 +106,38 @@ def fit(
     earlier, unreadable = read_earlier(runs, ids, leave_out=folder)
     write_blend(fitted, predictions, folder, force=force)
     _show(fitted.record, [*alike(correlate_with_earlier(ids, fitted.prediction, earlier)), *unreadable], folder)
+
+
+@app.command("bundle")
+def bundle_verb(
+    run: Annotated[str, typer.Argument(help="The run directory with the blend.")],
+    *,
+    blend: Annotated[str, typer.Option(help="Name of the blend.")],
+    out: Annotated[str, typer.Option(help="Folder to make; new or empty.")],
+    half: Annotated[bool, typer.Option("--fp16", help="Store weights in half precision: half the size.")] = False,
+    data: Annotated[str | None, typer.Option(help="Prepared folder.  [default: the one that blend.json names]")] = None,
+) -> None:
+    """Gather all that a blend needs to predict new rows into one folder, to be used without network, Ray or this run.
+
+    Example: `python -m blend bundle runs/pppm --blend nelder-mead --out bundles/pppm --fp16`
+    """
+    record = read_blend(run, blend)
+    prepared = load_prepared(data or record.data)
+    with console.status("gathering") as status:
+        contents = write_bundle(
+            run, record, prepared, out, half=half, tell=lambda path, size: status.update(f"{path}, {_size(size)}")
+        )
+    models = sum(len(member.folds) for member in contents.members)
+    _say(f"{len(contents.members)} members, {models} models, {contents.precision}, {_size(contents.total_bytes)}")
+    _say(f"wrote {out}; next: python -m models predict --bundle {out} --test test.csv --out submission.csv")
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _split(members: str) -> list[str]:

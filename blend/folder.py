@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from blend.fitting import FittedBlend, Previous
 from blend.predictions import Predictions
+from blend.record import Blend
 from data_prep.combination import Floats
 from data_prep.errors import InputError
 from data_prep.submission_manifest import write_submission
@@ -54,6 +56,24 @@ def write_blend(fitted: FittedBlend, predictions: Predictions, folder: str, *, f
     table = pa.table([pa.array(column) for column in columns], names=OOF_SCHEMA.names)
     write_arrow(table, join(folder, OOF_FILE), schema=OOF_SCHEMA, metadata={"blend": fitted.record.name})
     write_json(content, path)
+
+
+def read_blend(run: str, name: str) -> Blend:
+    """Read a blend of a run directory.
+
+    Raises:
+        InputError: no such blend, or another version wrote it.
+    """
+    path = join(blend_folder(run, name), RECORD_FILE)
+    if not exists(path):
+        raise InputError(f"{path}: no such blend; make one with `python -m blend fit {run} --name {name}`")
+    try:
+        return Blend.model_validate_json(read_bytes(path))
+    except ValidationError as error:
+        raise InputError(
+            f"{path}: not a blend of this version ({error}); fit it again with "
+            f"`python -m blend fit {run} --name {name} --force`"
+        ) from error
 
 
 def _read_json(path: str) -> object:

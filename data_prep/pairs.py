@@ -15,6 +15,7 @@ from data_prep.cpc import read_texts, section_titles, shipped_texts
 from data_prep.faults import Faults
 from data_prep.folds import GROUPED_SCHEMES, task_groups, too_few
 from data_prep.records import Records, read_records
+from data_prep.tables import test_schema
 from data_prep.task import Task
 
 NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
@@ -76,6 +77,32 @@ def read_pairs(
         groups=groups,
         section_titles=section_titles(texts) if task.cpc_column else None,
     )
+
+
+def read_test(test: str | Path, task: Task, *, texts: dict[str, str]) -> pa.Table:
+    """Read and check a test file alone, as `read_pairs` does.
+
+    Args:
+        test: CSV with the task's id and text columns.
+        task: what is legal.
+        texts: context text of each known CPC code; of no use without CPC codes.
+
+    Returns:
+        As the prepared test table: id, text columns, and context_text where there are CPC codes.
+
+    Raises:
+        InputError: every fault of the file.
+    """
+    faults = Faults()
+    group_only = tuple(name for name in (task.group_column,) if name and name not in task.text_columns)
+    rows = read_records(test, required=test_columns(task), optional=group_only, faults=faults)
+    if rows:
+        _check_ids(rows, task, faults)
+        _check_texts(rows, task, faults)
+        _check_codes(rows, task, texts, faults)
+    faults.raise_all()
+    assert rows is not None
+    return _text_table(rows, task, texts).cast(test_schema(task))
 
 
 def train_columns(task: Task) -> list[str]:

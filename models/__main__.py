@@ -1,21 +1,32 @@
-"""Command line of models: what there is, what a candidate is, one fold run without Ray."""
+"""Command line of models: what there is, what a candidate is, one fold run without Ray, a bundle's predictions."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import pyarrow as pa
 import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from data_prep.combination import Floats
 from data_prep.console import console, new_app, run_app
 from data_prep.documents import read_document
 from data_prep.errors import InputError
 from data_prep.oof import OofStore
+from data_prep.pairs import read_test
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.tables import join, write_json
+from data_prep.submission import render_submission
+from data_prep.tables import join, write_bytes, write_json
+from data_prep.task import Task
+from models.bundle import Bundle, open_bundle
 from models.candidate import Candidate
 from models.catalogue import catalogue
 from models.checkpoint import CheckpointFolder
+from models.devices import find_device
 from models.explain import explain
 from models.memo import load_memo
+from models.prediction import Job, Watcher, go_offline, predict_bundle, usable_cores
 from models.tiny import make_tiny
 from models.training import FoldPredictions, RungReport, train_fold
 
@@ -27,7 +38,9 @@ CandidateOption = Annotated[
 ]
 BackbonesOption = Annotated[str | None, typer.Option(help="Folder of checkpoints, looked up before the hub.")]
 
-app = new_app("Everything about one model: what there is to choose, what a candidate is, one fold run.")
+app = new_app(
+    "Everything about one model: what there is to choose, what a candidate is, one fold run, predictions of a bundle."
+)
 
 
 @app.command("list")
@@ -165,6 +178,78 @@ def _next_step(prepared: Prepared, candidate: str, store: OofStore, identity: st
         return f"python -m blend fit {store.root} --data {prepared.path}"
     arguments = f"--data {prepared.path} --candidate {candidate} --fold {left[0]} --out {store.root}"
     return f"python -m models train {arguments}"
+
+
+@app.command("predict")
+def predict_verb(
+    *,
+    bundle: Annotated[Path, typer.Option(help="Folder that `python -m blend bundle` made.")],
+    test: Annotated[Path, typer.Option(help="CSV with the task's id and text columns.")],
+    out: Annotated[Path, typer.Option(help="File to write, such as submission.csv.")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: all cores]", min=1)] = None,
+    cpc: Annotated[
+        Path | None, typer.Option(help="Titles of CPC codes, as Kaggle's titles.csv, instead of the bundle's.")
+    ] = None,
+) -> None:
+    """Predict new rows with a bundle: no network, no Ray, no other file of the run.
+
+    Example: `python -m models predict --bundle bundles/pppm --test test.csv --out submission.csv`
+    """
+    go_offline()
+    with console.status(f"verifying {bundle}"):
+        models = open_bundle(bundle)
+    models = models if cpc is None else models.with_titles(cpc)
+    table = read_test(test, models.task, texts=models.texts)
+    contents, where = models.contents, find_device(device)
+    count = sum(len(member.folds) for member in contents.members)
+    cores = threads or usable_cores()
+    _say(
+        f"blend {contents.blend}: {count} models of {len(contents.members)} candidates, {contents.precision}, predict "
+        f"{table.num_rows} rows of {test} on {where}" + (f" with {cores} threads" if where.type == "cpu" else "")
+    )
+    prediction = _watched(models, table, device=device, threads=cores)
+    if contents.clip:
+        inside = np.clip(prediction, models.task.least, models.task.greatest)
+        _say(f"{int((inside != prediction).sum())} predictions clipped to the task's range")
+        prediction = inside
+    _hand_in(table, prediction, models.task, out)
+    _say(f"wrote {out} ({table.num_rows} rows); it is ready to be handed in")
+
+
+def _watched(models: Bundle, table: pa.Table, *, device: str, threads: int) -> Floats:
+    """Predict, with an estimate of the time at the start and a bar of what is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("reading texts", total=None)
+
+        def begin(work: float, seconds: float) -> None:
+            bar.update(task, total=work)
+            _say(
+                f"about {timedelta(seconds=max(1, round(seconds)))} (h:mm:ss), by the first model's rate on a few rows "
+                f"and each model's weights times tokens"
+            )
+
+        def start(job: Job) -> None:
+            bar.update(task, description=_name(job))
+
+        def finish(job: Job) -> None:
+            bar.advance(task, job.work)
+            if not console.is_terminal:  # where no bar moves
+                _say(f"{_name(job)}: done, {bar.tasks[task].percentage:.0f} % of the work")
+
+        watcher = Watcher(begin, start, finish)
+        return predict_bundle(models, table, device=device, threads=threads, watcher=watcher)
+
+
+def _name(job: Job) -> str:
+    return f"{job.member.label} {job.member.candidate}, fold {job.fold}"
+
+
+def _hand_in(table: pa.Table, prediction: Floats, task: Task, out: Path) -> None:
+    """Pass the gate and write the submission, whole or not at all."""
+    ids = table["id"].to_pylist()
+    write_bytes(render_submission(ids, prediction, expected=ids, task=task), out)
 
 
 def _say(text: str) -> None:

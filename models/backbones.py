@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from data_prep.errors import InputError
-from models.pretrained import load_config, load_model, load_tokenizer
+from models.pretrained import load_bare_model, load_config, load_model, load_tokenizer
 
 SHIFTING = frozenset({"bart", "mbart", "mvp", "plbart"})
 """Encoder-decoders that give their decoder the same text, one token later; of all others the encoder alone is used."""
@@ -180,6 +180,7 @@ def load_backbone(
     n_tokens: int | None = None,
     vocabulary: NDArray[np.int64] | None = None,
     folder: str | None = None,
+    bare: bool = False,
 ) -> Backbone:
     """Load a pretrained encoder in fp32, in training mode.
 
@@ -195,6 +196,8 @@ def load_backbone(
         n_tokens: token ids that there must be an embedding for, such as the tokenizer's with what was added to it.
         vocabulary: distinct token ids; the embeddings of all others are left out (see `ChosenEmbedding`).
         folder: where hub names are looked up first: as `org/name`, `org--name` or `name` inside it.
+        bare: `name` is the folder of a remnant (see `models.remnant`), which has no weights but the embeddings; all
+            others are yet without values.
 
     Raises:
         InputError: no such backbone here, its weights do not fit its config, or a setting asks for more than it has.
@@ -205,7 +208,7 @@ def load_backbone(
     if dropout is not None:
         _set_dropout(config, dropout)
     tokenizer = load_tokenizer(name, folder)
-    model = bare_encoder(load_model(name, folder, config=config))
+    model = bare_encoder(load_bare_model(name, config=config) if bare else load_model(name, folder, config=config))
     if n_tokens is not None:
         _lengthen_embedding(model, n_tokens)
     if vocabulary is not None:
@@ -220,6 +223,17 @@ def load_backbone(
         _checkpoint_layers(parts[1:])
     encoder = _encoder(model, tokenizer.pad_token_id).train()
     return Backbone(encoder, tokenizer, config.hidden_size, parts)
+
+
+def load_embedding(name: str, *, folder: str | None = None) -> torch.Tensor:
+    """Return the whole table of input embeddings of a backbone, float32 [tokens, dim].
+
+    Arguments and errors as for `load_backbone`.
+    """
+    config = load_config(name, folder)
+    _keep_layers(config, 1, name)
+    table: torch.Tensor = bare_encoder(load_model(name, folder, config=config)).get_input_embeddings().weight
+    return table.detach()
 
 
 def bare_encoder(model: Any) -> Any:

@@ -1,11 +1,12 @@
 """Context texts: what stands for a CPC code in a row's text."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import pyarrow as pa
 
 from data_prep.cpc import class_title, stripped_text
-from data_prep.prepared import Prepared
+from data_prep.task import Task
 
 CONTEXT_FORMS: dict[str, Callable[[str, str, dict[str, str]], str]] = {
     "class": class_title,
@@ -14,7 +15,19 @@ CONTEXT_FORMS: dict[str, Callable[[str, str, dict[str, str]], str]] = {
 """Forms of the context text that replace it; other forms read a column of the prepared table as it is."""
 
 
-def with_context(table: pa.Table, data: Prepared, form: str) -> pa.Table:
+class Titled(Protocol):
+    """Whatever knows its task and the titles of its CPC sections: a prepared folder, a bundle."""
+
+    @property
+    def task(self) -> Task:
+        """What the tables are of."""
+
+    @property
+    def section_titles(self) -> dict[str, str]:
+        """Title of each CPC section, by letter."""
+
+
+def with_context(table: pa.Table, data: Titled, form: str) -> pa.Table:
     """Return a table of `data` whose context_text has the given form (see `Candidate.context`).
 
     Raises:

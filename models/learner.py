@@ -262,6 +262,7 @@ def new_learner(
     vocabulary: NDArray[np.int64],
     n_tokens: int | None = None,
     backbones: str | None,
+    bare: bool = False,
     device: torch.device,
 ) -> Learner:
     """Build what `candidate` describes; the initial weights of head and fresh layers depend on its seed alone.
@@ -272,6 +273,7 @@ def new_learner(
         vocabulary: every token id that will be asked for.
         n_tokens: token ids that the tokenizer has; None: as many as the checkpoint.
         backbones: folder where hub names are looked up first.
+        bare: the backbone is a remnant (see `models.backbones.load_backbone`), and weights will be adopted.
         device: where to compute.
 
     Raises:
@@ -284,6 +286,7 @@ def new_learner(
         vocabulary=vocabulary,
         n_tokens=n_tokens,
         backbones=backbones,
+        bare=bare,
         device=device,
     )
     encoder: Any = scorer.backbone.model
@@ -314,6 +317,7 @@ def new_scorer(
     vocabulary: NDArray[np.int64] | None = None,
     n_tokens: int | None = None,
     backbones: str | None,
+    bare: bool = False,
     device: torch.device,
 ) -> tuple[Scorer, list[ParameterGroup]]:
     """Build the scorer of `candidate`, and say what the optimiser does to its parameters.
@@ -331,6 +335,7 @@ def new_scorer(
         n_tokens=n_tokens,
         vocabulary=vocabulary,
         folder=backbones,
+        bare=bare,
     )
     if device.type == "cpu":
         encoder: Any = backbone.model.model

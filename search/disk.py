@@ -10,6 +10,7 @@ from typing import TextIO
 
 from pyarrow import fs
 
+from data_prep.places import BACKBONES
 from data_prep.tables import exists, join, list_names, locate, read_bytes, write_json
 
 GIGABYTE = 10**9
@@ -92,7 +93,7 @@ def remove_weights(run_dir: str, candidate: str) -> None:
 
 def candidates_with_weights(run_dir: str) -> list[str]:
     """Return the ids of the candidates that have weights of some fold."""
-    return [name for name in list_names(join(run_dir, "weights")) if name != SHARES]
+    return [name for name in list_names(join(run_dir, "weights")) if name not in (SHARES, BACKBONES)]
 
 
 def write_shares(run_dir: str, shares: Mapping[str, float]) -> None:

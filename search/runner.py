@@ -231,20 +231,7 @@ def _tune(
         retry, deaths = "-retry" if trial.config["attempt"] else "", trial.config["deaths"]
         return f"{trial.config['label']}{retry}{f'-again{deaths}' if deaths else ''}"
 
-    workplace = Workplace(
-        run_dir=run_dir,
-        data=study.data,
-        split_hash=study.split_hash,
-        rungs=study.ladder.rungs,
-        rung_rows=study.rung_rows,
-        dead_below=study.ladder.dead_below,
-        checkpoint_seconds=study.checkpoint_seconds,
-        backbones=backbones,
-        home=str(Path.cwd()),
-        score_epochs=study.score_epochs,
-        keep_weights=study.keep_weights != "none",
-        disk_gb=study.budget.disk_gb,
-    )
+    workplace = new_workplace(study, run_dir, backbones=backbones)
     sweep_checkpoints(run_dir, conductor.status())
     keeper = WeightKeeper(run_dir, study.keep_weights)
     searcher = FoldSearcher(conductor, study.resources, closed, memory_deaths)
@@ -272,6 +259,24 @@ def _tune(
         searcher.tune_died(error)
         raise
     keeper.settle(conductor.status)
+
+
+def new_workplace(study: ResolvedStudy, run_dir: str, *, backbones: str | None) -> Workplace:
+    """Return what the fold runs of a study share."""
+    return Workplace(
+        run_dir=run_dir,
+        data=study.data,
+        split_hash=study.split_hash,
+        rungs=study.ladder.rungs,
+        rung_rows=study.rung_rows,
+        dead_below=study.ladder.dead_below,
+        checkpoint_seconds=study.checkpoint_seconds,
+        backbones=backbones,
+        home=str(Path.cwd()),
+        score_epochs=study.score_epochs,
+        keep_weights=study.keep_weights != "none",
+        disk_gb=study.budget.disk_gb,
+    )
 
 
 def _next_session(run_dir: str) -> str:

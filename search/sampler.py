@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Container
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -144,7 +144,9 @@ class _Distributions:
 
 def _drawn_together(space: Space) -> dict[str, BaseDistribution]:
     """Return the dimensions that every candidate has, and that are more than one value."""
-    found = {d.name: d.domain.suggest(_Distributions(), d.name) for d in space.dimensions if not d.when}  # type: ignore[arg-type]
+    everyones = [dimension for dimension in space.dimensions if not dimension.when]
+    asked: Any = _Distributions()
+    found: dict[str, Any] = {dimension.name: dimension.domain.suggest(asked, dimension.name) for dimension in everyones}
     return {name: what for name, what in sorted(found.items()) if isinstance(what, BaseDistribution)}
 
 

@@ -243,7 +243,7 @@ def keep_study(study: ResolvedStudy, run_dir: str) -> list[str]:
     """
     path, changes = join(run_dir, "study.yaml"), []
     if exists(path):
-        before = _read_resolved(path)
+        before = read_resolved(path)
         changes = _changes(before, study)
         faults = _conflicts(before, study)
         if faults:
@@ -256,7 +256,12 @@ def keep_study(study: ResolvedStudy, run_dir: str) -> list[str]:
     return changes
 
 
-def _read_resolved(path: str) -> ResolvedStudy:
+def read_resolved(path: str) -> ResolvedStudy:
+    """Read the `study.yaml` of a run directory.
+
+    Raises:
+        InputError: it is not what this version wrote; says what to do.
+    """
     try:
         content = yaml.safe_load(read_bytes(path))
     except yaml.YAMLError as error:

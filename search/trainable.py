@@ -15,6 +15,7 @@ from typing import Any
 from data_prep.errors import FULL_DISK, InputError, storage_fault
 from data_prep.metrics import Metric
 from data_prep.oof import OofStore, Provenance
+from data_prep.places import backbone_folder, backbone_is_kept, weights_folder
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.tables import join, read_bytes
 from models.candidate import Candidate
@@ -104,19 +105,18 @@ def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> No
         traceback.print_exc()
         report(_failure(f"{type(error).__name__}: {error}"))
     finally:
-        _clean_up()
+        clean_up()
 
 
 def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> None:
-    from models.checkpoint import CheckpointFolder  # noqa: PLC0415 - imports torch
-    from models.training import RungReport, train_fold  # noqa: PLC0415 - imports torch
-    from models.weights import save_weights, weights_folder  # noqa: PLC0415 - imports torch
+    from models.training import RungReport  # noqa: PLC0415 - imports torch
+    from models.weights import save_weights  # noqa: PLC0415 - imports torch
 
     def tell(text: str) -> None:
         report({"note": text})
 
     identity, fold, attempt = config["candidate"], config["fold"], config["attempt"]
-    data = _prepared(workplace.data, workplace.split_hash)
+    data = prepared(workplace.data, workplace.split_hash)
     store = OofStore(workplace.run_dir)
     if store.is_finished(identity, fold):
         report(_final(store, data.task.measure, identity, fold, seconds=0.0))
@@ -135,24 +135,16 @@ def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> N
             report(_point(rung.progress, rung.epoch, rung.metric, rung.seconds))
         return True
 
-    folder = checkpoint_folder(workplace.run_dir, identity, fold, attempt)
-    result = train_fold(
-        retried(candidate) if attempt else candidate,
+    result = train(
+        workplace,
+        config,
+        candidate,
         data,
-        fold,
-        rungs=scored_at(workplace.rungs, candidate.epochs, score_epochs=workplace.score_epochs),
-        rung_rows=workplace.rung_rows,
         report=at_rung,
-        checkpoint=CheckpointFolder(folder, tell=tell, room=partial(disk.room, what="a checkpoint"))
-        if folder
-        else None,
-        checkpoint_seconds=workplace.checkpoint_seconds,
+        tell=tell,
+        disk=disk,
         micro_batches=2 ** config.get("memory_deaths", 0),
         keep_weights=workplace.keep_weights,
-        cache=None,
-        backbones=workplace.backbones,
-        threads=config["threads"],
-        device=config["device"],
     )
     assert result is not None, "only a report that returns False ends a fold run early"
     if is_dead(data.task.measure.utility(result.metric), workplace.dead_below):
@@ -164,8 +156,75 @@ def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> N
         with disk.room(weights.n_bytes, "the weights") as granted:
             if granted:
                 save_weights(weights, weights_folder(workplace.run_dir, identity, fold))
+        if granted:
+            keep_backbone(candidate.backbone, workplace, disk=disk, tell=tell)
     store.write(provenance, oof=result.oof, test=result.test, holdout=result.holdout)
     report(_final(store, data.task.measure, identity, fold, seconds=result.seconds))
+
+
+def train(
+    workplace: Workplace,
+    config: dict[str, Any],
+    candidate: Candidate,
+    data: Prepared,
+    *,
+    report: Callable[[Any], bool],
+    tell: Callable[[str], None],
+    disk: DiskBudget,
+    micro_batches: int,
+    keep_weights: bool,
+) -> Any:
+    """Train a fold run as the study fixes it, from its checkpoint if there is one; as `models.training.train_fold`.
+
+    Args:
+        workplace: what the study fixes.
+        config: as for `run_fold`.
+        candidate: that the study tries; a retry is trained with other settings.
+        data: the prepared folder.
+        report: takes a `RungReport`; False ends the fold run.
+        tell: takes what a person should know.
+        disk: grants room for checkpoints.
+        micro_batches: parts to start with.
+        keep_weights: also return the weights.
+    """
+    from models.checkpoint import CheckpointFolder  # noqa: PLC0415 - imports torch
+    from models.training import train_fold  # noqa: PLC0415 - imports torch
+
+    folder = checkpoint_folder(workplace.run_dir, config["candidate"], config["fold"], config["attempt"])
+    return train_fold(
+        retried(candidate) if config["attempt"] else candidate,
+        data,
+        config["fold"],
+        rungs=scored_at(workplace.rungs, candidate.epochs, score_epochs=workplace.score_epochs),
+        rung_rows=workplace.rung_rows,
+        report=report,
+        checkpoint=CheckpointFolder(folder, tell=tell, room=partial(disk.room, what="a checkpoint"))
+        if folder
+        else None,
+        checkpoint_seconds=workplace.checkpoint_seconds,
+        micro_batches=micro_batches,
+        keep_weights=keep_weights,
+        cache=None,
+        backbones=workplace.backbones,
+        threads=config["threads"],
+        device=config["device"],
+    )
+
+
+def keep_backbone(backbone: str, workplace: Workplace, *, disk: DiskBudget, tell: Callable[[str], None]) -> None:
+    """Keep, once for all fold runs, what predicting needs of a backbone beside their weights."""
+    from models.remnant import collect_remnant, write_remnant  # noqa: PLC0415 - imports torch
+
+    if backbone_is_kept(workplace.run_dir, backbone):
+        return
+    try:
+        files = collect_remnant(backbone, backbones=workplace.backbones)
+    except InputError as error:
+        tell(f"{error}: this run cannot be bundled with it")
+        return
+    with disk.room(sum(map(len, files.values())), "the embeddings of a backbone") as granted:
+        if granted:
+            write_remnant(files, backbone_folder(workplace.run_dir, backbone))
 
 
 def retried(candidate: Candidate) -> Candidate:
@@ -195,14 +254,19 @@ def _final(store: OofStore, metric: Metric, candidate: str, fold: int, *, second
 
 
 @functools.lru_cache(maxsize=1)
-def _prepared(folder: str, split_hash: str) -> Prepared:
+def prepared(folder: str, split_hash: str) -> Prepared:
+    """Load a prepared folder, once for all fold runs of a worker.
+
+    Raises:
+        InputError: it is not that of the study any more.
+    """
     data = load_prepared(folder)
     if data.manifest.split_hash != split_hash:
         raise InputError(f"{folder}: was prepared again with another split while the study runs; restore it")
     return data
 
 
-def _clean_up() -> None:
+def clean_up() -> None:
     """Leave the worker process as it was found: the next fold run may get it."""
     import torch  # noqa: PLC0415 - workers only
 

@@ -6,12 +6,13 @@ import safetensors
 import torch
 
 from data_prep.errors import InputError
+from data_prep.places import WEIGHTS_FILE, weights_folder
 from models.candidate import Candidate
 from models.inference import predict_rows
 from models.pools import load_pools
 from models.pretrained import load_tokenizer
 from models.training import train_fold
-from models.weights import FILE, load_scorer, load_weights, save_weights, weights_folder
+from models.weights import load_scorer, load_weights, save_weights
 
 SETTINGS = {"max_length": 48, "batch_size": 32, "backbone_lr": 3e-3}
 CANDIDATES = {
@@ -61,7 +62,7 @@ def test_the_file_says_what_it_is_and_holds_nothing_but_the_weights_that_predict
     found = train({"ema": 0.8}, micro_batches=2)
     folder = weights_folder(str(tmp_path), "0123456789ab", 1)
     save_weights(found.weights, folder)
-    with safetensors.safe_open(f"{folder}/{FILE}", "pt") as file:
+    with safetensors.safe_open(f"{folder}/{WEIGHTS_FILE}", "pt") as file:
         metadata, names = file.metadata(), set(file.keys())
     assert names == {*found.weights.tensors, "token_ids"}
     assert metadata["candidate"] == found.candidate.id
@@ -72,7 +73,7 @@ def test_the_file_says_what_it_is_and_holds_nothing_but_the_weights_that_predict
     loaded = load_weights(folder)
     assert loaded.candidate == found.candidate
     assert loaded.provenance == found.provenance
-    size = (tmp_path / "weights" / "0123456789ab" / "fold-1" / FILE).stat().st_size
+    size = (tmp_path / "weights" / "0123456789ab" / "fold-1" / WEIGHTS_FILE).stat().st_size
     assert size <= found.weights.n_bytes
 
 
@@ -91,7 +92,7 @@ def test_weights_are_returned_only_where_asked_for(tiny_bert, prepared_tiny, tmp
 )
 def test_damage_is_named(damage, message, train, tmp_path):
     save_weights(train({}).weights, tmp_path)
-    path = tmp_path / FILE
+    path = tmp_path / WEIGHTS_FILE
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match=message):
         load_weights(tmp_path)
@@ -105,7 +106,7 @@ def test_missing_weights_are_named(tmp_path):
 def test_a_file_is_replaced_whole(train, tmp_path, monkeypatch):
     weights = train({}).weights
     save_weights(weights, tmp_path)
-    before = (tmp_path / FILE).read_bytes()
+    before = (tmp_path / WEIGHTS_FILE).read_bytes()
 
     def fill_the_disk(*_):
         raise OSError(errno.ENOSPC, "full")
@@ -114,5 +115,5 @@ def test_a_file_is_replaced_whole(train, tmp_path, monkeypatch):
         patch.setattr("os.fsync", fill_the_disk)
         with pytest.raises(OSError, match="full"):
             save_weights(weights, tmp_path)
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [FILE]
-    assert (tmp_path / FILE).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [WEIGHTS_FILE]
+    assert (tmp_path / WEIGHTS_FILE).read_bytes() == before

@@ -78,10 +78,12 @@ def test_weights_stay_while_their_candidate_can_be_in_the_blend(
     run_dir: str, states: dict[str, State], left: list[str]
 ) -> None:
     before = {path: path.read_bytes() for path in Path(run_dir).rglob("*.arrow")}
+    put(run_dir, "backbones", 0)
     WeightKeeper(run_dir, "members").settle(lambda: where(**states))
     assert candidates_with_weights(run_dir) == left
     assert {path: path.read_bytes() for path in Path(run_dir).rglob("*.arrow")} == before
     assert len(before) == 12
+    assert list(Path(run_dir).glob("weights/backbones/*/*")), "what is kept of backbones is no candidate's"
 
 
 @pytest.mark.parametrize("keep", ["all", "none"])

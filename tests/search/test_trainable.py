@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from data_prep.oof import OofStore, Provenance
+from data_prep.places import weights_folder
 from data_prep.prepared import Prepared, load_prepared, write_prepared
 from data_prep.tables import read_table, write_json
 from models.candidate import Candidate
@@ -183,7 +184,7 @@ def test_the_weights_of_a_finished_fold_run_predict_its_test_table(
     from models.inference import predict_rows
     from models.pools import load_pools
     from models.pretrained import load_tokenizer
-    from models.weights import load_scorer, load_weights, weights_folder
+    from models.weights import load_scorer, load_weights
 
     fold_run()
     assert not (tmp_path / "run" / "weights").exists()
