@@ -226,7 +226,7 @@ class _Making:
         tried = {}
         if calibration is None and METHODS[method].calibration is None:
             tried = self._try_calibrations(method)
-            calibration = next(name for name, record in tried.items() if _as_good(record.behind))
+            calibration = next((name for name, record in tried.items() if _as_good(record.behind)), CHOICES[0])
         calibration = METHODS[method].calibration or calibration
         assert calibration is not None
         weighed = self.weighed(method, calibration)
@@ -306,14 +306,17 @@ class _Making:
                 behind=behind[name],
             )
             for name, entry in weighed.items()
+            if name in behind
         }
 
     def _behind(self, held: dict[str, Floats]) -> dict[str, ComparisonRecord]:
-        """Return each prediction against the best of them."""
+        """Return each prediction against the best of them; those without a score, being constant, not at all."""
         draws = self.bootstrap.draws(np.column_stack(list(held.values())))
-        best = int(np.argmax(draws.value))
-        against = list(held)[best]
-        return {name: _comparison(against, draws.difference(place, best)) for place, name in enumerate(held)}
+        scored = {name: place for place, name in enumerate(held) if np.isfinite(draws.value[place])}
+        if not scored:
+            return {}
+        best = max(scored, key=lambda name: draws.value[scored[name]])
+        return {name: _comparison(best, draws.difference(place, scored[best])) for name, place in scored.items()}
 
     def _combination(self, weighed: _Weighed, calibration: str) -> Combination:
         parts = []

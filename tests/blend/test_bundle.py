@@ -31,6 +31,7 @@ SETTINGS = {
     "plain": {"head": "cls"},
     "orders": {"recipe": "marked", "prediction_shuffles": 2, "separator": "[s]"},
 }
+EVEN_DEAD = ("--dead-below", "-1", "--calibration", "z", "--clip")
 RETRIED = ("orders", 2)
 """A fold run that was trained with another seed: its siblings are shuffled in another way."""
 NO_NETWORK = """
@@ -91,7 +92,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, prepared_tiny: Prepared, 
             run_fold(place, config, [].append)
     patch.undo()
     (run_dir / "study.yaml").write_text(yaml.safe_dump({"data": prepared_tiny.path, "names": names}))
-    call(app, "fit", run_dir, "--method", "mean", "--name", "both", "--dead-below", "-1")
+    call(app, "fit", run_dir, "--members", "plain,orders", "--method", "mean", "--name", "both", *EVEN_DEAD)
     return run_dir
 
 
