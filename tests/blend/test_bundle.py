@@ -160,15 +160,17 @@ def predict(bundle: Path, test: Path, out: Path, *options: str) -> dict[str, flo
 
 
 def test_siblings_are_sought_among_the_new_rows_and_codes_have_the_shipped_titles(bundle: Path, tmp_path: Path) -> None:
-    rows = [("a", "quartz clock", "dial", "G04"), ("b", "zinc", "alloy", "C22"), ("c", "zinc", "brass", "C22")]
-    alone = predict(bundle, write_csv(tmp_path / "alone.csv", rows[:2]), tmp_path / "alone-out.csv")
-    together = predict(bundle, write_csv(tmp_path / "all.csv", rows), tmp_path / "all-out.csv")
-    assert together["a"] == pytest.approx(alone["a"], abs=1e-6)
-    assert abs(together["b"] - alone["b"]) > 1e-6, "b has a sibling now"
+    rows = [("a", "valve pump", "gear", "G04"), ("b", "lens", "film", "C22"), ("c", "lens", "resin", "C22")]
     titles = tmp_path / "titles.csv"
-    titles.write_text("code,title\nC,rotor\nC22,blade\nG,lens\nG04,film\n")
-    other = predict(bundle, tmp_path / "all.csv", tmp_path / "titled.csv", "--cpc", str(titles))
-    assert all(abs(other[name] - together[name]) > 1e-6 for name in "abc")
+    titles.write_text("code,title\nC,rotor\nC22,blade\nG,sensor\nG04,signal\n")
+    write_csv(tmp_path / "few.csv", rows[:2])
+    write_csv(tmp_path / "all.csv", rows)
+    alone = predict(bundle, tmp_path / "few.csv", tmp_path / "1.csv", "--cpc", str(titles))
+    together = predict(bundle, tmp_path / "all.csv", tmp_path / "2.csv", "--cpc", str(titles))
+    assert together["a"] == pytest.approx(alone["a"], abs=1e-6)
+    assert abs(together["b"] - alone["b"]) > 1e-5, "b has a sibling now"
+    shipped = predict(bundle, tmp_path / "all.csv", tmp_path / "3.csv")
+    assert all(abs(shipped[name] - together[name]) > 1e-5 for name in "abc")
 
 
 def test_every_fault_of_the_test_file_is_told_at_once(bundle: Path, tmp_path: Path) -> None:
