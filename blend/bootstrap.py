@@ -79,7 +79,7 @@ class GroupBootstrap:
     ) -> None:
         self._score, self._metric = score, metric
         random = np.random.default_rng(seed)
-        cluster = _clusters(group, random)
+        cluster = clusters(group, random)
         n_clusters = int(cluster.max()) + 1
         drawn = random.multinomial(n_clusters, np.full(n_clusters, 1.0 / n_clusters), size=resamples)
         self._parts = []
@@ -114,7 +114,7 @@ class GroupBootstrap:
         return self.draws(np.column_stack([first, second])).difference(0, 1)
 
 
-def _clusters(group: NDArray[np.int32], random: np.random.Generator) -> NDArray[np.intp]:
+def clusters(group: NDArray[np.int32], random: np.random.Generator) -> NDArray[np.intp]:
     """Return a number for each row: that of its group, or of the cluster that its group is put into."""
     names, number = np.unique(group, return_inverse=True)
     if len(names) <= MOST_CLUSTERS:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
+from blend.sums import Sums, measure
 from data_prep.combination import Floats, Scaling
 
 RANKS = 512
@@ -130,6 +131,7 @@ class ScaledColumns:
         self._own_folds, self._calibration = own_folds, calibration
 
         self._kept: dict[int | None, Floats] = {}
+        self._sums: dict[int | None, tuple[Sums, ...]] = {}
 
     @property
     def columns(self) -> Floats:
@@ -138,12 +140,20 @@ class ScaledColumns:
 
     def without(self, fold: int) -> Floats:
         """Return [rows, members] for weights that are fitted without `fold` and then applied to it."""
-        pooled_curve = self._calibration.uses_score and not self._calibration.per_fold
-        return self._keep(fold if pooled_curve else None)
+        return self._keep(self._held_out(fold))
 
-    def of(self, members: Sequence[int]) -> "SomeColumns":
-        """Return the columns of some members only."""
-        return SomeColumns(self, list(members))
+    def sums(self, without: int | None = None) -> tuple[Sums, ...]:
+        """Return the sums of each fold, folds ascending, over `columns`, or over those `without` a fold."""
+        held_out = None if without is None else self._held_out(without)
+        if held_out not in self._sums:
+            columns, masks = self._keep(held_out), [self._fold == k for k in np.unique(self._fold)]
+            self._sums[held_out] = tuple(measure(columns[rows], self._score[rows]) for rows in masks)
+        return self._sums[held_out]
+
+    def _held_out(self, fold: int) -> int | None:
+        """Return what columns without a fold are kept under: only pooled curves differ from fold to fold."""
+        pooled_curve = self._calibration.uses_score and not self._calibration.per_fold
+        return fold if pooled_curve else None
 
     def _keep(self, held_out: int | None) -> Floats:
         if held_out not in self._kept:
@@ -151,11 +161,10 @@ class ScaledColumns:
         return self._kept[held_out]
 
     def _scaled(self, held_out: int | None) -> Floats:
-        columns = [
-            self._column(self._raw[:, member], self._own_folds[member], held_out)
-            for member in range(self._raw.shape[1])
-        ]
-        return np.column_stack(columns)
+        scaled = np.empty(self._raw.shape)
+        for member, own_fold in enumerate(self._own_folds):
+            scaled[:, member] = self._column(self._raw[:, member], own_fold, held_out)
+        return scaled
 
     def _column(self, prediction: Floats, own_fold: NDArray[np.int8], held_out: int | None) -> Floats:
         calibration, score = self._calibration, self._score
@@ -171,27 +180,6 @@ class ScaledColumns:
         folds = np.unique(self._fold)
         pairs = [(self._fold == k, ~np.isin(self._fold, [k, k if held_out is None else held_out])) for k in folds]
         return _through(prediction, score, pairs, calibration.fit)
-
-
-@dataclass(frozen=True)
-class SomeColumns:
-    """The scaled columns of some members."""
-
-    whole: ScaledColumns
-    members: list[int]
-
-    @property
-    def columns(self) -> Floats:
-        """As `ScaledColumns.columns`, [rows, chosen]."""
-        return self.whole.columns[:, self.members]
-
-    def without(self, fold: int) -> Floats:
-        """As `ScaledColumns.without`, [rows, chosen]."""
-        return self.whole.without(fold)[:, self.members]
-
-    def of(self, members: Sequence[int]) -> "SomeColumns":
-        """Return the columns of some of these members only."""
-        return SomeColumns(self.whole, [self.members[member] for member in members])
 
 
 def _halves(part: NDArray[np.bool_], group: NDArray[np.int32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

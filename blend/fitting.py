@@ -3,7 +3,7 @@
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 import pyarrow.compute as pc
@@ -12,7 +12,7 @@ from blend.bootstrap import Difference, GroupBootstrap
 from blend.calibration import CALIBRATIONS, ScaledColumns
 from blend.expectation import expect, variance_removed
 from blend.influence import drop_costs, error_correlations, weight_spread
-from blend.objective import MOMENT_METRICS, PearsonOnMoments, objective_for
+from blend.objective import MOMENT_METRICS, Objective, PearsonOnMoments, objective_of
 from blend.plan import Plan, plan_all, plan_members, raise_families
 from blend.predictions import Predictions
 from blend.record import (
@@ -31,8 +31,8 @@ from blend.record import (
     SubmissionRecord,
 )
 from blend.selection import MOST_MEMBERS
-from blend.sums import Sums, measure, total
-from blend.validation import Folds, Nested, fit_line, nested, score_folds, score_prediction
+from blend.sums import Sums, total
+from blend.validation import Nested, fit_line, nested, score_folds, score_prediction
 from blend.weights import METHODS, Fit, check_method, exact_pearson
 from data_prep.combination import Combination, Floats, Part, Scaling
 from data_prep.errors import InputError
@@ -161,7 +161,7 @@ class _Making:
         self.score, self.fold, self.group = predictions.score, predictions.fold, predictions.group
         self.raw = predictions.oof(plan.used)
         self.places = [plan.used.index(member) for member in plan.members]
-        self.scaled = cache(self._scaled)
+        self.scaled = lru_cache(maxsize=1)(self._scaled)  # of matrices with all rows one at a time
         self.weighed = cache(self._weighed)
 
     @cached_property
@@ -188,21 +188,25 @@ class _Making:
     def _weighed(self, method: str, calibration: str) -> _Weighed:
         scaled, used = self.scaled(calibration), self.plan.used
 
-        def weigh(number: int, columns: Floats, score: Floats, fold: Folds) -> Floats:
-            weights = np.zeros(len(used))
+        def weigh(number: int, objective: Objective) -> Floats:
             places = [used.index(member) for member in self.plan.by_fold[number]]
-            weights[places] = self._fit(method, columns[:, places], score, fold, places).weights
-            return weights
+            return self._spread(places, self._fit(method, objective, places).weights)
 
-        held = nested(scaled, self.score, self.fold, weigh)
-        columns = scaled.columns[:, self.places]
-        fit = self._fit(method, columns, self.score, self.fold, self.places)
-        blended = columns @ fit.weights
+        held = nested(scaled, self.score, self.fold, self.metric, weigh)
+        whole = objective_of(self.metric, scaled.sums(), lambda: (scaled.columns, self.score))
+        fit = self._fit(method, whole, self.places)
+        blended = scaled.columns @ self._spread(self.places, fit.weights)
         slope, intercept = fit_line(blended, self.score)
         return _Weighed(fit, blended, intercept + slope * blended, slope, intercept, held)
 
-    def _fit(self, method: str, columns: Floats, score: Floats, fold: Folds, places: Sequence[int]) -> Fit:
-        objective = objective_for(self.metric, columns, score, fold)
+    def _spread(self, places: Sequence[int], weights: Floats) -> Floats:
+        """Return weights of the plan's `used`, 0 for all but those at `places`."""
+        spread = np.zeros(len(self.plan.used))
+        spread[places] = weights
+        return spread
+
+    def _fit(self, method: str, whole: Objective, places: Sequence[int]) -> Fit:
+        objective = whole.of(places)
         fit = METHODS[method].fit(objective)
         if not self.plan.families:
             return fit
@@ -264,7 +268,7 @@ class _Making:
             calibrations=tried,
             path=tuple(StepRecord(**asdict(step)) for step in plan.path),
             error_correlations=tuple(
-                tuple(row) for row in error_correlations(self.raw[:, self.places], self.score).tolist()
+                tuple(row) for row in error_correlations(total(parts).of(plan.members).centred).tolist()
             ),
             comparisons=self._comparisons(weighed, rivals),
             previous=self._against(previous, weighed) if previous else None,
@@ -282,7 +286,6 @@ class _Making:
         held = {}
         for name in CHOICES:
             held[name] = self.weighed(quick, name).held.prediction
-            self.scaled.cache_clear()  # columns of calibrations that are not taken would fill memory
         return {
             name: CalibrationRecord(nested=self._score(held[name]), behind=behind)
             for name, behind in self._behind(held).items()
@@ -396,11 +399,13 @@ class _Making:
         return list(splits.values())
 
     def _members(self, weighed: _Weighed, calibration: str) -> tuple[MemberRecord, ...]:
-        scaled = self.scaled(calibration).of(self.places)
-        spreads = weight_spread(scaled.columns, self.score, self.group, seed=self.seed)
+        scaled = self.scaled(calibration)
+        spreads = weight_spread(scaled.columns[:, self.places], self.score, self.group, seed=self.seed)
         costs: Sequence[Difference | None] = [None]
         if len(self.places) > 1:
-            costs = drop_costs(scaled, self.score, self.fold, self.group, self.metric, seed=self.seed)
+            costs = drop_costs(
+                scaled, self.places, self.score, self.fold, group=self.group, metric=self.metric, seed=self.seed
+            )
         records = []
         for number, (index, place) in enumerate(zip(self.plan.members, self.places, strict=True)):
             member, cost = self.predictions.members[index], costs[number]
@@ -424,8 +429,7 @@ class _Making:
     def _certify(self, method: str, calibration: str) -> CertificateRecord | None:
         if self.metric.name not in MOMENT_METRICS or METHODS[method].free_sign:
             return None
-        columns = self.scaled(calibration).columns[:, self.places]
-        objective = PearsonOnMoments([measure(columns, self.score)])
+        objective = PearsonOnMoments(self.scaled(calibration).sums()).of(self.places)
         value, exact = objective(self.weighed(method, calibration).fit.weights), exact_pearson(objective).utility
         return CertificateRecord(pearson=value, exact=exact, gap=exact - value)
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blend.bootstrap import Difference, GroupBootstrap
-from blend.calibration import ScaledColumns, SomeColumns
-from blend.validation import Folds, fit_line, nested
+from blend.bootstrap import Difference, GroupBootstrap, clusters
+from blend.calibration import ScaledColumns
+from blend.sums import Sums, total
+from blend.validation import Folds
 from data_prep.combination import Floats
 from data_prep.metrics import Metric
-from data_prep.moments import Moments, best_nonnegative_weights, moments
+from data_prep.moments import Moments, best_nonnegative_weights
 
 WEIGHT_RESAMPLES = 200
 
@@ -32,11 +33,13 @@ class WeightSpread:
 def weight_spread(columns: Floats, score: Floats, group: NDArray[np.int32], *, seed: int = 0) -> list[WeightSpread]:
     """Return how each member's weight spreads over bootstrap draws of groups; `columns` [rows, members], scaled."""
     random = np.random.default_rng(seed)
-    names, number = np.unique(group, return_inverse=True)
+    cluster = clusters(group, random)
+    products = _cluster_products(columns, score, cluster)
+    n_clusters = len(products)
     weights = np.empty((WEIGHT_RESAMPLES, columns.shape[1]))
     for draw in range(WEIGHT_RESAMPLES):
-        times = np.bincount(random.integers(0, len(names), len(names)), minlength=len(names))[number]
-        weights[draw] = best_nonnegative_weights(_repeated(columns, score, times.astype(np.float64)))
+        times = np.bincount(random.integers(0, n_clusters, n_clusters), minlength=n_clusters)
+        weights[draw] = best_nonnegative_weights(_centred(np.tensordot(times.astype(np.float64), products, 1)))
     low, high = np.quantile(weights, [0.05, 0.95], axis=0)
     return [
         WeightSpread(*map(float, values))
@@ -44,46 +47,75 @@ def weight_spread(columns: Floats, score: Floats, group: NDArray[np.int32], *, s
     ]
 
 
-def _repeated(columns: Floats, score: Floats, times: Floats) -> Moments:
-    """Return the moments of rows that stand `times` [rows] times each."""
-    count, root = times.sum(), np.sqrt(times)
-    x = (columns - times @ columns / count) * root[:, None]
-    y = (score - times @ score / count) * root
-    return Moments(x.T @ x, x.T @ y, float(y @ y))
+def _cluster_products(columns: Floats, score: Floats, cluster: NDArray[np.intp]) -> Floats:
+    """Return the sums over each cluster's rows of z z' [clusters, 2 + members, 2 + members], z = (1, score, columns).
+
+    Score and columns are taken about their means, so that little is lost when draws are centred anew.
+    """
+    middle, score_mean = columns.mean(axis=0), score.mean()
+    order = np.argsort(cluster, kind="stable")
+    ends = np.cumsum(np.bincount(cluster))
+    products = np.empty((len(ends), 2 + columns.shape[1], 2 + columns.shape[1]))
+    for number, rows in enumerate(np.split(order, ends[:-1])):
+        z = np.column_stack([np.ones(len(rows)), score[rows] - score_mean, columns[rows] - middle])
+        products[number] = z.T @ z
+    return products
+
+
+def _centred(products: Floats) -> Moments:
+    """Return the moments of rows from the sum of their z z' [2 + members, 2 + members]."""
+    sums = products[0, 1:]
+    centred = products[1:, 1:] - np.outer(sums, sums) / products[0, 0]
+    return Moments(centred[1:, 1:], centred[0, 1:], float(centred[0, 0]))
 
 
 def drop_costs(
-    scaled: ScaledColumns | SomeColumns,
+    scaled: ScaledColumns,
+    members: Sequence[int],
     score: Floats,
     fold: Folds,
+    *,
     group: NDArray[np.int32],
     metric: Metric,
-    *,
     seed: int = 0,
 ) -> list[Difference]:
-    """Return, for each member, by how much the nested score falls without it, exact weights with and without.
+    """Return, for each of `members`, by how much the nested score falls without it, exact weights with and without.
 
     Positive: its loss would cost that much. A single member has no cost that could be told.
     """
-    n_members = scaled.columns.shape[1]
-    everyone = range(n_members)
-    sets = [list(everyone), *([other for other in everyone if other != member] for member in everyone)]
-
-    def without(members: Sequence[int]) -> Floats:
-        def weigh(_number: int, columns: Floats, score: Floats, _fold: Folds) -> Floats:
-            return best_nonnegative_weights(moments(columns, score))
-
-        return nested(scaled.of(members), score, fold, weigh).prediction
-
-    predictions = np.column_stack([without(members) for members in sets])
+    everyone = list(members)
+    sets = [everyone, *([other for other in everyone if other != member] for member in everyone)]
+    predictions = np.empty((len(score), len(sets)))
+    for number, k in enumerate(np.unique(fold).tolist()):
+        parts, rows = scaled.sums(k), fold == k
+        others = total(part for place, part in enumerate(parts) if place != number).centred
+        weights = np.zeros((len(parts[0].mean), len(sets)))
+        for place, chosen in enumerate(sets):
+            weights[chosen, place] = best_nonnegative_weights(others.of(chosen))
+        slope, intercept = _lines(total(parts), weights)
+        predictions[rows] = intercept + slope * (scaled.without(k)[rows] @ weights)
     draws = GroupBootstrap(score, fold, group, metric, seed=seed).draws(predictions)
-    return [draws.difference(0, 1 + member) for member in everyone]
+    return [draws.difference(0, 1 + place) for place in range(len(everyone))]
 
 
-def error_correlations(columns: Floats, score: Floats) -> Floats:
-    """Return how the members' errors correlate, [members, members]; each on its own least-squares line to the score."""
-    errors = []
-    for column in columns.T:
-        slope, intercept = fit_line(column, score)
-        errors.append(score - intercept - slope * column)
-    return np.atleast_2d(np.corrcoef(errors))
+def _lines(sums: Sums, weights: Floats) -> tuple[Floats, Floats]:
+    """Return slopes and intercepts [k] of the least-squares lines from weighted sums to the score.
+
+    As `blend.validation.fit_line`, from sums; `weights` [members, k].
+    """
+    variance = np.einsum("mk,mk->k", weights, sums.centred.gram @ weights)
+    varies = variance > 0.0
+    slope = np.where(varies, sums.centred.cross @ weights / np.where(varies, variance, 1.0), 0.0)
+    return slope, sums.score_mean - slope * (sums.mean @ weights)
+
+
+def error_correlations(table: Moments) -> Floats:
+    """Return how the members' errors correlate, [members, members]; each on its own least-squares line to the score.
+
+    The error of column j is y - y x_j / (x_j x_j) x_j in centred values, so products of errors follow from moments.
+    """
+    slope = table.cross / np.diag(table.gram)
+    explained = slope * table.cross
+    products = table.square - explained[:, None] - explained + np.outer(slope, slope) * table.gram
+    size = np.sqrt(np.diag(products))
+    return np.asarray(products / np.outer(size, size))

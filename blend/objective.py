@@ -7,7 +7,7 @@ greatest Pearson, and the same moments serve both. Other metrics are measured on
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +38,10 @@ class Objective(Protocol):
         """Sums of the columns fold by fold: what a method may try itself on."""
         ...
 
+    def of(self, columns: Sequence[int]) -> "Objective":
+        """Return the utility of weights of some of the columns alone, in the order given."""
+        ...
+
     def __call__(self, weights: Floats) -> float:
         """Return the utility of `weights` [columns]."""
         ...
@@ -54,6 +58,10 @@ class PearsonOnMoments:
         self.parts = parts
         self.moments = total(parts).centred
         self.tolerance = 1e-9
+
+    def of(self, columns: Sequence[int]) -> "PearsonOnMoments":
+        """Return the same for some of the columns."""
+        return PearsonOnMoments([part.of(columns) for part in self.parts])
 
     def __call__(self, weights: Floats) -> float:
         """Return Pearson of one weight vector."""
@@ -78,6 +86,11 @@ class MetricOnRows:
         self._score = score
         self._metric = metric
 
+    def of(self, columns: Sequence[int]) -> "MetricOnRows":
+        """Return the same for some of the columns."""
+        parts = [part.of(columns) for part in self.parts]
+        return MetricOnRows(self._columns[:, list(columns)], self._score, self._metric, parts)
+
     def __call__(self, weights: Floats) -> float:
         """Return the utility of one weight vector."""
         value = self._metric.utility(self._metric(self._score, self._columns @ weights))
@@ -88,7 +101,20 @@ class MetricOnRows:
         return np.array([self(row) for row in weights])
 
 
+def objective_of(metric: Metric, parts: Sequence[Sums], rows: Callable[[], tuple[Floats, Floats]]) -> Objective:
+    """Return the objective for columns whose sums are `parts`: on moments where the metric allows.
+
+    Args:
+        metric: of the task.
+        parts: sums of each fold.
+        rows: returns columns [rows, columns] and score [rows]; called where moments do not serve.
+    """
+    if metric.name in MOMENT_METRICS:
+        return PearsonOnMoments(parts)
+    return MetricOnRows(*rows(), metric, parts)
+
+
 def objective_for(metric: Metric, columns: Floats, score: Floats, fold: NDArray[np.int8]) -> Objective:
-    """Return the objective for `columns` [rows, columns], rows in `fold` [rows]: on moments where the metric allows."""
+    """Return the objective for `columns` [rows, columns], rows in `fold` [rows]."""
     parts = [measure(columns[fold == k], score[fold == k]) for k in np.unique(fold)]
-    return PearsonOnMoments(parts) if metric.name in MOMENT_METRICS else MetricOnRows(columns, score, metric, parts)
+    return objective_of(metric, parts, lambda: (columns, score))

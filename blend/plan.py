@@ -72,7 +72,7 @@ def plan_members(
         rows = np.isin(predictions.fold, np.unique(predictions.fold)[folds])
         found = select(
             known,
-            lambda members: predictions.oof(members)[rows],
+            lambda members, number: predictions.oof_in(folds[number], members),
             predictions.score[rows],
             predictions.fold[rows],
             group=predictions.group[rows],

@@ -83,8 +83,20 @@ class Predictions:
 
     def oof(self, members: Iterable[int]) -> Floats:
         """Return the out-of-fold predictions of some members, [rows, chosen]."""
-        chosen = [self.columns[member].oof for member in members]
-        return np.column_stack([np.concatenate(parts).astype(np.float64) for parts in chosen])
+        return self._gather(members, self.folds)
+
+    def oof_in(self, fold: int, members: Iterable[int]) -> Floats:
+        """Return the out-of-fold predictions of some members for the rows of one fold, [rows of the fold, chosen]."""
+        return self._gather(members, self.folds[fold : fold + 1], first=fold)
+
+    def _gather(self, members: Iterable[int], folds: Sequence[slice], *, first: int = 0) -> Floats:
+        """Return predictions of successive folds, filled in column by column: nothing is held twice."""
+        chosen, start = list(members), folds[0].start
+        gathered = np.empty((folds[-1].stop - start, len(chosen)))
+        for place, member in enumerate(chosen):
+            for part, rows in zip(self.columns[member].oof[first:], folds, strict=False):
+                gathered[rows.start - start : rows.stop - start, place] = part
+        return gathered
 
     def own_folds(self, member: int) -> NDArray[np.int8]:
         """Return the candidate's own fold of each row, [rows]."""
@@ -204,9 +216,10 @@ def load_predictions(
     for run, candidate in chosen:
         try:
             _pass_over(candidate, exclude, [member for member, _ in taken])
-            member = _describe(run, candidate, data, allow_mixed_splits=allow_mixed_splits)
+            tables = _read_oof(run, candidate)
+            member = _describe(run, candidate, data, tables, allow_mixed_splits=allow_mixed_splits)
             own_split = member.split_hash == data.manifest.split_hash
-            taken.append((member, _load_columns(member, pools, own_split=own_split, dead_below=dead_below)))
+            taken.append((member, _load_columns(member, tables, pools, own_split=own_split, dead_below=dead_below)))
         except _LeftOutError as error:
             sentence = _sentence(run, candidate, str(error))
             (left_out if members is None else faults).append(sentence)
@@ -245,10 +258,16 @@ def _sentence(run: str, candidate: str, reason: str) -> str:
     return f"{candidate} {read_label(run, candidate)[0]}: {reason}"
 
 
-def _describe(run: str, candidate: str, data: Prepared, *, allow_mixed_splits: bool) -> Member:
+def _read_oof(run: str, candidate: str) -> dict[int, pa.Table]:
+    """Return a candidate's out-of-fold tables, verified, by fold."""
     store = OofStore(run)
-    folds = store.folds(candidate)
-    provenances = [Provenance.of(store.read("oof", candidate, fold)) for fold in folds]
+    return {fold: store.read("oof", candidate, fold) for fold in store.folds(candidate)}
+
+
+def _describe(
+    run: str, candidate: str, data: Prepared, tables: dict[int, pa.Table], *, allow_mixed_splits: bool
+) -> Member:
+    provenances = [Provenance.of(table) for table in tables.values()]
     folder = join(run, "oof", candidate)
     manifest = data.manifest
     if any(origin.data_hash != manifest.data_hash for origin in provenances):
@@ -270,15 +289,17 @@ def _describe(run: str, candidate: str, data: Prepared, *, allow_mixed_splits: b
             f"(split_hash {split[:12]}, expected {manifest.split_hash[:12]}); scores of mixed splits can flatter; "
             f"blend them all the same with --allow-mixed-splits, or leave it out with --exclude {candidate}"
         )
-    if split == manifest.split_hash and len(folds) < manifest.n_folds:
-        raise _LeftOutError(f"{len(folds)} of {manifest.n_folds} folds finished")
+    if split == manifest.split_hash and len(tables) < manifest.n_folds:
+        raise _LeftOutError(f"{len(tables)} of {manifest.n_folds} folds finished")
     label, family = read_label(run, candidate)
     retried = tuple(origin.fold for origin in provenances if origin.attempt)
     return Member(candidate=candidate, label=label, family=family, run=run, split_hash=split, retried=retried)
 
 
-def _load_columns(member: Member, pools: _Pools, *, own_split: bool, dead_below: float) -> Columns:
-    oof, own_fold = _oof_parts(member, pools, own_split=own_split, dead_below=dead_below)
+def _load_columns(
+    member: Member, tables: dict[int, pa.Table], pools: _Pools, *, own_split: bool, dead_below: float
+) -> Columns:
+    oof, own_fold = _oof_parts(member, tables, pools, own_split=own_split, dead_below=dead_below)
     has_holdout = own_split and len(pools.holdout.ids) > 0
     if has_holdout and is_imported(member.run, member.candidate):
         has_holdout = exists(join(member.run, "holdout", member.candidate))
@@ -291,12 +312,11 @@ def _load_columns(member: Member, pools: _Pools, *, own_split: bool, dead_below:
 
 
 def _oof_parts(
-    member: Member, pools: _Pools, *, own_split: bool, dead_below: float
+    member: Member, tables: dict[int, pa.Table], pools: _Pools, *, own_split: bool, dead_below: float
 ) -> tuple[tuple[Floats32, ...], tuple[NDArray[np.int8], ...] | None]:
     """Return the out-of-fold predictions of a member by fold of the prepared data, checked, and its own folds."""
     store = OofStore(member.run)
     pool = pools.oof if own_split else replace(pools.oof, fold=None)
-    tables = {fold: store.read("oof", member.candidate, fold) for fold in store.folds(member.candidate)}
     as_prepared = own_split and all(_has_ids(table, pools.by_fold[fold]) for fold, table in tables.items())
     faults = [
         fault

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -34,10 +35,16 @@ def read_study(run: str) -> dict[str, Any]:
     if not exists(path):
         return {}
     try:
-        study = yaml.safe_load(read_bytes(path))
+        study = _parse(read_bytes(path))
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML ({error}); restore it, or run the study again") from error
     return study if isinstance(study, dict) else {}
+
+
+@lru_cache(maxsize=8)
+def _parse(content: bytes) -> Any:
+    """Return what YAML holds, parsed once: every candidate's name is looked up in it, and YAML is slow."""
+    return yaml.safe_load(content)
 
 
 def _read_names(run: str) -> dict[str, str]:

@@ -17,8 +17,8 @@ from data_prep.combination import Floats
 from data_prep.metrics import METRICS, Metric
 from data_prep.moments import Moments, best_nonnegative_weights
 
-ColumnReader = Callable[[Sequence[int]], Floats]
-"""Out-of-fold predictions [rows, chosen] of some candidates."""
+ColumnReader = Callable[[Sequence[int], int], Floats]
+"""Out-of-fold predictions [rows of a part, chosen] of some candidates for the rows of the part of a number."""
 
 DUPLICATES_ABOVE = 0.995
 """Candidates whose predictions correlate more than this are one candidate to a blend."""
@@ -134,7 +134,7 @@ def select(
 
     Args:
         parts: sums of each fold.
-        columns: reads out-of-fold predictions of some candidates.
+        columns: reads out-of-fold predictions of some candidates in one of `parts`.
         score: [rows].
         fold: [rows], ascending; as many different ones as `parts`.
         group: [rows].
@@ -147,7 +147,7 @@ def select(
     if len(path) == 1 or len(parts) == 1:
         return Selection(tuple(path[0]), ())
     used = path[0]
-    raw, place = columns(used), {candidate: number for number, candidate in enumerate(used)}
+    place = {candidate: number for number, candidate in enumerate(used)}
     tables = [part.of(used) for part in parts]
     nested = np.empty((len(score), len(path)))
     for number, k in enumerate(np.unique(fold)):
@@ -156,8 +156,7 @@ def select(
         for size, members in enumerate(path):
             chosen = [place[member] for member in members]
             weights[chosen, size] = best_nonnegative_weights(others.of(chosen))
-        rows = fold == k
-        nested[rows] = raw[rows] @ weights
+        nested[fold == k] = columns(used, number) @ weights
     measure = metric if metric.name not in MOMENT_METRICS else METRICS["pearson"]
     draws = GroupBootstrap(score, fold, group, measure, seed=seed, resamples=SELECTION_RESAMPLES).draws(nested)
     best = int(np.argmax(draws.value))

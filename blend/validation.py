@@ -11,16 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blend.calibration import ScaledColumns, SomeColumns
+from blend.calibration import ScaledColumns
+from blend.objective import Objective, objective_of
 from blend.predictions import Predictions
 from blend.sums import Sums
 from data_prep.combination import Floats
 from data_prep.metrics import Metric
-from data_prep.moments import pearson_of
+from data_prep.moments import Moments
 
 Folds = NDArray[np.int8]
-Weigh = Callable[[int, Floats, Floats, Folds], Floats]
-"""Weights [members] for the fold of a number, from columns [rows, members], score [rows] and fold [rows] of others."""
+Weigh = Callable[[int, Objective], Floats]
+"""Weights [members] for the fold of a number, from what weights are worth on the other folds."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,7 @@ def score_folds(predictions: Predictions, parts: Sequence[Sums], metric: Metric)
     """Return the metric of every member on every fold, [members, folds]; Pearson without reading a row again."""
     n_members = len(predictions.members)
     if metric.name == "pearson":
-        singles = np.eye(n_members)
-        return np.array([[pearson_of(part.centred, single) for part in parts] for single in singles])
+        return np.column_stack([_pearson_of_each(part.centred) for part in parts])
     scores = np.empty((n_members, len(parts)))
     for member in range(n_members):
         column = predictions.oof([member])[:, 0]
@@ -63,13 +63,21 @@ def score_folds(predictions: Predictions, parts: Sequence[Sums], metric: Metric)
     return scores
 
 
-def nested(scaled: ScaledColumns | SomeColumns, score: Floats, fold: Folds, weigh: Weigh) -> Nested:
+def _pearson_of_each(table: Moments) -> Floats:
+    """Return each column's Pearson, [columns]; NaN where it does not vary."""
+    variance = np.diag(table.gram) * table.square
+    return np.asarray(np.where(variance > 0.0, table.cross / np.sqrt(np.where(variance > 0.0, variance, 1.0)), np.nan))
+
+
+def nested(scaled: ScaledColumns, score: Floats, fold: Folds, metric: Metric, weigh: Weigh) -> Nested:
     """Predict each fold with weights from the other folds."""
     prediction = np.empty_like(score)
     weights = []
     for number, k in enumerate(np.unique(fold).tolist()):
         columns, seen = scaled.without(k), fold != k
-        weights.append(weigh(number, columns[seen], score[seen], fold[seen]))
+        parts = [part for place, part in enumerate(scaled.sums(k)) if place != number]
+        objective = objective_of(metric, parts, lambda columns=columns, seen=seen: (columns[seen], score[seen]))
+        weights.append(weigh(number, objective))
         blended = columns @ weights[-1]
         slope, intercept = fit_line(blended, score)
         prediction[~seen] = intercept + slope * blended[~seen]

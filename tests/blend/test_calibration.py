@@ -4,6 +4,7 @@ from scipy.stats import rankdata
 from sklearn.isotonic import IsotonicRegression
 
 from blend.calibration import CALIBRATIONS, ScaledColumns
+from blend.sums import measure
 
 SUPERVISED = [name for name, calibration in CALIBRATIONS.items() if calibration.uses_score]
 
@@ -109,7 +110,13 @@ def test_a_constant_column_stays_finite(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CALIBRATIONS)
-def test_some_members_are_those_columns(name: str) -> None:
-    found = scaled(toy(), name)
-    np.testing.assert_array_equal(found.of([1]).columns[:, 0], found.columns[:, 1])
-    np.testing.assert_array_equal(found.of([1]).without(3)[:, 0], found.without(3)[:, 1])
+def test_sums_are_those_of_the_columns_fold_by_fold(name: str) -> None:
+    data = toy()
+    found = scaled(data, name)
+    for columns, sums in ((found.columns, found.sums()), (found.without(2), found.sums(2))):
+        assert len(sums) == len(np.unique(data["fold"]))
+        for k, part in enumerate(sums):
+            rows = data["fold"] == k
+            expected = measure(columns[rows], data["score"][rows])
+            np.testing.assert_allclose(part.centred.gram, expected.centred.gram)
+            np.testing.assert_allclose(part.mean, expected.mean)

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from blend.bootstrap import MOST_CLUSTERS, clusters
 from blend.calibration import CALIBRATIONS, ScaledColumns
-from blend.influence import drop_costs, error_correlations, weight_spread
+from blend.influence import WEIGHT_RESAMPLES, drop_costs, error_correlations, weight_spread
 from data_prep.metrics import METRICS, pearson
 from data_prep.moments import best_nonnegative_weights, moments
 
@@ -28,13 +29,35 @@ def test_weights_spread_as_over_fresh_data() -> None:
     assert sum(spread.mean for spread in spreads) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("n_groups", [100, 5000])
+def test_weights_spread_as_over_rows_that_are_really_repeated(n_groups: int) -> None:
+    data = toy(n_groups=n_groups)
+    columns, score = data["columns"] + 7, data["score"]
+    random = np.random.default_rng(3)
+    cluster = clusters(data["group"], random)
+    n_clusters = cluster.max() + 1
+    assert n_clusters <= MOST_CLUSTERS
+    weights = []
+    for _ in range(WEIGHT_RESAMPLES):
+        drawn = random.integers(0, n_clusters, n_clusters)
+        rows = np.repeat(np.arange(len(score)), np.bincount(drawn, minlength=n_clusters)[cluster])
+        weights.append(best_nonnegative_weights(moments(columns[rows], score[rows])))
+    found = weight_spread(columns, score, data["group"], seed=3)
+    for field, expected in (
+        ("mean", np.mean(weights, axis=0)),
+        ("low", np.quantile(weights, 0.05, axis=0)),
+        ("high", np.quantile(weights, 0.95, axis=0)),
+    ):
+        np.testing.assert_allclose([getattr(spread, field) for spread in found], expected, atol=1e-9)
+
+
 def test_a_drop_costs_what_the_nested_score_loses() -> None:
     data = toy()
     columns, score, fold = data["columns"], data["score"], data["fold"]
     scaled = ScaledColumns(
         columns, score, fold, group=data["group"], own_folds=[fold] * 3, calibration=CALIBRATIONS["none"]
     )
-    costs = drop_costs(scaled, score, fold, data["group"], METRICS["pearson"])
+    costs = drop_costs(scaled, range(3), score, fold, group=data["group"], metric=METRICS["pearson"])
 
     def nested_score(members: list[int]) -> float:
         values = []
@@ -55,5 +78,6 @@ def test_errors_correlate_as_residuals_do() -> None:
     columns, score = data["columns"], data["score"]
     columns[:, 1] = 7 + 2 * (columns[:, 0] + 0.01 * columns[:, 2])
     residuals = [score - np.polyval(np.polyfit(column, score, 1), column) for column in columns.T]
-    np.testing.assert_allclose(error_correlations(columns, score), np.corrcoef(residuals))
-    assert error_correlations(columns, score)[0, 1] > 0.95
+    found = error_correlations(moments(columns, score))
+    np.testing.assert_allclose(found, np.corrcoef(residuals))
+    assert found[0, 1] > 0.95

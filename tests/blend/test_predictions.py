@@ -8,6 +8,7 @@ import pytest
 
 from blend.predictions import load_predictions
 from data_prep.errors import InputError
+from data_prep.oof import OofStore
 from data_prep.tables import HOLDOUT_FOLD, read_table
 
 
@@ -50,6 +51,20 @@ def test_test_and_holdout_are_kept_fold_by_fold(run: Any, toolbox: Any) -> None:
 def test_predictions_stay_in_their_files(full_run: Any) -> None:
     found = load_predictions([full_run.path], full_run.data)
     assert not any(part.flags.owndata or part.flags.writeable for column in found.columns for part in column.oof)
+
+
+def test_every_table_is_read_and_verified_once(full_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, one = [], OofStore.read
+    monkeypatch.setattr(OofStore, "read", lambda store, *where: read.append(where) or one(store, *where))
+    load_predictions([full_run.path], full_run.data)
+    assert len(read) == len(set(read)) == 3 * 4 * 3
+
+
+def test_predictions_in_a_fold_are_those_of_its_rows(full_run: Any) -> None:
+    found = load_predictions([full_run.path], full_run.data)
+    for fold, rows in enumerate(found.folds):
+        np.testing.assert_array_equal(found.oof_in(fold, [2, 0]), found.oof([2, 0])[rows])
+        np.testing.assert_array_equal(found.oof([2])[rows, 0], found.columns[2].oof[fold])
 
 
 def test_sums_are_those_of_the_rows_of_each_fold(full_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

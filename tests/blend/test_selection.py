@@ -32,7 +32,7 @@ def chosen(data: dict[str, np.ndarray], most: int = 40, metric: str = "pearson")
     parts = [measure(data["columns"][data["fold"] == k], data["score"][data["fold"] == k]) for k in range(4)]
     return select(
         parts,
-        lambda members: data["columns"][:, list(members)],
+        lambda members, part: data["columns"][data["fold"] == part][:, list(members)],
         data["score"],
         data["fold"],
         group=data["group"],

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from blend.calibration import CALIBRATIONS, ScaledColumns
-from blend.objective import objective_for
+from blend.objective import Objective, objective_for
 from blend.validation import Weigh, fit_line, nested, score_prediction
 from blend.weights import METHODS
 from data_prep.metrics import METRICS
@@ -29,8 +29,8 @@ def scaled(data: dict[str, np.ndarray], calibration: str = "z") -> ScaledColumns
 
 
 def by_method(method: str) -> Weigh:
-    def weigh(number: int, columns: np.ndarray, score: np.ndarray, fold: np.ndarray) -> np.ndarray:
-        return METHODS[method].fit(objective_for(METRICS["pearson"], columns, score, fold)).weights
+    def weigh(number: int, objective: Objective) -> np.ndarray:
+        return METHODS[method].fit(objective).weights
 
     return weigh
 
@@ -38,13 +38,13 @@ def by_method(method: str) -> Weigh:
 @pytest.mark.parametrize("method", METHODS)
 def test_nested_weights_never_see_the_fold_they_are_scored_on(method: str) -> None:
     data = toy()
-    before = nested(scaled(data, "none"), data["score"], data["fold"], by_method(method)).weights
+    before = nested(scaled(data, "none"), data["score"], data["fold"], METRICS["pearson"], by_method(method)).weights
     rows = data["fold"] == 2
     spoiled = data["columns"].copy()
     spoiled[rows] = np.random.default_rng(1).normal(size=(rows.sum(), 3))
     scores = np.where(rows, 1.0 - data["score"], data["score"])
     changed = {**data, "columns": spoiled, "score": scores}
-    after = nested(scaled(changed, "none"), scores, data["fold"], by_method(method)).weights
+    after = nested(scaled(changed, "none"), scores, data["fold"], METRICS["pearson"], by_method(method)).weights
     np.testing.assert_array_equal(before[2], after[2])
     if METHODS[method].fit is not METHODS["mean"].fit:
         assert not np.array_equal(before, after)
@@ -52,7 +52,7 @@ def test_nested_weights_never_see_the_fold_they_are_scored_on(method: str) -> No
 
 def test_nested_is_the_loop_a_person_would_write() -> None:
     data = toy()
-    found = nested(scaled(data), data["score"], data["fold"], by_method("nnls"))
+    found = nested(scaled(data), data["score"], data["fold"], METRICS["pearson"], by_method("nnls"))
     standard = (data["columns"] - data["columns"].mean(axis=0)) / data["columns"].std(axis=0)
     for fold in range(4):
         seen = data["fold"] != fold
