@@ -7,6 +7,7 @@ against a fold's own mean, and pooled Pearson would count that as an error of th
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,12 +77,15 @@ def nested(scaled: ScaledColumns, score: Floats, fold: Folds, metric: Metric, we
     for number, k in enumerate(np.unique(fold).tolist()):
         columns, seen = scaled.without(k), fold != k
         parts = [part for place, part in enumerate(scaled.sums(k)) if place != number]
-        objective = objective_of(metric, parts, lambda columns=columns, seen=seen: (columns[seen], score[seen]))
-        weights.append(weigh(number, objective))
+        weights.append(weigh(number, objective_of(metric, parts, partial(_taken, columns, score, seen))))
         blended = columns @ weights[-1]
         slope, intercept = fit_line(blended, score)
         prediction[~seen] = intercept + slope * blended[~seen]
     return Nested(prediction, np.array(weights))
+
+
+def _taken(columns: Floats, score: Floats, rows: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    return columns[rows], score[rows]
 
 
 def fit_line(blended: Floats, score: Floats) -> tuple[float, float]:
