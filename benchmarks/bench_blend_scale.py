@@ -212,7 +212,9 @@ def bench_fit(folder: Path, calibration: str | None) -> tuple[Predictions, Fitte
     prepared, run = load_prepared(folder / "prepared"), str(folder / "run")
     predictions, reading = measured(lambda: load_predictions([run], prepared))
     fitted, fitting = measured(
-        lambda: fit_blend(predictions, prepared, method="nelder-mead", name="scale", calibration=calibration, clipped=True)
+        lambda: fit_blend(
+            predictions, prepared, method="nelder-mead", name="scale", calibration=calibration, clipped=True
+        )
     )
     print(f"{'':10} {'wall s':>8} {'CPU s':>8} {'own memory MB':>14}")
     for name, cost in (("reading", reading), ("fitting", fitting)):
