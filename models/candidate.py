@@ -135,7 +135,7 @@ class Candidate(BaseModel):
     freeze_layers: int = Field(default=0, ge=0)
     """Backbone layers, from the input, that do not learn."""
     precision: Precision = "auto"
-    """`auto`: bf16 where the device computes in it, else fp32."""
+    """`auto`: bf16 where the device computes faster in it, else fp32 (see `models.devices.find_precision`)."""
     keep: Literal["last", "best"] = "last"
     """Which weights predict: those of the last step, or of the rung with the best validation metric (optimistic)."""
     seed: int = Field(default=42, ge=0)

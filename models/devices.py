@@ -34,14 +34,19 @@ def find_device(name: str) -> torch.device:
 
 
 def find_precision(precision: Precision, device: torch.device) -> Precision:
-    """Turn `auto` into what the device computes in: bf16, on older GPUs fp16, otherwise fp32."""
+    """Turn `auto` into the fastest that trains alike: bf16 where the device gains by it, on older GPUs fp16, else fp32.
+
+    A CPU gains by bf16 with AMX, and with AVX512-BF16 when it is AMD's; Intel's own AVX512-BF16 multiplies at half the
+    speed of its fp32.
+    """
     if precision != "auto":
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
-        return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
+        quick = capabilities.get("avx512_bf16") and "AMD" in str(capabilities.get("cpu_name"))
+        return "bf16" if quick or capabilities.get("amx_bf16") else "fp32"
     return "fp32"
 
 
