@@ -133,8 +133,9 @@ class BlendEvidence:
 
     def gains(self, candidates: Iterable[str], members: Sequence[str], folds: Sequence[int]) -> dict[str, Gain]:
         """Return what each of some candidates alone adds to the blend, without those of which that cannot be said."""
-        names = tuple(name for name in members if self.has(name, folds))
-        known = [name for name in candidates if self.has(name, folds)]
+        everywhere = [self._folds[fold].positions if fold in self._folds else {} for fold in folds]
+        names = tuple(name for name in members if all(name in fold for fold in everywhere))
+        known = [name for name in candidates if all(name in fold for fold in everywhere)]
         if not names or not known:
             return {}
         blend = self._blend(names, tuple(folds))
@@ -164,15 +165,7 @@ class BlendEvidence:
         columns = np.arange(len(blend.members), len(names))
         wider = widen(self._products(names, folds, fitted), blend.fitted[fitted], columns)
         scored = self._products(names, folds, 1 - fitted).pearson_of_each(wider, columns)
-        for place in np.flatnonzero(wider.enters & ~wider.solved):
-            scored[place] = self._scored_with(blend, candidates[place], folds, fitted=fitted)
         return np.where(wider.enters, scored - blend.pearson[fitted], 0.0)
-
-    def _scored_with(self, blend: _Blend, candidate: str, folds: Sequence[int], *, fitted: int) -> float:
-        """Return the Pearson on the other half of the best blend on half `fitted` that may use a candidate too."""
-        names = (*blend.members, candidate)
-        best = best_from(self._products(names, folds, fitted), blend.fitted[fitted])
-        return self._products(names, folds, 1 - fitted).pearson(best)
 
     def _products(self, names: Sequence[str], folds: Sequence[int], half: int) -> Products:
         """Return the products of some candidates' columns over one half of the rows of some folds."""

@@ -21,6 +21,9 @@ _GRADIENT_TOLERANCE = 1e-9
 _RANK_TOLERANCE = 1e-9
 """A column of which the others leave less than this share of its square is a copy."""
 
+_GUESSES = 6
+"""Supports tried for a column among many before it is solved by itself."""
+
 
 @dataclass(frozen=True)
 class Optimum:
@@ -99,9 +102,7 @@ class Widened:
     """The best blends of some columns and one more each, for many such columns at once."""
 
     enters: NDArray[np.bool_]
-    """[columns]: the best weights give the column weight; else they are those without it."""
-    solved: NDArray[np.bool_]
-    """[columns]: the support is that of the blend without it; else `own` and `weights` are not the best."""
+    """[columns]: the best weights give the column weight; else they are those without it, and not given here."""
     support: Index
     weights: Floats
     """[support, columns]"""
@@ -113,41 +114,111 @@ def widen(products: Products, blend: Optimum, columns: Index) -> Widened:
     """Return the best blends when the columns before the first of `columns`, whose best is `blend`, get one more each.
 
     A column enters when its gradient at `blend` is positive (otherwise the conditions of Karush, Kuhn and Tucker hold
-    as they are). On the same support with the column beside it the best weights follow from one factorisation for all
-    columns, by the Schur complement; they are the best of all where they are positive and no gradient outside is.
+    as they are). Which others then have weight is guessed, first to be those of `blend`; all columns with the same
+    guess share one factorisation. Where the conditions do not hold, whatever has a negative weight leaves the guess, or
+    else whatever has the highest gradient joins it (principal pivoting: Kim and Park, SIAM J. Sci. Comput. 33, 2011).
     """
-    at, members = blend.support, np.arange(columns[0])
-    scale = np.sqrt(products.diagonal * products.square)
-    with_columns = products.block(at, columns)
-    rest = products.cross[columns] - blend.weights @ with_columns
-    change = np.zeros_like(with_columns)
+    members = np.arange(columns[0])
+    between = products.block(members, columns)
+    rest = products.cross[columns] - blend.weights @ between[blend.support]
+    enters = rest > _GRADIENT_TOLERANCE * np.sqrt(products.diagonal[columns] * products.square)
+    weights, own = np.zeros_like(between), np.zeros(len(columns))
+    inside = np.zeros(between.shape, dtype=np.bool_)
+    inside[blend.support] = True
+    unsolved = np.flatnonzero(enters)
+    for _ in range(_GUESSES):
+        still = []
+        for places in _with_same_support(inside, unsolved):
+            at = np.flatnonzero(inside[:, places[0]])
+            trial = _weigh_with_each(products, at, columns[places], between[:, places])
+            weights[:, places], own[places] = 0.0, trial.own
+            weights[np.ix_(at, places)] = trial.weights
+            inside[:, places] = trial.next_guesses(at)
+            still.append(places[~trial.solved])
+        unsolved = np.concatenate([np.empty(0, np.intp), *still])
+    for place in unsolved:
+        alone = best_from(products, blend, among=np.append(members, columns[place]))
+        member = alone.support < len(members)
+        weights[:, place] = 0.0
+        weights[alone.support[member], place] = alone.weights[member]
+        own[place] = alone.weights[~member].sum()
+    support = np.flatnonzero(weights.any(axis=1))
+    return Widened(enters, support, weights[support], own)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """The weights of any sign that some columns on one support get beside each of some others."""
+
+    weights: Floats
+    """[support, columns]"""
+    own: Floats
+    """[columns]"""
+    gradient: Floats
+    """[members, columns], less what is tolerated; not above 0 on the support."""
+    apart: NDArray[np.bool_]
+    """[columns]: the support does not determine the column."""
+
+    @property
+    def solved(self) -> NDArray[np.bool_]:
+        """[columns]: these are the best weights that are not negative."""
+        positive = (self.weights > 0).all(axis=0) & (self.own > 0)
+        return self.apart & positive & (self.gradient <= 0).all(axis=0)
+
+    def next_guesses(self, at: Index) -> NDArray[np.bool_]:
+        """Return which members [members, columns] the supports to try next have."""
+        inside = np.zeros(self.gradient.shape, dtype=np.bool_)
+        inside[at] = self.weights > 0
+        joining = np.flatnonzero((self.weights > 0).all(axis=0) & (self.gradient > 0).any(axis=0))
+        inside[np.argmax(self.gradient[:, joining], axis=0), joining] = True
+        return inside
+
+
+def _with_same_support(inside: NDArray[np.bool_], places: Index) -> list[Index]:
+    """Return columns of `inside` in groups that are the same."""
+    groups: dict[bytes, list[int]] = {}
+    for place, key in zip(places.tolist(), np.packbits(inside[:, places], axis=0).T, strict=True):
+        groups.setdefault(key.tobytes(), []).append(place)
+    return [np.array(group, np.intp) for group in groups.values()]
+
+
+def _weigh_with_each(products: Products, at: Index, columns: Index, between: Floats) -> _Trial:
+    """Weigh a support beside each of some columns, by the Schur complement; `between` is [members, columns]."""
+    members = np.arange(len(between))
+    with_columns = between[at]
+    base, change = np.zeros(len(at)), np.zeros_like(with_columns)
     if at.size:
-        _, change, _ = dposv(products.block(at, at), with_columns)
+        sides = np.column_stack([products.cross[at], with_columns])
+        _, solution, failed = dposv(products.block(at, at), sides)
+        if failed:
+            solution[:] = 0.0
+        base, change = solution[:, 0], solution[:, 1:]
     left = products.diagonal[columns] - np.einsum("ic,ic->c", with_columns, change)
-    enters = rest > _GRADIENT_TOLERANCE * scale[columns]
     apart = left > _RANK_TOLERANCE * products.diagonal[columns]
-    own = np.divide(rest, left, out=np.zeros_like(rest), where=apart)
-    weights = blend.weights[:, None] - change * own
-    gradient = products.cross[members, None] - products.block(members, at) @ weights
-    gradient -= products.block(members, columns) * own
+    own = np.divide(products.cross[columns] - base @ with_columns, left, out=np.zeros_like(left), where=apart)
+    weights = base[:, None] - change * own
+    gradient = products.cross[members, None] - products.block(members, at) @ weights - between * own
+    gradient -= _GRADIENT_TOLERANCE * np.sqrt(products.diagonal[members, None] * products.square)
     gradient[at] = 0.0
-    highest = np.max(gradient - _GRADIENT_TOLERANCE * scale[members, None], axis=0, initial=-np.inf)
-    solved = apart & (weights > 0).all(axis=0) & (highest <= 0)
-    return Widened(enters, solved, at, weights, own)
+    return _Trial(weights, own, gradient, apart)
 
 
-def best_from(products: Products, start: Optimum) -> Optimum:
+def best_from(products: Products, start: Optimum, *, among: Index | None = None) -> Optimum:
     """Return the weights >= 0 with the least squared error, and so the greatest Pearson, starting from `start`.
 
-    At its best scale a direction has the squared error (1 - r^2) y'y, so the direction of the least is that of the
-    greatest r. Ends when no column outside has a positive gradient; columns that depend on those inside stay out.
+    Columns that are not `among` those that may have weight get none; None: all may. At its best scale a direction has
+    the squared error (1 - r^2) y'y, so the direction of the least is that of the greatest r. Ends when no column
+    outside has a positive gradient; columns that depend on those inside stay out.
     """
     blend = _without_negatives(products, start, _free_weights(products, start.support))
     barred: list[int] = []
+    everywhere = np.arange(len(products.cross))
+    outside = np.setdiff1d(everywhere, everywhere if among is None else among)
     while True:
         gradient = products.gradient(blend)
         gradient[blend.support] = 0.0
         gradient[barred] = 0.0
+        gradient[outside] = 0.0
         entering = int(np.argmax(gradient))
         if gradient[entering] <= _GRADIENT_TOLERANCE:
             return blend
