@@ -84,6 +84,12 @@ def bytes_used(run_dir: str, *folders: str) -> int:
     return total
 
 
+def describe_use(run_dir: str, gigabytes: float | None) -> str:
+    """Return a clause that says what the counted files take, and of what budget."""
+    allowed = "" if gigabytes is None else f" of the {gigabytes:g} GB of budget.disk_gb"
+    return f"Checkpoints and weights take {_gigabytes(bytes_used(run_dir))}{allowed}"
+
+
 def remove_weights(run_dir: str, candidate: str) -> None:
     """Remove a candidate's weights, of all folds."""
     filesystem, inner = locate(join(run_dir, "weights", candidate))

@@ -17,6 +17,7 @@ from data_prep.tables import join, list_names
 from search.claim import claim
 from search.cluster import causes, headline, prepare_environment, ray_session
 from search.conductor import Assignment, Conductor
+from search.disk import describe_use
 from search.kept import WeightKeeper, sweep_checkpoints
 from search.ladder import FoldRun
 from search.progress import Progress, duration
@@ -46,15 +47,17 @@ class Outcome:
     failed: int
     """Candidates that failed."""
     seconds: float
+    disk: str
+    """What checkpoints and weights take, beside what they may."""
 
     @property
     def summary(self) -> str:
-        """What the search did, in two sentences."""
+        """What the search did, in three sentences."""
         saved = f" ({self.finished / self.full_grid:.0%})" if self.full_grid else ""
         return (
             f"{self.finished} of the full grid's {self.full_grid} fold runs are finished{saved}; "
             f"candidates: {self.complete} complete, {self.stopped} stopped early, {self.failed} failed. "
-            f"This run started {self.started} fold runs and took {duration(self.seconds)}."
+            f"This run started {self.started} fold runs and took {duration(self.seconds)}. {self.disk}."
         )
 
 
@@ -126,6 +129,7 @@ def run_study(
         stopped=states.count("stopped") + states.count("waiting"),
         failed=states.count("failed"),
         seconds=time.monotonic() - begun,
+        disk=describe_use(run_dir, resolved.budget.disk_gb),
     )
 
 

@@ -9,7 +9,15 @@ import pytest
 
 from data_prep.oof import OofStore, Provenance
 from data_prep.tables import OOF_SCHEMA, TEST_SCHEMA
-from search.disk import GIGABYTE, DiskBudget, bytes_used, candidates_with_weights, read_shares, write_shares
+from search.disk import (
+    GIGABYTE,
+    DiskBudget,
+    bytes_used,
+    candidates_with_weights,
+    describe_use,
+    read_shares,
+    write_shares,
+)
 from search.kept import Keep, WeightKeeper, blend_shares, sweep_checkpoints
 from search.standing import CandidateStatus, State
 
@@ -135,6 +143,16 @@ def test_without_a_budget_everything_has_room(tmp_path: Path) -> None:
     with DiskBudget(str(tmp_path), None, pytest.fail).room(10**15, "a checkpoint") as granted:
         assert granted
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_used_is_told_beside_what_may_be(tmp_path: Path) -> None:
+    (tmp_path / "weights" / "good").mkdir(parents=True)
+    (tmp_path / "weights" / "good" / "fold0.safetensors").write_bytes(bytes(1_230_000))
+    (tmp_path / "oof").mkdir()
+    (tmp_path / "oof" / "table.arrow").write_bytes(bytes(5_000_000))
+
+    assert describe_use(str(tmp_path), None) == "Checkpoints and weights take 0.00123 GB"
+    assert describe_use(str(tmp_path), 2.5) == "Checkpoints and weights take 0.00123 GB of the 2.5 GB of budget.disk_gb"
 
 
 def test_checkpoints_that_will_not_go_on_are_swept(run_dir: str) -> None:
