@@ -17,7 +17,7 @@ from data_prep.errors import InputError
 from data_prep.metrics import DEAD_BELOW, pearson
 from data_prep.oof import UNKNOWN_SPLIT, OofStore, Provenance
 from data_prep.prepared import Prepared
-from data_prep.tables import HOLDOUT_FOLD, exists, join
+from data_prep.tables import HOLDOUT_FOLD, exists, join, one_array
 
 Floats32 = NDArray[np.float32]
 
@@ -161,7 +161,7 @@ class _Pools:
         fold = data.train["fold"].to_numpy()
         order = np.argsort(fold, kind="stable")
         order = order[fold[order] != HOLDOUT_FOLD]
-        rows, ids = pa.array(order), data.train["id"].combine_chunks()
+        rows, ids = pa.array(order), one_array(data.train["id"])
         score = data.train["score"].to_numpy().astype(np.float64)
         held = fold == HOLDOUT_FOLD
         oof = _Pool("out-of-fold", ids.take(rows), score[order], fold[order])
@@ -173,7 +173,7 @@ class _Pools:
                 _Pool("out-of-fold", oof.ids[start:end], score[order[start:end]], fold[order[start:end]])
                 for start, end in itertools.pairwise(ends.tolist())
             ),
-            test=_Pool("test", data.test["id"].combine_chunks(), None, None),
+            test=_Pool("test", one_array(data.test["id"]), None, None),
             holdout=_Pool("holdout", ids.filter(pa.array(held)), score[held], None),
         )
 
@@ -388,18 +388,18 @@ def _read_column(table: pa.Table, pool: _Pool, path: str, candidate: str) -> Flo
 
 def _has_ids(table: pa.Table, pool: _Pool) -> bool:
     """Tell whether a table's rows are those of the pool, in its order."""
-    return bool(table["id"].combine_chunks().equals(pool.ids))
+    return bool(one_array(table["id"]).equals(pool.ids))
 
 
 def _values(table: pa.Table) -> Floats32:
     """Return a table's predictions; they stay in the file where they lie there in one piece."""
-    return np.asarray(table["prediction"].combine_chunks().to_numpy())
+    return np.asarray(one_array(table["prediction"]).to_numpy())
 
 
 def _check_values(table: pa.Table, pool: _Pool, path: str, candidate: str) -> list[str]:
     """Return what is wrong with the rows that are there."""
     remedy = f"the file does not belong to this data; leave the candidate out with --exclude {candidate}"
-    ids = table["id"].combine_chunks()
+    ids = one_array(table["id"])
     if _has_ids(table, pool):
         known, place = np.ones(len(ids), dtype=np.bool_), np.arange(len(ids))
     else:
@@ -430,7 +430,7 @@ def _check_values(table: pa.Table, pool: _Pool, path: str, candidate: str) -> li
 
 def _align(table: pa.Table, pool: _Pool, path: str, candidate: str) -> NDArray[np.intp]:
     """Return where in the table each row of the pool stands; every row must be there exactly once."""
-    position = pc.index_in(table["id"].combine_chunks(), value_set=pool.ids).to_numpy()
+    position = pc.index_in(one_array(table["id"]), value_set=pool.ids).to_numpy()
     times = np.bincount(position, minlength=len(pool.ids))
     if (times > 1).any():
         raise InputError(

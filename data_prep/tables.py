@@ -200,6 +200,11 @@ def read_table(path: str | Path, *, schema: pa.Schema | None = None) -> pa.Table
     return table
 
 
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece; it stays in the mapped file where it lies there so (`combine_chunks` copies it)."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def _columns(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name} {field.type}" for field in schema)
 
