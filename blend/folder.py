@@ -20,6 +20,7 @@ from data_prep.tables import (
     join,
     list_names,
     locate,
+    one_array,
     read_bytes,
     read_table,
     write_json,
@@ -125,7 +126,7 @@ def _written(folder: str) -> float:
 def _aligned(folder: str, predictions: Predictions) -> Floats | None:
     """Return a blend's nested predictions [rows]; None where its rows are others."""
     table = read_table(join(folder, OOF_FILE), schema=OOF_SCHEMA)
-    order = pc.index_in(predictions.ids, value_set=table["id"].combine_chunks())
+    order = pc.index_in(predictions.ids, value_set=one_array(table["id"]))
     if order.null_count or table.num_rows != len(predictions.ids):
         return None
     return np.asarray(table["prediction"].to_numpy()[order.to_numpy()], dtype=np.float64)

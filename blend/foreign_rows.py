@@ -13,7 +13,7 @@ from data_prep.combination import Floats
 from data_prep.errors import InputError
 from data_prep.metrics import DEAD_BELOW, METRICS, Metric
 from data_prep.prepared import Prepared
-from data_prep.tables import HOLDOUT_FOLD
+from data_prep.tables import HOLDOUT_FOLD, one_array
 
 SHOWN_IDS = 5
 CHANCE = 3.09
@@ -37,12 +37,12 @@ class Pool:
         """Return the rows of out-of-fold predictions."""
         fold = data.train["fold"].to_numpy()
         score = data.train["score"].to_numpy().astype(np.float64)
-        return cls("out-of-fold", data.train["id"].combine_chunks(), fold != HOLDOUT_FOLD, fold, score)
+        return cls("out-of-fold", one_array(data.train["id"]), fold != HOLDOUT_FOLD, fold, score)
 
     @classmethod
     def of_test(cls, data: Prepared) -> "Pool":
         """Return the test rows."""
-        ids = data.test["id"].combine_chunks()
+        ids = one_array(data.test["id"])
         return cls("test", ids, np.ones(len(ids), bool), None, None)
 
 

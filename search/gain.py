@@ -120,9 +120,10 @@ class BlendEvidence:
             half.add(len(known.positions), np.asarray(prediction, dtype=np.float64))
         known.positions[candidate] = len(known.positions)
 
-    def has(self, candidate: str, folds: Iterable[int]) -> bool:
-        """Tell whether predictions of the candidate are known for all `folds`."""
-        return all(fold in self._folds and candidate in self._folds[fold].positions for fold in folds)
+    def known(self, candidates: Iterable[str], folds: Iterable[int]) -> tuple[str, ...]:
+        """Return those of some candidates whose predictions are known for all `folds`."""
+        seen = [self._folds[fold].positions if fold in self._folds else {} for fold in folds]
+        return tuple(name for name in candidates if all(name in positions for positions in seen))
 
     def gain(self, candidate: str, members: Sequence[str], folds: Sequence[int]) -> Gain | None:
         """Return what `candidate` adds to the non-negative blend of `members` on the rows of `folds`.
@@ -133,9 +134,7 @@ class BlendEvidence:
 
     def gains(self, candidates: Iterable[str], members: Sequence[str], folds: Sequence[int]) -> dict[str, Gain]:
         """Return what each of some candidates alone adds to the blend, without those of which that cannot be said."""
-        everywhere = [self._folds[fold].positions if fold in self._folds else {} for fold in folds]
-        names = tuple(name for name in members if all(name in fold for fold in everywhere))
-        known = [name for name in candidates if all(name in fold for fold in everywhere)]
+        names, known = self.known(members, folds), self.known(candidates, folds)
         if not names or not known:
             return {}
         blend = self._blend(names, tuple(folds))

@@ -292,7 +292,7 @@ class FoldLadder:
     def _members(self, folds: tuple[int, ...]) -> tuple[str, ...]:
         """The candidates that go on or have finished, with predictions for all `folds`: the blend to be raised."""
         going = (self._roster[number].name for number in self._roster.going())
-        return tuple(name for name in going if self._evidence.has(name, folds))
+        return self._evidence.known(going, folds)
 
     def _why_promoted(self, candidate: Standing) -> str:
         """The reason of a candidate that goes on: as decided, as recalled, or rebuilt from fold 0."""

@@ -24,7 +24,7 @@ from data_prep.errors import InputError
 from data_prep.metrics import Metric
 from data_prep.oof import OofStore, Provenance, retried_note
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.tables import exists, join, list_names, read_bytes
+from data_prep.tables import exists, join, list_names, one_array, read_bytes
 from models.candidate import Candidate
 from search.curves import CurvePoint, Curves
 from search.ladder import CandidateStatus
@@ -187,7 +187,7 @@ def _read_scored(store: OofStore, data: Prepared) -> dict[str, _Scored]:
 
 def _read_fold(store: OofStore, candidate: str, fold: int, rows: pa.Table, metric: Metric) -> _Fold:
     table = store.read("oof", candidate, fold)
-    if table["id"].combine_chunks() != rows["id"].combine_chunks():
+    if one_array(table["id"]) != one_array(rows["id"]):
         raise InputError(
             f"{store.path('oof', candidate, fold)}: holds other rows than fold {fold} of the prepared folder; the data "
             "was prepared again after the run: point `data:` in study.yaml at the folder that the run used"

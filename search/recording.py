@@ -20,6 +20,7 @@ from data_prep.tables import (
     join,
     list_names,
     metadata_of,
+    one_array,
     read_bytes,
     read_table,
     write_table,
@@ -276,7 +277,7 @@ def _rows_of_run(store: OofStore, data: Prepared, recording: Recording) -> Recor
     for index, candidate in enumerate(recording.candidates):
         tables = [store.read("oof", candidate.name, k) for k in range(recording.n_folds)]
         mine = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
-        if mine["id"].combine_chunks() != rows["id"].combine_chunks():
+        if one_array(mine["id"]) != one_array(rows["id"]):
             raise InputError(
                 f"{store.root}: the tables of {candidate.name} hold other rows than the prepared folder {data.path}; "
                 "the data was prepared again after the run: point `data:` in study.yaml at the folder that it used"
@@ -319,4 +320,4 @@ def _with_rows(recording: Recording, path: str) -> Recording:
 
 def _rows_of(table: pa.Table, predictions: NDArray[np.float32]) -> RecordedRows:
     fold, group, score = (table[name].to_numpy() for name in ("fold", "group", "score"))
-    return RecordedRows(table["id"].combine_chunks(), fold, group, score, predictions)
+    return RecordedRows(one_array(table["id"]), fold, group, score, predictions)

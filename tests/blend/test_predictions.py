@@ -49,8 +49,11 @@ def test_test_and_holdout_are_kept_fold_by_fold(run: Any, toolbox: Any) -> None:
 
 
 def test_predictions_stay_in_their_files(full_run: Any) -> None:
+    before = pa.total_allocated_bytes()
     found = load_predictions([full_run.path], full_run.data)
+    held = pa.total_allocated_bytes() - before
     assert not any(part.flags.owndata or part.flags.writeable for column in found.columns for part in column.oof)
+    assert held <= found.ids.nbytes + 1024, "the ids of the prepared rows, and no column of a candidate"
 
 
 def test_every_table_is_read_and_verified_once(full_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,8 +76,8 @@ class PlainEvidence(BlendEvidence):
         self._rows[candidate, fold] = prediction
 
     def gain(self, candidate: str, members: Sequence[str], folds: Sequence[int]) -> Gain | None:
-        blend = [name for name in members if self.has(name, folds)]
-        if not blend or not self.has(candidate, folds):
+        blend = self.known(members, folds)
+        if not blend or not self.known([candidate], folds):
             return None
         halves = [self._half([*blend, candidate], folds, half) for half in (0, 1)]
         rises = [self._rise_of(halves[1], halves[0]), self._rise_of(halves[0], halves[1])]
