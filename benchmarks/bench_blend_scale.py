@@ -36,8 +36,9 @@ import pyarrow as pa
 import yaml
 
 from blend.fitting import FittedBlend, fit_blend
+from blend.loading import load_predictions
 from blend.objective import PearsonOnMoments, objective_for
-from blend.predictions import Predictions, load_predictions
+from blend.predictions import Predictions
 from blend.sums import total
 from blend.validation import score_prediction
 from blend.weights import METHODS, exact_pearson, nelder_mead

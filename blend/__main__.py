@@ -12,7 +12,7 @@ from blend.fitting import fit_blend
 from blend.folder import RECORD_FILE, blend_folder, find_previous, read_blend, write_blend
 from blend.import_cli import register
 from blend.ledger_cli import ledger_app
-from blend.predictions import load_predictions
+from blend.loading import load_predictions
 from blend.record import Blend
 from blend.runs import find_data
 from blend.selection import MOST_MEMBERS

@@ -3,17 +3,17 @@
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import pyarrow.compute as pc
 
 from blend.bootstrap import Difference, GroupBootstrap
-from blend.calibration import CALIBRATIONS, ScaledColumns
+from blend.calibration import CALIBRATIONS
 from blend.expectation import expect, variance_removed
 from blend.influence import drop_costs, error_correlations, weight_spread
-from blend.objective import MOMENT_METRICS, Objective, PearsonOnMoments, objective_of
-from blend.plan import Plan, plan_all, plan_members, raise_families
+from blend.objective import MOMENT_METRICS, PearsonOnMoments
+from blend.plan import Plan, plan_all, plan_members
 from blend.predictions import Predictions
 from blend.record import (
     Blend,
@@ -30,11 +30,13 @@ from blend.record import (
     StepRecord,
     SubmissionRecord,
 )
+from blend.rivals import Rival, best_single, plain_mean
 from blend.selection import MOST_MEMBERS
 from blend.sums import Sums, total
-from blend.validation import Nested, fit_line, nested, score_folds, score_prediction
-from blend.weights import METHODS, Fit, check_method, exact_pearson
-from data_prep.combination import Combination, Floats, Part, Scaling
+from blend.validation import score_folds, score_prediction
+from blend.weighing import Weighed, Weighing
+from blend.weights import METHODS, check_method, exact_pearson
+from data_prep.combination import Combination, Floats
 from data_prep.errors import InputError
 from data_prep.metrics import Metric
 from data_prep.oof import UNKNOWN_SPLIT
@@ -134,22 +136,6 @@ def check_calibration(calibration: str | None, method: str) -> None:
         raise InputError(f"method {method!r} is the mean of ranks; leave --calibration {calibration} out, or take mean")
 
 
-@dataclass(frozen=True)
-class _Weighed:
-    """A method's weights for a calibration, with and without each fold."""
-
-    fit: Fit
-    """Weights of the plan's members."""
-    blended: Floats
-    """Weighted sum of the scaled columns, [rows]."""
-    prediction: Floats
-    """`blended` on the score's scale, [rows]."""
-    slope: float
-    intercept: float
-    held: Nested
-    """Weights of the plan's `used`."""
-
-
 class _Making:
     """A blend on its way."""
 
@@ -157,12 +143,9 @@ class _Making:
         self.predictions, self.data, self.plan, self.seed = predictions, data, plan, seed
         self.metric: Metric = data.task.measure
         self.scores = scores
-        self.alone = scores.mean(axis=1) if self.metric.greater_is_better else -scores.mean(axis=1)
+        self.utility = scores if self.metric.greater_is_better else -scores
         self.score, self.fold, self.group = predictions.score, predictions.fold, predictions.group
-        self.raw = predictions.oof(plan.used)
-        self.places = [plan.used.index(member) for member in plan.members]
-        self.scaled = lru_cache(maxsize=1)(self._scaled)  # of matrices with all rows one at a time
-        self.weighed = cache(self._weighed)
+        self.weighing = Weighing(predictions, plan, self.metric, self.utility.mean(axis=1))
 
     @cached_property
     def bootstrap(self) -> GroupBootstrap:
@@ -174,45 +157,6 @@ class _Making:
         column = self.data.task.group_column
         has_groups = column is not None and column in self.data.test.column_names
         return int(pc.count_distinct(self.data.test[column]).as_py() if has_groups else self.data.test.num_rows)
-
-    def _scaled(self, calibration: str) -> ScaledColumns:
-        return ScaledColumns(
-            self.raw,
-            self.score,
-            self.fold,
-            group=self.group,
-            own_folds=[self.predictions.own_folds(member) for member in self.plan.used],
-            calibration=CALIBRATIONS[calibration],
-        )
-
-    def _weighed(self, method: str, calibration: str) -> _Weighed:
-        scaled, used = self.scaled(calibration), self.plan.used
-
-        def weigh(number: int, objective: Objective) -> Floats:
-            places = [used.index(member) for member in self.plan.by_fold[number]]
-            return self._spread(places, self._fit(method, objective, places).weights)
-
-        held = nested(scaled, self.score, self.fold, self.metric, weigh)
-        whole = objective_of(self.metric, scaled.sums(), lambda: (scaled.columns, self.score))
-        fit = self._fit(method, whole, self.places)
-        blended = scaled.columns @ self._spread(self.places, fit.weights)
-        slope, intercept = fit_line(blended, self.score)
-        return _Weighed(fit, blended, intercept + slope * blended, slope, intercept, held)
-
-    def _spread(self, places: Sequence[int], weights: Floats) -> Floats:
-        """Return weights of the plan's `used`, 0 for all but those at `places`."""
-        spread = np.zeros(len(self.plan.used))
-        spread[places] = weights
-        return spread
-
-    def _fit(self, method: str, whole: Objective, places: Sequence[int]) -> Fit:
-        objective = whole.of(places)
-        fit = METHODS[method].fit(objective)
-        if not self.plan.families:
-            return fit
-        families = [self.plan.families[place] for place in places]
-        weights = raise_families(fit.weights, families, self.alone[[self.plan.used[place] for place in places]])
-        return Fit(weights, objective(weights), fit.converged, fit.evaluations, fit.restarts)
 
     def blend(
         self,
@@ -233,9 +177,12 @@ class _Making:
             calibration = next((name for name, record in tried.items() if _as_good(record.behind)), CHOICES[0])
         calibration = METHODS[method].calibration or calibration
         assert calibration is not None
-        weighed = self.weighed(method, calibration)
-        combination = self._combination(weighed, calibration)
-        rivals = self._rivals(parts)
+        weighed = self.weighing.weigh(method, calibration)
+        combination = self.weighing.combination(weighed, calibration)
+        rivals = {
+            "best_single": best_single(predictions, self.utility),
+            "mean": plain_mean(predictions, parts),
+        }
         prediction = combination.predict([predictions.columns[member].test for member in plan.members])
         n_clipped = 0
         if clipped:
@@ -262,7 +209,10 @@ class _Making:
             certificate=self._certify(method, calibration),
             scores={
                 "blend": self._evidence(combination, plan.members, weighed.prediction, weighed.held.prediction),
-                **{key: self._evidence(*rival) for key, rival in rivals.items()},
+                **{
+                    key: self._evidence(rival.combination, rival.members, rival.prediction, rival.held)
+                    for key, rival in rivals.items()
+                },
             },
             methods=self._methods(method, calibration),
             calibrations=tried,
@@ -285,7 +235,7 @@ class _Making:
         quick = "nnls" if method == "nelder-mead" else method
         held = {}
         for name in CHOICES:
-            held[name] = self.weighed(quick, name).held.prediction
+            held[name] = self.weighing.weigh(quick, name).held.prediction
         return {
             name: CalibrationRecord(nested=self._score(held[name]), behind=behind)
             for name, behind in self._behind(held).items()
@@ -299,7 +249,7 @@ class _Making:
         used = {
             name: METHODS[name].calibration or (calibration if calibration != "rank" else "z") for name in shown
         } | {method: calibration}
-        weighed = {name: self.weighed(name, used[name]) for name in shown}
+        weighed = {name: self.weighing.weigh(name, used[name]) for name in shown}
         behind = self._behind({name: entry.held.prediction for name, entry in weighed.items()})
         return {
             name: MethodRecord(
@@ -320,49 +270,6 @@ class _Making:
             return {}
         best = max(scored, key=lambda name: draws.value[scored[name]])
         return {name: _comparison(best, draws.difference(place, scored[best])) for name, place in scored.items()}
-
-    def _combination(self, weighed: _Weighed, calibration: str) -> Combination:
-        parts = []
-        for member, place, weight in zip(self.plan.members, self.places, weighed.fit.weights.tolist(), strict=True):
-            scalings = CALIBRATIONS[calibration].scalings(
-                self.raw[:, place], self.score, self.predictions.own_folds(member)
-            )
-            parts.append(Part(candidate=self.predictions.members[member].candidate, weight=weight, scalings=scalings))
-        return Combination(parts=tuple(parts), slope=weighed.slope, intercept=weighed.intercept)
-
-    def _rivals(self, parts: Sequence[Sums]) -> dict[str, tuple[Combination, Sequence[int], Floats, Floats]]:
-        """Return what a blend has to beat: combination, its members, prediction and nested prediction [rows]."""
-        best = int(np.nanargmax(self.alone))
-        single = self._straight([best], np.ones(1), [Scaling()])
-        utility = self.scores if self.metric.greater_is_better else -self.scores
-        picked = np.empty_like(self.score)
-        for number, rows in enumerate(self.predictions.folds):
-            others = np.delete(utility, number, axis=1) if utility.shape[1] > 1 else utility
-            choice = int(np.nanargmax(others.mean(axis=1)))
-            column = self.predictions.oof([choice])[:, 0]
-            slope, intercept = fit_line(column, self.score)
-            picked[rows] = intercept + slope * column[rows]
-        everyone = range(len(self.predictions.members))
-        pooled = total(parts)
-        spread = np.sqrt(np.diag(pooled.centred.gram) / pooled.count)
-        scalings = [Scaling(center=c, scale=s) for c, s in zip(pooled.mean.tolist(), spread.tolist(), strict=True)]
-        mean = self._straight(everyone, np.full(len(everyone), 1.0 / len(everyone)), scalings)
-        return {"best_single": (*single, picked), "mean": (*mean, mean[-1])}
-
-    def _straight(
-        self, members: Sequence[int], weights: Floats, scalings: Sequence[Scaling]
-    ) -> tuple[Combination, Sequence[int], Floats]:
-        """Return given weights as a combination, its members, and what it predicts for the rows it is fitted on."""
-        blended = np.zeros_like(self.score)
-        for member, weight, scaling in zip(members, weights, scalings, strict=True):
-            blended += weight * scaling(self.predictions.oof([member])[:, 0])
-        slope, intercept = fit_line(blended, self.score)
-        parts = [
-            Part(candidate=self.predictions.members[member].candidate, weight=float(weight), scalings=(scaling,))
-            for member, weight, scaling in zip(members, weights, scalings, strict=True)
-        ]
-        combination = Combination(parts=tuple(parts), slope=slope, intercept=intercept)
-        return combination, members, intercept + slope * blended
 
     def _evidence(
         self, combination: Combination, members: Sequence[int], prediction: Floats, held: Floats
@@ -398,16 +305,16 @@ class _Making:
             splits[key] = splits[key] + scaled if key in splits else scaled
         return list(splits.values())
 
-    def _members(self, weighed: _Weighed, calibration: str) -> tuple[MemberRecord, ...]:
-        scaled = self.scaled(calibration)
-        spreads = weight_spread(scaled.columns[:, self.places], self.score, self.group, seed=self.seed)
+    def _members(self, weighed: Weighed, calibration: str) -> tuple[MemberRecord, ...]:
+        scaled, places = self.weighing.scaled(calibration), self.weighing.places
+        spreads = weight_spread(scaled.columns[:, places], self.score, self.group, seed=self.seed)
         costs: Sequence[Difference | None] = [None]
-        if len(self.places) > 1:
+        if len(places) > 1:
             costs = drop_costs(
-                scaled, self.places, self.score, self.fold, group=self.group, metric=self.metric, seed=self.seed
+                scaled, places, self.score, self.fold, group=self.group, metric=self.metric, seed=self.seed
             )
         records = []
-        for number, (index, place) in enumerate(zip(self.plan.members, self.places, strict=True)):
+        for number, (index, place) in enumerate(zip(self.plan.members, places, strict=True)):
             member, cost = self.predictions.members[index], costs[number]
             records.append(
                 MemberRecord(
@@ -417,7 +324,7 @@ class _Making:
                     run=member.run,
                     weight=float(weighed.fit.weights[number]),
                     fold_mean=float(self.scores[index].mean()),
-                    pooled=self.metric(self.score, self.raw[:, place]),
+                    pooled=self.metric(self.score, self.weighing.raw[:, place]),
                     nested_weights=tuple(weighed.held.weights[:, place].tolist()),
                     resampled=SpreadRecord(**asdict(spreads[number])),
                     drop_cost=None if cost is None else _comparison("the members without it", cost),
@@ -429,22 +336,21 @@ class _Making:
     def _certify(self, method: str, calibration: str) -> CertificateRecord | None:
         if self.metric.name not in MOMENT_METRICS or METHODS[method].free_sign:
             return None
-        objective = PearsonOnMoments(self.scaled(calibration).sums()).of(self.places)
-        value, exact = objective(self.weighed(method, calibration).fit.weights), exact_pearson(objective).utility
+        objective = PearsonOnMoments(self.weighing.scaled(calibration).sums()).of(self.weighing.places)
+        value = objective(self.weighing.weigh(method, calibration).fit.weights)
+        exact = exact_pearson(objective).utility
         return CertificateRecord(pearson=value, exact=exact, gap=exact - value)
 
-    def _comparisons(
-        self, weighed: _Weighed, rivals: dict[str, tuple[Combination, Sequence[int], Floats, Floats]]
-    ) -> tuple[ComparisonRecord, ...]:
+    def _comparisons(self, weighed: Weighed, rivals: dict[str, Rival]) -> tuple[ComparisonRecord, ...]:
         columns = {
-            "best member": rivals["best_single"][2],
-            "best member, picked without the scored fold": rivals["best_single"][3],
-            "mean": rivals["mean"][3],
+            "best member": rivals["best_single"].prediction,
+            "best member, picked without the scored fold": rivals["best_single"].held,
+            "mean": rivals["mean"].held,
         }
         draws = self.bootstrap.draws(np.column_stack([weighed.held.prediction, *columns.values()]))
         return tuple(_comparison(against, draws.difference(0, place)) for place, against in enumerate(columns, start=1))
 
-    def _against(self, previous: Previous, weighed: _Weighed) -> ComparisonRecord:
+    def _against(self, previous: Previous, weighed: Weighed) -> ComparisonRecord:
         return _comparison(previous.name, self.bootstrap.compare(weighed.held.prediction, previous.prediction))
 
     def _merged(self) -> list[str]:

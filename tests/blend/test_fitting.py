@@ -12,8 +12,8 @@ import pytest
 from blend.calibration import CALIBRATIONS
 from blend.fitting import CHOICES, FittedBlend, fit_blend
 from blend.folder import find_previous, write_blend
+from blend.loading import load_predictions
 from blend.plan import LEAST_SHARE, raise_families
-from blend.predictions import load_predictions
 from blend.record import Blend
 from blend.weights import METHODS
 from data_prep.errors import InputError

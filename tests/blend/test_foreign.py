@@ -17,7 +17,7 @@ from blend.__main__ import app
 from blend.foreign import Request, read_request
 from blend.foreign_files import Columns, read_foreign
 from blend.imported import write_imported
-from blend.predictions import load_predictions
+from blend.loading import load_predictions
 from data_prep.console import console
 from data_prep.errors import InputError
 from data_prep.metrics import pearson

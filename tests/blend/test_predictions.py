@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from blend.predictions import load_predictions
+from blend.loading import load_predictions
 from data_prep.errors import InputError
 from data_prep.oof import OofStore
 from data_prep.tables import HOLDOUT_FOLD, read_table
