@@ -50,7 +50,7 @@ class World:
     def rows(self, n_groups: int, random: np.random.Generator) -> tuple[np.ndarray, Floats, Floats]:
         """Return group and score of fresh rows, and every model's predictions [candidates, folds, rows]."""
         group = np.repeat(np.arange(n_groups), PER_GROUP)
-        score = random.choice(TASK.score_levels, size=len(group), p=SHARES)
+        score = random.choice(np.array(TASK.score_levels), size=len(group), p=SHARES)
         n_candidates = len(self.slope)
         shared = 0.06 * random.normal(size=n_groups)[group] + 0.09 * random.normal(size=len(group))
         family = 0.07 * random.normal(size=(N_FAMILIES, len(group)))[np.arange(n_candidates) % N_FAMILIES]

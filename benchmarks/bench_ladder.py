@@ -15,6 +15,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -49,7 +50,8 @@ class Surface:
         number = int(run.candidate[1:])
         size = np.random.default_rng([self.seed, number]).uniform(0.05, 0.2)
         own = np.random.default_rng([self.seed, number, run.fold]).normal(size=len(self.group)) * size
-        return self.score[run.fold] + self.shared[run.fold] + self.family[run.fold][number % N_FAMILIES] + own
+        family = self.family[run.fold][number % N_FAMILIES]
+        return np.asarray(self.score[run.fold] + self.shared[run.fold] + family + own)
 
     def metric(self, run: FoldRun, prediction: NDArray[np.float64], progress: float) -> float:
         """Return the metric at a progress; it grows with it."""
@@ -99,7 +101,7 @@ def fold_runs(surface: Surface, ladder: FoldLadder, clock: Clock, options: argpa
     while True:
         while len(live) < options.slots:
             fresh = clock.begun < options.candidates
-            run = clock.time("next_run", lambda fresh=fresh: ladder.next_run(new_available=fresh))
+            run = clock.time("next_run", partial(ladder.next_run, new_available=fresh))
             if run is None and fresh:
                 run = surface.run(clock.begun, 0)
                 clock.begun += 1

@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_prep.oof import OofStore
 from search import runner
 from search.curves import CurvePoint, Curves
 from search.study import read_study
@@ -82,8 +83,8 @@ def traced_fold_run(workplace: Workplace, folder: str, config: dict[str, Any]) -
         (learner.Learner, "step", "steps"),
         (checkpoint.CheckpointFolder, "save", "checkpoints"),
         (checkpoint.CheckpointFolder, "load", "checkpoints"),
-        (trainable.OofStore, "write", "prediction tables"),
-        (trainable, "_clean_up", "letting go of the model"),
+        (OofStore, "write", "prediction tables"),
+        (trainable, "clean_up", "letting go of the model"),
     ]
     plain = [(owner, name, getattr(owner, name)) for owner, name, _ in spans]
     for owner, name, label in spans:
@@ -112,7 +113,7 @@ def main() -> None:
         read_off(Path(arguments.run), arguments.slots)
         return
     with tempfile.TemporaryDirectory() as folder:
-        runner.make_trainable = lambda workplace: partial(traced_fold_run, workplace, folder)
+        runner.make_trainable = lambda workplace: partial(traced_fold_run, workplace, folder)  # type: ignore[attr-defined]
         begun = time.monotonic()
         runner.run_study(arguments.study, runs=str(Path(folder, "runs")), only=arguments.only)
         ended = time.monotonic()

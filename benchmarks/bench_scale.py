@@ -61,7 +61,7 @@ WINDOW = 100
 def strength_of(candidate: Candidate) -> float:
     """Return how good a candidate is: best at a rate of 3e-5, families and heads differ a little."""
     rate = 1 - 0.3 * abs(np.log10(candidate.backbone_lr) + 4.5)
-    return float(np.clip(rate - 0.03 * FAMILIES.index(candidate.backbone) - 0.05 * candidate.dropout, 0.2, 1))
+    return float(np.clip(rate - 0.03 * FAMILIES.index(candidate.backbone) - 0.05 * (candidate.dropout or 0.0), 0.2, 1))
 
 
 def predictions(data: Prepared, candidate: Candidate, fold: int) -> tuple[pa.Table, pa.Table]:
@@ -79,7 +79,7 @@ def predictions(data: Prepared, candidate: Candidate, fold: int) -> tuple[pa.Tab
 
 def replay(workplace: Workplace, config: dict[str, Any], report: Report) -> None:
     """Do a fold run: a report at each rung, tables before the last."""
-    data, store = trainable._prepared(workplace.data, workplace.split_hash), OofStore(workplace.run_dir)
+    data, store = trainable.prepared(workplace.data, workplace.split_hash), OofStore(workplace.run_dir)
     identity, fold = config["candidate"], config["fold"]
     content = Path(workplace.run_dir, "candidates", f"{identity}.json").read_bytes()
     oof, test = predictions(data, Candidate.model_validate_json(content), fold)
@@ -231,7 +231,7 @@ def search_on_ray(path: Path, run_dir: Path, slots: int) -> None:
     """Run the study as a user does, but for what a fold run does and how many slots the machine pretends to have."""
     from search import cluster, runner  # noqa: PLC0415 - imports Ray later, with its settings
 
-    runner.make_trainable = lambda workplace: partial(simulated, workplace)
+    runner.make_trainable = lambda workplace: partial(simulated, workplace)  # type: ignore[attr-defined]
     cluster._cores = lambda: slots
     runner.run_study(path, runs=str(run_dir.parent), dashboard=False)
 

@@ -87,7 +87,8 @@ def with_trainer(candidate: Candidate, data: Prepared, threads: int) -> float:
     fold = np.array(data.train["fold"])
     backbone = load_backbone(candidate.backbone, layers=candidate.layers, dropout=candidate.dropout)
     if find_device("auto").type == "cpu":
-        backbone.model.model.set_attn_implementation("eager")
+        inner: Any = backbone.model.model
+        inner.set_attn_implementation("eager")
     torch.manual_seed(candidate.seed)
     head = new_head(candidate, hidden_size=backbone.hidden_size, n_states=backbone.n_states, n_outputs=1)
     model = Regressor(backbone.model, head)
@@ -151,7 +152,9 @@ def _predict(trainer: Trainer, examples: list[dict[str, Any]]) -> np.ndarray:
     output = trainer.predict([examples[place] for place in order])
     if output.label_ids is not None:
         scores = [examples[place]["labels"] for place in order]
-        assert np.array_equal(output.label_ids, np.float32(scores)), "Trainer predicted in another order"
+        assert np.array_equal(output.label_ids, np.array(scores, dtype=np.float32)), (
+            "Trainer predicted in another order"
+        )
     prediction = np.empty(len(examples), dtype=np.float64)
     prediction[order] = np.ravel(output.predictions)
     return prediction

@@ -29,21 +29,23 @@ def ensemble_selection(columns: np.ndarray, score: np.ndarray, others: np.ndarra
     """Select greedily, with replacement, 100 steps: AutoGluon's default."""
     selection = EnsembleSelection(100, problem_type="regression", metric=get_metric("pearsonr", "regression"))
     selection.fit(list(np.ascontiguousarray(columns.T)), score)
-    return others @ selection.weights_
+    return np.asarray(others @ selection.weights_)
 
 
 def climb_hill(columns: np.ndarray, score: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Add one candidate after the other, each with the best of 50 weights: hillclimbers' defaults."""
     names = [f"c{number}" for number in range(columns.shape[1])]
     with contextlib.redirect_stdout(io.StringIO()):
-        return hillclimbers.climb_hill(
-            train=pd.DataFrame({"score": score}),
-            oof_pred_df=pd.DataFrame(columns, columns=names),
-            test_pred_df=pd.DataFrame(others, columns=names),
-            target="score",
-            objective="maximize",
-            eval_metric=hillclimbers.partial(pearson),
-            plot_hill=False,
+        return np.asarray(
+            hillclimbers.climb_hill(
+                train=pd.DataFrame({"score": score}),
+                oof_pred_df=pd.DataFrame(columns, columns=names),
+                test_pred_df=pd.DataFrame(others, columns=names),
+                target="score",
+                objective="maximize",
+                eval_metric=hillclimbers.partial(pearson),
+                plot_hill=False,
+            )
         )
 
 
