@@ -289,18 +289,22 @@ def test_a_member_from_elsewhere_and_other_data_are_refused(run_dir: Path, tmp_p
     assert len(lines) == 2
 
 
-def test_an_altered_file_of_the_run_is_not_bundled(run_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["weights", "backbone"])
+def test_an_altered_file_of_the_run_is_not_bundled(run_dir: Path, tmp_path: Path, kind: str) -> None:
     path = run_dir / "blends" / "both" / "blend.json"
     path.write_text(path.read_text().replace(json.dumps(str(run_dir.parent)), '""'))
     record = json.loads(path.read_text())
     for member in record["members"]:
         member["run"] = str(run_dir)
     path.write_text(json.dumps(record))
-    altered = Path(weights_file(str(run_dir), record["members"][1]["candidate"], 2))
+    altered = {
+        "weights": Path(weights_file(str(run_dir), record["members"][1]["candidate"], 2)),
+        "backbone": next(run_dir.rglob("tokenizer.json")),
+    }[kind]
     content = altered.read_bytes()
     altered.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
     assert f"{altered}: content does not match its checksum" in refuse(run_dir, tmp_path / "out")[0]
-    assert not list((tmp_path / "out").rglob("*.safetensors"))
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 def test_other_files_are_left_alone_and_a_bundle_that_was_cut_off_is_finished(

@@ -240,6 +240,13 @@ def test_the_rank_correlation_is_scipys_and_its_interval_covers_the_truth() -> N
     assert 0.92 <= covered / 400 <= 0.98
 
 
+def test_the_interval_is_that_of_bonett_and_wright() -> None:
+    """By hand: r = .8 with 9 points; the variance of atanh(r) is (1 + .32) / 6, where Fisher's would be 1 / 6."""
+    found = rank_correlation(range(9), [2, 1, 0, 5, 4, 3, 8, 7, 6])
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.17741043, 0.96527180), abs=1e-7)
+
+
 def test_ties_rank_in_the_mean_and_perfect_order_stays_below_one() -> None:
     tied = rank_correlation([1, 1, 2, 2, 3, 3, 4, 4], [1, 2, 2, 3, 3, 5, 4, 4])
     assert tied is not None

@@ -15,7 +15,7 @@ from data_prep.errors import InputError
 from data_prep.oof import OofStore, Provenance
 from data_prep.places import backbone_folder, find_weights, weights_file
 from data_prep.prepared import Prepared
-from data_prep.tables import OOF_SCHEMA, write_json, write_table
+from data_prep.tables import OOF_SCHEMA, TEST_SCHEMA, write_json, write_table
 from data_prep.tensors import read_header
 from models.candidate import Candidate
 from search.disk import candidates_with_weights
@@ -125,6 +125,17 @@ def test_weights_that_predict_otherwise_are_refused_unless_forced(run_dir: Path,
     forced = train(run_dir, identity, 0, force=True)
     assert (forced.failure, forced.difference) == ("", refused.difference)
     assert find_weights(str(run_dir), origin) == "kept"
+
+
+def test_tables_of_other_rows_are_not_compared_by_their_places(run_dir: Path, identity: str) -> None:
+    store, path = OofStore(run_dir), Path(weights_file(str(run_dir), identity, 0))
+    table, origin = store.read("test", identity, 0), origin_of(run_dir, identity, 0)
+    renamed = pa.array([f"{row}-of-elsewhere" for row in table["id"].to_pylist()])
+    other = table.set_column(table.schema.get_field_index("id"), "id", renamed)
+    write_table(other, store.path("test", identity, 0), schema=TEST_SCHEMA, metadata=origin.to_metadata())
+    path.unlink()
+    assert "has other rows than the prepared folder" in train(run_dir, identity, 0, force=True).failure
+    assert not path.exists()
 
 
 def test_what_is_wrong_is_told_and_nothing_kept(run_dir: Path, identity: str, tiny_bert: str) -> None:
