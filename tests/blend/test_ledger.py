@@ -304,6 +304,23 @@ def test_a_leak_that_nobody_declared_is_seen_in_a_grouped_split_too() -> None:
     assert not rows[-1].flags
 
 
+def test_a_submission_is_not_among_those_that_it_is_compared_with() -> None:
+    """Three others are too few to say that one leaks, four are enough."""
+    cvs = (0.79, 0.80, 0.81, 0.82, 0.87)
+    entries = [Entry(str(cv), scheme="group", cv=cv, public=min(cv + 0.01, 0.84)) for cv in cvs]
+    for few, leaks in ((entries[1:], False), (entries, True)):
+        assert ("leaking" in flag_names(track(few).rows[-1].flags)) is leaks
+
+
+def test_the_better_half_by_rmse_has_the_smaller_cvs() -> None:
+    cvs = np.linspace(0.20, 0.24, 2 * ENOUGH)
+    followed = np.where(np.arange(2 * ENOUGH) < ENOUGH, cvs, 0.25 + cvs[::-1])
+    entries = [Entry(str(x), scheme="group", metric="rmse", cv=x, public=y) for x, y in zip(cvs, followed, strict=True)]
+    (group,) = track(entries).schemes
+    assert group.upper is not None
+    assert group.upper.value == pytest.approx(1.0)
+
+
 def test_with_rmse_a_leak_is_a_cv_that_is_too_small() -> None:
     grouped = [replace(entry, metric="rmse", cv=entry.cv, public=entry.public) for entry in points(10)]
     low = Entry("low", metric="rmse", cv=0.78, public=0.84)
@@ -354,10 +371,11 @@ def test_too_little_data_is_said_plainly() -> None:
     assert any("Too few points to say whether CV tracks the leaderboard" in sentence for sentence in describe(tracking))
 
 
-def test_an_interval_that_covers_zero_and_a_narrow_range_are_told_apart() -> None:
+@pytest.mark.parametrize("direction", [1, -1])
+def test_an_interval_that_covers_zero_and_a_narrow_range_are_told_apart(direction: int) -> None:
     rng = np.random.default_rng(5)
-    noise = rng.permutation(np.linspace(-1, 1, 12))
-    assert abs(kendalltau(range(12), noise).statistic) < 0.3
+    noise = direction * rng.permutation(np.linspace(-1, 1, 12))
+    assert 0 < abs(kendalltau(range(12), noise).statistic) < 0.3
     for width, expected in (
         (0.05, "the interval covers 0"),
         (0.0002, "nothing can be said, as the CVs differ by less"),
