@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau, spearmanr, theilslopes
+from scipy.stats import spearmanr, theilslopes
 
 from blend.__main__ import app
 from blend.entries import Entry
@@ -373,9 +373,9 @@ def test_too_little_data_is_said_plainly() -> None:
 
 @pytest.mark.parametrize("direction", [1, -1])
 def test_an_interval_that_covers_zero_and_a_narrow_range_are_told_apart(direction: int) -> None:
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(15)
     noise = direction * rng.permutation(np.linspace(-1, 1, 12))
-    assert 0 < abs(kendalltau(range(12), noise).statistic) < 0.3
+    assert 0.1 < abs(spearmanr(range(12), noise).statistic) < 0.4
     for width, expected in (
         (0.05, "the interval covers 0"),
         (0.0002, "nothing can be said, as the CVs differ by less"),
