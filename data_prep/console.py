@@ -1,5 +1,6 @@
 """The shared face of the four command lines: one console, one way to fail."""
 
+import os
 import sys
 from typing import NoReturn
 
@@ -10,6 +11,8 @@ from rich.markup import escape
 from data_prep.errors import STORAGE_FAULTS, InputError
 
 EXIT_USER_FAULT = 2
+PLAIN_WIDTH = 120
+"""Columns of a file, a pipe or the log of a job, which have no width of their own."""
 
 console = Console()
 error_console = Console(stderr=True)
@@ -28,6 +31,8 @@ def new_app(help_text: str) -> typer.Typer:
 
 def run_app(app: typer.Typer) -> NoReturn:
     """Run the command line and exit: 0 done, 2 the user's fault (message only), 1 ours (traceback)."""
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PLAIN_WIDTH
     try:
         app()
     except InputError as error:

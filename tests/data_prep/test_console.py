@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from data_prep.console import new_app, run_app
+from data_prep.console import PLAIN_WIDTH, console, new_app, run_app
 from data_prep.errors import STORAGE_FAULTS, InputError
 
 
@@ -48,3 +48,22 @@ def test_our_own_faults_keep_their_traceback(error, monkeypatch):
     monkeypatch.setattr("sys.argv", ["fail"])
     with pytest.raises(type(error)):
         run_app(app)
+
+
+@pytest.mark.parametrize(("columns", "width"), [(None, PLAIN_WIDTH), ("50", 50)])
+def test_a_pipe_gets_lines_of_a_readable_width_and_columns_is_heeded(columns, width, monkeypatch, capsys):
+    monkeypatch.setattr(console, "_width", None)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    app = new_app("A command line that draws a line.")
+
+    @app.command()
+    def draw() -> None:
+        """Draw. Example: `draw`."""
+        console.rule(characters="-")
+
+    monkeypatch.setattr("sys.argv", ["draw"])
+    with pytest.raises(SystemExit):
+        run_app(app)
+    assert capsys.readouterr().out == "-" * width + "\n"
