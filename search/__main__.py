@@ -7,10 +7,12 @@ from rich.markup import escape
 
 from data_prep.console import console, new_app, run_app
 from data_prep.errors import InputError
+from search.jobs_cli import register as register_jobs
 
 EXIT_INTERRUPTED = 130
 
 app = new_app("Search: many candidates, fold by fold on Ray; stops early what will not help the ensemble.")
+register_jobs(app)
 
 
 @app.command()
@@ -18,6 +20,7 @@ def run(
     study: Annotated[str, typer.Argument(help="The study file (YAML).", metavar="STUDY.yaml")],
     *,
     runs: Annotated[str, typer.Option(help="Folder or URI that holds run directories.")] = "runs",
+    data: Annotated[str | None, typer.Option(help="Prepared folder or URI, instead of the study's.")] = None,
     address: Annotated[
         str | None, typer.Option(help="Address of a running Ray cluster, or `auto`; without it Ray starts here.")
     ] = None,
@@ -35,10 +38,13 @@ def run(
     from search.runner import run_study  # noqa: PLC0415 - imports torch
 
     names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
-    outcome = run_study(study, runs=runs, address=address, backbones=backbones, dashboard=dashboard, only=names)
+    outcome = run_study(
+        study, runs=runs, data=data, address=address, backbones=backbones, dashboard=dashboard, only=names
+    )
     if outcome.interrupted:
         options = {
             "--runs": runs if runs != "runs" else None,
+            "--data": data,
             "--address": address,
             "--backbones": backbones,
             "--only": only,

@@ -65,6 +65,7 @@ def run_study(
     path: str | Path,
     *,
     runs: str = "runs",
+    data: str | None = None,
     address: str | None = None,
     backbones: str | None = None,
     dashboard: bool = True,
@@ -79,6 +80,7 @@ def run_study(
     Args:
         path: the study file.
         runs: folder or URI under which the run directory `<study name>` lies.
+        data: prepared folder or URI; None: the study's.
         address: of a running Ray cluster; None: what RAY_ADDRESS names, else Ray starts here for the time of the run.
         backbones: folder with local copies of hub models.
         dashboard: whether a local Ray also starts its dashboard.
@@ -91,13 +93,14 @@ def run_study(
     begun = time.monotonic()
     study = read_study(path)
     chosen = None if only is None else choose_candidates(study, only)
-    data = load_prepared(study.data)
-    study = study.model_copy(update={"ladder": study.ladder.for_metric(data.task.measure)})
-    resolved = resolve_study(study, data)
+    prepared = load_prepared(data or study.data)
+    metric, n_folds = prepared.task.measure, prepared.manifest.n_folds
+    study = study.model_copy(update={"data": data or study.data, "ladder": study.ladder.for_metric(metric)})
+    resolved = resolve_study(study, prepared)
     run_dir = join(runs if "://" in runs else str(Path(runs).absolute()), study.name)
     prepare_environment()
     interrupted = False
-    progress = Progress(console, metric=data.task.measure, n_folds=data.manifest.n_folds)
+    progress = Progress(console, metric=metric, n_folds=n_folds)
     with claim(run_dir), progress:
         for change in keep_study(resolved, run_dir):
             progress.note(f"{path}: {change}")
@@ -106,7 +109,7 @@ def run_study(
         try:
             conductor = _supervise(
                 resolved,
-                data,
+                prepared,
                 run_dir,
                 progress,
                 hours_spent=lambda: (time.monotonic() - begun) / 3600,
@@ -124,7 +127,7 @@ def run_study(
         interrupted=interrupted,
         started=progress.counts["started"],
         finished=sum(1 for _ in OofStore(run_dir).fold_runs()),
-        full_grid=len(states) * data.manifest.n_folds,
+        full_grid=len(states) * n_folds,
         complete=states.count("finished"),
         stopped=states.count("stopped") + states.count("waiting"),
         failed=states.count("failed"),

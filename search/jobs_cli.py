@@ -1,0 +1,123 @@
+"""The verbs `launch`, `attach`, `stop` and `fetch`: searches as jobs of a cluster."""
+
+from typing import Annotated
+
+import typer
+
+from data_prep.console import console
+from data_prep.errors import InputError
+from search.jobs import DASHBOARD_PORT, Place, fetch, follow, latest, launch, stop
+
+Cluster = Annotated[
+    str | None, typer.Option(help="The file that `ray up` was given; an SSH tunnel leads there.", metavar="FILE")
+]
+Address = Annotated[
+    str | None, typer.Option(help="Instead: the dashboard of a running cluster.", metavar="http://HOST:PORT")
+]
+Port = Annotated[int, typer.Option(help="Port of the dashboard on the cluster's head, and of the tunnel here.")]
+Name = Annotated[
+    str | None, typer.Argument(help="The job's or the study's name.  [default: the last one launched]", metavar="JOB")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to a command line."""
+
+    @app.command("launch")
+    def launch_verb(
+        study: Annotated[str, typer.Argument(help="The study file (YAML).", metavar="STUDY.yaml")],
+        *,
+        runs: Annotated[str, typer.Option(help="Folder or URI for run directories that every node sees.")],
+        data: Annotated[
+            str | None, typer.Option(help="Prepared folder or URI that every node sees.  [default: the study's]")
+        ] = None,
+        cluster: Cluster = None,
+        address: Address = None,
+        port: Port = DASHBOARD_PORT,
+        backbones: Annotated[
+            str | None, typer.Option(help="Folder with local copies of hub models that every node sees.")
+        ] = None,
+        only: Annotated[
+            str | None, typer.Option(help="Names under `candidates:` to run, with commas between.", metavar="NAMES")
+        ] = None,
+        detach: Annotated[bool, typer.Option("--detach", help="Submit and return.")] = False,
+    ) -> None:
+        """Run a study, then its blend, as a job of a cluster, and follow it; Ctrl-C leaves it running.
+
+        Example: `python -m search launch studies/pppm.yaml --cluster cluster.yaml --data s3://b/prepared --runs s3://b/runs`
+        """
+        place = Place(cluster, address, port)
+        job = launch(study, place, runs=runs, data=data, backbones=backbones, only=only, note=_say)
+        _say(
+            f"submitted {job.name}; it runs on without this machine. See it: python -m search attach {place.options}, "
+            f"end it: python -m search stop {place.options}"
+        )
+        if not detach:
+            _follow(job.name, place)
+
+    @app.command("attach")
+    def attach_verb(
+        job: Name = None, *, cluster: Cluster = None, address: Address = None, port: Port = DASHBOARD_PORT
+    ) -> None:
+        """Follow a job that was launched, from its first line; Ctrl-C leaves it running.
+
+        Example: `python -m search attach --cluster cluster.yaml`
+        """
+        place = Place(cluster, address, port)
+        _follow(latest(place, job, _say).name, place)
+
+    @app.command("stop")
+    def stop_verb(
+        job: Name = None, *, cluster: Cluster = None, address: Address = None, port: Port = DASHBOARD_PORT
+    ) -> None:
+        """End a job; what is finished stays, and the same `launch` goes on from there.
+
+        Example: `python -m search stop --cluster cluster.yaml`
+        """
+        place = Place(cluster, address, port)
+        found = latest(place, job, _say)
+        stop(found.name, place, _say)
+        _say(f"stopped {found.name}; what is finished stays in {found.run_dir}")
+
+    @app.command("fetch")
+    def fetch_verb(
+        job: Name = None,
+        *,
+        cluster: Cluster = None,
+        address: Address = None,
+        port: Port = DASHBOARD_PORT,
+        out: Annotated[
+            str | None, typer.Option(help="Local folder.  [default: runs/ and the study's name]", metavar="DIR")
+        ] = None,
+    ) -> None:
+        """Bring tables, blends and submission of a job home; weights stay where they are.
+
+        Example: `python -m search fetch --cluster cluster.yaml`
+        """
+        place = Place(cluster, address, port)
+        found = latest(place, job, _say)
+        out = out or f"runs/{found.run_dir.rstrip('/').rsplit('/', 1)[-1]}"
+        fetch(found, place, out, _say)
+        _say(f"wrote {out}; next: python -m blend fit {out} --data PREPARED, or hand in {out}/blends/launched")
+
+
+def _follow(name: str, place: Place) -> None:
+    try:
+        status = follow(name, place, _say)
+    except KeyboardInterrupt:
+        _say(f"{name} runs on. See it again: python -m search attach {place.options}")
+        return
+    if status == "SUCCEEDED":
+        _say(
+            f"{name} is done; next: python -m search fetch {place.options}, then `ray down` if nothing else runs there"
+        )
+    elif status in ("PENDING", "RUNNING"):
+        _say(f"the connection ended, {name} runs on. See it again: python -m search attach {place.options}")
+    else:
+        raise InputError(
+            f"{name} ended as {status}; its log is above. What is finished is kept: the same `launch` goes on from there"
+        )
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
