@@ -19,7 +19,8 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 from ray.tune.search import Searcher
 
-from search.cluster import causes, headline_of
+from data_prep.errors import InputError
+from search.cluster import WHAT_NODES_NEED, causes, headline_of
 from search.conductor import Assignment, Conductor
 from search.curves import CurvePoint
 from search.ladder import FoldRun
@@ -178,6 +179,7 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
 
         Raises:
             OSError: the disk that it writes to is full; this ends the search.
+            InputError: its node lacks what fold runs need; this too, as every fold run there would fail.
         """
         del tune_controller
         assignment = self._searcher.live[trial.trial_id]
@@ -186,6 +188,8 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
             return str(TrialScheduler.CONTINUE)
         if "full_disk" in result:
             raise OSError(*result["full_disk"])
+        if "unfit_node" in result:
+            raise InputError(*result["unfit_node"], WHAT_NODES_NEED)
         if result["failure"]:
             self._searcher.conductor.fail(assignment, result["failure"])
             return str(TrialScheduler.STOP)

@@ -1,7 +1,5 @@
 """The connection to Ray: a running cluster, or Ray on this machine for as long as a search lasts."""
 
-import hashlib
-import importlib.metadata
 import logging
 import os
 import signal
@@ -9,11 +7,10 @@ import socket
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
-from data_prep.tables import join
+from search.scout import Needs, Scout, needs_of
 from search.study import ResolvedStudy, Resources
 
 OBJECT_STORE_BYTES = 200 * 2**20
@@ -22,6 +19,10 @@ CONNECT_SECONDS = 5
 """How long the head of a cluster may take to accept a connection."""
 NODE_SECONDS = 180
 """How long a node may take to import the search and look at its files."""
+WHAT_NODES_NEED = (
+    "Every node needs this version of blendfold, and the prepared folder and the run directory at the same path (NFS, "
+    "or `--runs s3://...`)"
+)
 HEADLINE_LETTERS = 200
 OUT_OF_MEMORY = ("OutOfMemoryError", "running low on memory")
 """By these Ray's page of advice on the death of a worker by its memory monitor is known."""
@@ -64,6 +65,7 @@ def ray_session(
                 num_cpus=_cores(), include_dashboard=dashboard, object_store_memory=OBJECT_STORE_BYTES, **QUIET
             )
             _check_machine(study, ray.cluster_resources())
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` sends it; Ray's own handler exits
         if context.dashboard_url:
             where = " on the cluster's head node" if address else ""
             note(f"dashboard: http://{context.dashboard_url}{where}")
@@ -153,20 +155,14 @@ def _cores() -> int:
 def _check_nodes(study: ResolvedStudy, run_dir: str, *, backbones: str | None, note: Callable[[str], None]) -> None:
     """Ask every node that can hold a fold run whether it has what one needs, before the first one starts.
 
-    Nodes that join later are not asked.
+    On nodes that join later, the first fold run of a worker finds out (see `search.trainable`).
     """
     nodes = [node for node in _nodes() if any(_fits(size, node["Resources"]) for size in study.resources.each())]
     for size in study.resources.each():
         if not any(_fits(size, node["Resources"]) for node in nodes):
             note(f"no node has room for a fold run with cpu={size.cpu:g}, gpu={size.gpu:g}; waiting until one joins")
-    files = [join(study.data, "manifest.json"), *([] if "://" in run_dir else [join(run_dir, "study.yaml")])]
-    wanted = {path: _digest(path) for path in files}
-    if faults := _ask(nodes, wanted, [backbones] if backbones else []):
-        raise InputError(
-            *faults,
-            "Every node needs this version of blendfold, and the prepared folder and the run directory at the same "
-            "path (NFS, or `--runs s3://...`)",
-        )
+    if faults := _ask(nodes, needs_of(run_dir, data=study.data, backbones=backbones)):
+        raise InputError(*faults, WHAT_NODES_NEED)
 
 
 def _nodes() -> list[dict[str, Any]]:
@@ -175,18 +171,17 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _ask(nodes: list[dict[str, Any]], files: Mapping[str, str], folders: list[str]) -> list[str]:
+def _ask(nodes: list[dict[str, Any]], needs: Needs) -> list[str]:
     import ray  # noqa: PLC0415 - after the environment is set
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415 - imports Ray
 
-    version = importlib.metadata.version("blendfold")
     scouts = [
         ray.remote(Scout)
         .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
         .remote()
         for node in nodes
     ]
-    answers = [scout.look_around.remote(version, files, folders) for scout in scouts]
+    answers = [scout.look_around.remote(needs) for scout in scouts]
     faults: list[str] = []
     for node, answer in zip(nodes, answers, strict=True):
         try:
@@ -197,37 +192,6 @@ def _ask(nodes: list[dict[str, Any]], files: Mapping[str, str], folders: list[st
             found = [f"starts no worker for this search ({headline(error)}); RAY_AUTH_MODE must be the cluster's"]
         faults.extend(f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}): {fault}" for fault in found)
     return faults
-
-
-class Scout:
-    """Looks around on a node. An actor, as a fold run is: where it starts, fold runs start too."""
-
-    def look_around(self, version: str, files: Mapping[str, str], folders: list[str]) -> list[str]:
-        """Return what the machine that runs this lacks for a fold run.
-
-        Args:
-            version: of blendfold that the driver runs.
-            files: path -> digest that the driver found.
-            folders: that must be there.
-        """
-        faults = []
-        here = importlib.metadata.version("blendfold")
-        if here != version:
-            faults.append(f"blendfold {here} is installed, the driver runs {version}")
-        for path, digest in files.items():
-            found = _digest(path)
-            if found != digest:
-                faults.append(f"{path}: " + ("no such file" if not found else "is not the driver's file"))
-        faults.extend(f"{folder}: no such folder" for folder in folders if not Path(folder).is_dir())
-        return faults
-
-
-def _digest(path: str) -> str:
-    """Return the sha256 of a file, empty where it cannot be read."""
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:
-        return ""
 
 
 def headline(error: BaseException) -> str:

@@ -115,7 +115,7 @@ def _follow(name: str, place: Place) -> None:
         _say(f"the connection ended, {name} runs on. See it again: python -m search attach {place.options}")
     else:
         raise InputError(
-            f"{name} ended as {status}; its log is above. What is finished is kept: the same `launch` goes on from there"
+            f"{name} ended as {status}; its log is above. What is finished is kept: the same `launch` goes on with it"
         )
 
 

@@ -21,6 +21,7 @@ from search.disk import describe_use
 from search.kept import WeightKeeper, sweep_checkpoints
 from search.ladder import FoldRun
 from search.progress import Progress, duration
+from search.scout import needs_of
 from search.study import ResolvedStudy, alike, choose_candidates, keep_study, read_study, resolve_study
 from search.trainable import Workplace, checkpoint_folder, make_trainable
 
@@ -174,9 +175,9 @@ def _supervise(
                 ),
             ):
                 _tune(conductor, study, run_dir, backbones=backbones, memory_deaths=memory_deaths)
-        except InputError:
-            raise
         except Exception as error:
+            if unfit := next((cause for cause in causes(error) if isinstance(cause, InputError)), None):
+                raise unfit from None
             if fault := storage_fault(error, FULL_DISK):
                 raise OSError(fault.errno, fault.strerror, fault.filename or run_dir) from error
             death = error
@@ -283,6 +284,7 @@ def new_workplace(study: ResolvedStudy, run_dir: str, *, backbones: str | None) 
         score_epochs=study.score_epochs,
         keep_weights=study.keep_weights != "none",
         disk_gb=study.budget.disk_gb,
+        needs=needs_of(run_dir, data=study.data, backbones=backbones),
     )
 
 

@@ -21,6 +21,7 @@ from data_prep.tables import join, read_bytes
 from models.candidate import Candidate
 from search.conductor import FINISHED, is_dead
 from search.disk import DiskBudget
+from search.scout import Needs, lacks, node_name
 
 RETRY_RATE = 0.5
 """A dead fold run is retried with its learning rates times this."""
@@ -48,6 +49,8 @@ class Workplace:
     keep_weights: bool = False
     """Whether the weights of each finished fold run are written."""
     disk_gb: float | None = None
+    needs: Needs | None = None
+    """What every node must have; a worker looks before its first fold run. None: nobody looks."""
 
 
 def checkpoint_folder(run_dir: str, candidate: str, fold: int, attempt: int) -> Path | None:
@@ -71,6 +74,8 @@ def make_trainable(workplace: Workplace) -> Callable[[dict[str, Any]], None]:
 
         if Path(workplace.home).is_dir():  # workers of a cluster start where its Ray was started
             os.chdir(workplace.home)
+        if workplace.needs is not None and (faults := lacks(workplace.needs)):
+            tune.report({"unfit_node": [f"{node_name()}: {fault}" for fault in faults]})
         run_fold(workplace, config, tune.report)
 
     return fold_run

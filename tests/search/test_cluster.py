@@ -1,8 +1,8 @@
 """Refusals before anything starts: no cluster, no room, a node that lacks something. A live one is in test_runner."""
 
-import hashlib
 import importlib.metadata
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import ray
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from search import cluster
-from search.cluster import Scout, ray_session
+from search.cluster import ray_session
+from search.scout import Needs, Scout, needs_of
 from search.study import ResolvedStudy, Study, resolve_study
 
 VERSION = importlib.metadata.version("blendfold")
@@ -93,8 +94,9 @@ def test_a_cluster_without_room_is_waited_for_and_nodes_that_lack_something_are_
     ]
     asked: list[str] = []
 
-    def ask(some: list[dict[str, Any]], files: Any, folders: list[str]) -> list[str]:
-        assert sorted(files) == sorted([f"{study.data}/manifest.json", str(tmp_path / "study.yaml")])
+    def ask(some: list[dict[str, Any]], needs: Needs) -> list[str]:
+        found = [path for path, digest in needs.files if digest]
+        assert found == [f"{study.data}/manifest.json", str(tmp_path / "study.yaml")]
         asked.extend(node["name"] for node in some)
         return [f"node {node['name']}: no such file" for node in some]
 
@@ -110,16 +112,31 @@ def test_a_cluster_without_room_is_waited_for_and_nodes_that_lack_something_are_
     assert asked == ["large"]
 
 
-def test_a_scout_names_everything_that_is_missing(tmp_path: Path) -> None:
-    there = tmp_path / "there"
-    there.write_bytes(b"content")
-    sound = hashlib.sha256(b"content").hexdigest()
-    scout = Scout()
-    assert scout.look_around(VERSION, {str(there): sound}, [str(tmp_path)]) == []
-    wanted = {str(there): "another", str(tmp_path / "absent"): sound}
-    assert scout.look_around("0.0.1", wanted, [str(there)]) == [
-        f"blendfold {VERSION} is installed, the driver runs 0.0.1",
-        f"{there}: is not the driver's file",
-        f"{tmp_path / 'absent'}: no such file",
-        f"{there}: no such folder",
+def test_what_a_node_lacks_is_named_all_of_it(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    run_dir, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    for folder in (run_dir, elsewhere):
+        folder.mkdir()
+    (run_dir / "study.yaml").write_text("name: s")
+    needs = needs_of(str(run_dir), data=prepared_tiny.path, backbones=str(tmp_path))
+    assert Scout().look_around(needs) == []
+    assert [path.name for path in run_dir.iterdir()] == ["study.yaml"], "what was written to try is gone"
+    assert Scout().look_around(replace(needs, code="")) == [
+        "its code is not the driver's; `ray up` carries what was changed to every node"
     ]
+    (run_dir / "study.yaml").write_text("name: other")
+    lacking = replace(needs, version="0.0.1", folders=(str(tmp_path / "none"),))
+    manifest = (str(elsewhere / "manifest.json"), needs.files[0][1])
+    assert Scout().look_around(replace(lacking, files=(manifest, needs.files[1]))) == [
+        f"blendfold {VERSION} is installed, the driver runs 0.0.1",
+        f"{manifest[0]}: no such file",
+        f"{run_dir / 'study.yaml'}: is not the driver's file",
+        f"{tmp_path / 'none'}: no such folder",
+    ]
+
+
+def test_a_run_directory_that_a_node_cannot_write_is_named(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    (tmp_path / "study.yaml").write_text("name: s")
+    needs = needs_of(str(tmp_path), data=prepared_tiny.path, backbones=None)
+    (tmp_path / "file").touch()
+    (fault,) = Scout().look_around(replace(needs, run_dir=str(tmp_path / "file" / "run")))
+    assert "cannot be written" in fault

@@ -296,6 +296,30 @@ def test_when_tune_dies_the_search_goes_on_and_ends_with_the_same_bytes(
     assert tables(run_dir) == tables(undisturbed)
 
 
+UNFIT = """
+from dataclasses import replace
+
+import search.runner
+from search.scout import needs_of
+
+search.runner.needs_of = lambda run_dir, **given: replace(needs_of(run_dir, **given), code="of another version")
+from search.__main__ import app, run_app
+run_app(app)
+"""
+
+
+def test_a_node_that_lacks_something_ends_the_search_before_anything_fails(
+    tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str
+) -> None:
+    process = start(write_study(tmp_path, prepared_tiny, tiny_bert), program=["-c", UNFIT])
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, output
+    assert f"node {socket.gethostname()}: its code is not the driver's" in output
+    assert "Every node needs this version of blendfold" in output
+    assert "failed:" not in output
+    assert tables(tmp_path / "runs" / "tiny") == {}
+
+
 def test_a_fold_run_that_cannot_be_done_fails_alone(tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str) -> None:
     base = {"backbone": tiny_bert, "epochs": 1, "batch_size": 32}
     study = write_study(
@@ -381,7 +405,7 @@ def test_on_a_cluster_it_goes_on_after_an_interruption_and_leaves_nothing_there(
     process = start(study, "--address", cluster.address, **cluster.environment)
     wait_for_points(process, run_dir, 4)
     assert workers_of(cluster.pid), "the cluster's worker was to do it"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)  # as `ray job stop` does
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert f"--address {cluster.address}" in output
