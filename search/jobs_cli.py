@@ -1,4 +1,4 @@
-"""The verbs `launch`, `attach`, `stop` and `fetch`: searches as jobs of a cluster."""
+"""The verbs `aws`, `launch`, `attach`, `stop` and `fetch`: searches as jobs of a cluster."""
 
 from typing import Annotated
 
@@ -6,6 +6,7 @@ import typer
 
 from data_prep.console import console
 from data_prep.errors import InputError
+from search.aws import set_up
 from search.jobs import DASHBOARD_PORT, Place, fetch, follow, latest, launch, stop
 
 Cluster = Annotated[
@@ -22,6 +23,23 @@ Name = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to a command line."""
+
+    @app.command("aws")
+    def aws_verb(
+        *,
+        bucket: Annotated[str, typer.Option(help="S3 bucket for prepared data and run directories.")],
+        ssh_from: Annotated[
+            str, typer.Option(help="Your address, which alone may reach the machines.", metavar="A.B.C.D/32")
+        ],
+        region: Annotated[str, typer.Option(help="Region of AWS.")] = "us-west-2",
+        cluster: Annotated[str, typer.Option(help="The cluster file to fill in.")] = "cluster.yaml",
+    ) -> None:
+        """Make, once, what a cluster on AWS needs (bucket, security group, roles), and fill it into the cluster file.
+
+        Example: `python -m search aws --bucket my-blendfold --ssh-from 203.0.113.7/32`
+        """
+        set_up(bucket, cluster, region=region, ssh_from=ssh_from, note=_say)
+        _say(f"wrote {cluster}; next: ray up {cluster}")
 
     @app.command("launch")
     def launch_verb(
