@@ -32,6 +32,10 @@ HOME = "~/blendfold"
 DASHBOARD_PORT = 8265
 TUNNEL_SECONDS = 60
 ANSWER_SECONDS = 10
+READY_SECONDS = 90
+"""How long the head of a cluster that has just come up may take until it takes jobs."""
+NOT_READY = "No available agent to submit job"
+"""What Ray says until then."""
 TOKEN_FILE = Path("~/.ray/auth_token")
 LEFT_OUT = (".venv", ".git", "runs", "prepared", "bundles", "__pycache__", ".mypy_cache", ".ruff_cache")
 """What a working directory that travels leaves behind."""
@@ -121,7 +125,7 @@ def launch(
     with jobs_api(place, note) as api:
         metadata = json.dumps({"study": read.name, "run_dir": job.run_dir})
         submit = ["job", "submit", "--address", api, "--submission-id", job.name, "--metadata-json", metadata]
-        run_ray([*submit, "--no-wait", *travels, "--", "bash", "-c", task], note)
+        _submit([*submit, "--no-wait", *travels, "--", "bash", "-c", task], note)
     return job
 
 
@@ -323,7 +327,29 @@ def run_ray(arguments: Sequence[str], note: Note) -> None:
     note(_shown(arguments))
     done = subprocess.run(_ray(arguments), stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
-        raise InputError(f"`{_shown(arguments)}` failed with exit code {done.returncode}; its reasons are above")
+        raise InputError(f"`{_shown(arguments)[2:]}` failed with exit code {done.returncode}; its reasons are above")
+
+
+def _submit(arguments: Sequence[str], note: Note) -> None:
+    """Show and run a command that submits a job; a head that has just come up is given time to take one.
+
+    Raises:
+        InputError: it fails.
+    """
+    note(_shown(arguments))
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        done = subprocess.run(
+            _ray(arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+        )
+        if not done.returncode:
+            return
+        if NOT_READY not in done.stderr or time.monotonic() > deadline:
+            said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            told = f"Ray does not take the job: {said[-1]}"
+            hint = "dashboard_agent.log on the head says why; another Ray there may hold its port, 52365"
+            raise InputError(told, *([hint] if NOT_READY in done.stderr else []))
+        time.sleep(2)
 
 
 def _ray(arguments: Sequence[str]) -> list[str]:

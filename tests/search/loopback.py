@@ -190,10 +190,13 @@ def _cluster_file(place: Loopback) -> dict[str, Any]:
     head, worker = content["head_start_ray_commands"], content["worker_start_ray_commands"]
     head[-1] = head[-1].replace("6379", str(place.gcs)) + (
         f" --node-ip-address={HEAD} --dashboard-port={place.dashboard} --ray-client-server-port={_free_port()}"
+        f" --dashboard-agent-listen-port={_free_port()}"
     )
     # raylets that start in the same second on one machine collide; `ray stop` would end the others', too
     join = worker[-1].replace("6379", str(place.gcs)).replace("ray start", f"flock -o {place.folder}/lock ray start")
-    worker[:] = [f"{join} --node-ip-address=$(echo $SSH_CONNECTION | cut -d' ' -f3) --num-cpus=1"]
+    worker[:] = [
+        f"{join} --node-ip-address=$(echo $SSH_CONNECTION | cut -d' ' -f3) --num-cpus=1 --dashboard-agent-listen-port=0"
+    ]
     return content
 
 
