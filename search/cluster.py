@@ -61,7 +61,7 @@ def ray_session(
             _check_nodes(study, run_dir, backbones=backbones, note=note)
         else:
             context = ray.init(
-                num_cpus=_cores(), include_dashboard=dashboard, object_store_memory=OBJECT_STORE_BYTES, **QUIET
+                num_cpus=cores(), include_dashboard=dashboard, object_store_memory=OBJECT_STORE_BYTES, **QUIET
             )
             _check_machine(study, ray.cluster_resources())
         if context.dashboard_url:
@@ -146,7 +146,8 @@ def _fits(size: Resources, resources: Mapping[str, float]) -> bool:
     return size.cpu <= resources.get("CPU", 0.0) and size.gpu <= resources.get("GPU", 0.0)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return the CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
