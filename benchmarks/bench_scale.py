@@ -232,7 +232,7 @@ def search_on_ray(path: Path, run_dir: Path, slots: int) -> None:
     from search import cluster, runner  # noqa: PLC0415 - imports Ray later, with its settings
 
     runner.make_trainable = lambda workplace: partial(simulated, workplace)  # type: ignore[attr-defined]
-    cluster._cores = lambda: slots
+    cluster.cores = lambda: slots
     runner.run_study(path, runs=str(run_dir.parent), dashboard=False)
 
 

@@ -1,4 +1,4 @@
-"""Estimates: the bytes and operations that a candidate takes, computed from settings and the backbone's config alone."""
+"""Estimates: the bytes and operations that a candidate takes, from settings and the backbone's config alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +50,8 @@ class Memory:
     optimizer: float
     """8 bytes a parameter that learns: AdamW's two moments in fp32."""
     copies: float
-    """2 bytes a parameter that autocast keeps in half precision until the way back; 4 for each weight that `ema`, AWP or
-    mixout remember."""
+    """2 bytes a parameter that autocast keeps in half precision until the way back; 4 for each weight that `ema`, AWP
+    or mixout remember."""
     activations: float
     """What waits for the way back, or what the largest layer needs in a prediction, whichever is more."""
     process: float
@@ -170,9 +170,10 @@ def forward_operations(anatomy: Anatomy, *, texts: float, tokens: float) -> floa
     """Return the floating-point operations of one pass over padded texts, multiplications and additions both counted.
 
     2 N for each token, N the weights of the layers, and 4 s h for each token and attention over s tokens: queries with
-    keys, probabilities with values (Kaplan et al. 2020, arXiv 2001.08361, table 1; with the way back this is the rule of
-    6 N). DeBERTa's disentangled attention adds, for each of its two terms, a product with the table of relative
-    positions and the projection of that table once a pass. Embeddings are looked up, the head is left out.
+    keys, probabilities with values (Kaplan et al. 2020, arXiv 2001.08361, table 1; with the way back this is the rule
+    of 6 N). DeBERTa's disentangled attention adds, for each of its two terms, a product with the table of relative
+    positions and the projection of that table once a pass. Embeddings are looked up; the head and the
+    relative positions of Funnel are left out.
     """
     config, total = anatomy.config, 0.0
     for weights, (length, attentions) in zip(anatomy.multiplied, layer_lengths(config, tokens), strict=True):

@@ -1,4 +1,4 @@
-"""Command line of the search: `plan` and `run` a study, see its `leaderboard`, `explain` it, `replay` what was recorded."""
+"""Command line of the search: `plan` and `run` a study, see its `leaderboard`, `explain` it, `replay` records."""
 
 from typing import Annotated
 
@@ -63,9 +63,7 @@ def run(
 
 @app.command()
 def plan(
-    study: Annotated[
-        str, typer.Argument(help="The study file (YAML); its data must be prepared.", metavar="STUDY.yaml")
-    ],
+    study: Annotated[str, typer.Argument(help="The study file (YAML), its data prepared.", metavar="STUDY.yaml")],
     *,
     cluster: Annotated[
         str | None,
@@ -73,9 +71,7 @@ def plan(
     ] = None,
     throughput: Annotated[
         str | None,
-        typer.Option(
-            help="Prices, peaks, measured speeds of your own (YAML, as search/machines.yaml).", metavar="FILE"
-        ),
+        typer.Option(help="Prices, peaks and speeds of your own (YAML, as search/machines.yaml).", metavar="FILE"),
     ] = None,
     backbones: Annotated[str | None, typer.Option(help="Folder with local copies of hub models or configs.")] = None,
 ) -> None:

@@ -9,8 +9,8 @@ from search.thresholds import LadderSettings
 
 ASSUMPTION = (
     "of a family's candidates each is as likely as any other to be the best; at a rung all behind the best ceil(n / "
-    "rung_eta) seen so far are cut (the noise band, which spares some, counts for nothing); of those that finish fold 0 "
-    "the best ceil(n / eta) of a family do all other folds (none is dropped as hopeless, none comes in by the blend)"
+    "rung_eta) seen so far are cut (the noise band, which spares some, counts for nothing); of those that finish fold "
+    "0 the best ceil(n / eta) of a family do all other folds (none is dropped as hopeless, none comes in by the blend)"
 )
 
 

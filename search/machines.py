@@ -136,12 +136,15 @@ def read_cluster(path: str | Path, machines: Machines) -> list[NodeType]:
         n_workers = len(provider.get("worker_ips") or ())
         node = {"min_workers": n_workers, "max_workers": n_workers}
         types, head = {"local.cluster.node": node}, None
-    found = [_node_type(name, entry or {}, name == head, limit, machines, path) for name, entry in types.items()]
+    found = [
+        _node_type(name, entry or {}, head=name == head, limit=limit, machines=machines, path=path)
+        for name, entry in types.items()
+    ]
     return sorted(found, key=lambda node: not node.head)
 
 
 def _node_type(
-    name: str, entry: dict[str, Any], head: bool, limit: int, machines: Machines, path: str | Path
+    name: str, entry: dict[str, Any], *, head: bool, limit: int, machines: Machines, path: str | Path
 ) -> NodeType:
     config, resources = entry.get("node_config") or {}, entry.get("resources") or {}
     vm_size = (config.get("azure_arm_parameters") or {}).get("vmSize")

@@ -1,4 +1,4 @@
-"""`plan_study`: what a search would take - time, money, memory, disk - reckoned before anything is rented or started."""
+"""`plan_study`: what a search would take - time, money, memory, disk - reckoned before anything is rented."""
 
 import math
 from collections.abc import Sequence
@@ -117,7 +117,7 @@ class NodePlan:
 
     @property
     def wall_hours(self) -> float:
-        """Hours with all nodes there: the work, shared; at least the longest fold run twice, fold 0 and then the rest."""
+        """Hours with all nodes there: the work, shared; at least twice the longest fold run."""
         longest = max((place.slot_hours for place in self.placements.values() if place.slots), default=math.nan)
         return max(self.expected / self.node.most, 2 * longest)
 
@@ -224,8 +224,8 @@ def _draw(study: Study, named: Sequence[Candidate]) -> list[Candidate]:
     """Return candidates drawn at random in place of those that the sampler will draw, knowing more."""
     if not study.space:
         return []
-    kind = "grid" if study.sampler == "grid" else "random"
-    sampler, taken, drawn = Sampler(read_space(study.space), kind=kind, seed=study.seed), {c.id for c in named}, []
+    sampler = Sampler(read_space(study.space), kind="grid" if study.sampler == "grid" else "random", seed=study.seed)
+    taken, drawn = {candidate.id for candidate in named}, list[Candidate]()
     limit = math.inf if study.budget.candidates is None else study.budget.candidates - len(study.candidates)
     while len(drawn) < limit and (sample := sampler.ask(taken)) is not None:
         taken.add(sample.candidate.id)
@@ -329,7 +329,8 @@ def _misfit(size: Resources, node: NodeType, *, held: float | None, memory: floa
         return f"needs {memory / GIB:.1f} GiB of a GPU; gpu={size.gpu:g} of {node.accelerator} is {room:.1f} GiB"
     host = memory if not size.gpu else HOST_PROCESS_GIB * GIB
     if node.memory_gib is not None and host * slots > node.memory_gib * GIB:
-        return f"{slots} side by side need {host * slots / GIB:.1f} GiB of main memory, {node.name} has {node.memory_gib:g}"
+        return f"{slots} side by side need {host * slots / GIB:.1f} GiB of main memory, "
+        f"{node.name} has {node.memory_gib:g}"
     return ""
 
 

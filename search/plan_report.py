@@ -1,13 +1,15 @@
 """A plan as tables and sentences for a terminal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from models.candidate import Precision
 from models.families import GIB
+from models.workload import PIECE
 from search.disk import GIGABYTE
 from search.forecast import ASSUMPTION
 from search.plan import NodePlan, Plan
@@ -30,9 +32,9 @@ def _summary(plan: Plan) -> str:
     drawn = len(plan.runs) - plan.n_named
     standing = f" and {drawn} drawn at random in place of those that the sampler will draw" if drawn else ""
     return (
-        f"{plan.study.name}: {plan.n_named} candidates named{standing}, {plan.n_folds} folds: {plan.full_grid} fold runs "
-        f"are the full grid, {plan.expected_runs:.0f} ({plan.expected_runs / plan.full_grid:.0%}) are expected under the "
-        "ladder. Reckoned, not measured."
+        f"{plan.study.name}: {plan.n_named} candidates named{standing}, {plan.n_folds} folds: {plan.full_grid} fold "
+        f"runs are the full grid, {plan.expected_runs:.0f} ({plan.expected_runs / plan.full_grid:.0%}) are expected "
+        "under the ladder. Reckoned, not measured."
     )
 
 
@@ -59,9 +61,8 @@ def _node_table(plan: Plan, found: NodePlan) -> Table:
     gpu = f", {node.gpu:g} x {node.accelerator or 'GPU of a kind not named'}" if node.gpu else ""
     title = f"Fold runs on {node.name} ({node.machine}: {node.cpu:g} cores{gpu})"
     headings = ["family", "parameters", "texts x tokens", "precision", "memory", "asked", "suggested", "slots", "hours"]
-    table = _table(
-        title, headings, caption="memory, texts x tokens: the largest of the family; hours: mean of a fold run"
-    )
+    caption = "memory, texts x tokens: the largest of the family; hours: mean of a fold run"
+    table = _table(title, headings, caption=caption)
     for name, place in found.placements.items():
         runs = plan.families[name]
         largest = max(runs, key=lambda run: run.memory(place.precision).total)
@@ -154,12 +155,12 @@ def assumptions(plan: Plan) -> list[str]:
     gpus = sorted({node.accelerator for node in used if node.gpu and node.accelerator in machines.accelerators})
     sentences = [
         f"Ladder: {ASSUMPTION}." if plan.study.ladder.enabled else "Ladder: off, every fold of every candidate runs.",
-        "Tokens: words in pieces of 8 letters stand in for each backbone's tokens; texts, batches and padding are those of "
-        "fold 0 as a search would make them.",
+        f"Tokens: words in pieces of {PIECE} letters stand in for each backbone's tokens; texts, batches and padding "
+        "are those of fold 0 as a search would make them.",
         "Operations: 2 N for a token (N weights of the layers) and 4 s h for each attention; a step is three forward "
-        "passes, more with an adversary or checkpointing (Kaplan et al. 2020, arXiv 2001.08361). docs/gpus.md says more.",
-        "Memory: weights and gradients 4 bytes a parameter, AdamW 8, autocast's copy 2, activations layer by layer as in "
-        "Korthikanti et al. 2022 (arXiv 2205.05198), 1 GiB for the process: an upper estimate, docs/gpus.md compares.",
+        "passes, more with an adversary or checkpointing (Kaplan et al. 2020, arXiv 2001.08361).",
+        "Memory: weights and gradients 4 bytes a parameter, AdamW 8, autocast's copy 2, activations layer by layer as "
+        "in Korthikanti et al. 2022 (arXiv 2205.05198), 1 GiB for the process: an upper estimate (docs/gpus.md).",
         f"Speed: {machines.utilisation:.0%} of the peak ({machines.utilisation_source}).",
         *(
             f"Peak of {name}: {_peaks(machines.accelerators[name].tflops)} ({machines.accelerators[name].source})."
@@ -175,9 +176,7 @@ def assumptions(plan: Plan) -> list[str]:
         price = "price not known" if node.dollars_per_hour is None else f"${node.dollars_per_hour:g} an hour"
         sentences.append(f"{node.name}: {price} ({node.source}).{spot}")
     if plan.head is not None and plan.head not in used:
-        sentences.append(
-            "The head node computes nothing; its hours are those of the wall, and are not in the costs above."
-        )
+        sentences.append("The head node computes nothing; its hours are those of the wall, not in the costs above.")
     sentences.append(
         "Money: nodes full of fold runs of one family, none idle; starting nodes, traffic and storage are not counted."
     )
@@ -186,7 +185,7 @@ def assumptions(plan: Plan) -> list[str]:
     return sentences
 
 
-def _peaks(tflops: dict[str, float]) -> str:  # type: ignore[type-arg]
+def _peaks(tflops: Mapping[Precision, float]) -> str:
     return ", ".join(f"{value:g} TFLOPS in {precision}" for precision, value in tflops.items())
 
 
