@@ -73,7 +73,19 @@ def make_trainable(workplace: Workplace) -> Callable[[dict[str, Any]], None]:
             os.chdir(workplace.home)
         run_fold(workplace, config, tune.report)
 
+    fold_run.__mixins__ = (_HeedsTermination,)  # type: ignore[attr-defined] - bases of the class Tune makes of it
     return fold_run
+
+
+class _HeedsTermination:
+    """Prepares a worker, in its main thread, to keep the state of the fold run under way when its node is taken."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Wait with SIGTERM until the state is kept, then do what Ray does."""
+        from models.termination import heed_termination  # noqa: PLC0415 - workers only
+
+        heed_termination()
+        super().setup(config)  # type: ignore[misc]
 
 
 def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> None:
