@@ -33,6 +33,11 @@ TRIES = 2
 Counted here and not by Tune, which tells the death of a worker that was just being reused twice and then gives up.
 """
 
+TAKEN = ("SIGTERM", "node has died", "node was terminated", "node was drained", "preempted")
+"""By these the death of a worker whose node was taken, as spot nodes are, is known."""
+LOSSES = 100
+"""Times that a fold run may lose its node, in one run of the search: none of them is its fault, nor costs it more than
+a step, since a worker that is told to end keeps its state."""
 ROOM_SECONDS = 1.0
 """How long the size of the cluster is taken for known: to ask takes longer than to decide."""
 VICTIM = re.compile(r"Selected to kill: \(Actor\((\w+)\)")
@@ -59,6 +64,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         self.errors: dict[str, str] = {}
         self.trials: dict[str, Any] = {}
         self._deaths: Counter[tuple[FoldRun, int]] = Counter()
+        self._losses: Counter[FoldRun] = Counter()
         self._memory_deaths = memory_deaths
         self._actors: dict[str, FoldRun] = {}
         self._resources = resources
@@ -87,7 +93,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
             "candidate": assignment.candidate.id,
             "fold": assignment.fold,
             "attempt": assignment.attempt,
-            "deaths": self._deaths[assignment.run, assignment.attempt],
+            "deaths": self._deaths[assignment.run, assignment.attempt] + self._losses[assignment.run],
             "memory_deaths": self._memory_deaths[assignment.run],
             "label": assignment.label,
             "cpu": size.cpu,
@@ -107,6 +113,10 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
             self._closed(assignment)
             return
         key, reason = (assignment.run, assignment.attempt), self.errors.pop(trial_id, "its worker died")
+        if any(mark in reason for mark in TAKEN) and self._losses[assignment.run] < LOSSES:
+            self._losses[assignment.run] += 1
+            self.conductor.lose(assignment, f"its node was taken ({reason}); it goes on from its last checkpoint")
+            return
         self._deaths[key] += 1
         self._memory_deaths[assignment.run] += "MemoryError" in reason or "memory monitor" in reason
         if self._deaths[key] > TRIES:

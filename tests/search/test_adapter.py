@@ -121,6 +121,17 @@ def test_of_a_trial_that_ended_nothing_is_kept() -> None:
     assert "a" not in searcher.trials
 
 
+def test_a_node_that_was_taken_is_no_death_of_the_fold_run() -> None:
+    conductor = StubConductor(assignments(1))
+    searcher, _, _ = set_up(conductor)
+    for number in range(3 * TRIES):
+        assert isinstance(searcher.suggest(str(number)), dict)
+        searcher.errors[str(number)] = "Worker exits with an exit code 1. The process receives a SIGTERM."
+        searcher.on_trial_complete(str(number), error=True)
+    assert [what for what, _ in conductor.told] == ["lose 0"] * (3 * TRIES)
+    assert "its node was taken" in conductor.told[-1][1]
+
+
 def test_the_search_is_finished_only_when_nothing_is_live() -> None:
     searcher, _, _ = set_up(StubConductor(assignments(1)))
     assert isinstance(searcher.suggest("a"), dict)
