@@ -85,6 +85,7 @@ def train_fold(
     checkpoint: CheckpointFolder | None = None,
     checkpoint_seconds: float = 60.0,
     micro_batches: int = 1,
+    halve: bool = True,
     keep_weights: bool = False,
     cache: Path | None = None,
     backbones: str | None = None,
@@ -109,6 +110,7 @@ def train_fold(
         checkpoint_seconds: time between checkpoints; one more is kept at each rung, before its report.
         micro_batches: parts, for want of memory, to start with. A resumed run starts with those it had come to, times
             the factor by which this is more than what its last try was given.
+        halve: go on in smaller parts where memory does not suffice; else raise, since there is more to be had.
         keep_weights: also return the weights that predict.
         cache: folder of the token cache; None for the default.
         backbones: folder where hub names are looked up first.
@@ -121,6 +123,7 @@ def train_fold(
     Raises:
         InputError: no such fold, rung, backbone or device, a checkpoint of another run, or memory does not suffice for
             a single text.
+        MemoryError: memory does not suffice, and `halve` is False.
         Terminated: the process was told to end.
     """
     if not 0 <= fold < data.manifest.n_folds:
@@ -144,6 +147,7 @@ def train_fold(
         backbones=backbones,
         device=chosen,
     )
+    learner.halves = halve
     run = _FoldRun(
         candidate,
         data,

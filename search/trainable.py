@@ -97,8 +97,9 @@ def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> No
 
     Args:
         workplace: what the study fixes.
-        config: `candidate` (id), `fold`, `attempt`, `threads`, `device`; where there were any, also `memory_deaths`:
-            tries of this fold run that died of memory. Each halves the micro-batch that the next starts with.
+        config: `candidate` (id), `fold`, `attempt`, `threads`, `device`; for a family that ran out of memory also
+            `micro_batches`, the parts that steps are computed in. With `can_grow` a fold run that runs out of memory
+            raises `MemoryError`, to be tried again with a larger share, instead of going on in smaller parts.
         report: takes one dict for each rung, `{"note": text}` for what a person should know, and `{"full_disk":
             (errno, what, path)}`; may end the fold run by raising.
     """
@@ -155,7 +156,7 @@ def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> N
         report=at_rung,
         tell=tell,
         disk=disk,
-        micro_batches=2 ** config.get("memory_deaths", 0),
+        micro_batches=config.get("micro_batches", 1),
         keep_weights=workplace.keep_weights,
     )
     assert result is not None, "only a report that returns False ends a fold run early"
@@ -220,6 +221,7 @@ def train(
         backbones=workplace.backbones,
         threads=config["threads"],
         device=config["device"],
+        halve=not config.get("can_grow", False),
     )
 
 
