@@ -73,7 +73,7 @@ def make_trainable(workplace: Workplace) -> Callable[[dict[str, Any]], None]:
             os.chdir(workplace.home)
         run_fold(workplace, config, tune.report)
 
-    fold_run.__mixins__ = (_HeedsTermination,)  # type: ignore[attr-defined] - bases of the class Tune makes of it
+    vars(fold_run)["__mixins__"] = (_HeedsTermination,)  # bases of the class that Tune makes of it
     return fold_run
 
 
