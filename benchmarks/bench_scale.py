@@ -15,7 +15,6 @@ import resource
 import tempfile
 import threading
 import time
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -153,9 +152,12 @@ def play(conductor: Conductor, slots: int, workplace: Workplace) -> None:
     import ray  # noqa: PLC0415 - slow to import
 
     from search.adapter import FoldScheduler, FoldSearcher  # noqa: PLC0415 - imports Ray
+    from search.needs import MemoryNeeds  # noqa: PLC0415
 
     ray.cluster_resources = lambda: {"CPU": float(slots)}
-    searcher = FoldSearcher(conductor, conductor.study.resources, lambda _: None, Counter())
+    resources = conductor.study.resources
+    needs = MemoryNeeds(workplace.run_dir, resources, lambda: [(float(slots), 0.0)])
+    searcher = FoldSearcher(conductor, resources, lambda _: None, needs)
     scheduler, order = FoldScheduler(searcher), np.random.default_rng(0)
     running: dict[str, list[dict[str, Any]]] = {}
     number = 0
@@ -232,7 +234,7 @@ def search_on_ray(path: Path, run_dir: Path, slots: int) -> None:
     from search import cluster, runner  # noqa: PLC0415 - imports Ray later, with its settings
 
     runner.make_trainable = lambda workplace: partial(simulated, workplace)  # type: ignore[attr-defined]
-    cluster._cores = lambda: slots
+    cluster.cores = lambda: slots
     runner.run_study(path, runs=str(run_dir.parent), dashboard=False)
 
 

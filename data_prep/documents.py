@@ -17,6 +17,15 @@ def read_document(path: str | Path, model: type[Model]) -> Model:
     Raises:
         InputError: the file is missing, is not UTF-8 YAML, or does not fit; names every fault with its key.
     """
+    return check_document(read_yaml(path), model, where=str(path))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds settings.
+
+    Raises:
+        InputError: the file is missing, is not UTF-8 YAML, or holds something else.
+    """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -25,7 +34,7 @@ def read_document(path: str | Path, model: type[Model]) -> Model:
         raise InputError(f"{path}: not a UTF-8 YAML file: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold `key: value` settings, found {type(content).__name__}")
-    return check_document(content, model, where=str(path))
+    return content
 
 
 def check_document(content: dict[str, Any], model: type[Model], *, where: str) -> Model:

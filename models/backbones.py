@@ -204,7 +204,7 @@ def load_backbone(
     """
     config = load_config(name, folder)
     if layers is not None:
-        _keep_layers(config, layers, name)
+        keep_layers(config, layers, name)
     if dropout is not None:
         _set_dropout(config, dropout)
     tokenizer = load_tokenizer(name, folder)
@@ -215,7 +215,7 @@ def load_backbone(
         needed = [tokenizer.pad_token_id, getattr(config, "decoder_start_token_id", None)]
         rows = np.union1d(vocabulary, [row for row in needed if row is not None]).astype(np.int64)
         model.set_input_embeddings(ChosenEmbedding(model.get_input_embeddings(), torch.from_numpy(rows)))
-    parts = [_embeddings(model), *_layers(model)]
+    parts = parts_of(model)
     _check_size(model, name, freeze_layers=freeze_layers, n_layers=len(parts) - 1, max_length=max_length)
     for part in (parts[:1] if freeze_embeddings else []) + parts[1 : 1 + freeze_layers]:
         part.requires_grad_(False)
@@ -231,7 +231,7 @@ def load_embedding(name: str, *, folder: str | None = None) -> torch.Tensor:
     Arguments and errors as for `load_backbone`.
     """
     config = load_config(name, folder)
-    _keep_layers(config, 1, name)
+    keep_layers(config, 1, name)
     table: torch.Tensor = bare_encoder(load_model(name, folder, config=config)).get_input_embeddings().weight
     return table.detach()
 
@@ -246,6 +246,11 @@ def bare_encoder(model: Any) -> Any:
     return model
 
 
+def parts_of(model: Any) -> list[nn.Module]:
+    """Return what `Backbone.layers` holds of a bare encoder: its embeddings, then its layers."""
+    return [_embeddings(model), *_layers(model)]
+
+
 def _encoder(model: Any, padding_id: int) -> Encoder:
     if model.config.model_type == "funnel":
         return FunnelEncoder(model, padding_id)
@@ -254,7 +259,8 @@ def _encoder(model: Any, padding_id: int) -> Encoder:
     return Encoder(model)
 
 
-def _keep_layers(config: Any, layers: int, name: str) -> None:
+def keep_layers(config: Any, layers: int, name: str) -> None:
+    """Change a config in place to that many layers; arguments and errors as for `load_backbone`."""
     if layers > config.num_hidden_layers:
         raise InputError(f"layers={layers}: backbone {name!r} has only {config.num_hidden_layers} encoder layers")
     if config.model_type == "funnel":

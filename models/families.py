@@ -77,16 +77,38 @@ def training_memory(name: str, *, batch: int = BATCH, tokens: int = TOKENS) -> f
         tokens: tokens of each text.
     """
     config = FAMILIES[name].config()
+    return 18 * count_parameters(name) + sum(layer_bytes(config, batch=batch, tokens=tokens)) + GIB
+
+
+def layer_bytes(config: Any, *, batch: int, tokens: int, element: int = 2) -> list[float]:
+    """Return what each layer keeps for the way back, in bytes; `training_memory` has the formula for 2-byte elements.
+
+    With elements of e bytes it is s ((6 e + 10) h + 2 e i + (5 + e) a s): what is computed in fp32 whatever the
+    precision (the LayerNorms' input, softmax) and the dropout masks keep their size. In fp32 the LayerNorm's output,
+    which autocast copies, is kept as it is.
+
+    Args:
+        config: of a backbone.
+        batch: texts of a step.
+        tokens: tokens of each text.
+        element: bytes of a number in matrix products; 2 for bf16 and fp16, 4 for fp32.
+    """
     hidden, heads = config.hidden_size, config.num_attention_heads
-    wide = next(getattr(config, key) for key in ("intermediate_size", "d_inner", "encoder_ffn_dim") if key in config)
-    activations = 0.0
-    for length, attentions in _layers(config, tokens):
-        attention = attentions * (15 * hidden + 7 * heads * length)
-        activations += batch * length * (attention + 7 * hidden + 4 * wide)
-    return 18 * count_parameters(name) + activations + GIB
+    wide = intermediate_size(config)
+    found = []
+    for length, attentions in layer_lengths(config, tokens):
+        attention = attentions * ((5 * element + 5) * hidden + (5 + element) * heads * length)
+        found.append(batch * length * (attention + (element + 5) * hidden + 2 * element * wide))
+    return found
 
 
-def _layers(config: Any, tokens: int) -> Sequence[tuple[float, int]]:
+def intermediate_size(config: Any) -> int:
+    """Return the width between the two dense matrices of a layer."""
+    keys = ("intermediate_size", "d_inner", "encoder_ffn_dim")
+    return next(int(getattr(config, key)) for key in keys if key in config)
+
+
+def layer_lengths(config: Any, tokens: float) -> Sequence[tuple[float, int]]:
     """Return the tokens that each layer sees, and how many attentions it has."""
     if config.model_type == "funnel":
         blocks = [(tokens / 2**number, 1) for number, size in enumerate(config.block_sizes) for _ in range(size)]
@@ -98,6 +120,14 @@ def _layers(config: Any, tokens: int) -> Sequence[tuple[float, int]]:
 def gpu_share(memory: float) -> str:
     """Return the least of `SHARES` of a GPU of 24 GiB that holds `memory` bytes; "more" where none does."""
     return next((name for name, share in SHARES if memory <= share * GPU_GIB * GIB), "more")
+
+
+def released_config(backbone: str) -> Any | None:
+    """Return the config of a family by its name or hub name, as used here; None where no family has it."""
+    for name, family in FAMILIES.items():
+        if backbone in (name, family.hub):
+            return trim(family.config())
+    return None
 
 
 def table() -> str:

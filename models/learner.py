@@ -73,6 +73,8 @@ class Learner:
         self.losses = LossHistory()
         self.micro_batches = 1
         """Parts, for want of memory, of each of the candidate's accumulated parts, and of a prediction's batches."""
+        self.halves = True
+        """Whether it goes on in smaller parts where memory does not suffice."""
 
     def step(self, batch: Batch, rate_share: float, *, epoch: float = 0.0) -> None:
         """Take one optimiser step on `batch` at `rate_share` of the peak rates, `epoch` epochs after the start.
@@ -187,6 +189,7 @@ class Learner:
 
         Raises:
             InputError: it does not fit with a single text at a time.
+            MemoryError: it does not fit, and `halves` is False.
         """
         before = random_state()
         while True:
@@ -203,6 +206,8 @@ class Learner:
 
     def _halve(self, n_texts: int, told: str) -> None:
         """Compute in twice as many parts from now on."""
+        if not self.halves:
+            raise MemoryError(f"out of memory ({told}) where a larger share of the machine may be had")
         cut = self.accumulation * self.micro_batches if self.scorer.training else self.micro_batches
         if cut >= n_texts:
             raise InputError(

@@ -24,6 +24,7 @@ from models.optimizer import rate_share
 from models.pools import Pools, Rows, load_pools
 from models.pretrained import load_tokenizer
 from models.rungs import BestRung, first_step, rung_sample
+from models.termination import Terminated, training
 from models.weights import FoldWeights
 
 
@@ -84,6 +85,7 @@ def train_fold(
     checkpoint: CheckpointFolder | None = None,
     checkpoint_seconds: float = 60.0,
     micro_batches: int = 1,
+    halve: bool = True,
     keep_weights: bool = False,
     cache: Path | None = None,
     backbones: str | None = None,
@@ -94,6 +96,8 @@ def train_fold(
 
     The same arguments give the same bytes, interrupted and resumed or not, as long as memory suffices: where it does
     not, what follows is computed in smaller parts (see `Learner`), whose sums and dropout masks are others.
+
+    A process that gets SIGTERM keeps its state at the end of the step under way and leaves (see `models.termination`).
 
     Args:
         candidate: what to train.
@@ -106,6 +110,7 @@ def train_fold(
         checkpoint_seconds: time between checkpoints; one more is kept at each rung, before its report.
         micro_batches: parts, for want of memory, to start with. A resumed run starts with those it had come to, times
             the factor by which this is more than what its last try was given.
+        halve: go on in smaller parts where memory does not suffice; else raise, since there is more to be had.
         keep_weights: also return the weights that predict.
         cache: folder of the token cache; None for the default.
         backbones: folder where hub names are looked up first.
@@ -118,6 +123,8 @@ def train_fold(
     Raises:
         InputError: no such fold, rung, backbone or device, a checkpoint of another run, or memory does not suffice for
             a single text.
+        MemoryError: memory does not suffice, and `halve` is False.
+        Terminated: the process was told to end.
     """
     if not 0 <= fold < data.manifest.n_folds:
         raise InputError(f"fold must be 0 to {data.manifest.n_folds - 1} for {data.path}, got {fold}")
@@ -140,6 +147,7 @@ def train_fold(
         backbones=backbones,
         device=chosen,
     )
+    learner.halves = halve
     run = _FoldRun(
         candidate,
         data,
@@ -154,7 +162,9 @@ def train_fold(
         micro_batches=micro_batches,
         keep_weights=keep_weights,
     )
-    return run.finish() if run.train() else None
+    with training() as told_to_end:
+        run.told_to_end = told_to_end
+        return run.finish() if run.train() else None
 
 
 class _FoldRun:
@@ -194,6 +204,7 @@ class _FoldRun:
         self.started = self.saved = time.monotonic()
         self.keep_weights = keep_weights
         self.micro_batches = learner.micro_batches = micro_batches
+        self.told_to_end: Callable[[], bool] = bool
         self._resume()
 
     @property
@@ -218,6 +229,9 @@ class _FoldRun:
             self.step += 1
             if not self._pass_rungs():
                 return False
+            if self.told_to_end():
+                self._save()
+                raise Terminated
             if time.monotonic() - self.saved >= self.checkpoint_seconds:
                 self._save()
         return True
@@ -293,6 +307,7 @@ class _FoldRun:
     def _deliver(self) -> bool:
         """Pass on the reports that have not been passed on yet; False when one of them stops the run."""
         while self.delivered < len(self.reports):
+            self._leave_if_told()  # whoever takes reports may wait for this thread to end
             go_on = self.report(self.reports[self.delivered])
             self.delivered += 1
             if self.checkpoint:
@@ -300,6 +315,11 @@ class _FoldRun:
             if not go_on:
                 return False
         return True
+
+    def _leave_if_told(self) -> None:
+        """Leave where the checkpoint, kept with the last report, already holds all that was trained."""
+        if self.told_to_end():
+            raise Terminated
 
     def _identity(self) -> State:
         """Return what a checkpoint must agree with to be continued."""
@@ -343,6 +363,7 @@ class _FoldRun:
 
     def _predictions(self, prediction: NDArray[np.float32], metric: float, epoch: float) -> FoldPredictions:
         holdout = self.pools.holdout
+        self._leave_if_told()
         test = self._table(self.pools.test, self._predict(self.pools.test), TEST_SCHEMA)
         held_out = holdout and self._table(holdout, self._predict(holdout), OOF_SCHEMA)
         provenance = Provenance(

@@ -1,4 +1,4 @@
-"""Command line of the search: `run` a study, see its `leaderboard`, `explain` it, `replay` what was recorded."""
+"""Command line of the search: `plan` and `run` a study, see its `leaderboard`, `explain` it, `replay` records."""
 
 from typing import Annotated
 
@@ -64,6 +64,39 @@ def run(
         raise InputError(f"{outcome.run_dir}: no fold run finished; the reasons are above")
     console.print(
         f"wrote {escape(outcome.run_dir)}; next: [bold]{escape(following)}[/]", highlight=False, soft_wrap=True
+    )
+
+
+@app.command()
+def plan(
+    study: Annotated[str, typer.Argument(help="The study file (YAML), its data prepared.", metavar="STUDY.yaml")],
+    *,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="The cluster file for `ray up`; without it this machine is reckoned with.", metavar="FILE"),
+    ] = None,
+    throughput: Annotated[
+        str | None,
+        typer.Option(help="Prices, peaks and speeds of your own (YAML, as search/machines.yaml).", metavar="FILE"),
+    ] = None,
+    backbones: Annotated[str | None, typer.Option(help="Folder with local copies of hub models or configs.")] = None,
+) -> None:
+    """Reckon what a study would take - fold runs, hours, money, memory, disk - before anything is rented or started.
+
+    Example: `python -m search plan studies/pppm.yaml --cluster cluster.yaml`
+    """
+    from search.cluster import cores  # noqa: PLC0415 - imports torch
+    from search.machines import read_cluster, read_machines, this_machine  # noqa: PLC0415
+    from search.plan import plan_study  # noqa: PLC0415
+    from search.plan_report import plan_report  # noqa: PLC0415
+
+    machines = read_machines(throughput)
+    nodes = [this_machine(cores())] if cluster is None else read_cluster(cluster, machines)
+    console.print(plan_report(plan_study(study, nodes=nodes, machines=machines, backbones=backbones)))
+    console.print(
+        f"read {escape(study)}, wrote nothing; next: [bold]python -m search run {escape(study)}[/]",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -24,7 +24,8 @@ from search.cluster import WHAT_NODES_NEED, causes, headline_of
 from search.conductor import Assignment, Conductor
 from search.curves import CurvePoint
 from search.ladder import FoldRun
-from search.study import Resources, StudyResources
+from search.needs import MemoryNeeds, Need
+from search.study import StudyResources
 
 Closed = Callable[[Assignment], None]
 
@@ -34,6 +35,11 @@ TRIES = 2
 Counted here and not by Tune, which tells the death of a worker that was just being reused twice and then gives up.
 """
 
+TAKEN = ("SIGTERM", "node has died", "node was terminated", "node was drained", "preempted")
+"""By these the death of a worker whose node was taken, as spot nodes are, is known."""
+LOSSES = 100
+"""Times that a fold run may lose its node, in one run of the search: none of them is its fault, nor costs it more than
+a step, since a worker that is told to end keeps its state."""
 ROOM_SECONDS = 1.0
 """How long the size of the cluster is taken for known: to ask takes longer than to decide."""
 VICTIM = re.compile(r"Selected to kill: \(Actor\((\w+)\)")
@@ -43,16 +49,14 @@ VICTIM = re.compile(r"Selected to kill: \(Actor\((\w+)\)")
 class FoldSearcher(Searcher):  # type: ignore[misc]
     """Hands Tune the next fold run when a slot is free for it."""
 
-    def __init__(
-        self, conductor: Conductor, resources: StudyResources, closed: Closed, memory_deaths: Counter[FoldRun]
-    ) -> None:
+    def __init__(self, conductor: Conductor, resources: StudyResources, closed: Closed, needs: MemoryNeeds) -> None:
         """Begin with nothing live.
 
         Args:
             conductor: knows what runs next.
-            resources: what a fold run occupies.
+            resources: what the study gives a fold run: as many threads as it says, whatever share it needs.
             closed: is told of every fold run that ended and is not handed out again.
-            memory_deaths: how often each fold run died of memory so far; counted on here.
+            needs: what families need that ran out of memory; told of every fold run that did.
         """
         super().__init__()
         self.conductor = conductor
@@ -60,10 +64,11 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         self.errors: dict[str, str] = {}
         self.trials: dict[str, Any] = {}
         self._deaths: Counter[tuple[FoldRun, int]] = Counter()
-        self._memory_deaths = memory_deaths
-        self._actors: dict[str, FoldRun] = {}
+        self._losses: Counter[FoldRun] = Counter()
+        self._needs = needs
+        self._given: dict[str, Need] = {}
+        self._actors: dict[str, str] = {}
         self._resources = resources
-        self._sizes = resources.each()
         self._room: tuple[float, dict[str, float]] = (-math.inf, {})
         self._closed = closed
 
@@ -83,17 +88,19 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         if assignment is None:
             return None if self.live else str(Searcher.FINISHED)
         self.live[trial_id] = assignment
-        size = self._resources.of(assignment.candidate.backbone)
+        family = assignment.candidate.backbone
+        size = self._given[trial_id] = self._needs.of(family)
         return {
             "candidate": assignment.candidate.id,
             "fold": assignment.fold,
             "attempt": assignment.attempt,
-            "deaths": self._deaths[assignment.run, assignment.attempt],
-            "memory_deaths": self._memory_deaths[assignment.run],
+            "deaths": self._deaths[assignment.run, assignment.attempt] + self._losses[assignment.run],
+            "micro_batches": size.micro_batches,
+            "can_grow": self._needs.can_grow(family),
             "label": assignment.label,
             "cpu": size.cpu,
             "gpu": size.gpu,
-            "threads": max(1, math.floor(size.cpu)),
+            "threads": max(1, math.floor(self._resources.of(family).cpu)),
             "device": "auto" if size.gpu else "cpu",
         }
 
@@ -108,8 +115,14 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
             self._closed(assignment)
             return
         key, reason = (assignment.run, assignment.attempt), self.errors.pop(trial_id, "its worker died")
+        if any(mark in reason for mark in TAKEN) and self._losses[assignment.run] < LOSSES:
+            self._losses[assignment.run] += 1
+            self.conductor.lose(assignment, f"its node was taken ({reason}); it goes on from its last checkpoint")
+            return
+        of_memory = "MemoryError" in reason or "memory monitor" in reason
+        if of_memory and self._grew(assignment, trial_id, reason):
+            return
         self._deaths[key] += 1
-        self._memory_deaths[assignment.run] += "MemoryError" in reason or "memory monitor" in reason
         if self._deaths[key] > TRIES:
             self.conductor.fail(assignment, f"its worker died {self._deaths[key]} times: {reason}")
         else:
@@ -118,7 +131,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
     def begun(self, trial_id: str, actor: str) -> None:
         """Note which actor a fold run got: by its id Ray names whom its memory monitor killed."""
         if trial_id in self.live:
-            self._actors[actor] = self.live[trial_id].run
+            self._actors[actor] = trial_id
 
     def tune_died(self, error: BaseException) -> None:
         """Count the fold runs that Ray's memory monitor killed as dead of memory, when that ended Tune itself.
@@ -126,13 +139,25 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         Nobody is suspected: a fold run that the error does not name is tried again as it was.
         """
         named = {actor for cause in causes(error) for actor in VICTIM.findall(str(cause))}
-        self._memory_deaths.update(self._actors[actor] for actor in named & self._actors.keys())
+        for trial_id in sorted(self._actors[actor] for actor in named & self._actors.keys()):
+            if trial_id in self.live:
+                self._needs.ran_out(self.live[trial_id].candidate.backbone, self._given[trial_id])
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: a new run is rebuilt from the run directory."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing, as nothing is saved."""
+
+    def _grew(self, assignment: Assignment, trial_id: str, reason: str) -> bool:
+        """Hand a fold run that ran out of memory out again with more; False where only smaller parts are left."""
+        given = self._given[trial_id]
+        need = self._needs.ran_out(assignment.candidate.backbone, given)
+        if (need.cpu, need.gpu) == (given.cpu, given.gpu):
+            return False
+        self._losses[assignment.run] += 1
+        self.conductor.lose(assignment, f"ran out of memory ({reason}); its family is given {need.text} from now on")
+        return True
 
     def _take_back(self) -> None:
         """Take back fold runs that Tune gave up without a word, as it does when it cannot reuse a worker."""
@@ -141,11 +166,10 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
 
     def _has_room(self) -> bool:
         total = self._cluster_resources()
-        backbones = Counter(assignment.candidate.backbone for assignment in self.live.values())
-        taken = [(number, self._resources.of(backbone)) for backbone, number in backbones.items()]
-        free_cpu = total.get("CPU", 0.0) - sum(number * size.cpu for number, size in taken)
-        free_gpu = total.get("GPU", 0.0) - sum(number * size.gpu for number, size in taken)
-        return any(_fits(size, free_cpu, free_gpu) for size in self._sizes)
+        taken = [self._given[trial_id] for trial_id in self.live]
+        free_cpu = total.get("CPU", 0.0) - sum(size.cpu for size in taken)
+        free_gpu = total.get("GPU", 0.0) - sum(size.gpu for size in taken)
+        return any(_fits(size, free_cpu, free_gpu) for size in self._needs.sizes())
 
     def _cluster_resources(self) -> dict[str, float]:
         asked, total = self._room
@@ -155,7 +179,13 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         return total
 
 
-def _fits(size: Resources, free_cpu: float, free_gpu: float) -> bool:
+def alive_nodes() -> list[tuple[float, float]]:
+    """Return the cores and the GPUs of each node of the cluster."""
+    every = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in every]
+
+
+def _fits(size: Need, free_cpu: float, free_gpu: float) -> bool:
     return size.cpu <= free_cpu + 1e-9 and size.gpu <= free_gpu + 1e-9
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from data_prep.errors import InputError
-from search.scout import Needs, Scout, needs_of
+from search.scout import Requirements, Scout, requirements_of
 from search.study import ResolvedStudy, Resources
 
 OBJECT_STORE_BYTES = 200 * 2**20
@@ -62,7 +62,7 @@ def ray_session(
             _check_nodes(study, run_dir, backbones=backbones, note=note)
         else:
             context = ray.init(
-                num_cpus=_cores(), include_dashboard=dashboard, object_store_memory=OBJECT_STORE_BYTES, **QUIET
+                num_cpus=cores(), include_dashboard=dashboard, object_store_memory=OBJECT_STORE_BYTES, **QUIET
             )
             _check_machine(study, ray.cluster_resources())
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` sends it; Ray's own handler exits
@@ -148,7 +148,8 @@ def _fits(size: Resources, resources: Mapping[str, float]) -> bool:
     return size.cpu <= resources.get("CPU", 0.0) and size.gpu <= resources.get("GPU", 0.0)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return the CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -161,7 +162,7 @@ def _check_nodes(study: ResolvedStudy, run_dir: str, *, backbones: str | None, n
     for size in study.resources.each():
         if not any(_fits(size, node["Resources"]) for node in nodes):
             note(f"no node has room for a fold run with cpu={size.cpu:g}, gpu={size.gpu:g}; waiting until one joins")
-    if faults := _ask(nodes, needs_of(run_dir, data=study.data, backbones=backbones)):
+    if faults := _ask(nodes, requirements_of(run_dir, data=study.data, backbones=backbones)):
         raise InputError(*faults, WHAT_NODES_NEED)
 
 
@@ -171,7 +172,7 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _ask(nodes: list[dict[str, Any]], needs: Needs) -> list[str]:
+def _ask(nodes: list[dict[str, Any]], requirements: Requirements) -> list[str]:
     import ray  # noqa: PLC0415 - after the environment is set
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415 - imports Ray
 
@@ -181,7 +182,7 @@ def _ask(nodes: list[dict[str, Any]], needs: Needs) -> list[str]:
         .remote()
         for node in nodes
     ]
-    answers = [scout.look_around.remote(needs) for scout in scouts]
+    answers = [scout.look_around.remote(requirements) for scout in scouts]
     faults: list[str] = []
     for node, answer in zip(nodes, answers, strict=True):
         try:

@@ -22,10 +22,11 @@ from typing import Any
 
 from pyarrow import fs
 
+from data_prep.documents import read_yaml
 from data_prep.errors import InputError
 from data_prep.tables import join, locate, write_bytes
-from search.cluster_file import check_room, read_cluster_file
-from search.study import choose_candidates, read_study
+from search.machines import NodeType, read_cluster, read_machines
+from search.study import Resources, choose_candidates, read_study
 
 HOME = "~/blendfold"
 """Where the code lies on the nodes of a cluster that our cluster files describe."""
@@ -63,7 +64,7 @@ class Place:
                 f"{DASHBOARD_PORT} unless set otherwise); `search run --address` takes the address of a head"
             )
         if self.cluster is not None:
-            read_cluster_file(self.cluster)
+            _node_types(self.cluster)
 
     @property
     def options(self) -> str:
@@ -109,7 +110,7 @@ def launch(
         choose_candidates(read, only.split(","))
     _check_shared({"--data": data or read.data, "--runs": runs, **({"--backbones": backbones} if backbones else {})})
     if place.cluster is not None:
-        check_room(read.resources.each(), place.cluster)
+        _check_room(read.resources.each(), place.cluster)
     job = Job(f"{read.name}-{time.strftime('%Y%m%d-%H%M%S')}", join(runs, read.name))
     given = {"--data": data, "--runs": runs, "--backbones": backbones, "--only": only}
     options = [word for option, value in given.items() if value for word in (option, value)]
@@ -139,6 +140,26 @@ def _check_shared(paths: Mapping[str, str]) -> None:
         raise InputError(
             *faults, "Give what every node sees: s3://BUCKET/... or the absolute path of a mounted folder."
         )
+
+
+def _check_room(sizes: list[Resources], cluster: str) -> None:
+    """Refuse fold runs for which no node of a cluster would ever have room."""
+    nodes = _node_types(cluster)
+    if faults := [
+        f"{cluster}: no kind of node has room for a fold run with cpu={size.cpu:g}, gpu={size.gpu:g}"
+        for size in sizes
+        if nodes and not any(size.cpu <= node.cpu and size.gpu <= node.gpu for node in nodes)
+    ]:
+        has = "; ".join(f"{node.name}: cpu {node.cpu:g}, gpu {node.gpu:g}" for node in nodes)
+        raise InputError(*faults, f"It has {has}. Lower `resources:` in the study, or take a larger kind of node.")
+
+
+def _node_types(cluster: str) -> list[NodeType]:
+    """Return the kinds of node of a cluster file; none where the machines are the user's own, as only they know."""
+    content = read_yaml(cluster)
+    if "provider" not in content:
+        raise InputError(f"{cluster}: not a cluster file for `ray up`: has no `provider:`")
+    return read_cluster(cluster, read_machines()) if "available_node_types" in content else []
 
 
 def follow(name: str, place: Place, note: Note) -> str:

@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from search.cluster import causes, headline, prepare_environment, ray_session
 from search.conductor import Assignment, Conductor
 from search.disk import describe_use
 from search.kept import WeightKeeper, sweep_checkpoints
-from search.ladder import FoldRun
+from search.needs import MemoryNeeds
 from search.progress import Progress, duration
-from search.scout import needs_of
+from search.scout import requirements_of
 from search.study import ResolvedStudy, alike, choose_candidates, keep_study, read_study, resolve_study
 from search.trainable import Workplace, checkpoint_folder, make_trainable
 
@@ -156,7 +155,6 @@ def _supervise(
         OSError: a disk is full; says where.
     """
     stalls, known, death = 0, 0, None
-    memory_deaths: Counter[FoldRun] = Counter()
     while True:
         conductor = Conductor(study, data, run_dir, progress, hours_spent=hours_spent, only=only)
         progress.expect(lambda conductor=conductor: conductor.candidates_to_come)  # type: ignore[misc]
@@ -174,7 +172,7 @@ def _supervise(
                     study, run_dir, address=address, backbones=backbones, dashboard=dashboard, note=progress.note
                 ),
             ):
-                _tune(conductor, study, run_dir, backbones=backbones, memory_deaths=memory_deaths)
+                _tune(conductor, study, run_dir, backbones=backbones)
         except Exception as error:
             if unfit := next((cause for cause in causes(error) if isinstance(cause, InputError)), None):
                 raise unfit from None
@@ -220,11 +218,10 @@ def _tune(
     run_dir: str,
     *,
     backbones: str | None,
-    memory_deaths: Counter[FoldRun],
 ) -> None:
     from ray import tune  # noqa: PLC0415 - after the environment is set
 
-    from search.adapter import ActorWatch, FoldScheduler, FoldSearcher  # noqa: PLC0415 - imports Ray
+    from search.adapter import ActorWatch, FoldScheduler, FoldSearcher, alive_nodes  # noqa: PLC0415 - imports Ray
 
     def closed(assignment: Assignment) -> None:
         folder = checkpoint_folder(run_dir, assignment.candidate.id, assignment.fold, assignment.attempt)
@@ -242,7 +239,8 @@ def _tune(
     workplace = new_workplace(study, run_dir, backbones=backbones)
     sweep_checkpoints(run_dir, conductor.status())
     keeper = WeightKeeper(run_dir, study.keep_weights)
-    searcher = FoldSearcher(conductor, study.resources, closed, memory_deaths)
+    needs = MemoryNeeds(run_dir, study.resources, alive_nodes)
+    searcher = FoldSearcher(conductor, study.resources, closed, needs)
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(workplace), resources),
         tune_config=tune.TuneConfig(
@@ -284,7 +282,7 @@ def new_workplace(study: ResolvedStudy, run_dir: str, *, backbones: str | None) 
         score_epochs=study.score_epochs,
         keep_weights=study.keep_weights != "none",
         disk_gb=study.budget.disk_gb,
-        needs=needs_of(run_dir, data=study.data, backbones=backbones),
+        requirements=requirements_of(run_dir, data=study.data, backbones=backbones),
     )
 
 

@@ -1,4 +1,4 @@
-"""`Needs`: what a node must have for a fold run, from the code to a run directory that it can write."""
+"""`Requirements`: what a node must have for a fold run, from the code to a run directory that it can write."""
 
 import functools
 import hashlib
@@ -16,7 +16,7 @@ PACKAGES = ("data_prep", "models", "search", "blend")
 
 
 @dataclass(frozen=True)
-class Needs:
+class Requirements:
     """What every node that trains must find as the driver did; plain values, as it travels to every worker."""
 
     version: str
@@ -28,10 +28,10 @@ class Needs:
     folders: tuple[str, ...]
 
 
-def needs_of(run_dir: str, *, data: str, backbones: str | None) -> Needs:
+def requirements_of(run_dir: str, *, data: str, backbones: str | None) -> Requirements:
     """Return what nodes need for fold runs of a run directory, as this process finds it."""
     files = [join(data, "manifest.json"), join(run_dir, "study.yaml")]
-    return Needs(
+    return Requirements(
         version=importlib.metadata.version("blendfold"),
         code=code_digest(),
         run_dir=run_dir,
@@ -43,27 +43,27 @@ def needs_of(run_dir: str, *, data: str, backbones: str | None) -> Needs:
 class Scout:
     """Looks around on a node. An actor, as a fold run is: where it starts, fold runs start too."""
 
-    def look_around(self, needs: Needs) -> list[str]:
+    def look_around(self, requirements: Requirements) -> list[str]:
         """Return what the machine that runs this lacks for a fold run."""
-        return list(lacks(needs))
+        return list(lacks(requirements))
 
 
 @functools.lru_cache(maxsize=1)
-def lacks(needs: Needs) -> tuple[str, ...]:
+def lacks(requirements: Requirements) -> tuple[str, ...]:
     """Return what this machine lacks for a fold run, a sentence each; a process looks once."""
     faults = []
     here = importlib.metadata.version("blendfold")
-    if here != needs.version:
-        faults.append(f"blendfold {here} is installed, the driver runs {needs.version}")
-    elif code_digest() != needs.code:
+    if here != requirements.version:
+        faults.append(f"blendfold {here} is installed, the driver runs {requirements.version}")
+    elif code_digest() != requirements.code:
         faults.append("its code is not the driver's; `ray up` carries what was changed to every node")
-    for path, digest in needs.files:
+    for path, digest in requirements.files:
         found = _digest(path)
         if found != digest:
             faults.append(f"{path}: " + ("no such file" if not found else "is not the driver's file"))
-    faults.extend(f"{folder}: no such folder" for folder in needs.folders if not Path(folder).is_dir())
+    faults.extend(f"{folder}: no such folder" for folder in requirements.folders if not Path(folder).is_dir())
     if not faults:
-        faults.extend(_cannot_write(needs.run_dir))
+        faults.extend(_cannot_write(requirements.run_dir))
     return tuple(faults)
 
 

@@ -21,7 +21,7 @@ from data_prep.tables import join, read_bytes
 from models.candidate import Candidate
 from search.conductor import FINISHED, is_dead
 from search.disk import DiskBudget
-from search.scout import Needs, lacks, node_name
+from search.scout import Requirements, lacks, node_name
 
 RETRY_RATE = 0.5
 """A dead fold run is retried with its learning rates times this."""
@@ -49,7 +49,7 @@ class Workplace:
     keep_weights: bool = False
     """Whether the weights of each finished fold run are written."""
     disk_gb: float | None = None
-    needs: Needs | None = None
+    requirements: Requirements | None = None
     """What every node must have; a worker looks before its first fold run. None: nobody looks."""
 
 
@@ -74,11 +74,23 @@ def make_trainable(workplace: Workplace) -> Callable[[dict[str, Any]], None]:
 
         if Path(workplace.home).is_dir():  # workers of a cluster start where its Ray was started
             os.chdir(workplace.home)
-        if workplace.needs is not None and (faults := lacks(workplace.needs)):
+        if workplace.requirements is not None and (faults := lacks(workplace.requirements)):
             tune.report({"unfit_node": [f"{node_name()}: {fault}" for fault in faults]})
         run_fold(workplace, config, tune.report)
 
+    vars(fold_run)["__mixins__"] = (_HeedsTermination,)  # bases of the class that Tune makes of it
     return fold_run
+
+
+class _HeedsTermination:
+    """Prepares a worker, in its main thread, to keep the state of the fold run under way when its node is taken."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Wait with SIGTERM until the state is kept, then do what Ray does."""
+        from models.termination import heed_termination  # noqa: PLC0415 - workers only
+
+        heed_termination()
+        super().setup(config)  # type: ignore[misc]
 
 
 def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> None:
@@ -90,8 +102,9 @@ def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> No
 
     Args:
         workplace: what the study fixes.
-        config: `candidate` (id), `fold`, `attempt`, `threads`, `device`; where there were any, also `memory_deaths`:
-            tries of this fold run that died of memory. Each halves the micro-batch that the next starts with.
+        config: `candidate` (id), `fold`, `attempt`, `threads`, `device`; for a family that ran out of memory also
+            `micro_batches`, the parts that steps are computed in. With `can_grow` a fold run that runs out of memory
+            raises `MemoryError`, to be tried again with a larger share, instead of going on in smaller parts.
         report: takes one dict for each rung, `{"note": text}` for what a person should know, and `{"full_disk":
             (errno, what, path)}`; may end the fold run by raising.
     """
@@ -148,7 +161,7 @@ def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> N
         report=at_rung,
         tell=tell,
         disk=disk,
-        micro_batches=2 ** config.get("memory_deaths", 0),
+        micro_batches=config.get("micro_batches", 1),
         keep_weights=workplace.keep_weights,
     )
     assert result is not None, "only a report that returns False ends a fold run early"
@@ -213,6 +226,7 @@ def train(
         backbones=workplace.backbones,
         threads=config["threads"],
         device=config["device"],
+        halve=not config.get("can_grow", False),
     )
 
 

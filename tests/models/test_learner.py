@@ -415,3 +415,20 @@ def test_the_state_holds_the_micro_batches_and_the_losses(learn):
     assert other.micro_batches == 4
     assert other.losses.state() == learner.losses.state()
     assert len(other.losses.state()["recent"]) == 2
+
+
+def test_where_a_larger_share_may_be_had_nothing_is_done_in_smaller_parts(monkeypatch, tiny_bert):
+    learner = new_learner(
+        Candidate(backbone=tiny_bert, precision="fp32"), PPPM, vocabulary=np.arange(40), backbones=None, device=CPU
+    )
+    learner.halves = False
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(learner, "_set_gradients", full)
+    ids = torch.full((4, 8), 7)
+    batch = Batch(ids, torch.ones_like(ids), np.arange(4), torch.rand(4))
+    with pytest.raises(MemoryError, match="a larger share of the machine may be had"):
+        learner.step(batch, 1.0)
+    assert learner.micro_batches == 1

@@ -13,7 +13,7 @@ from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from search import cluster
 from search.cluster import ray_session
-from search.scout import Needs, Scout, needs_of
+from search.scout import Requirements, Scout, requirements_of
 from search.study import ResolvedStudy, Study, resolve_study
 
 VERSION = importlib.metadata.version("blendfold")
@@ -94,7 +94,7 @@ def test_a_cluster_without_room_is_waited_for_and_nodes_that_lack_something_are_
     ]
     asked: list[str] = []
 
-    def ask(some: list[dict[str, Any]], needs: Needs) -> list[str]:
+    def ask(some: list[dict[str, Any]], needs: Requirements) -> list[str]:
         found = [path for path, digest in needs.files if digest]
         assert found == [f"{study.data}/manifest.json", str(tmp_path / "study.yaml")]
         asked.extend(node["name"] for node in some)
@@ -117,7 +117,7 @@ def test_what_a_node_lacks_is_named_all_of_it(tmp_path: Path, prepared_tiny: Pre
     for folder in (run_dir, elsewhere):
         folder.mkdir()
     (run_dir / "study.yaml").write_text("name: s")
-    needs = needs_of(str(run_dir), data=prepared_tiny.path, backbones=str(tmp_path))
+    needs = requirements_of(str(run_dir), data=prepared_tiny.path, backbones=str(tmp_path))
     assert Scout().look_around(needs) == []
     assert [path.name for path in run_dir.iterdir()] == ["study.yaml"], "what was written to try is gone"
     assert Scout().look_around(replace(needs, code="")) == [
@@ -136,7 +136,7 @@ def test_what_a_node_lacks_is_named_all_of_it(tmp_path: Path, prepared_tiny: Pre
 
 def test_a_run_directory_that_a_node_cannot_write_is_named(tmp_path: Path, prepared_tiny: Prepared) -> None:
     (tmp_path / "study.yaml").write_text("name: s")
-    needs = needs_of(str(tmp_path), data=prepared_tiny.path, backbones=None)
+    needs = requirements_of(str(tmp_path), data=prepared_tiny.path, backbones=None)
     (tmp_path / "file").touch()
     (fault,) = Scout().look_around(replace(needs, run_dir=str(tmp_path / "file" / "run")))
     assert "cannot be written" in fault

@@ -14,8 +14,8 @@ from typer.main import get_command
 from data_prep.errors import InputError
 from search.__main__ import app
 from search.aws import set_up
-from search.cluster_file import check_room, read_cluster_file
-from search.study import Resources, read_study
+from search.machines import read_cluster, read_machines
+from search.study import read_study
 
 ROOT = Path(__file__).parents[2]
 FILES = ["cluster.yaml", "clusters/on-prem.yaml"]
@@ -60,29 +60,12 @@ def test_ray_asks_for_a_token_and_its_dashboard_is_for_the_head_alone(name: str)
 
 @pytest.mark.parametrize("study", GPU_STUDIES)
 def test_fold_runs_of_the_gpu_studies_fit_the_workers(study: str) -> None:
-    check_room(read_study(ROOT / study).resources.each(), str(ROOT / "cluster.yaml"))
-    head, worker = read_cluster_file(str(ROOT / "cluster.yaml"))
-    assert not head.has_room(Resources(cpu=0.5)), "the head trains nothing"
-    assert (head.most, worker.most) == (1, 8)
-
-
-def test_a_fold_run_that_fits_no_node_is_refused_before_anything_is_rented() -> None:
-    with pytest.raises(InputError, match=r"no kind of node has room .* cpu=4, gpu=2\nIt has head: .*gpu_worker"):
-        check_room([Resources(cpu=4, gpu=2)], str(ROOT / "cluster.yaml"))
-    check_room([Resources(cpu=4, gpu=2)], str(ROOT / "clusters" / "on-prem.yaml"))  # what they have shows there
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [("- a", "not a cluster file"), ("name: x", "not a cluster file"), ("a: [", "not a YAML file")],
-)
-def test_what_is_no_cluster_file_is_named(content: str, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "c.yaml"
-    path.write_text(content)
-    with pytest.raises(InputError, match=f"{path}: {message}"):
-        read_cluster_file(str(path))
-    with pytest.raises(InputError, match="no such file"):
-        read_cluster_file(str(tmp_path / "none.yaml"))
+    head, worker = read_cluster(ROOT / "cluster.yaml", read_machines())
+    sizes = read_study(ROOT / study).resources.each()
+    assert all(size.cpu <= worker.cpu and size.gpu <= worker.gpu for size in sizes)
+    assert (head.cpu, head.gpu, head.most, worker.most) == (0, 0, 1, 8), "the head trains nothing"
+    assert worker.spot
+    assert worker.dollars_per_hour is not None
 
 
 def test_the_rayjob_runs_our_command_line_in_rays_version_and_asks_for_a_token() -> None:

@@ -17,6 +17,7 @@ from data_prep.errors import InputError
 from search import jobs
 from search.jobs import Job, Place, fetch, latest, launch
 
+ROOT = Path(__file__).parents[2]
 TOKEN = "a-token"
 
 
@@ -139,13 +140,32 @@ def test_what_could_not_run_is_not_sent(
     assert sent == []
 
 
+def test_a_fold_run_that_fits_no_node_is_refused_before_anything_is_rented(
+    sent: list[list[str]], tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"runs": "/shared", "data": None, "backbones": None, "only": None, "note": print}
+    study = write_study(tmp_path, resources={"cpu": 4, "gpu": 2})
+    place = Place(str(ROOT / "cluster.yaml"), None)
+    with pytest.raises(InputError, match=r"no kind of node has room .* cpu=4, gpu=2\nIt has head: .*gpu_worker"):
+        launch(study, place, **given)
+    assert sent == []
+
+
+@pytest.mark.parametrize(("content", "message"), [("- a", "must hold"), ("name: x", "not a cluster file"), ("a: [", "")])
+def test_what_is_no_cluster_file_is_named(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=f"{path}: .*{message}"):
+        Place(str(path), None)
+
+
 def test_a_place_is_a_cluster_file_or_a_dashboard(tmp_path: Path) -> None:
     for cluster, address in ((None, None), ("cluster.yaml", "http://h:8265")):
         with pytest.raises(InputError, match=r"say where: --cluster FILE .* or --address"):
             Place(cluster, address)
     with pytest.raises(InputError, match=r"jobs are submitted to the dashboard, http://HOST:PORT"):
         Place(None, "10.0.0.1:6379")
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="cannot be read .No such file"):
         Place(str(tmp_path / "none.yaml"), None)
 
 

@@ -300,9 +300,9 @@ UNFIT = """
 from dataclasses import replace
 
 import search.runner
-from search.scout import needs_of
+from search.scout import requirements_of
 
-search.runner.needs_of = lambda run_dir, **given: replace(needs_of(run_dir, **given), code="of another version")
+search.runner.requirements_of = lambda run_dir, **given: replace(requirements_of(run_dir, **given), code="")
 from search.__main__ import app, run_app
 run_app(app)
 """

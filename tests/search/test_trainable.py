@@ -165,8 +165,10 @@ def notes(reports: list[dict[str, Any]]) -> list[str]:
     return [report["note"] for report in reports if "note" in report]
 
 
-def test_a_fold_run_whose_worker_died_of_memory_starts_with_smaller_parts(fold_run: FoldRunner, tmp_path: Path) -> None:
-    plain, halved = fold_run(name="plain"), fold_run({"memory_deaths": 2}, name="halved")
+def test_a_fold_run_of_a_family_that_ran_out_of_memory_starts_with_smaller_parts(
+    fold_run: FoldRunner, tmp_path: Path
+) -> None:
+    plain, halved = fold_run(name="plain"), fold_run({"micro_batches": 4}, name="halved")
     assert notes(plain) == []
     assert notes(halved) == [
         "for want of memory, steps are computed in 4 micro-batches; batches stay what they are",

@@ -1,0 +1,69 @@
+"""Termination: SIGTERM, by which a spot node says that it is about to go, heeded between two steps of training."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+PATIENCE_SECONDS = 90.0
+"""How long a process that trains may take to keep its state; a spot node has about two minutes."""
+
+_asked = threading.Event()
+_at_rest = threading.Event()
+_at_rest.set()
+
+
+class Terminated(SystemExit):
+    """Training ended because its process was told to end; its state is kept. Ends the process as SIGTERM does."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+
+def heed_termination(patience: float = PATIENCE_SECONDS) -> None:
+    """Let SIGTERM wait, from now on, until the thread that trains has kept its state; then it acts as before.
+
+    For a process whose main thread waits while another one trains, as in a Ray worker: signals reach the main thread
+    only, and only it may call this.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if isinstance(before, _Waiting):
+        return
+    signal.signal(signal.SIGTERM, _Waiting(before, patience))
+
+
+class _Waiting:
+    """The handler that waits."""
+
+    def __init__(self, before: object, patience: float) -> None:
+        self._before = before
+        self._patience = patience
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        _asked.set()
+        _at_rest.wait(self._patience)
+        if callable(self._before):
+            self._before(number, frame)
+        else:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+
+@contextmanager
+def training() -> Iterator[Callable[[], bool]]:
+    """Mark the time in which this process trains; yields what tells whether it was told to end since it began.
+
+    In the main thread SIGTERM is only noted meanwhile: whoever trains looks, keeps its state and raises `Terminated`.
+    """
+    own = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, lambda *_: _asked.set()) if own else None
+    _at_rest.clear()
+    try:
+        yield _asked.is_set
+    finally:
+        _at_rest.set()
+        if own:
+            _asked.clear()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
