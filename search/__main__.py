@@ -1,4 +1,4 @@
-"""Command line of the search: `run` a study, see its `leaderboard`, `explain` it, `replay` what was recorded."""
+"""Command line of the search: `run` a study, ask for its `status` or `leaderboard`, `explain` or `replay` it."""
 
 from typing import Annotated
 
@@ -59,6 +59,28 @@ def run(
     console.print(
         f"wrote {escape(outcome.run_dir)}; next: [bold]{escape(following)}[/]", highlight=False, soft_wrap=True
     )
+
+
+@app.command()
+def status(
+    run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="RUN")],
+    *,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it anew every few seconds, until Ctrl-C or the driver's end.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show every candidate, not only the best.")] = False,
+) -> None:
+    """Tell how a search stands, from any machine that sees its run directory: what runs, waits, is best, went wrong.
+
+    Example: `python -m search status runs/demo --watch`
+    """
+    from search.status import StatusReader, follow  # noqa: PLC0415 - numpy and scipy, for the curves
+
+    reader = StatusReader(run_dir, show_all=everything)
+    found = follow(reader, console) if watch else reader.read()
+    console.print(found)
+    following = f"python -m search {'leaderboard' if found.is_over else 'explain'} {run_dir}"
+    console.print(f"read {escape(run_dir)}; next: [bold]{escape(following)}[/]", highlight=False, soft_wrap=True)
 
 
 @app.command()

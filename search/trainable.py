@@ -28,6 +28,11 @@ RETRY_SEED = 1_000_003
 """A dead fold run is retried with its seed plus this."""
 
 Report = Callable[[dict[str, Any]], None]
+Show = Callable[[float, float], None]
+
+
+def no_show(rows: float, seconds: float) -> None:
+    """Show nobody how fast a fold run is."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,11 @@ class Workplace:
     """Whether the weights of each finished fold run are written."""
     disk_gb: float | None = None
 
+    @property
+    def study(self) -> str:
+        """Name of the study, which its run directory bears."""
+        return self.run_dir.rstrip("/").rsplit("/", 1)[-1]
+
 
 def checkpoint_folder(run_dir: str, candidate: str, fold: int, attempt: int) -> Path | None:
     """Return where a fold run keeps its state until it ends; None on object stores, where it starts anew."""
@@ -69,14 +79,17 @@ def make_trainable(workplace: Workplace) -> Callable[[dict[str, Any]], None]:
     def fold_run(config: dict[str, Any]) -> None:
         from ray import tune  # noqa: PLC0415 - only workers need it
 
+        from search.telemetry import WorkerTelemetry  # noqa: PLC0415 - as above
+
         if Path(workplace.home).is_dir():  # workers of a cluster start where its Ray was started
             os.chdir(workplace.home)
-        run_fold(workplace, config, tune.report)
+        with WorkerTelemetry(workplace.study) as telemetry:
+            run_fold(workplace, config, tune.report, telemetry.show)
 
     return fold_run
 
 
-def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> None:
+def run_fold(workplace: Workplace, config: dict[str, Any], report: Report, show: Show = no_show) -> None:
     """Do one fold run.
 
     A fold run whose tables are there already only reports. An error that would come again with the same inputs is
@@ -89,9 +102,10 @@ def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> No
             tries of this fold run that died of memory. Each halves the micro-batch that the next starts with.
         report: takes one dict for each rung, `{"note": text}` for what a person should know, and `{"full_disk":
             (errno, what, path)}`; may end the fold run by raising.
+        show: takes at each rung the training rows gone through and the seconds that they took.
     """
     try:
-        _run_fold(workplace, config, report)
+        _run_fold(workplace, config, report, show)
     except OSError as error:
         fault = storage_fault(error, FULL_DISK)
         if fault is None:
@@ -108,7 +122,7 @@ def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> No
         clean_up()
 
 
-def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> None:
+def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report, show: Show) -> None:
     from models.training import RungReport  # noqa: PLC0415 - imports torch
     from models.weights import save_weights  # noqa: PLC0415 - imports torch
 
@@ -131,6 +145,7 @@ def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> N
 
     def at_rung(rung: RungReport) -> bool:
         tell_parts(rung.micro_batches)
+        show(rung.progress * candidate.epochs * training_rows(data, fold), rung.seconds)
         if rung.progress < FINISHED:
             report(_point(rung.progress, rung.epoch, rung.metric, rung.seconds))
         return True
@@ -251,6 +266,12 @@ def _final(store: OofStore, metric: Metric, candidate: str, fold: int, *, second
     table = store.read("oof", candidate, fold)
     value = metric(table["score"].to_numpy(), table["prediction"].to_numpy())
     return _point(FINISHED, Provenance.of(table).epoch, value, seconds)
+
+
+def training_rows(data: Prepared, fold: int) -> int:
+    """Return how many rows a fold run trains on: those of all folds but its own."""
+    folds = data.train["fold"].to_numpy()
+    return int(((folds >= 0) & (folds != fold)).sum())
 
 
 @functools.lru_cache(maxsize=1)
