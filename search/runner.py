@@ -299,11 +299,11 @@ def _tune(
     try:
         with heartbeat.heard_by(telemetry.show):
             tuner.fit()
+            see_blend()
     except Exception as error:
         searcher.tune_died(error)
         raise
     keeper.settle(conductor.status)
-    see_blend()
 
 
 def new_workplace(study: ResolvedStudy, run_dir: str, *, backbones: str | None) -> Workplace:

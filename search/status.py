@@ -105,8 +105,8 @@ class Status:
         told = ", ".join(f"{counts[name]} {name}" for name in ("finished", "stopped", "dead", "failed"))
         lines.append(
             Text(
-                f"runs     {len(self._live())} fold runs on workers; of {counts['started']} started {told}; "
-                f"{counts['promoted']} candidates went on, {pulse.to_come} have not begun"
+                f"runs     {len(self._live())} on workers; of {counts['started']} started: {told}; "
+                f"{counts['promoted']} candidates went on, {pulse.to_come} to begin"
             )
         )
         lines.append(Text(f"time     {self._time(pulse)}"))
@@ -143,14 +143,15 @@ class Status:
         return "; ".join(parts)
 
     def _cost(self, pulse: Pulse) -> str:
-        spent = f"{self._money(pulse.spent):,.2f} so far"
+        spent = f"{self._money(pulse.spent)} so far"
         if pulse.left is None or self.is_over:
             return spent
-        return f"{spent}, at least {self._money(pulse.left):,.2f} to come"
+        return f"{spent}, at least {self._money(pulse.left)} to come"
 
-    def _money(self, hours: Spent) -> float:
+    def _money(self, hours: Spent) -> str:
         price = self.price or {}
-        return hours.core_hours * price.get("cpu", 0.0) + hours.gpu_hours * price.get("gpu", 0.0)
+        amount = hours.core_hours * price.get("cpu", 0.0) + hours.gpu_hours * price.get("gpu", 0.0)
+        return f"{amount:,.2f}" if amount >= 1 else f"{amount:.2g}"
 
     def _best(self, pulse: Pulse) -> list[str]:
         lines = []
@@ -209,7 +210,7 @@ class Status:
         shown = self._shown(self.climbs)
         more = len(self.climbs) - len(shown)
         caption = f"and {more} more: --all shows them" if more else None
-        table = Table(title="candidates, best first", caption=caption)
+        table = Table(title="candidates, those with most folds first", caption=caption)
         table.add_column("candidate", overflow="fold", ratio=2)
         for name in (self.metric, "step", "state"):
             table.add_column(name, no_wrap=True)
@@ -340,5 +341,9 @@ def _climbs(points: list[CurvePoint], outcomes: Mapping[str, CandidateStatus], l
 
 def _climb(name: str, climbing: _Climbing, outcome: CandidateStatus | None, is_live: bool) -> Climb:
     status = outcome or CandidateStatus("running", "no decision on record yet")
-    state = ("running" if is_live else "due") if status.state == "running" else status.state
+    if (
+        is_live and status.state == "waiting"
+    ):  # `status.json` is written when a fold run ends, the pulse every few seconds
+        status = CandidateStatus("running", "its next fold has started")
+    state = "due" if status.state == "running" and not is_live else status.state
     return Climb(name, state, status.reason, climbing.scores, climbing.rung)

@@ -140,6 +140,15 @@ def test_without_a_price_no_money_is_told(run_dir: str) -> None:
     assert "so far" not in shown(read(run_dir))
 
 
+def test_a_waiting_candidate_whose_next_fold_has_started_runs(run_dir: str) -> None:
+    started = LiveRun(ALL["waits"].id, ALL["waits"].label, 1, 0, 1.0, 0.0, None)
+    write_pulse(replace(PULSE, running=(*PULSE.running, started)), run_dir)
+    with claim(run_dir):
+        states = {climb.candidate: climb.state for climb in read(run_dir).climbs}
+    assert states[ALL["waits"].id] == "running"
+    assert {climb.candidate: climb.state for climb in read(run_dir).climbs}[ALL["waits"].id] == "waiting"
+
+
 def put_claim(run_dir: str, **changes: object) -> None:
     (Path(run_dir) / CLAIM_FILE).write_text(json.dumps(asdict(replace(Claim.mine(), **changes))))
 
