@@ -20,9 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data_prep.console import duration
-from data_prep.errors import InputError
 from data_prep.metrics import METRICS
-from data_prep.prepared import load_prepared
 from data_prep.tables import join, read_bytes
 from models.label import label_of
 from search.claim import Claim, read_claim
@@ -31,6 +29,7 @@ from search.kept_study import kept_study
 from search.outcomes import read_outcomes
 from search.pulse import PULSE_SECONDS, LiveRun, Pulse, Spent, read_pulse
 from search.standing import CandidateStatus
+from search.tracking import measured
 
 SILENT_SECONDS = 60.0
 """A driver that has said nothing for so long hangs, or is gone."""
@@ -264,7 +263,7 @@ class StatusReader:
         """
         study = kept_study(self._run_dir)
         claim, pulse = read_claim(self._run_dir), read_pulse(self._run_dir)
-        metric, n_folds = (pulse.metric, pulse.n_folds) if pulse else _measured(self._run_dir, study)
+        metric, n_folds = measured(self._run_dir, study, pulse)
         over = claim is None or claim.is_stale
         live = frozenset(run.candidate for run in pulse.running) if pulse and not over else frozenset()
         climbs = _climbs(Curves(self._run_dir).points, read_outcomes(self._run_dir), live)
@@ -303,19 +302,6 @@ def follow(reader: StatusReader, console: Console) -> Status:
             time.sleep(PULSE_SECONDS)
             found = reader.read()
     return found
-
-
-def _measured(run_dir: str, study: Mapping[str, Any]) -> tuple[str, int]:
-    """Return metric and number of folds of a run that has no pulse."""
-    try:
-        data = load_prepared(study["data"])
-    except InputError as error:
-        raise InputError(
-            *error.faults,
-            f"{run_dir}: no pulse.json, which tells how the search stands; its driver has only just begun, or was of a "
-            "version that wrote none. Without it the prepared folder must be seen from here",
-        ) from error
-    return data.task.metric, data.manifest.n_folds
 
 
 @dataclass
