@@ -35,6 +35,7 @@ from search.ladder import FoldLadder
 from search.progress import Progress
 from search.sampler import Sampler
 from search.study import read_study, resolve_study
+from search.tally import Tally
 from search.trainable import Report, Workplace
 
 SAMPLE = Path(__file__).parents[1] / "data_prep" / "sample"
@@ -211,9 +212,10 @@ def search_here(path: Path, run_dir: Path, slots: int) -> None:
     study = read_study(path)
     data = load_prepared(study.data)
     with Path(run_dir.parent / "log.txt").open("w", encoding="utf-8") as log:
-        progress = Progress(Console(file=log), metric=data.task.measure, n_folds=data.manifest.n_folds)
-        conductor = Conductor(resolve_study(study, data), data, str(run_dir), progress, hours_spent=lambda: 0.0)
-        progress.expect(lambda: conductor.candidates_to_come)
+        resolved = resolve_study(study, data)
+        tally = Tally.of(resolved, data)
+        conductor = Conductor(resolved, data, str(run_dir), Progress(Console(file=log), tally), hours_spent=lambda: 0.0)
+        tally.to_come = lambda: conductor.candidates_to_come
         workplace = Workplace(
             run_dir=str(run_dir),
             data=study.data,
@@ -252,8 +254,8 @@ def reopen(path: Path, run_dir: Path) -> tuple[float, float]:
     more = study.model_copy(update={"budget": study.budget.model_copy(update={"candidates": 10**6})})
     begun, cpu = time.perf_counter(), time.process_time()
     with Path(os.devnull).open("w", encoding="utf-8") as log:
-        progress = Progress(Console(file=log), metric=data.task.measure, n_folds=data.manifest.n_folds)
         resolved = resolve_study(more, data)
+        progress = Progress(Console(file=log), Tally.of(resolved, data))
         Conductor(resolved, data, str(run_dir), progress, hours_spent=lambda: 0.0).next_assignment()
     return time.perf_counter() - begun, time.process_time() - cpu
 

@@ -1,5 +1,6 @@
-"""The shared face of the four command lines: one console, one way to fail."""
+"""The shared face of the four command lines: one console, one way to fail, one to tell a time."""
 
+import math
 import os
 import sys
 from typing import NoReturn
@@ -16,6 +17,17 @@ PLAIN_WIDTH = 120
 
 console = Console()
 error_console = Console(stderr=True)
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as a person says them."""
+    if math.isnan(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
 def new_app(help_text: str) -> typer.Typer:

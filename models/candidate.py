@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from models.adversary import ADVERSARIES
 from models.heads import HEADS
+from models.label import label_of
 from models.losses import LOSSES
 from models.recipes import RECIPES
 
@@ -189,6 +190,4 @@ class Candidate(BaseModel):
     @property
     def label(self) -> str:
         """A short name a person recognises: backbone, kept layers, recipe, head, loss."""
-        backbone = self.backbone.rstrip("/").rsplit("/", 1)[-1]
-        depth = f"-k{self.layers}" if self.layers else ""
-        return f"{backbone}{depth}-{self.recipe}-{self.head}-{self.loss}"
+        return label_of(vars(self))

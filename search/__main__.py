@@ -1,5 +1,6 @@
-"""Command line of the search: `plan` and `run` a study, see its `leaderboard`, `explain` it, `replay` records."""
+"""Command line of the search: `plan` and `run` a study, ask how it stands, `explain` or `replay` what it did."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -98,6 +99,62 @@ def plan(
         highlight=False,
         soft_wrap=True,
     )
+
+
+@app.command()
+def status(
+    run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="RUN")],
+    *,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it anew every few seconds, until Ctrl-C or the driver's end.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show every candidate, not only the best.")] = False,
+) -> None:
+    """Tell how a search stands, from any machine that sees its run directory: what runs, waits, is best, went wrong.
+
+    Example: `python -m search status runs/demo --watch`
+    """
+    from search.status import StatusReader, follow  # noqa: PLC0415 - numpy and scipy, for the curves
+
+    reader = StatusReader(run_dir, show_all=everything)
+    found = follow(reader, console) if watch else reader.read()
+    console.print(found)
+    following = f"python -m search {'leaderboard' if found.is_over else 'explain'} {run_dir}"
+    console.print(f"read {escape(run_dir)}; next: [bold]{escape(following)}[/]", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def track(
+    run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="RUN")],
+    *,
+    tensorboard: Annotated[
+        str | None, typer.Option(help="Folder to write TensorBoard event files to.", metavar="DIR")
+    ] = None,
+    mlflow: Annotated[
+        str | None, typer.Option(help="MLflow store, such as sqlite:///mlflow.db or a server.", metavar="URI")
+    ] = None,
+) -> None:
+    """Write a run directory for TensorBoard and MLflow: settings, curves, predictions; again: only what is new.
+
+    Example: `python -m search track runs/demo --tensorboard tb --mlflow sqlite:///mlflow.db`
+    """
+    from search.event_files import write_event_files  # noqa: PLC0415 - numpy and scipy, for the curves
+    from search.mlflow_runs import write_mlflow_runs  # noqa: PLC0415
+    from search.tracking import read_tracked  # noqa: PLC0415
+
+    if tensorboard is None and mlflow is None:
+        raise InputError("track needs --tensorboard DIR, --mlflow URI or both: where to write")
+    run = read_tracked(run_dir)
+    done = []
+    if tensorboard is not None:
+        written, same = write_event_files(run, Path(tensorboard))
+        done.append(f"wrote {written} event files in {tensorboard}, {same} were up to date")
+    if mlflow is not None:
+        with console.status("writing MLflow runs") as shown:
+            made, found = write_mlflow_runs(run, mlflow, note=lambda name: shown.update(escape(name)))
+        done.append(f"wrote {made} MLflow runs in {mlflow}, brought {found} up to date")
+    following = f"tensorboard --logdir {tensorboard}" if tensorboard else f"mlflow ui --backend-store-uri {mlflow}"
+    console.print(f"{escape('; '.join(done))}; next: [bold]{escape(following)}[/]", highlight=False, soft_wrap=True)
 
 
 @app.command()

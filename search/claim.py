@@ -58,16 +58,16 @@ def claim(run_dir: str) -> Iterator[None]:
     """
     path, mine = join(run_dir, CLAIM_FILE), Claim.mine()
     with _one_at_a_time(run_dir):
-        held = _read(path)
+        held = read_claim(run_dir)
         if held is not None and held.is_stale:
             _remove(path)
         _create(path, mine)
-        if (held := _read(path)) != mine:
+        if (held := read_claim(run_dir)) != mine:
             raise InputError(_refusal(path, held))
     try:
         yield
     finally:
-        if _read(path) == mine:
+        if read_claim(run_dir) == mine:
             _remove(path)
 
 
@@ -118,8 +118,13 @@ def _create(path: str, mine: Claim) -> None:
             os.close(file)
 
 
-def _read(path: str) -> Claim | None:
-    """Return the claim at `path`, None where there is none."""
+def read_claim(run_dir: str) -> Claim | None:
+    """Return which driver works on a run directory, None where none does.
+
+    Raises:
+        InputError: the file is not what a driver wrote.
+    """
+    path = join(run_dir, CLAIM_FILE)
     try:
         content = read_bytes(path)
     except InputError:

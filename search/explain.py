@@ -11,19 +11,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-import yaml
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from data_prep.documents import check_document
-from data_prep.errors import InputError
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.tables import exists, join, read_bytes
+from data_prep.tables import join
 from models.candidate import Candidate
 from search.conductor import is_dead
 from search.curves import CurvePoint, Curves
+from search.kept_study import kept_study
 from search.ladder import CandidateStatus, FoldLadder, FoldRun, LadderSettings
 from search.leaderboard import minutes_by_candidate, read_trained
 from search.outcomes import read_outcomes
@@ -81,11 +80,7 @@ def explain(run_dir: str) -> Stories:
         InputError: not a run directory, its prepared folder is gone, or its record is not what this version writes.
     """
     path = join(run_dir, "study.yaml")
-    if not exists(path):
-        raise InputError(
-            f"{run_dir}: not a run directory (no study.yaml); make one with `python -m search run STUDY.yaml`"
-        )
-    study = yaml.safe_load(read_bytes(path))
+    study = kept_study(run_dir)
     data = load_prepared(study["data"])
     ladder, notes = _known_settings(study.get("ladder", {}), path)
     settings = check_document(ladder, LadderSettings, where=f"{path}: ladder")

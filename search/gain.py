@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.optimum import Optimum, Products, best_from, widen
+from search.pulse import BestBlend
 
 Floats = NDArray[np.float64]
 
@@ -93,6 +94,7 @@ class BlendEvidence:
         self._folds: dict[int, _Fold] = {}
         self._blends: dict[tuple[int, ...], _Blend] = {}
         self._latest: _Blend | None = None
+        self._shown: _Blend | None = None
 
     def add(
         self,
@@ -144,19 +146,34 @@ class BlendEvidence:
                 blend.gains[name] = Gain((halves[0], halves[1]), len(names))
         return {name: blend.gains[name] for name in known}
 
+    def blended(self, candidates: Iterable[str], folds: Sequence[int]) -> BestBlend | None:
+        """Return how good the blend of some candidates is on rows that its weights have not seen.
+
+        Changes nothing that decides. None: of no candidate are all `folds` known.
+        """
+        names = self.known(candidates, folds)
+        if not names:
+            return None
+        blend = self._fit(names, tuple(folds), self._shown)
+        self._shown = blend
+        members = {int(column) for fit in blend.fitted for column in fit.support}
+        return BestBlend(pearson=sum(blend.pearson) / 2, members=len(members), candidates=len(names))
+
     def _blend(self, names: tuple[str, ...], folds: tuple[int, ...]) -> _Blend:
         """Fit the blend of `names`, from the weights of the last blend that was fitted, on whatever folds."""
         known = self._blends.get(folds)
         if known is not None and known.members == names:
             return known
-        last = self._latest
+        self._blends[folds] = self._latest = self._fit(names, folds, self._latest)
+        return self._latest
+
+    def _fit(self, names: tuple[str, ...], folds: tuple[int, ...], last: _Blend | None) -> _Blend:
         fits, scores = [], []
         for half in (0, 1):
             start = Optimum.none() if last is None else last.fitted[half].renumbered(last.members, names)
             fits.append(best_from(self._products(names, folds, half), start))
             scores.append(self._products(names, folds, 1 - half).pearson(fits[half]))
-        self._blends[folds] = self._latest = _Blend(names, (fits[0], fits[1]), (scores[0], scores[1]))
-        return self._latest
+        return _Blend(names, (fits[0], fits[1]), (scores[0], scores[1]))
 
     def _rises(self, blend: _Blend, candidates: list[str], folds: Sequence[int], *, fitted: int) -> Floats:
         """Return the rise of Pearson on the other half when the weights of half `fitted` may use each candidate too."""

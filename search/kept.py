@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from data_prep.moments import best_nonnegative_weights, moments
 from data_prep.oof import OofStore
 from search.disk import candidates_with_weights, read_shares, remove_weights, write_shares
+from search.ration import Ration
 from search.standing import CandidateStatus, State
 
 Keep = Literal["members", "all", "none"]
@@ -33,8 +34,7 @@ class WeightKeeper:
 
     def __init__(self, run_dir: str, keep: Keep, clock: Callable[[], float] = time.monotonic) -> None:
         self._run_dir = run_dir
-        self._clock = clock
-        self._due = clock()
+        self._ration = Ration(TIME_SHARE, clock)
         self._keep = keep
         self._store = OofStore(run_dir)
         self._known: dict[str, State] = {}
@@ -42,10 +42,7 @@ class WeightKeeper:
 
     def offer(self, states: Statuses) -> None:
         """Do what `settle` does, unless the last time took so long that it is too early again."""
-        begun = self._clock()
-        if begun >= self._due:
-            self.settle(states)
-            self._due = self._clock() + (self._clock() - begun) / TIME_SHARE
+        self._ration.offer(lambda: self.settle(states))
 
     def settle(self, states: Statuses) -> list[str]:
         """Remove what is of no use any more; return the candidates whose weights went."""

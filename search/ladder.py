@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from search.gain import BlendEvidence
 from search.growth import Growth
 from search.metric_table import MetricTable
+from search.pulse import BestBlend
 from search.roster import Roster
 from search.standing import CandidateStatus, Decision, FoldRun, Standing
 from search.thresholds import LadderSettings
@@ -162,6 +163,11 @@ class FoldLadder:
     def live_runs(self) -> list[FoldRun]:
         """Return the runs that were started and have not ended, in order of first sight."""
         return [c.run(fold) for c in self._roster for fold in sorted(c.live)]
+
+    def best_blend(self) -> BestBlend | None:
+        """Return how good the blend of all finished candidates is; None: there are none with known predictions."""
+        names = [candidate.name for candidate in self._roster.in_state("finished")]
+        return self._evidence.blended(names, range(self.n_folds))
 
     # ---------------------------------------------------------------- dead runs
 

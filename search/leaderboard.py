@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -24,9 +23,10 @@ from data_prep.errors import InputError
 from data_prep.metrics import Metric
 from data_prep.oof import OofStore, Provenance, retried_note
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.tables import exists, join, list_names, one_array, read_bytes
+from data_prep.tables import join, list_names, one_array, read_bytes
 from models.candidate import Candidate
 from search.curves import CurvePoint, Curves
+from search.kept_study import kept_study
 from search.ladder import CandidateStatus
 from search.outcomes import read_outcomes
 
@@ -122,11 +122,7 @@ def leaderboard(run_dir: str) -> Leaderboard:
     Raises:
         InputError: not a run directory, its prepared folder is gone, or a table belongs to other rows.
     """
-    if not exists(join(run_dir, "study.yaml")):
-        raise InputError(
-            f"{run_dir}: not a run directory (no study.yaml); make one with `python -m search run STUDY.yaml`"
-        )
-    data = load_prepared(yaml.safe_load(read_bytes(join(run_dir, "study.yaml")))["data"])
+    data = load_prepared(kept_study(run_dir)["data"])
     scored = _read_scored(OofStore(run_dir), data)
     minutes = minutes_by_candidate(Curves(run_dir).points)
     outcomes = read_outcomes(run_dir)

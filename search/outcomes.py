@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from data_prep.tables import exists, join, read_bytes, write_json
 from search.ladder import CandidateStatus
+from search.ration import Ration
 
 SHARE = 0.05
 """Share of a search's time that keeping `status.json` up to date may take."""
@@ -16,15 +17,11 @@ class StatusFile:
 
     def __init__(self, run_dir: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._run_dir = run_dir
-        self._clock = clock
-        self._due = clock()
+        self._ration = Ration(SHARE, clock)
 
     def offer(self, statuses: Callable[[], Mapping[str, CandidateStatus]]) -> None:
         """Write what `statuses` returns, unless the last time took so long that it is too early again."""
-        begun = self._clock()
-        if begun >= self._due:
-            write_outcomes(self._run_dir, statuses())
-            self._due = self._clock() + (self._clock() - begun) / SHARE
+        self._ration.offer(lambda: write_outcomes(self._run_dir, statuses()))
 
 
 def write_outcomes(run_dir: str, statuses: Mapping[str, CandidateStatus]) -> None:

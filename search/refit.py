@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.console import duration
 from data_prep.errors import STORAGE_FAULTS, InputError, storage_fault
 from data_prep.oof import OofStore, Provenance
 from data_prep.places import backbone_is_kept, find_weights, weights_folder
@@ -21,7 +22,6 @@ from models.candidate import Candidate
 from search.claim import claim
 from search.cluster import headline, prepare_environment, ray_session
 from search.disk import DiskBudget
-from search.progress import duration
 from search.runner import new_workplace
 from search.study import ResolvedStudy, read_resolved
 from search.trainable import Workplace, checkpoint_folder, clean_up, keep_backbone, prepared, train

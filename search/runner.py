@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from data_prep.console import console
+from data_prep.console import console, duration
 from data_prep.errors import FULL_DISK, InputError, storage_fault
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, load_prepared
@@ -18,14 +18,23 @@ from search.cluster import causes, headline, prepare_environment, ray_session
 from search.conductor import Assignment, Conductor
 from search.disk import describe_use
 from search.kept import WeightKeeper, sweep_checkpoints
+from search.leaderboard import minutes_by_candidate
 from search.needs import MemoryNeeds
-from search.progress import Progress, duration
+from search.progress import Progress
+from search.pulse import Heartbeat
+from search.ration import Ration
 from search.scout import requirements_of
 from search.study import ResolvedStudy, alike, choose_candidates, keep_study, read_study, resolve_study
+from search.tally import Tally
+from search.telemetry import DriverTelemetry
 from search.trainable import Workplace, checkpoint_folder, make_trainable
 
 STALLS = 3
 """Times in a row that Tune may die without anything new on record before the search gives up."""
+
+
+BLEND_SHARE = 0.05
+"""Share of a search's time that scoring the best blend so far may take."""
 
 
 @dataclass(frozen=True)
@@ -100,24 +109,27 @@ def run_study(
     run_dir = join(runs if "://" in runs else str(Path(runs).absolute()), study.name)
     prepare_environment()
     interrupted = False
-    progress = Progress(console, metric=metric, n_folds=n_folds)
+    tally = Tally.of(resolved, prepared)
+    progress = Progress(console, tally)
     with claim(run_dir), progress:
         for change in keep_study(resolved, run_dir):
             progress.note(f"{path}: {change}")
         for names in alike(resolved):
             progress.note(f"{', '.join(names)}: one model under `override`, trained once")
         try:
-            conductor = _supervise(
-                resolved,
-                prepared,
-                run_dir,
-                progress,
-                hours_spent=lambda: (time.monotonic() - begun) / 3600,
-                address=address,
-                backbones=str(Path(backbones).absolute()) if backbones else None,
-                dashboard=dashboard,
-                only=chosen,
-            )
+            with Heartbeat(run_dir, tally.pulse, note=progress.note) as heartbeat:
+                conductor = _supervise(
+                    resolved,
+                    prepared,
+                    run_dir,
+                    progress,
+                    heartbeat,
+                    hours_spent=lambda: (time.monotonic() - begun) / 3600,
+                    address=address,
+                    backbones=str(Path(backbones).absolute()) if backbones else None,
+                    dashboard=dashboard,
+                    only=chosen,
+                )
         except KeyboardInterrupt:
             interrupted = True
             conductor = None
@@ -125,7 +137,7 @@ def run_study(
     return Outcome(
         run_dir=run_dir,
         interrupted=interrupted,
-        started=progress.counts["started"],
+        started=tally.counts["started"],
         finished=sum(1 for _ in OofStore(run_dir).fold_runs()),
         full_grid=len(states) * n_folds,
         complete=states.count("finished"),
@@ -136,11 +148,19 @@ def run_study(
     )
 
 
+def recall_spent(tally: Tally, conductor: Conductor) -> None:
+    """Count what earlier runs of the search spent, by its record."""
+    for name, minutes in minutes_by_candidate(conductor.curves.points).items():
+        size = conductor.study.resources.of(conductor.candidates[name].backbone)
+        tally.spent_before(minutes * 60, size)
+
+
 def _supervise(
     study: ResolvedStudy,
     data: Prepared,
     run_dir: str,
     progress: Progress,
+    heartbeat: Heartbeat,
     *,
     hours_spent: Callable[[], float],
     address: str | None,
@@ -157,9 +177,11 @@ def _supervise(
     stalls, known, death = 0, 0, None
     while True:
         conductor = Conductor(study, data, run_dir, progress, hours_spent=hours_spent, only=only)
-        progress.expect(lambda conductor=conductor: conductor.candidates_to_come)  # type: ignore[misc]
+        progress.tally.to_come = lambda conductor=conductor: conductor.candidates_to_come  # type: ignore[misc]
         on_record = len(conductor.curves.points)
-        if death is not None:
+        if death is None:
+            recall_spent(progress.tally, conductor)
+        else:
             stalls = 0 if on_record > known else stalls + 1
             if stalls == STALLS:
                 _give_up(death, run_dir)
@@ -172,7 +194,7 @@ def _supervise(
                     study, run_dir, address=address, backbones=backbones, dashboard=dashboard, note=progress.note
                 ),
             ):
-                _tune(conductor, study, run_dir, backbones=backbones)
+                _tune(conductor, study, run_dir, tally=progress.tally, heartbeat=heartbeat, backbones=backbones)
         except Exception as error:
             if unfit := next((cause for cause in causes(error) if isinstance(cause, InputError)), None):
                 raise unfit from None
@@ -217,6 +239,8 @@ def _tune(
     study: ResolvedStudy,
     run_dir: str,
     *,
+    tally: Tally,
+    heartbeat: Heartbeat,
     backbones: str | None,
 ) -> None:
     from ray import tune  # noqa: PLC0415 - after the environment is set
@@ -228,6 +252,10 @@ def _tune(
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         keeper.offer(conductor.status)
+        blend_ration.offer(see_blend)
+
+    def see_blend() -> None:
+        tally.blend = conductor.ladder.best_blend()
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([{"CPU": config["cpu"], "GPU": config["gpu"]}])
@@ -241,6 +269,8 @@ def _tune(
     keeper = WeightKeeper(run_dir, study.keep_weights)
     needs = MemoryNeeds(run_dir, study.resources, alive_nodes)
     searcher = FoldSearcher(conductor, study.resources, closed, needs)
+    blend_ration = Ration(BLEND_SHARE)
+    see_blend()
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(workplace), resources),
         tune_config=tune.TuneConfig(
@@ -259,8 +289,11 @@ def _tune(
             verbose=0,
         ),
     )
+    telemetry = DriverTelemetry(study.name, tally.pulse("").counts)
     try:
-        tuner.fit()
+        with heartbeat.heard_by(telemetry.show):
+            tuner.fit()
+            see_blend()
     except Exception as error:
         searcher.tune_died(error)
         raise

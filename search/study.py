@@ -68,6 +68,23 @@ class StudyResources(Resources):
         return [Resources(cpu=self.cpu, gpu=self.gpu), *self.backbones.values()]
 
 
+class Price(BaseModel):
+    """What an hour of what fold runs occupy costs, in whatever currency."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpu: float = Field(default=0, ge=0)
+    """Of a CPU core."""
+    gpu: float = Field(default=0, ge=0)
+    """Of a GPU."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not (self.cpu or self.gpu):
+            raise ValueError("needs `cpu:` or `gpu:`, what an hour of one costs; without prices leave it out")
+        return self
+
+
 class Study(BaseModel):
     """One search: what to try, on which data, with which means."""
 
@@ -79,6 +96,8 @@ class Study(BaseModel):
     """The prepared folder (`python -m data_prep prepare --out`); relative paths start at the working directory."""
     budget: Budget = Budget()
     resources: StudyResources = StudyResources()
+    price_per_hour: Price | None = None
+    """Lets `search status` tell what fold runs cost; None: no money is told."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """How candidates are drawn from `space`."""
     seed: int = Field(default=0, ge=0)

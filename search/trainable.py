@@ -29,6 +29,11 @@ RETRY_SEED = 1_000_003
 """A dead fold run is retried with its seed plus this."""
 
 Report = Callable[[dict[str, Any]], None]
+Show = Callable[[float, float], None]
+
+
+def no_show(rows: float, seconds: float) -> None:
+    """Show nobody how fast a fold run is."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,11 @@ class Workplace:
     requirements: Requirements | None = None
     """What every node must have; a worker looks before its first fold run. None: nobody looks."""
 
+    @property
+    def study(self) -> str:
+        """Name of the study, which its run directory bears."""
+        return self.run_dir.rstrip("/").rsplit("/", 1)[-1]
+
 
 def checkpoint_folder(run_dir: str, candidate: str, fold: int, attempt: int) -> Path | None:
     """Return where a fold run keeps its state until it ends; None on object stores, where it starts anew."""
@@ -72,11 +82,14 @@ def make_trainable(workplace: Workplace) -> Callable[[dict[str, Any]], None]:
     def fold_run(config: dict[str, Any]) -> None:
         from ray import tune  # noqa: PLC0415 - only workers need it
 
+        from search.telemetry import WorkerTelemetry  # noqa: PLC0415 - as above
+
         if Path(workplace.home).is_dir():  # workers of a cluster start where its Ray was started
             os.chdir(workplace.home)
         if workplace.requirements is not None and (faults := lacks(workplace.requirements)):
             tune.report({"unfit_node": [f"{node_name()}: {fault}" for fault in faults]})
-        run_fold(workplace, config, tune.report)
+        with WorkerTelemetry(workplace.study) as telemetry:
+            run_fold(workplace, config, tune.report, telemetry.show)
 
     vars(fold_run)["__mixins__"] = (_HeedsTermination,)  # bases of the class that Tune makes of it
     return fold_run
@@ -93,7 +106,7 @@ class _HeedsTermination:
         super().setup(config)  # type: ignore[misc]
 
 
-def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> None:
+def run_fold(workplace: Workplace, config: dict[str, Any], report: Report, show: Show = no_show) -> None:
     """Do one fold run.
 
     A fold run whose tables are there already only reports. An error that would come again with the same inputs is
@@ -107,9 +120,10 @@ def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> No
             raises `MemoryError`, to be tried again with a larger share, instead of going on in smaller parts.
         report: takes one dict for each rung, `{"note": text}` for what a person should know, and `{"full_disk":
             (errno, what, path)}`; may end the fold run by raising.
+        show: takes at each rung the training rows gone through and the seconds that they took.
     """
     try:
-        _run_fold(workplace, config, report)
+        _run_fold(workplace, config, report, show)
     except OSError as error:
         fault = storage_fault(error, FULL_DISK)
         if fault is None:
@@ -126,7 +140,7 @@ def run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> No
         clean_up()
 
 
-def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> None:
+def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report, show: Show) -> None:
     from models.training import RungReport  # noqa: PLC0415 - imports torch
     from models.weights import save_weights  # noqa: PLC0415 - imports torch
 
@@ -149,6 +163,7 @@ def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report) -> N
 
     def at_rung(rung: RungReport) -> bool:
         tell_parts(rung.micro_batches)
+        show(rung.progress * candidate.epochs * training_rows(data, fold), rung.seconds)
         if rung.progress < FINISHED:
             report(_point(rung.progress, rung.epoch, rung.metric, rung.seconds))
         return True
@@ -270,6 +285,12 @@ def _final(store: OofStore, metric: Metric, candidate: str, fold: int, *, second
     table = store.read("oof", candidate, fold)
     value = metric(table["score"].to_numpy(), table["prediction"].to_numpy())
     return _point(FINISHED, Provenance.of(table).epoch, value, seconds)
+
+
+def training_rows(data: Prepared, fold: int) -> int:
+    """Return how many rows a fold run trains on: those of all folds but its own."""
+    folds = data.train["fold"].to_numpy()
+    return int(((folds >= 0) & (folds != fold)).sum())
 
 
 @functools.lru_cache(maxsize=1)

@@ -78,3 +78,22 @@ def test_noise_gains_nothing_on_average_out_of_sample() -> None:
         assert gain is not None
         gains.append(gain.mean)
     assert np.mean(gains) <= 0
+
+
+def test_the_best_blend_is_scored_on_unseen_halves_and_changes_no_decision() -> None:
+    columns, score = made_up(6)
+    columns["noise"] = -score
+    first, second = split_in_halves(len(score), None)
+    table = np.column_stack(list(columns.values()))
+    expected, members = 0.0, set()
+    for fitted, scored in ((first, second), (second, first)):
+        weights = best_nonnegative_weights(moments(table[fitted], score[fitted]))
+        expected += pearson_of(moments(table[scored], score[scored]), weights) / 2
+        members |= set(np.flatnonzero(weights > 0))
+    evidence, untouched = evidence_of(columns, score), evidence_of(columns, score)
+    blend = evidence.blended(columns, [0])
+    assert blend is not None
+    assert blend.pearson == pytest.approx(expected, abs=1e-9)
+    assert (blend.members, blend.candidates) == (len(members), 7)
+    assert evidence.blended(columns, [0, 1]) is None
+    assert evidence.gain("c5", ["c0", "c1"], [0]) == untouched.gain("c5", ["c0", "c1"], [0])

@@ -151,7 +151,9 @@ def test_a_fold_run_that_fits_no_node_is_refused_before_anything_is_rented(
     assert sent == []
 
 
-@pytest.mark.parametrize(("content", "message"), [("- a", "must hold"), ("name: x", "not a cluster file"), ("a: [", "")])
+@pytest.mark.parametrize(
+    ("content", "message"), [("- a", "must hold"), ("name: x", "not a cluster file"), ("a: [", "")]
+)
 def test_what_is_no_cluster_file_is_named(content: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(content)
@@ -165,7 +167,7 @@ def test_a_place_is_a_cluster_file_or_a_dashboard(tmp_path: Path) -> None:
             Place(cluster, address)
     with pytest.raises(InputError, match=r"jobs are submitted to the dashboard, http://HOST:PORT"):
         Place(None, "10.0.0.1:6379")
-    with pytest.raises(InputError, match="cannot be read .No such file"):
+    with pytest.raises(InputError, match="cannot be read"):
         Place(str(tmp_path / "none.yaml"), None)
 
 

@@ -13,6 +13,8 @@ from search.conductor import Assignment
 from search.curves import CurvePoint
 from search.ladder import Decision
 from search.progress import Progress
+from search.study import StudyResources
+from search.tally import Tally
 
 CANDIDATES = [Candidate(seed=seed) for seed in range(12)]
 
@@ -21,7 +23,14 @@ def told(metric: str, done: list[tuple[int, int, float]], recalled: int = 0) -> 
     """Return what is said of the best after each fold run (candidate, fold, metric), the first ones done before."""
     output = io.StringIO()
     console = Console(file=output, width=200)
-    progress = Progress(console, metric=METRICS[metric], n_folds=4, clock=lambda: 0.0)
+    tally = Tally(
+        metric=METRICS[metric],
+        n_folds=4,
+        resources=StudyResources(),
+        training_rows=[100] * 4,
+        clock=lambda: 0.0,
+    )
+    progress = Progress(console, tally)
     for number, (candidate, fold, value) in enumerate(done):
         assignment = Assignment(CANDIDATES[candidate], fold, 0)
         if number < recalled:

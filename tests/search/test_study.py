@@ -196,3 +196,13 @@ def test_a_run_directory_of_another_version_is_not_gone_on_with(tmp_path: Path, 
     with pytest.raises(InputError, match=r"unknown key 'ladder\.paired_sd'[\s\S]*another `name:` to begin anew"):
         keep_study(resolved(prepared_tiny), str(tmp_path))
     assert "paired_sd" in path.read_text()
+
+
+def test_a_price_needs_something_to_cost_and_may_change_between_runs(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    with pytest.raises(InputError, match=r"price_per_hour: needs `cpu:` or `gpu:`"):
+        read_study(write(tmp_path, price_per_hour={}))
+    run_dir = str(tmp_path / "runs")
+    keep_study(resolved(prepared_tiny), run_dir)
+    assert keep_study(resolved(prepared_tiny, price_per_hour={"gpu": 2.5}), run_dir) == [
+        "price_per_hour was None, is now {'cpu': 0.0, 'gpu': 2.5}"
+    ]

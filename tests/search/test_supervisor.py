@@ -16,6 +16,7 @@ from data_prep.prepared import Prepared
 from search import runner
 from search.conductor import Conductor
 from search.runner import STALLS, Outcome, run_study
+from search.tally import Tally
 
 Fault = Callable[[], BaseException]
 
@@ -77,7 +78,7 @@ def test_tune_may_die_as_long_as_something_gets_done(
 ) -> None:
     whole = tmp_path / "whole"
     settings = study(prepared_tiny)
-    watcher = runner.Progress(runner.console, metric=prepared_tiny.task.measure, n_folds=4)
+    watcher = runner.Progress(runner.console, Tally.of(settings, prepared_tiny))
     Worker(prepared_tiny, whole).run(Conductor(settings, prepared_tiny, str(whole), watcher, hours_spent=lambda: 0.0))
     tune, run, run_dir = search(lives, out_of_memory)
     outcome = run()
