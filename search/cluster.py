@@ -9,11 +9,10 @@ import socket
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from data_prep.errors import InputError
-from data_prep.tables import join
+from data_prep.errors import InputError, StoreError
+from data_prep.tables import is_folder, join, read_bytes
 from search.study import ResolvedStudy, Resources
 
 OBJECT_STORE_BYTES = 200 * 2**20
@@ -159,7 +158,7 @@ def _check_nodes(study: ResolvedStudy, run_dir: str, *, backbones: str | None, n
     for size in study.resources.each():
         if not any(_fits(size, node["Resources"]) for node in nodes):
             note(f"no node has room for a fold run with cpu={size.cpu:g}, gpu={size.gpu:g}; waiting until one joins")
-    files = [join(study.data, "manifest.json"), *([] if "://" in run_dir else [join(run_dir, "study.yaml")])]
+    files = [join(study.data, "manifest.json"), join(run_dir, "study.yaml")]
     wanted = {path: _digest(path) for path in files}
     if faults := _ask(nodes, wanted, [backbones] if backbones else []):
         raise InputError(
@@ -215,18 +214,22 @@ class Scout:
         if here != version:
             faults.append(f"blendfold {here} is installed, the driver runs {version}")
         for path, digest in files.items():
-            found = _digest(path)
+            try:
+                found = _digest(path)
+            except StoreError as error:
+                faults.append(str(error))
+                continue
             if found != digest:
                 faults.append(f"{path}: " + ("no such file" if not found else "is not the driver's file"))
-        faults.extend(f"{folder}: no such folder" for folder in folders if not Path(folder).is_dir())
+        faults.extend(f"{folder}: no such folder" for folder in folders if not is_folder(folder))
         return faults
 
 
 def _digest(path: str) -> str:
     """Return the sha256 of a file, empty where it cannot be read."""
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except InputError:
         return ""
 
 

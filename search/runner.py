@@ -1,6 +1,5 @@
 """Runs a study on Ray: builds the `Tuner`, goes on where a run was cut off, restarts Tune when Tune itself dies."""
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -13,7 +12,7 @@ from data_prep.console import console
 from data_prep.errors import FULL_DISK, InputError, storage_fault
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.tables import join, list_names
+from data_prep.tables import absolute, join, list_names, remove_folder
 from search.claim import claim
 from search.cluster import causes, headline, prepare_environment, ray_session
 from search.conductor import Assignment, Conductor
@@ -94,7 +93,7 @@ def run_study(
     data = load_prepared(study.data)
     study = study.model_copy(update={"ladder": study.ladder.for_metric(data.task.measure)})
     resolved = resolve_study(study, data)
-    run_dir = join(runs if "://" in runs else str(Path(runs).absolute()), study.name)
+    run_dir = join(absolute(runs), study.name)
     prepare_environment()
     interrupted = False
     progress = Progress(console, metric=data.task.measure, n_folds=data.manifest.n_folds)
@@ -111,7 +110,7 @@ def run_study(
                 progress,
                 hours_spent=lambda: (time.monotonic() - begun) / 3600,
                 address=address,
-                backbones=str(Path(backbones).absolute()) if backbones else None,
+                backbones=absolute(backbones) if backbones else None,
                 dashboard=dashboard,
                 only=chosen,
             )
@@ -224,8 +223,7 @@ def _tune(
 
     def closed(assignment: Assignment) -> None:
         folder = checkpoint_folder(run_dir, assignment.candidate.id, assignment.fold, assignment.attempt)
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
         keeper.offer(conductor.status)
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
