@@ -30,6 +30,11 @@ CONNECT_SECONDS = 3.0
 
 ADVICE = (
     (
+        r"HTTP status 507|StorageFull|QuotaExceeded|InsufficientStorage|TooManyBytes",
+        errno.ENOSPC,
+        "the store has no space left; free some, or raise the quota",
+    ),
+    (
         r"INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|InvalidAccessKeyId|SignatureDoesNotMatch|INVALID_CLIENT_TOKEN"
         r"|UNRECOGNIZED_CLIENT|EXPIRED_TOKEN|ExpiredToken|InvalidToken|MISSING_AUTHENTICATION_TOKEN|TokenRefresh",
         errno.EACCES,
@@ -47,11 +52,6 @@ ADVICE = (
         r"PermanentRedirect|AuthorizationHeaderMalformed|HTTP status 301|IllegalLocationConstraint",
         errno.EACCES,
         "the bucket lies in another region; set AWS_REGION, or write it behind the path: `?region=eu-central-1`",
-    ),
-    (
-        r"HTTP status 507|StorageFull|QuotaExceeded|InsufficientStorage|TooManyBytes",
-        errno.ENOSPC,
-        "the store has no space left; free some, or raise the quota",
     ),
     (
         r"NETWORK_CONNECTION|curlCode|resolve host|REQUEST_TIMEOUT",
@@ -174,8 +174,9 @@ _found: set[_Store] = set()
 def _find(store: _Store, key: str) -> None:
     """Ask a store once, with little patience, for what can be asked wherever these credentials may list."""
     if store not in _found:
+        asked = "/".join(filter(None, (store.bucket, key, ".blendfold")))
         with refusals(f"s3://{store.bucket}"), suppress(FileNotFoundError):
-            _client(store, FIRST_ATTEMPTS).get_file_info(fs.FileSelector(f"{store.bucket}/{key}/.blendfold"))
+            _client(store, FIRST_ATTEMPTS).get_file_info(fs.FileSelector(asked))
         _found.add(store)
 
 

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TextIO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -364,11 +364,25 @@ def open_file(path: str | Path) -> Iterator[BinaryIO]:
             yield file
         return
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as content:
-        with refusals(path), filesystem.open_input_file(inner) as stream:
-            while block := stream.read(SPOOL_BYTES):
-                content.write(block)
+        try:
+            with refusals(path), filesystem.open_input_file(inner) as stream:
+                while block := stream.read(SPOOL_BYTES):
+                    content.write(block)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         content.seek(0)
         yield cast(BinaryIO, content)
+
+
+@contextmanager
+def open_text(path: str | Path, *, encoding: str = "utf-8-sig", errors: str = "surrogateescape") -> Iterator[TextIO]:
+    """Open a text file for reading, its line ends as they are.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    with open_file(path) as file, io.TextIOWrapper(file, encoding, errors, newline="") as text:
+        yield text
 
 
 def write_bytes(data: "bytes | pa.Buffer", path: str | Path) -> None:
