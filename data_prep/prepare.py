@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -106,4 +107,4 @@ def _unchanged(out: str | Path, manifest: Manifest) -> Prepared:
 def sha256_of(path: str | Path) -> str:
     """Return the sha256 (hex) of a file."""
     with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()

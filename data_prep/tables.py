@@ -11,6 +11,7 @@ import io
 import json
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -144,6 +145,21 @@ def _listing(folder: str | Path, *, recursive: bool = False) -> list[fs.FileInfo
         except NotADirectoryError:
             return []
         return found
+
+
+def fingerprint(folder: str | Path) -> str:
+    """Return what changes when a file in a folder does: names, sizes and times of writing; no file is opened."""
+    files = sorted((info.path, info.size, info.mtime_ns) for info in _listing(folder, recursive=True) if info.is_file)
+    return hashlib.sha256(json.dumps([str(folder), files]).encode()).hexdigest()
+
+
+def copy_folder(source: str | Path, target: Path) -> None:
+    """Copy all files of a folder, local or a URI, into a new folder of this machine."""
+    for name in list_sizes(source):
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open_file(join(source, name)) as file, path.open("wb") as copy:
+            shutil.copyfileobj(file, copy, SPOOL_BYTES)
 
 
 def remove(path: str | Path) -> None:
