@@ -19,7 +19,7 @@ from data_prep.errors import InputError
 from data_prep.oof import OofStore, Provenance
 from data_prep.places import EMBEDDING_FILE, LISTING_FILE, WEIGHTS_FILE, backbone_folder, find_weights, weights_file
 from data_prep.prepared import Prepared
-from data_prep.tables import exists, join, read_bytes, write_bytes, write_json
+from data_prep.tables import base_name, exists, is_file, join, list_sizes, read_bytes, remove, write_bytes, write_json
 from data_prep.tensors import checksum_of_tensors, parse_header
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
@@ -85,7 +85,7 @@ def write_bundle(
         write_json(contents.model_dump(mode="json"), join(out, CONTENTS_FILE))
     except BaseException:
         for path in written:
-            Path(out, path).unlink(missing_ok=True)
+            remove(join(out, path))
         raise
     return contents
 
@@ -219,18 +219,12 @@ def _numbers(folds: list[int]) -> str:
 
 def _check_folder(folder: str | Path, sources: dict[str, str]) -> None:
     """Refuse a folder with anything in it but files of this bundle, cut off before its manifest was there."""
-    if "://" in str(folder):
-        raise InputError(f"--out {folder}: a bundle is made in a folder of this machine; copy it from there")
-    out = Path(folder)
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise InputError(f"--out {out}: is a file; give a folder that is new or empty")
-    found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir())
-    strange = [path for path in found if path not in sources]
+    if is_file(folder):
+        raise InputError(f"--out {folder}: is a file; give a folder that is new or empty")
+    strange = sorted(path for path in list_sizes(folder) if path not in sources)
     if strange:
         what = "a bundle already" if CONTENTS_FILE in strange else f"other files already ({', '.join(strange[:3])})"
-        raise InputError(f"--out {out}: holds {what}; give a folder that is new or empty")
+        raise InputError(f"--out {folder}: holds {what}; give a folder that is new or empty")
 
 
 def _read(path: str, digest: str | None, *, half: bool) -> bytes:
@@ -240,7 +234,7 @@ def _read(path: str, digest: str | None, *, half: bool) -> bytes:
         InputError: it was altered after it was written.
     """
     content = read_bytes(path)
-    name = path.rsplit("/", 1)[-1]
+    name = base_name(path)
     if name == WEIGHTS_FILE:
         intact = checksum_of_tensors(content) == parse_header(content).metadata.get("checksum")
     else:

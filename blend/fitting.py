@@ -43,6 +43,7 @@ from data_prep.oof import UNKNOWN_SPLIT
 from data_prep.prepared import Prepared
 from data_prep.submission import SubmissionFormat, clip, render_submission
 from data_prep.submission_manifest import SUBMISSION_FILE, SubmissionManifest, hash_submission
+from data_prep.tables import base_name
 
 CHOICES = ("none", "z", "min-max", "z-by-fold", "min-max-by-fold", "isotonic", "isotonic-by-fold")
 """Calibrations that are tried where none is given."""
@@ -373,7 +374,7 @@ def _manifest(record: Blend, data: Prepared) -> SubmissionManifest:
         method=record.method,
         metric=record.metric,
         members={member.candidate: member.weight for member in record.members},
-        study=tuple(dict.fromkeys(member.run.rstrip("/").rsplit("/", 1)[-1] for member in record.members)),
+        study=tuple(dict.fromkeys(base_name(member.run) for member in record.members)),
         data_hash=record.data_hash,
         split_hash=record.split_hash,
         scheme=data.manifest.scheme,

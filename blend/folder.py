@@ -13,6 +13,7 @@ from blend.predictions import Predictions
 from blend.record import Blend
 from data_prep.combination import Floats
 from data_prep.errors import InputError
+from data_prep.object_store import refusals
 from data_prep.submission_manifest import write_submission
 from data_prep.tables import (
     OOF_SCHEMA,
@@ -119,8 +120,10 @@ def find_previous(runs: Sequence[str], name: str, against: str | None, predictio
 
 
 def _written(folder: str) -> float:
-    filesystem, inner = locate(join(folder, OOF_FILE))
-    return float(filesystem.get_file_info(inner).mtime_ns)
+    path = join(folder, OOF_FILE)
+    filesystem, inner = locate(path)
+    with refusals(path):
+        return float(filesystem.get_file_info(inner).mtime_ns)
 
 
 def _aligned(folder: str, predictions: Predictions) -> Floats | None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pa_parquet
 from data_prep.combination import Floats
 from data_prep.errors import InputError
 from data_prep.faults import quote
-from data_prep.tables import exists, join, list_names, read_bytes
+from data_prep.tables import base_name, exists, join, list_names, read_bytes
 from data_prep.task import RESERVED_COLUMNS, Task
 
 FOLD_COLUMNS = ("fold", "kfold")
@@ -231,7 +231,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _suffix(path: str) -> str:
-    last = path.rsplit("/", 1)[-1]
+    last = base_name(path)
     return f".{last.rsplit('.', 1)[-1].lower()}" if "." in last else ""
 
 

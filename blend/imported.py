@@ -14,7 +14,7 @@ from data_prep.errors import InputError
 from data_prep.metrics import pearson
 from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Prepared
-from data_prep.tables import HOLDOUT_FOLD, checksum, exists, join, write_bytes, write_json
+from data_prep.tables import HOLDOUT_FOLD, base_name, checksum, exists, join, write_bytes, write_json
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def write_imported(imported: Imported, out: str) -> dict[str, str]:
         if not exists(path):
             write_json(_settings(model, imported), path)
     content = {
-        "name": out.rstrip("/").rsplit("/", 1)[-1],
+        "name": base_name(out),
         "data": imported.named_data,
         **study,
         "imported": True,

@@ -1,6 +1,5 @@
 """Command line of data_prep: prepare a data set, audit a prepared one."""
 
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -22,11 +21,11 @@ app = new_app("Turn CSV files into a prepared folder: checked texts, scores and 
 @app.command("prepare")
 def prepare_verb(
     *,
-    train: Annotated[Path, typer.Option(help="CSV with ids, texts and scores.")],
-    test: Annotated[Path, typer.Option(help="CSV with ids and texts.")],
+    train: Annotated[str, typer.Option(help="CSV with ids, texts and scores.")],
+    test: Annotated[str, typer.Option(help="CSV with ids and texts.")],
     out: Annotated[str, typer.Option(help="Prepared folder to write.")],
-    cpc: Annotated[Path | None, typer.Option(help="CPC titles like Kaggle's titles.csv.  [default: shipped]")] = None,
-    task: Annotated[Path | None, typer.Option(help="Task file in YAML.  [default: PPPM]")] = None,
+    cpc: Annotated[str | None, typer.Option(help="CPC titles like Kaggle's titles.csv.  [default: shipped]")] = None,
+    task: Annotated[str | None, typer.Option(help="Task file in YAML.  [default: PPPM]")] = None,
     scheme: Annotated[str, typer.Option(help="kfold, stratified, group or stratified_group.")] = "stratified_group",
     folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
     seed: Annotated[int, typer.Option(help="Decides the split.")] = 42,

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from data_prep.errors import STORAGE_FAULTS, InputError
+from data_prep.errors import STORAGE_FAULTS, InputError, StoreError
 
 EXIT_USER_FAULT = 2
 PLAIN_WIDTH = 120
@@ -47,7 +47,7 @@ def run_app(app: typer.Typer) -> NoReturn:
         console.width = PLAIN_WIDTH
     try:
         app()
-    except InputError as error:
+    except (InputError, StoreError) as error:
         _exit_with(str(error))
     except OSError as error:
         if error.errno not in STORAGE_FAULTS:

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from data_prep.errors import InputError
+from data_prep.tables import open_file
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -27,7 +28,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         InputError: the file is missing, is not UTF-8 YAML, or holds something else.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with open_file(path) as file:
+            text = file.read().decode()
+        content = yaml.safe_load(text)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:

@@ -24,6 +24,21 @@ class InputError(ValueError):
         self.faults = faults
 
 
+class StoreError(OSError):
+    """An object store refuses, or cannot be reached; the text stands alone, as that of an `InputError`.
+
+    Args:
+        number: as the same fault of a disk has (`errno`).
+        text: where, what it means, and what to do.
+    """
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__(number, text)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 def storage_fault(error: BaseException, codes: Collection[int] = STORAGE_FAULTS) -> OSError | None:
     """Return the fault of a disk that an error comes from, if it is one of `codes`."""
     cause: BaseException | None = error

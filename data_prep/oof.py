@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from pyarrow import fs
 
 from data_prep.errors import InputError
 from data_prep.tables import (
@@ -21,9 +20,10 @@ from data_prep.tables import (
     exists,
     join,
     list_names,
-    locate,
     metadata_of,
+    move,
     read_table,
+    remove,
     write_table,
 )
 
@@ -173,17 +173,9 @@ class OofStore:
             for folder in (join(self.root, kind, candidate) for candidate in list_names(join(self.root, kind))):
                 for name in list_names(folder):
                     if name.endswith(PARTIAL):
-                        filesystem, path = locate(join(folder, name))
-                        filesystem.delete_file(path)
+                        remove(join(folder, name))
 
     def _set_aside(self, kind: str, candidate: str, fold: int) -> None:
-        filesystem, source = locate(self.path(kind, candidate, fold))
-        stem = join(self.root, "damaged", f"{kind}-{candidate}-fold-{fold}")
-        number = next(n for n in range(1_000_000) if not exists(f"{stem}-{n}.arrow"))
-        _, target = locate(f"{stem}-{number}.arrow")
-        filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
-        if isinstance(filesystem, fs.LocalFileSystem):
-            Path(source).rename(target)
-            return
-        filesystem.copy_file(source, target)
-        filesystem.delete_file(source)
+        stem = f"{kind}-{candidate}-fold-{fold}"
+        places = (join(self.root, "damaged", f"{stem}-{number}.arrow") for number in range(1_000_000))
+        move(self.path(kind, candidate, fold), next(place for place in places if not exists(place)))

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from data_prep.errors import InputError
 from data_prep.folds import check_plan, choose_holdout, number_by_appearance, split_rows
 from data_prep.pairs import Pairs, read_pairs
 from data_prep.prepared import Manifest, Prepared, hash_data, hash_split, load_prepared, write_prepared
-from data_prep.tables import HOLDOUT_FOLD, exists, join
+from data_prep.tables import HOLDOUT_FOLD, exists, join, open_file
 from data_prep.task import PPPM, Task
 
 
@@ -105,5 +106,5 @@ def _unchanged(out: str | Path, manifest: Manifest) -> Prepared:
 
 def sha256_of(path: str | Path) -> str:
     """Return the sha256 (hex) of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_file(path) as file:
+        return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_prep.faults import Faults, quote
+from data_prep.tables import open_file, open_text
 
 BLOCK_ROWS = 65_536
 FOREIGN_STARTS = {
@@ -59,7 +60,7 @@ def read_records(
     that are blank count as faults unless they end the file.
 
     Args:
-        path: local file.
+        path: file, local or a URI.
         required: columns that must be there; they are read.
         optional: columns that may be there; they are ignored.
         closed: any other column is a fault.
@@ -71,7 +72,7 @@ def read_records(
     start = _first_bytes(path, faults)
     if start is None:
         return None
-    with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with open_text(path) as file:
         numbered = _numbered_records(file, str(path), faults)
         _, header = next(numbered, (1, []))
         places = _places(header, str(path), required, optional, closed=closed, faults=faults)
@@ -87,14 +88,14 @@ def read_header(path: str | Path, faults: Faults) -> list[str] | None:
     """
     if _first_bytes(path, faults) is None:
         return None
-    with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with open_text(path) as file:
         return next(_numbered_records(file, str(path), Faults()), (1, []))[1]
 
 
 def _first_bytes(path: str | Path, faults: Faults) -> bytes | None:
     """Return the file's first bytes, or None (with a fault noted) where no CSV text can follow."""
     try:
-        with Path(path).open("rb") as file:
+        with open_file(path) as file:
             start = file.read(4)
     except OSError as error:
         faults.add(str(path), f"cannot be read ({error.strerror}); check the path")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.object_store import refusals
 from data_prep.tables import locate
 
 LENGTH_BYTES = 8
@@ -85,7 +86,7 @@ def read_header(path: str | Path) -> Header:
         ValueError: not a safetensors file.
     """
     filesystem, inner = locate(path)
-    with filesystem.open_input_stream(inner) as stream:
+    with refusals(path), filesystem.open_input_file(inner) as stream:
         start = bytes(stream.read(LENGTH_BYTES))
         return parse_header(start + bytes(stream.read(int.from_bytes(start, "little"))))
 

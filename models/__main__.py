@@ -17,7 +17,7 @@ from data_prep.oof import OofStore
 from data_prep.pairs import read_test
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.submission import render_submission
-from data_prep.tables import join, write_bytes, write_json
+from data_prep.tables import is_file, join, write_bytes, write_json
 from data_prep.task import Task
 from models.bundle import Bundle, open_bundle
 from models.candidate import Candidate
@@ -74,7 +74,7 @@ def explain_verb(*, candidate: CandidateOption, backbones: BackbonesOption = Non
     console.print(explain(settings, backbones=backbones))
     changed = settings.model_dump(mode="json", exclude_defaults=True)
     _say("Settings that differ from their defaults: " + (", ".join(f"{k} {v}" for k, v in changed.items()) or "none"))
-    if candidate in load_memo() and not Path(candidate).exists():
+    if candidate in load_memo() and not is_file(candidate):
         _say(load_memo()[candidate].record)
 
 
@@ -103,7 +103,7 @@ def read_candidate(text: str) -> Candidate:
         InputError: neither a file nor a name, or the file does not fit.
     """
     experiments = load_memo()
-    if Path(text).exists():
+    if is_file(text):
         return read_document(text, Candidate)
     if text not in experiments:
         raise InputError(f"--candidate {text}: no such file, and no memo name ({', '.join(experiments)})")
@@ -117,7 +117,7 @@ def train_verb(
     candidate: CandidateOption,
     fold: Annotated[int, typer.Option(help="Validation fold; training is on the others.")],
     out: Annotated[
-        Path | None, typer.Option(help="Run directory for predictions and checkpoints.  [default: keep nothing]")
+        str | None, typer.Option(help="Run directory for predictions and checkpoints.  [default: keep nothing]")
     ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 1,
     backbones: BackbonesOption = None,
@@ -133,7 +133,7 @@ def train_verb(
     store = None if out is None else OofStore(out)
     if store is not None and store.is_finished(settings.id, fold):
         raise InputError(f"{store.path('oof', settings.id, fold)}: this fold run is finished, nothing to do")
-    checkpoint = None if out is None else CheckpointFolder(out / "checkpoints" / settings.id / f"fold-{fold}")
+    checkpoint = None if out is None else CheckpointFolder(join(out, "checkpoints", settings.id, f"fold-{fold}"))
     _say(f"{settings.label} ({settings.id}), fold {fold} of {prepared.manifest.n_folds}")
     found = train_fold(
         settings,
@@ -183,13 +183,13 @@ def _next_step(prepared: Prepared, candidate: str, store: OofStore, identity: st
 @app.command("predict")
 def predict_verb(
     *,
-    bundle: Annotated[Path, typer.Option(help="Folder that `python -m blend bundle` made.")],
-    test: Annotated[Path, typer.Option(help="CSV with the task's id and text columns.")],
-    out: Annotated[Path, typer.Option(help="File to write, such as submission.csv.")],
+    bundle: Annotated[str, typer.Option(help="Folder that `python -m blend bundle` made.")],
+    test: Annotated[str, typer.Option(help="CSV with the task's id and text columns.")],
+    out: Annotated[str, typer.Option(help="File to write, such as submission.csv.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: all cores]", min=1)] = None,
     cpc: Annotated[
-        Path | None, typer.Option(help="Titles of CPC codes, as Kaggle's titles.csv, instead of the bundle's.")
+        str | None, typer.Option(help="Titles of CPC codes, as Kaggle's titles.csv, instead of the bundle's.")
     ] = None,
 ) -> None:
     """Predict new rows with a bundle: no network, no Ray, no other file of the run.
@@ -246,7 +246,7 @@ def _name(job: Job) -> str:
     return f"{job.member.label} {job.member.candidate}, fold {job.fold}"
 
 
-def _hand_in(table: pa.Table, prediction: Floats, task: Task, out: Path) -> None:
+def _hand_in(table: pa.Table, prediction: Floats, task: Task, out: str) -> None:
     """Pass the gate and write the submission, whole or not at all."""
     ids = table["id"].to_pylist()
     write_bytes(render_submission(ids, prediction, expected=ids, task=task), out)

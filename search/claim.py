@@ -14,7 +14,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from data_prep.errors import InputError
-from data_prep.tables import exists, join, locate, read_bytes, write_json
+from data_prep.tables import exists, join, locate, read_bytes, remove, write_json
 
 CLAIM_FILE = "driver.json"
 
@@ -60,7 +60,7 @@ def claim(run_dir: str) -> Iterator[None]:
     with _one_at_a_time(run_dir):
         held = read_claim(run_dir)
         if held is not None and held.is_stale:
-            _remove(path)
+            remove(path)
         _create(path, mine)
         if (held := read_claim(run_dir)) != mine:
             raise InputError(_refusal(path, held))
@@ -68,7 +68,7 @@ def claim(run_dir: str) -> Iterator[None]:
         yield
     finally:
         if read_claim(run_dir) == mine:
-            _remove(path)
+            remove(path)
 
 
 def _refusal(path: str, held: Claim | None) -> str:
@@ -87,10 +87,10 @@ def _refusal(path: str, held: Claim | None) -> str:
 def _one_at_a_time(run_dir: str) -> Iterator[None]:
     """Keep other drivers of this host from taking over the same stale claim meanwhile."""
     filesystem, inner = locate(run_dir)
-    filesystem.create_dir(inner, recursive=True)
     if not isinstance(filesystem, fs.LocalFileSystem):
         yield
         return
+    Path(inner).mkdir(parents=True, exist_ok=True)
     folder = os.open(inner, os.O_RDONLY)
     try:
         with suppress(OSError):  # some network file systems lock no folders
@@ -112,7 +112,7 @@ def _create(path: str, mine: Claim) -> None:
         try:
             os.write(file, json.dumps(asdict(mine)).encode())
         except OSError as error:
-            _remove(path)
+            remove(path)
             raise OSError(error.errno, error.strerror, inner) from error
         finally:
             os.close(file)
@@ -133,12 +133,6 @@ def read_claim(run_dir: str) -> Claim | None:
         return Claim(**json.loads(content))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: is not what a driver wrote ({error}); remove it if no search runs here") from error
-
-
-def _remove(path: str) -> None:
-    filesystem, inner = locate(path)
-    with suppress(FileNotFoundError):
-        filesystem.delete_file(inner)
 
 
 def _is_alive(pid: int) -> bool:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from pyarrow import fs
-
+from data_prep.object_store import is_uri
 from data_prep.places import BACKBONES
-from data_prep.tables import exists, join, list_names, locate, read_bytes, write_json
+from data_prep.tables import exists, join, list_names, list_sizes, read_bytes, remove_folder, write_json
 
 GIGABYTE = 10**9
 COUNTED = ("checkpoints", "weights")
@@ -76,12 +75,7 @@ class DiskBudget:
 
 def bytes_used(run_dir: str, *folders: str) -> int:
     """Return the bytes of all files in some folders of a run directory (none named: in those that are counted)."""
-    total = 0
-    for name in folders or COUNTED:
-        filesystem, inner = locate(join(run_dir, name))
-        found = filesystem.get_file_info(fs.FileSelector(inner, recursive=True, allow_not_found=True))
-        total += sum(info.size or 0 for info in found)
-    return total
+    return sum(sum(list_sizes(join(run_dir, name)).values()) for name in folders or COUNTED)
 
 
 def describe_use(run_dir: str, gigabytes: float | None) -> str:
@@ -92,9 +86,7 @@ def describe_use(run_dir: str, gigabytes: float | None) -> str:
 
 def remove_weights(run_dir: str, candidate: str) -> None:
     """Remove a candidate's weights, of all folds."""
-    filesystem, inner = locate(join(run_dir, "weights", candidate))
-    if filesystem.get_file_info(inner).type == fs.FileType.Directory:
-        filesystem.delete_dir(inner)
+    remove_folder(join(run_dir, "weights", candidate))
 
 
 def candidates_with_weights(run_dir: str) -> list[str]:
@@ -143,7 +135,7 @@ class _Told:
 @contextmanager
 def _alone(run_dir: str) -> Iterator[_Told]:
     """Wait until no one else writes; object stores have no locks, so there nobody waits."""
-    if "://" in run_dir:
+    if is_uri(run_dir):
         yield _Told(None)
         return
     Path(run_dir).mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,8 @@ from typing import Any, Generic, TypeVar
 
 from pyarrow import fs
 
-from data_prep.tables import DamagedTableError, exists, locate, read_bytes, write_bytes
+from data_prep.object_store import split_options
+from data_prep.tables import DamagedTableError, exists, locate, read_bytes, remove, write_bytes
 
 FOLD_AT = 500
 """Entries that a journal may hold at least before it is folded."""
@@ -53,7 +54,7 @@ class Record(Generic[Entry]):
         self._path = path
         self._write = write
         self._encode = encode
-        self._journal = Journal(f"{path.rsplit('.', 1)[0]}.journal")
+        self._journal = Journal(_journal_of(path))
         lines = self._journal.read()  # before the file: a driver may fold them into it meanwhile
         self.entries = read(path) if exists(path) else []
         self._folded = len(self.entries)
@@ -86,6 +87,8 @@ class Journal:
         self.path = path
         self._filesystem, self._inner = locate(path)
         self._size: int | None = None
+        self._whole = b""
+        """All lines, where they are put anew each time."""
 
     def read(self) -> list[tuple[int, Any]]:
         """Return number and content of every line; the last is left out where it is torn.
@@ -100,6 +103,8 @@ class Journal:
         if found and found[-1] is None and not rest:
             found.pop()
             self._size -= len(lines[-1]) + 1
+        if not isinstance(self._filesystem, fs.LocalFileSystem):
+            self._whole = content[: self._size]
         whole = [entry for entry in found if entry is not None]
         if whole != found or any(number != whole[0][0] + place for place, (number, _) in enumerate(whole)):
             raise DamagedTableError(self._complaint(found))
@@ -115,14 +120,14 @@ class Journal:
         if isinstance(self._filesystem, fs.LocalFileSystem):
             self._append_here(line, self._size)
         else:
-            write_bytes((read_bytes(self.path)[: self._size] if self._size else b"") + line, self.path)
+            write_bytes(self._whole + line, self.path)
+            self._whole += line
         self._size += len(line)
 
     def remove(self) -> None:
         """Begin anew."""
-        if exists(self.path):
-            self._filesystem.delete_file(self._inner)
-        self._size = 0
+        remove(self.path)
+        self._size, self._whole = 0, b""
 
     def _append_here(self, line: bytes, size: int) -> None:
         Path(self._inner).parent.mkdir(parents=True, exist_ok=True)
@@ -147,6 +152,11 @@ class Journal:
             f"{self.path}: {what}; the file was altered after it was written. Put back a copy, or remove the file: "
             f"what only its {len(found)} lines know is then found in the prediction tables or done again"
         )
+
+
+def _journal_of(path: str) -> str:
+    place, options = split_options(path)
+    return f"{place.rpartition('.')[0]}.journal{options}"
 
 
 def _parse(line: bytes) -> tuple[int, Any] | None:

@@ -1,10 +1,8 @@
 """What a run directory keeps beside tables: weights that the blend may want, checkpoints of what goes on."""
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 
 from data_prep.moments import best_nonnegative_weights, moments
 from data_prep.oof import OofStore
+from data_prep.tables import join, list_names, remove_folder
 from search.disk import candidates_with_weights, read_shares, remove_weights, write_shares
 from search.ration import Ration
 from search.standing import CandidateStatus, State
@@ -88,16 +87,15 @@ def sweep_checkpoints(run_dir: str, statuses: Mapping[str, CandidateStatus]) -> 
     No fold run may be under way.
 
     Args:
-        run_dir: the run directory; checkpoints are on file systems only.
+        run_dir: the run directory.
         statuses: where every candidate stands.
     """
-    if "://" in run_dir:
-        return
-    store = OofStore(run_dir)
-    for folder in Path(run_dir).glob("checkpoints/*/*"):
-        fold = CHECKPOINT.fullmatch(folder.name)
-        status = statuses.get(folder.parent.name)
-        if fold is None or status is None:
-            continue
-        if status.state not in ("running", "waiting") or store.is_finished(folder.parent.name, int(fold[1])):
-            shutil.rmtree(folder, ignore_errors=True)
+    store, kept = OofStore(run_dir), join(run_dir, "checkpoints")
+    for candidate in list_names(kept):
+        status = statuses.get(candidate)
+        for folder in list_names(join(kept, candidate)) if status else []:
+            fold = CHECKPOINT.fullmatch(folder)
+            if fold is None or status is None:
+                continue
+            if status.state not in ("running", "waiting") or store.is_finished(candidate, int(fold[1])):
+                remove_folder(join(kept, candidate, folder))

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from data_prep.console import duration
 from data_prep.errors import STORAGE_FAULTS, InputError, storage_fault
 from data_prep.oof import OofStore, Provenance
 from data_prep.places import backbone_is_kept, find_weights, weights_folder
-from data_prep.tables import exists, join, read_bytes
+from data_prep.tables import absolute, exists, join, read_bytes, remove_folder
 from models.candidate import Candidate
 from search.claim import claim
 from search.cluster import headline, prepare_environment, ray_session
@@ -80,7 +79,7 @@ def refit(
         InputError: no such blend, members of elsewhere, fold runs that failed or came out otherwise; all at once.
     """
     lacks = [lack for lack in _lacks(run_dir, name) if lack.origins or lack.backbone]
-    backbones = str(Path(backbones).absolute()) if backbones else None
+    backbones = absolute(backbones) if backbones else None
     faults: list[str] = []
     trained, kept = 0, 0
     for place in dict.fromkeys(lack.run_dir for lack in lacks):
@@ -119,7 +118,7 @@ def _lacks(run_dir: str, name: str) -> list[Lack]:
     lacks, faults = [], []
     for run, candidate in members:
         place = run if exists(join(run, "oof", candidate)) else run_dir
-        place = place if "://" in place else str(Path(place).absolute())
+        place = absolute(place)
         settings = join(place, "candidates", f"{candidate}.json")
         try:
             trained = Candidate.model_validate_json(read_bytes(settings))
@@ -262,8 +261,7 @@ def _refit(
     )
     save_weights(weights, weights_folder(workplace.run_dir, origin.candidate, origin.fold))
     folder = checkpoint_folder(workplace.run_dir, origin.candidate, origin.fold, origin.attempt)
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder)
     return Refitted(difference, seconds, notes=tuple(notes))
 
 

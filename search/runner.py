@@ -1,6 +1,5 @@
 """Runs a study on Ray: builds the `Tuner`, goes on where a run was cut off, restarts Tune when Tune itself dies."""
 
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from data_prep.console import console, duration
 from data_prep.errors import FULL_DISK, InputError, storage_fault
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.tables import join, list_names
+from data_prep.tables import absolute, join, list_names, remove_folder
 from search.claim import claim
 from search.cluster import causes, headline, prepare_environment, ray_session
 from search.conductor import Assignment, Conductor
@@ -106,7 +105,7 @@ def run_study(
     metric, n_folds = prepared.task.measure, prepared.manifest.n_folds
     study = study.model_copy(update={"data": data or study.data, "ladder": study.ladder.for_metric(metric)})
     resolved = resolve_study(study, prepared)
-    run_dir = join(runs if "://" in runs else str(Path(runs).absolute()), study.name)
+    run_dir = join(absolute(runs), study.name)
     prepare_environment()
     interrupted = False
     tally = Tally.of(resolved, prepared)
@@ -126,7 +125,7 @@ def run_study(
                     heartbeat,
                     hours_spent=lambda: (time.monotonic() - begun) / 3600,
                     address=address,
-                    backbones=str(Path(backbones).absolute()) if backbones else None,
+                    backbones=absolute(backbones) if backbones else None,
                     dashboard=dashboard,
                     only=chosen,
                 )
@@ -249,8 +248,7 @@ def _tune(
 
     def closed(assignment: Assignment) -> None:
         folder = checkpoint_folder(run_dir, assignment.candidate.id, assignment.fold, assignment.attempt)
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
         keeper.offer(conductor.status)
         blend_ration.offer(see_blend)
 

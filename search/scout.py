@@ -9,8 +9,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.errors import InputError
-from data_prep.tables import join, locate, read_bytes, write_bytes
+from data_prep.errors import InputError, StoreError
+from data_prep.tables import is_folder, join, read_bytes, remove, write_bytes
 
 PACKAGES = ("data_prep", "models", "search", "blend")
 
@@ -58,10 +58,14 @@ def lacks(requirements: Requirements) -> tuple[str, ...]:
     elif code_digest() != requirements.code:
         faults.append("its code is not the driver's; `ray up` carries what was changed to every node")
     for path, digest in requirements.files:
-        found = _digest(path)
+        try:
+            found = _digest(path)
+        except StoreError as error:
+            faults.append(str(error))
+            continue
         if found != digest:
             faults.append(f"{path}: " + ("no such file" if not found else "is not the driver's file"))
-    faults.extend(f"{folder}: no such folder" for folder in requirements.folders if not Path(folder).is_dir())
+    faults.extend(f"{folder}: no such folder" for folder in requirements.folders if not is_folder(folder))
     if not faults:
         faults.extend(_cannot_write(requirements.run_dir))
     return tuple(faults)
@@ -88,7 +92,7 @@ def _digest(path: str) -> str:
     """Return the sha256 of a file, empty where it cannot be read."""
     try:
         return hashlib.sha256(read_bytes(path)).hexdigest()
-    except (InputError, OSError):
+    except InputError:
         return ""
 
 
@@ -97,8 +101,7 @@ def _cannot_write(run_dir: str) -> list[str]:
     path = join(run_dir, f".written-by-{socket.gethostname()}-{os.getpid()}")
     try:
         write_bytes(b"", path)
-        filesystem, inner = locate(path)
-        filesystem.delete_file(inner)
+        remove(path)
     except (InputError, OSError) as error:
         return [f"{run_dir}: cannot be written ({error})"]
     return []

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from data_prep.documents import check_document, read_document
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
-from data_prep.tables import exists, join, read_bytes, write_bytes
+from data_prep.tables import absolute, exists, join, read_bytes, write_bytes
 from data_prep.task import Task
 from models.candidate import Candidate
 from models.losses import new_loss
@@ -227,7 +227,7 @@ def resolve_study(study: Study, data: Prepared) -> ResolvedStudy:
     """
     if faults := _misfits(study, data.task):
         raise InputError(*faults)
-    settings = {**study.model_dump(mode="json"), "data": str(Path(study.data).absolute())}
+    settings = {**study.model_dump(mode="json"), "data": absolute(study.data)}
     return ResolvedStudy(
         **settings,
         data_hash=data.manifest.data_hash,

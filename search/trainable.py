@@ -63,11 +63,9 @@ class Workplace:
         return self.run_dir.rstrip("/").rsplit("/", 1)[-1]
 
 
-def checkpoint_folder(run_dir: str, candidate: str, fold: int, attempt: int) -> Path | None:
-    """Return where a fold run keeps its state until it ends; None on object stores, where it starts anew."""
-    if "://" in run_dir:
-        return None
-    return Path(run_dir) / "checkpoints" / candidate / (f"fold-{fold}" + ("-retry" if attempt else ""))
+def checkpoint_folder(run_dir: str, candidate: str, fold: int, attempt: int) -> str:
+    """Return where a fold run keeps its state until it ends."""
+    return join(run_dir, "checkpoints", candidate, f"fold-{fold}" + ("-retry" if attempt else ""))
 
 
 def scored_at(rungs: tuple[float, ...], epochs: int, *, score_epochs: bool) -> tuple[float, ...]:
@@ -231,9 +229,7 @@ def train(
         rungs=scored_at(workplace.rungs, candidate.epochs, score_epochs=workplace.score_epochs),
         rung_rows=workplace.rung_rows,
         report=report,
-        checkpoint=CheckpointFolder(folder, tell=tell, room=partial(disk.room, what="a checkpoint"))
-        if folder
-        else None,
+        checkpoint=CheckpointFolder(folder, tell=tell, room=partial(disk.room, what="a checkpoint")),
         checkpoint_seconds=workplace.checkpoint_seconds,
         micro_batches=micro_batches,
         keep_weights=keep_weights,

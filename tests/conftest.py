@@ -3,11 +3,13 @@
 import itertools
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from store_server import Store, open_store, serve
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from threads that wait for each other
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -17,6 +19,8 @@ WORDS = (
     "valve pump rotor blade sensor lens fibre resin film coating electrode cell circuit signal filter gear shaft "
     "bearing nozzle burner panel hinge lock roller belt mould polymer enzyme antibody catalyst membrane channel"
 ).split()
+NUMBERS = itertools.count()
+"""Of buckets: each test has one of its own."""
 CODES = {"A61": "medical science", "F16": "engineering elements", "H01": "electric elements"}
 
 
@@ -110,3 +114,19 @@ def prepared_tiny(tmp_path_factory: pytest.TempPathFactory) -> object:
     )
     write_prepared(folder, manifest, train, test)
     return load_prepared(folder)
+
+
+@pytest.fixture(scope="session")
+def store_server() -> Iterator[str]:
+    """Yield host and port of an S3 server on loopback."""
+    with serve() as address:
+        yield address
+
+
+@pytest.fixture
+def store(store_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """Yield an empty bucket, which this process and those that it starts find by their environment."""
+    with open_store(f"bucket-{next(NUMBERS)}", store_server) as opened:
+        for name, value in opened.environment.items():
+            monkeypatch.setenv(name, value)
+        yield opened

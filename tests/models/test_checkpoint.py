@@ -3,6 +3,7 @@ import random
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,7 +136,7 @@ def test_a_report_is_neither_lost_nor_made_twice(rung, train, folder):
 
 
 def test_a_killed_process_leaves_a_checkpoint_to_go_on_from(tiny_bert, prepared_tiny, train, folder, steps):
-    cache = str(folder.path.parent / "cache")
+    cache = str(Path(folder.path).parent / "cache")
     code = f"""
 import os, signal
 from data_prep.prepared import load_prepared
@@ -179,13 +180,13 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_anew(damage, train
         die_at(patch, 5)
         with pytest.raises(Killed):
             train({}, checkpoint=folder, checkpoint_seconds=0, report=lambda report: not reports.append(report))
-    file = folder.path / "state.pt"
+    file = Path(folder.path) / "state.pt"
     damaged = damage(file.read_bytes())
     file.write_bytes(damaged)
     again = CheckpointFolder(folder.path, tell=told.append)
     found = train({}, checkpoint=again, report=lambda report: not reports.append(report))
     assert told == [f"{file}: not a whole checkpoint; set aside as state.damaged, the fold run starts anew"]
-    assert (folder.path / "state.damaged").read_bytes() == damaged
+    assert (Path(folder.path) / "state.damaged").read_bytes() == damaged
     assert found.oof.equals(whole.oof)
     assert found.test.equals(whole.test)
     assert [report.progress for report in reports] == list(RUNGS), "no rung is reported twice"
@@ -193,7 +194,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_anew(damage, train
 
 def test_no_altered_byte_and_no_length_goes_unnoticed(folder):
     folder.save({"identity": IDENTITY, "weights": torch.zeros(20)})
-    file, told = folder.path / "state.pt", []
+    file, told = Path(folder.path) / "state.pt", []
     folder = CheckpointFolder(folder.path, tell=told.append)
     whole = file.read_bytes()
     altered = [
@@ -212,15 +213,15 @@ def test_no_altered_byte_and_no_length_goes_unnoticed(folder):
 def test_a_damaged_count_of_reports_has_them_delivered_again(content, folder):
     folder.delivered = 3
     assert folder.delivered == 3
-    (folder.path / "delivered").write_bytes(content)
+    (Path(folder.path) / "delivered").write_bytes(content)
     assert folder.delivered == 0
 
 
 def test_what_a_killed_process_left_half_written_is_cleared_away(folder):
     folder.save({"identity": IDENTITY})
-    (folder.path / "state.1234.partial").write_bytes(b"half")
+    (Path(folder.path) / "state.1234.partial").write_bytes(b"half")
     folder.load(IDENTITY)
-    assert [file.name for file in folder.path.iterdir()] == ["state.pt"]
+    assert [file.name for file in Path(folder.path).iterdir()] == ["state.pt"]
 
 
 @pytest.fixture
@@ -243,7 +244,7 @@ def test_training_goes_on_when_the_disk_is_full(train, small_disk):
     assert [report.progress for report in reports] == list(RUNGS)
     assert len(told) == 1, "told once, not at every step"
     assert re.fullmatch(rf"{folder.path}: no checkpoint can be written \(No space .*\); training goes on.*", told[0])
-    assert [file.name for file in folder.path.iterdir()] == ["delivered"], "nothing is left half-written"
+    assert [file.name for file in Path(folder.path).iterdir()] == ["delivered"], "nothing is left half-written"
 
 
 def test_a_checkpoint_that_fits_stays_when_the_next_one_does_not(small_disk):
@@ -305,9 +306,9 @@ def test_a_state_is_written_only_where_there_is_room(folder):
     for step in range(4):
         folder.save({"identity": IDENTITY, "step": step, "weights": [torch.zeros(1000), {"more": torch.zeros(500)}]})
     assert folder.load(IDENTITY)["step"] == 1
-    assert [path.name for path in folder.path.iterdir()] == ["state.pt"]
+    assert [path.name for path in Path(folder.path).iterdir()] == ["state.pt"]
     assert len(set(asked)) == 1
-    assert 6000 < (folder.path / "state.pt").stat().st_size <= asked[0]
+    assert 6000 < (Path(folder.path) / "state.pt").stat().st_size <= asked[0]
 
 
 def test_what_is_asked_for_holds_the_state_of_a_run(train, folder):
@@ -320,5 +321,5 @@ def test_what_is_asked_for_holds_the_state_of_a_run(train, folder):
     folder = CheckpointFolder(folder.path, room=room)
     train(CANDIDATES["ema, best"], checkpoint=folder)
     assert len(asked) == len(RUNGS)
-    size = (folder.path / "state.pt").stat().st_size
+    size = (Path(folder.path) / "state.pt").stat().st_size
     assert size <= asked[-1] <= size + 2**21

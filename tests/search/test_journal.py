@@ -190,7 +190,7 @@ class Counter:
         self.written = 0
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        whole, line = tables._whole_file, journal.Journal._append_here
+        whole, line = tables.whole_file, journal.Journal._append_here
 
         def counted(self: journal.Journal, content: bytes, size: int) -> None:
             counter.written += len(content)
@@ -203,7 +203,7 @@ class Counter:
             counter.written += Path(path).stat().st_size
 
         counter = self
-        monkeypatch.setattr(tables, "_whole_file", sized)
+        monkeypatch.setattr(tables, "whole_file", sized)
         monkeypatch.setattr(journal.Journal, "_append_here", counted)
         monkeypatch.setattr(os, "fsync", lambda _: None)
 

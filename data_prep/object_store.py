@@ -1,0 +1,184 @@
+"""Object stores: how a URI becomes a `pyarrow.fs` filesystem, and what its refusals mean to a person."""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from data_prep.errors import InputError, StoreError
+
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+HEEDED = (*ENDPOINT_VARIABLES, *REGION_VARIABLES, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE")
+FIRST_REGION = "us-east-1"
+OPTIONS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
+"""What may stand behind the `?` of an S3 URI; named as pyarrow names it."""
+ATTEMPTS = 8
+"""Times that a request is made before its refusal counts: the waits between them, of random length and doubled each
+time up to 20 s, add up to half a minute on average."""
+FIRST_ATTEMPTS = 3
+"""The same for the first request of a process, which shows whether the store is there at all: seconds."""
+CONNECT_SECONDS = 3.0
+
+ADVICE = (
+    (
+        r"HTTP status 507|StorageFull|QuotaExceeded|InsufficientStorage|TooManyBytes",
+        errno.ENOSPC,
+        "the store has no space left; free some, or raise the quota",
+    ),
+    (
+        r"INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|InvalidAccessKeyId|SignatureDoesNotMatch|INVALID_CLIENT_TOKEN"
+        r"|UNRECOGNIZED_CLIENT|EXPIRED_TOKEN|ExpiredToken|InvalidToken|MISSING_AUTHENTICATION_TOKEN|TokenRefresh",
+        errno.EACCES,
+        "the store does not accept the credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN "
+        "where they are temporary) or a profile in ~/.aws, on every node",
+    ),
+    (
+        r"ACCESS_DENIED|AccessDenied|HTTP status 403",
+        errno.EACCES,
+        "access is denied; the credentials in use (none at all count as a stranger's) need the right to list, read, "
+        "write and delete there",
+    ),
+    (r"NO_SUCH_BUCKET|NoSuchBucket", errno.EACCES, "there is no such bucket; make it first, or mend its name"),
+    (
+        r"PermanentRedirect|AuthorizationHeaderMalformed|HTTP status 301|IllegalLocationConstraint",
+        errno.EACCES,
+        "the bucket lies in another region; set AWS_REGION, or write it behind the path: `?region=eu-central-1`",
+    ),
+    (
+        r"NETWORK_CONNECTION|curlCode|resolve host|REQUEST_TIMEOUT",
+        errno.EIO,
+        "the store cannot be reached; check the network and the endpoint (`?endpoint_override=HOST:PORT` or "
+        "AWS_ENDPOINT_URL_S3; without them the one of AWS) and its region",
+    ),
+    (
+        r"SLOW_DOWN|SlowDown|SERVICE_UNAVAILABLE|THROTTL|HTTP status 5\d\d|INTERNAL_FAILURE|InternalError",
+        errno.EIO,
+        f"the store refused the request {ATTEMPTS} times in a row; wait until it is well again",
+    ),
+)
+"""Pattern in what pyarrow says, error number, and what it means. The first that fits counts."""
+
+
+def is_uri(path: str | Path) -> bool:
+    """Tell whether a path is a URI rather than one of this machine."""
+    return "://" in str(path)
+
+
+def open_uri(uri: str) -> tuple[fs.FileSystem, str]:
+    """Return the filesystem of a URI and the path inside it.
+
+    S3 clients are shared within a process; the first use of a bucket asks once whether it is there.
+
+    Raises:
+        InputError: not a URI that can be opened, or one with credentials or unknown options in it.
+        StoreError: the bucket is not there, or not for these credentials.
+    """
+    if urlsplit(uri).scheme == "s3":
+        bucket, key, options = _parse(uri)
+        store = _Store.here(bucket, options)
+        _find(store, key)
+        return _client(store, ATTEMPTS), f"{bucket}/{key}".rstrip("/")
+    try:
+        filesystem, inner = fs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{uri}: not a path or URI that pyarrow.fs can open ({error})") from error
+    return filesystem, inner
+
+
+def split_options(path: str | Path) -> tuple[str, str]:
+    """Return a path without its options and those, from the `?` on; only URIs have any."""
+    text = str(path)
+    place, mark, options = text.partition("?") if is_uri(text) else (text, "", "")
+    return place, mark + options
+
+
+@contextmanager
+def refusals(path: str | Path) -> Iterator[None]:
+    """Turn what an object store refuses into a `StoreError`; that something is not there passes as it is."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StoreError) or error.errno is not None or not is_uri(path):
+            raise
+        raise explained(error, path) from error
+
+
+def explained(error: OSError, path: str | Path) -> StoreError:
+    """Return what a store said as an error that tells what to do."""
+    said = str(error)
+    for pattern, number, advice in ADVICE:
+        if re.search(pattern, said):
+            return StoreError(number, f"{path}: {advice} ({said})")
+    return StoreError(errno.EIO, f"{path}: the store failed ({said})")
+
+
+def _parse(uri: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    """Return bucket, key and options of an S3 URI."""
+    parts = urlsplit(uri)
+    if "@" in parts.netloc:
+        raise InputError(
+            f"{parts.scheme}://...@{parts.netloc.rpartition('@')[2]}{parts.path}: a path holds no credentials, as it "
+            f"is written into files and messages; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    options = tuple(parse_qsl(parts.query, keep_blank_values=True))
+    if unknown := [name for name, _ in options if name not in OPTIONS]:
+        raise InputError(f"{uri}: unknown option {', '.join(unknown)} behind the `?`; known: {', '.join(OPTIONS)}")
+    if not parts.netloc:
+        raise InputError(f"{uri}: names no bucket; write s3://BUCKET/FOLDER")
+    return parts.netloc, unquote(parts.path).strip("/"), options
+
+
+@dataclass(frozen=True)
+class _Store:
+    """A bucket as it is reached from here: whatever differs makes it another."""
+
+    bucket: str
+    options: tuple[tuple[str, str], ...]
+    environment: tuple[str, ...]
+
+    @classmethod
+    def here(cls, bucket: str, options: tuple[tuple[str, str], ...]) -> "_Store":
+        return cls(bucket, options, tuple(os.environ.get(name, "") for name in HEEDED))
+
+
+@lru_cache(maxsize=16)
+def _client(store: _Store, attempts: int) -> fs.FileSystem:
+    settings = dict(store.options)
+    endpoint = settings.get("endpoint_override") or _first_of(ENDPOINT_VARIABLES)
+    scheme, _, host = endpoint.rpartition("://")
+    region = settings.get("region") or _first_of(REGION_VARIABLES)
+    return fs.S3FileSystem(
+        endpoint_override=host or None,
+        scheme=settings.get("scheme") or scheme or None,
+        region=region or (FIRST_REGION if endpoint else fs.resolve_s3_region(store.bucket)),
+        tls_ca_file_path=settings.get("tls_ca_file_path"),
+        connect_timeout=CONNECT_SECONDS,
+        allow_delayed_open=True,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
+    )
+
+
+_found: set[_Store] = set()
+"""The stores that have answered this process."""
+
+
+def _find(store: _Store, key: str) -> None:
+    """Ask a store once, with little patience, for what can be asked wherever these credentials may list."""
+    if store not in _found:
+        asked = "/".join(filter(None, (store.bucket, key, ".blendfold")))
+        with refusals(f"s3://{store.bucket}"), suppress(FileNotFoundError):
+            _client(store, FIRST_ATTEMPTS).get_file_info(fs.FileSelector(asked))
+        _found.add(store)
+
+
+def _first_of(variables: tuple[str, ...]) -> str:
+    return next((value for name in variables if (value := os.environ.get(name))), "")
