@@ -56,6 +56,7 @@ def ray_session(
     import ray  # noqa: PLC0415 - after the environment is set
 
     address = address or os.environ.get("RAY_ADDRESS")
+    _keep_raylets_quiet()
     try:
         if address:
             context = _connect(address)
@@ -72,6 +73,13 @@ def ray_session(
         yield
     finally:
         ray.shutdown()
+
+
+def _keep_raylets_quiet() -> None:
+    """Keep the last words of a dying raylet, a hundred lines of its state, out of the console."""
+    import ray  # noqa: PLC0415 - after the environment is set
+
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
 def prepare_environment() -> None:

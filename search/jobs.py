@@ -69,7 +69,8 @@ class Place:
     @property
     def options(self) -> str:
         """The options that name this place."""
-        return f"--cluster {self.cluster}" if self.cluster else f"--address {self.address}"
+        port = f" --port {self.port}" if self.port != DASHBOARD_PORT else ""
+        return f"--cluster {self.cluster}{port}" if self.cluster else f"--address {self.address}"
 
 
 @dataclass(frozen=True)
