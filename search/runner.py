@@ -23,7 +23,6 @@ from search.ladder import FoldRun
 from search.leaderboard import minutes_by_candidate
 from search.progress import Progress
 from search.pulse import Heartbeat
-from search.ration import Ration
 from search.study import ResolvedStudy, alike, choose_candidates, keep_study, read_study, resolve_study
 from search.tally import Tally
 from search.telemetry import DriverTelemetry
@@ -31,10 +30,6 @@ from search.trainable import Workplace, checkpoint_folder, make_trainable
 
 STALLS = 3
 """Times in a row that Tune may die without anything new on record before the search gives up."""
-
-
-BLEND_SHARE = 0.05
-"""Share of a search's time that scoring the best blend so far may take."""
 
 
 @dataclass(frozen=True)
@@ -259,10 +254,7 @@ def _tune(
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         keeper.offer(conductor.status)
-        blend_ration.offer(see_blend)
-
-    def see_blend() -> None:
-        tally.blend = conductor.ladder.best_blend()
+        tally.blends.look(conductor.ladder)
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([{"CPU": config["cpu"], "GPU": config["gpu"]}])
@@ -274,8 +266,7 @@ def _tune(
     workplace = new_workplace(study, run_dir, backbones=backbones)
     sweep_checkpoints(run_dir, conductor.status())
     keeper = WeightKeeper(run_dir, study.keep_weights)
-    blend_ration = Ration(BLEND_SHARE)
-    see_blend()
+    tally.blends.look(conductor.ladder)
     searcher = FoldSearcher(conductor, study.resources, closed, memory_deaths)
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(workplace), resources),
@@ -295,11 +286,10 @@ def _tune(
             verbose=0,
         ),
     )
-    telemetry = DriverTelemetry(study.name, tally.pulse("").counts)
+    telemetry = DriverTelemetry(study.name, tally.totals())
     try:
         with heartbeat.heard_by(telemetry.show):
             tuner.fit()
-            see_blend()
     except Exception as error:
         searcher.tune_died(error)
         raise
