@@ -149,7 +149,8 @@ class BlendEvidence:
     def blended(self, candidates: Iterable[str], folds: Sequence[int]) -> BestBlend | None:
         """Return how good the blend of some candidates is on rows that its weights have not seen.
 
-        Changes nothing that decides. None: of no candidate are all `folds` known.
+        Changes nothing that decides, and reads only what never changes: `add` writes beside it, so this may run in
+        another thread meanwhile. None: of no candidate are all `folds` known.
         """
         names = self.known(candidates, folds)
         if not names:

@@ -164,10 +164,16 @@ class FoldLadder:
         """Return the runs that were started and have not ended, in order of first sight."""
         return [c.run(fold) for c in self._roster for fold in sorted(c.live)]
 
-    def best_blend(self) -> BestBlend | None:
-        """Return how good the blend of all finished candidates is; None: there are none with known predictions."""
-        names = [candidate.name for candidate in self._roster.in_state("finished")]
-        return self._evidence.blended(names, range(self.n_folds))
+    def finished(self) -> tuple[str, ...]:
+        """Return the candidates that have finished all folds, in order of first sight."""
+        return tuple(candidate.name for candidate in self._roster.in_state("finished"))
+
+    def blended(self, candidates: tuple[str, ...]) -> BestBlend | None:
+        """Return how good the blend of some finished candidates is; None: of none are the predictions known.
+
+        Decides nothing, and may run in another thread while the ladder goes on.
+        """
+        return self._evidence.blended(candidates, range(self.n_folds))
 
     # ---------------------------------------------------------------- dead runs
 

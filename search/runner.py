@@ -21,7 +21,6 @@ from search.leaderboard import minutes_by_candidate
 from search.needs import MemoryNeeds
 from search.progress import Progress
 from search.pulse import Heartbeat
-from search.ration import Ration
 from search.scout import requirements_of
 from search.study import ResolvedStudy, alike, choose_candidates, keep_study, read_study, resolve_study
 from search.tally import Tally
@@ -30,10 +29,6 @@ from search.trainable import Workplace, checkpoint_folder, make_trainable
 
 STALLS = 3
 """Times in a row that Tune may die without anything new on record before the search gives up."""
-
-
-BLEND_SHARE = 0.05
-"""Share of a search's time that scoring the best blend so far may take."""
 
 
 @dataclass(frozen=True)
@@ -250,10 +245,7 @@ def _tune(
         folder = checkpoint_folder(run_dir, assignment.candidate.id, assignment.fold, assignment.attempt)
         remove_folder(folder)
         keeper.offer(conductor.status)
-        blend_ration.offer(see_blend)
-
-    def see_blend() -> None:
-        tally.blend = conductor.ladder.best_blend()
+        tally.blends.look(conductor.ladder)
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([{"CPU": config["cpu"], "GPU": config["gpu"]}])
@@ -267,8 +259,7 @@ def _tune(
     keeper = WeightKeeper(run_dir, study.keep_weights)
     needs = MemoryNeeds(run_dir, study.resources, alive_nodes)
     searcher = FoldSearcher(conductor, study.resources, closed, needs)
-    blend_ration = Ration(BLEND_SHARE)
-    see_blend()
+    tally.blends.look(conductor.ladder)
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(workplace), resources),
         tune_config=tune.TuneConfig(
@@ -287,11 +278,10 @@ def _tune(
             verbose=0,
         ),
     )
-    telemetry = DriverTelemetry(study.name, tally.pulse("").counts)
+    telemetry = DriverTelemetry(study.name, tally.totals())
     try:
         with heartbeat.heard_by(telemetry.show):
             tuner.fit()
-            see_blend()
     except Exception as error:
         searcher.tune_died(error)
         raise

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from data_prep.metrics import Metric
 from data_prep.prepared import Prepared
 from models.candidate import Candidate
+from search.blend_watch import BlendWatch
 from search.conductor import FINISHED, Assignment
 from search.curves import CurvePoint
 from search.ladder import Decision
-from search.pulse import BestBlend, Leader, LiveRun, Pulse, Spent, Trouble
+from search.pulse import Leader, LiveRun, Pulse, Spent, Trouble
 from search.study import Resources, Study, StudyResources
 from search.trainable import training_rows
 
@@ -82,7 +83,7 @@ class Tally:
         self.counts = {"started": 0, "finished": 0, "stopped": 0, "dead": 0, "failed": 0}
         self.to_come: Callable[[], int] = lambda: 0
         """Says how many candidates have not begun."""
-        self.blend: BestBlend | None = None
+        self.blends = BlendWatch()
         self._resources = resources
         self._training_rows = training_rows
         self._today = today
@@ -226,8 +227,17 @@ class Tally:
         to_come = self.to_come() * self.counts["started"] / max(len(self._begun), 1)
         return (to_come + len(self._slots) / 2) * self._busy / ended
 
+    def totals(self) -> dict[str, int]:
+        """Return what a pulse says was counted."""
+        with self._lock:
+            return {**self.counts, "promoted": self._n_promoted}
+
     def pulse(self, ended: str) -> Pulse:
-        """Return how the search stands; `ended` says how it ended, empty while it goes on."""
+        """Return how the search stands; `ended` says how it ended, empty while it goes on.
+
+        May take the time of fitting a blend, in which nobody else is kept waiting.
+        """
+        self.blends.refresh()
         with self._lock:
             now, today = self.clock(), self._today()
             speed = self._rows / self._row_seconds * len(self._slots) if self._row_seconds else None
@@ -239,13 +249,13 @@ class Tally:
                 ended=ended,
                 running=tuple(_live(slot, now) for slot in self._slots.values()),
                 to_come=self.to_come(),
-                counts={**self.counts, "promoted": self._n_promoted},
+                counts=self.totals(),
                 rows_per_second=speed,
                 seconds_left=self.seconds_left(),
                 spent=self._spent(now),
                 left=self._to_spend(),
                 best=self.leader,
-                blend=self.blend,
+                blend=self.blends.best,
                 troubles=tuple(self._troubles),
             )
 

@@ -1,6 +1,8 @@
 """What one run of the search has seen, and what it says of it."""
 
+import time
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 
@@ -9,7 +11,7 @@ from models.candidate import Candidate
 from search.conductor import Assignment
 from search.curves import CurvePoint
 from search.ladder import Decision
-from search.pulse import Leader, LiveRun, Spent
+from search.pulse import BestBlend, Leader, LiveRun, Spent
 from search.study import Resources, StudyResources
 from search.tally import Tally
 
@@ -98,3 +100,26 @@ def test_what_an_earlier_run_finished_is_ranked_but_not_counted() -> None:
     pulse = clock.tally.pulse("")
     assert pulse.best == Leader(LARGE.id, LARGE.label, 0.2, 2)
     assert (pulse.counts["finished"], pulse.counts["promoted"]) == (0, 0)
+
+
+def test_the_best_blend_is_fitted_when_a_pulse_is_taken_and_others_have_finished() -> None:
+    class FakeLadder:
+        names: tuple[str, ...] = ()
+        fitted: ClassVar[list[tuple[str, ...]]] = []
+
+        def finished(self) -> tuple[str, ...]:
+            return self.names
+
+        def blended(self, candidates: tuple[str, ...]) -> BestBlend:
+            self.fitted.append(candidates)
+            return BestBlend(0.5, 1, len(candidates))
+
+    tally, ladder = Clock().tally, FakeLadder()
+    assert tally.pulse("").blend is None
+    for names in ((), ("a",), ("a",), ("a", "b")):
+        ladder.names = names
+        tally.blends.look(ladder)
+        time.sleep(0.01)  # a fit of no time may be done again at once
+        blend = tally.pulse("").blend
+    assert ladder.fitted == [("a",), ("a", "b")]
+    assert blend == BestBlend(0.5, 1, 2)
