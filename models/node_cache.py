@@ -12,7 +12,7 @@ from typing import TextIO
 
 from data_prep.errors import InputError
 from data_prep.places import backbone_slug
-from data_prep.tables import PARTIAL, copy_folder, fingerprint
+from data_prep.tables import PARTIAL, copy_folder, fingerprint, is_folder
 
 CACHE_VARIABLE = "BLENDFOLD_CACHE"
 LIMIT_VARIABLE = "BLENDFOLD_CACHE_GB"
@@ -127,7 +127,7 @@ def default_limit() -> float:
         limit = float(text or GIGABYTES)
     except ValueError:
         limit = -1.0
-    if limit < 0:
+    if not limit >= 0:
         raise InputError(f"{LIMIT_VARIABLE}={text}: must be a number of gigabytes (10^9 bytes), such as 50")
     return limit
 
@@ -142,9 +142,12 @@ def fetch_folder(uri: str) -> Path:
     It is another copy as soon as anything in the folder has changed, and it stays until this process fetches another.
 
     Raises:
-        InputError: the cache cannot be written.
+        InputError: no such folder.
+        OSError: the cache cannot be written.
     """
     global _held  # noqa: PLW0603 - what a process uses is the process's own
+    if not is_folder(uri):
+        raise InputError(f"{uri}: no such folder")
     name = f"{backbone_slug(uri)}-{hashlib.sha256(fingerprint(uri).encode()).hexdigest()[:16]}"
     if _held is not None and _held[0] == name:
         return _held[1]

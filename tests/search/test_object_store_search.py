@@ -1,37 +1,38 @@
 """A whole study in an object store: searched, killed, resumed, blended, bundled; as it comes out in folders."""
 
 import csv
-import os
+import io
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+import typer
 from store_server import Store, each_tenth
 from test_runner import KINDS, finish, start, tables, write_study
+from typer.testing import CliRunner
 
+from blend.__main__ import app as blend_app
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared
 from data_prep.tables import CURVES_SCHEMA, join, list_sizes, read_bytes, read_table, write_bytes
+from models.__main__ import app as models_app
+from search.__main__ import app as search_app
 
 pytestmark = pytest.mark.ray
 
-SAMPLE = Path(__file__).parents[2] / "data_prep" / "sample"
+
+@pytest.fixture
+def tiny(prepared_tiny: Prepared, tiny_bert: str) -> tuple[Prepared, str]:
+    """Return data and backbone."""
+    return prepared_tiny, tiny_bert
 
 
-def call(*words: str, cache: Path) -> str:
-    """Run a verb; return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "BLENDFOLD_CACHE": str(cache)},
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def call(app: typer.Typer, *words: str) -> str:
+    """Run a verb in this process; return what it printed."""
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def upload(folder: Path | str, uri: str) -> str:
@@ -63,15 +64,18 @@ def wait_for_checkpoint(process: "subprocess.Popen[str]", run_dir: str, finished
 
 
 def test_a_study_in_a_store_that_refuses_each_tenth_request_ends_with_the_same_bytes(
-    tmp_path: Path, store: Store, prepared_tiny: Prepared, tiny_bert: str, undisturbed: Path
+    tmp_path: Path,
+    store: Store,
+    tiny: tuple[Prepared, str],
+    undisturbed: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Killed once; with its backbone in the store too, which is a setting of candidates, so their ids are compared."""
+    """Killed once on its way; its data is there too."""
+    prepared_tiny, tiny_bert = tiny
     upload(prepared_tiny.path, join(store.uri, "prepared"))
     study = write_study(tmp_path, prepared_tiny, tiny_bert)
-    content = study.read_text().replace(prepared_tiny.path, join(store.uri, "prepared"))
-    write_bytes(content.encode(), join(store.uri, "study.yaml"))
+    study.write_text(study.read_text().replace(prepared_tiny.path, join(store.uri, "prepared")))
     runs, run_dir = join(store.uri, "runs"), join(store.uri, "runs", "tiny")
-    study.write_text(content)
     store.door.refuse = each_tenth
     process = start(study, "--runs", runs)
     wait_for_checkpoint(process, run_dir, 1)
@@ -80,29 +84,29 @@ def test_a_study_in_a_store_that_refuses_each_tenth_request_ends_with_the_same_b
     assert "starts" in killed
     output = finish(start(study, "--runs", runs))
     assert "Traceback" not in output
-    assert store.door.refused > 20
     assert stored(run_dir) == tables(undisturbed)
     assert set(read_table(join(run_dir, "curves.arrow"), schema=CURVES_SCHEMA)["candidate"].to_pylist()) == {
         path.stem for path in (undisturbed / "candidates").iterdir()
     }
     assert not [name for name in list_sizes(join(run_dir, "checkpoints")) if not name.endswith("/")]
 
-    cache = tmp_path / "cache"
+    monkeypatch.setenv("BLENDFOLD_CACHE", str(tmp_path / "cache"))
     bundle, test = join(store.uri, "bundle"), join(store.uri, "test.csv")
     rows = prepared_tiny.test.select(["id", "anchor", "target", "context"]).to_pylist()
-    with (tmp_path / "test.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    write_bytes((tmp_path / "test.csv").read_bytes(), test)
-    assert run_dir in call("search", "leaderboard", run_dir, cache=cache)
-    call("blend", "fit", run_dir, "--name", "whole", cache=cache)
-    call("blend", "fit", str(undisturbed), "--name", "whole", "--force", cache=cache)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(text.getvalue().encode(), test)
+    call(search_app, "leaderboard", run_dir)
+    call(blend_app, "fit", run_dir, "--name", "whole")
+    call(blend_app, "fit", str(undisturbed), "--name", "whole", "--force")
     submission = read_bytes(join(run_dir, "blends", "whole", "submission.csv"))
     assert submission == (undisturbed / "blends" / "whole" / "submission.csv").read_bytes()
-    call("blend", "bundle", run_dir, "--blend", "whole", "--out", bundle, cache=cache)
-    call("models", "predict", "--bundle", bundle, "--test", test, "--out", join(store.uri, "out.csv"), cache=cache)
+    call(blend_app, "bundle", run_dir, "--blend", "whole", "--out", bundle)
+    call(models_app, "predict", "--bundle", bundle, "--test", test, "--out", join(store.uri, "out.csv"))
     found = [row.split(",") for row in read_bytes(join(store.uri, "out.csv")).decode().splitlines()[1:]]
     wanted = [row.split(",") for row in submission.decode().splitlines()[1:]]
     assert [name for name, _ in found] == [name for name, _ in wanted]
     assert [float(value) for _, value in found] == pytest.approx([float(value) for _, value in wanted], abs=1e-6)
+    assert store.door.refused > 50
