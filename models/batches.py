@@ -37,10 +37,11 @@ class Batch:
     """int64 [batch]; number of each row's anchor; None where the task has a single text."""
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Return the batch with its tensors on `device`."""
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
+        """Return the batch with its tensors on `device`; to CUDA from pinned memory, so that nobody waits."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        if torch.device(device).type == "cuda":
+            tensors = {name: value if value.is_cuda else value.pin_memory() for name, value in tensors.items()}
+        moved: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in tensors.items()}
         return replace(self, **moved)
 
 

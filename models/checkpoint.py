@@ -181,13 +181,14 @@ def _stamp(text: str) -> str:
 
 
 def random_state() -> State:
-    """Return the state of every random stream: Python, NumPy, torch, and torch on each GPU."""
+    """Return the state of every random stream: Python, NumPy, torch, and torch on each GPU, Apple's too."""
     name, keys, *position = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *position),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all(),
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
     }
 
 
@@ -198,3 +199,5 @@ def restore_random_state(state: State) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), *position))
     torch.set_rng_state(state["torch"])
     torch.cuda.set_rng_state_all(state["cuda"])
+    if state.get("mps") is not None:  # checkpoints from before have none
+        torch.mps.set_rng_state(state["mps"])

@@ -2,8 +2,10 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,37 +19,61 @@ KERNELS_KEPT = "64"
 AUTOCAST_TYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+@dataclass(frozen=True)
+class PrecisionChoice:
+    """What `precision: auto` comes to on a device."""
+
+    precision: Precision
+    reason: str
+    """Why, in a clause."""
+
+
 def find_device(name: str) -> torch.device:
-    """Return the device called `name`; `auto` is the GPU where there is one, else the CPU.
+    """Return the device called `name`; `auto` is the GPU where there is one (CUDA, else Apple's MPS), else the CPU.
 
     Raises:
         InputError: no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} is not available here ({error}); use auto, cpu or cuda") from error
+        raise InputError(f"device {name!r} is not available here ({error}); use auto, cpu, cuda or mps") from error
     return device
 
 
 def find_precision(precision: Precision, device: torch.device) -> Precision:
-    """Turn `auto` into the fastest that trains alike: bf16 where the device gains by it, on older GPUs fp16, else fp32.
+    """Turn `auto` into the fastest that trains alike (see `choose_precision`); whatever else was asked for stays."""
+    return choose_precision(device).precision if precision == "auto" else precision
+
+
+def choose_precision(device: torch.device) -> PrecisionChoice:
+    """Choose the fastest precision that trains alike: bf16 where the device gains by it, on older GPUs fp16, else fp32.
 
     A CPU gains by bf16 with AMX, and with AVX512-BF16 when it is AMD's; Intel's own AVX512-BF16 multiplies at half the
     speed of its fp32.
     """
-    if precision != "auto":
-        return precision
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return PrecisionChoice("bf16", "this GPU multiplies bf16 in hardware, which needs no scaling of the loss")
+        return PrecisionChoice("fp16", "this GPU has no bf16; the loss is scaled so that fp16 gradients do not vanish")
     if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        quick = capabilities.get("avx512_bf16") and "AMD" in str(capabilities.get("cpu_name"))
-        return "bf16" if quick or capabilities.get("amx_bf16") else "fp32"
-    return "fp32"
+        return _choose_on_cpu(torch.cpu.get_capabilities())
+    return PrecisionChoice("fp32", f"mixed precision was never tried on {device.type} here")
+
+
+def _choose_on_cpu(capabilities: Mapping[str, Any]) -> PrecisionChoice:
+    if capabilities.get("amx_bf16"):
+        return PrecisionChoice("bf16", "this CPU has AMX, which multiplies bf16 faster than fp32")
+    if not capabilities.get("avx512_bf16"):
+        return PrecisionChoice("fp32", "this CPU does not multiply bf16 in hardware")
+    if "AMD" in str(capabilities.get("cpu_name")):
+        return PrecisionChoice("bf16", "this CPU is AMD's with AVX512-BF16, which is faster than its fp32")
+    return PrecisionChoice("fp32", "this CPU's AVX512-BF16 multiplies at half the speed of its fp32")
 
 
 def make_repeatable(seed: int, *, device: torch.device, threads: int) -> None:
@@ -58,6 +84,8 @@ def make_repeatable(seed: int, *, device: torch.device, threads: int) -> None:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     if device.type == "cuda":
+        torch.backends.cuda.matmul.fp32_precision = "ieee"  # fp32 is fp32: no TF32, whatever torch's default is
+        torch.backends.cudnn.fp32_precision = "ieee"
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(mode=True, warn_only=True)
 

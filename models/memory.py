@@ -10,6 +10,7 @@ SIGNS = (
     "could not create a memory object",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
 )
 """By these the plain RuntimeErrors are known that torch and its libraries raise when they get no memory."""
 
@@ -26,3 +27,5 @@ def give_back() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

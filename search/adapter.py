@@ -195,6 +195,7 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
     def __init__(self, searcher: FoldSearcher) -> None:
         super().__init__()
         self._searcher = searcher
+        self._told: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -215,6 +216,11 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
         assignment = self._searcher.live[trial.trial_id]
         if "note" in result:
             self._searcher.conductor.note(assignment, result["note"])
+            return str(TrialScheduler.CONTINUE)
+        if "once" in result:
+            if result["once"] not in self._told:
+                self._told.add(result["once"])
+                self._searcher.conductor.note(assignment, result["once"])
             return str(TrialScheduler.CONTINUE)
         if "full_disk" in result:
             raise OSError(*result["full_disk"])

@@ -116,7 +116,8 @@ def run_fold(workplace: Workplace, config: dict[str, Any], report: Report, show:
         config: `candidate` (id), `fold`, `attempt`, `threads`, `device`; for a family that ran out of memory also
             `micro_batches`, the parts that steps are computed in. With `can_grow` a fold run that runs out of memory
             raises `MemoryError`, to be tried again with a larger share, instead of going on in smaller parts.
-        report: takes one dict for each rung, `{"note": text}` for what a person should know, and `{"full_disk":
+        report: takes one dict for each rung, `{"note": text}` for what a person should know, `{"once": text}` for what
+            they should know once in a search, and `{"full_disk":
             (errno, what, path)}`; may end the fold run by raising.
         show: takes at each rung the training rows gone through and the seconds that they took.
     """
@@ -139,6 +140,7 @@ def run_fold(workplace: Workplace, config: dict[str, Any], report: Report, show:
 
 
 def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report, show: Show) -> None:
+    from models.devices import choose_precision, find_device  # noqa: PLC0415 - imports torch
     from models.training import RungReport  # noqa: PLC0415 - imports torch
     from models.weights import save_weights  # noqa: PLC0415 - imports torch
 
@@ -153,6 +155,11 @@ def _run_fold(workplace: Workplace, config: dict[str, Any], report: Report, show
         return
     disk = DiskBudget(workplace.run_dir, workplace.disk_gb, tell)
     candidate = Candidate.model_validate_json(read_bytes(join(workplace.run_dir, "candidates", f"{identity}.json")))
+
+    if candidate.precision == "auto":
+        device = find_device(config["device"])
+        choice = choose_precision(device)
+        report({"once": f"precision auto is {choice.precision} on {device.type}: {choice.reason}"})
 
     @functools.cache
     def tell_parts(micro_batches: int) -> None:

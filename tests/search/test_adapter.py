@@ -136,6 +136,16 @@ def test_a_node_that_was_taken_is_no_death_of_the_fold_run() -> None:
     assert "its node was taken" in conductor.told[-1][1]
 
 
+def test_what_is_to_be_known_once_is_told_once() -> None:
+    conductor = StubConductor(assignments(2))
+    conductor.note = lambda _, text: conductor.told.append(("note", text))  # type: ignore[attr-defined]
+    searcher, scheduler, _ = set_up(conductor)
+    for name in ("a", "b"):
+        searcher.suggest(name)
+        assert scheduler.on_trial_result(None, trial(name), {"once": "bf16"}) == TrialScheduler.CONTINUE
+    assert conductor.told == [("note", "bf16")]
+
+
 def test_the_search_is_finished_only_when_nothing_is_live() -> None:
     searcher, _, _ = set_up(StubConductor(assignments(1)))
     assert isinstance(searcher.suggest("a"), dict)

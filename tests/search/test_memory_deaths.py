@@ -1,4 +1,4 @@
-"""A fold run whose death by Ray's memory monitor took Tune with it: tried again in smaller pieces, as is its family."""
+"""A fold run whose death by Ray's memory monitor took Tune with it: its family goes on in smaller pieces."""
 
 import json
 from pathlib import Path

@@ -53,6 +53,8 @@ def work(conductor: Conductor, study: ResolvedStudy, run_dir: str, **_: Any) -> 
         reports: list[dict[str, Any]] = []
         run_fold(workplace(study, run_dir), config, reports.append)
         for report in reports:
+            if "once" in report:
+                continue
             assert not report.pop("failure")
             if not conductor.observe(assignment, CurvePoint(config["candidate"], assignment.fold, **report)).go:
                 break
