@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyarrow import fs
-
 from data_prep.documents import read_yaml
 from data_prep.errors import InputError
-from data_prep.tables import join, locate, write_bytes
+from data_prep.object_store import is_uri
+from data_prep.tables import join, list_sizes, read_bytes, write_bytes
 from search.machines import NodeType, read_cluster, read_machines
 from search.study import Resources, choose_candidates, read_study
 
@@ -136,7 +135,7 @@ def _check_shared(paths: Mapping[str, str]) -> None:
     if faults := [
         f"{option} {path}: each node would look in a folder of its own"
         for option, path in paths.items()
-        if not ("://" in path or Path(path).is_absolute())
+        if not (is_uri(path) or Path(path).is_absolute())
     ]:
         raise InputError(
             *faults, "Give what every node sees: s3://BUCKET/... or the absolute path of a mounted folder."
@@ -208,7 +207,7 @@ def fetch(job: Job, place: Place, out: str, note: Note) -> None:
         InputError: this machine has no way to the run directory.
     """
     Path(out).mkdir(parents=True, exist_ok=True)
-    if "://" in job.run_dir:
+    if is_uri(job.run_dir):
         note(f"copies {job.run_dir} to {out}")
         _copy(job.run_dir, out)
     elif place.cluster is not None:
@@ -221,12 +220,9 @@ def fetch(job: Job, place: Place, out: str, note: Note) -> None:
 
 
 def _copy(run_dir: str, out: str) -> None:
-    filesystem, root = locate(run_dir)
-    for found in filesystem.get_file_info(fs.FileSelector(root, recursive=True)):
-        inner = found.path.removeprefix(root).lstrip("/")
-        if found.type == fs.FileType.File and inner.split("/")[0] not in STAYS:
-            with filesystem.open_input_stream(found.path) as source:
-                write_bytes(source.read(), join(out, inner))
+    for name in list_sizes(run_dir):
+        if name.split("/")[0] not in STAYS:
+            write_bytes(read_bytes(join(run_dir, name)), join(out, name))
 
 
 def _find(api: str, name: str | None) -> dict[str, Any]:

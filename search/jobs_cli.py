@@ -6,6 +6,7 @@ import typer
 
 from data_prep.console import console
 from data_prep.errors import InputError
+from data_prep.tables import base_name
 from search.aws import set_up
 from search.jobs import DASHBOARD_PORT, Place, fetch, follow, latest, launch, stop
 
@@ -114,7 +115,7 @@ def register(app: typer.Typer) -> None:
         """
         place = Place(cluster, address, port)
         found = latest(place, job, _say)
-        out = out or f"runs/{found.run_dir.rstrip('/').rsplit('/', 1)[-1]}"
+        out = out or f"runs/{base_name(found.run_dir)}"
         fetch(found, place, out, _say)
         _say(f"wrote {out}; next: python -m blend fit {out} --data PREPARED, or hand in {out}/blends/launched")
 

@@ -5,6 +5,7 @@ import ctypes
 import functools
 import gc
 import os
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -84,6 +85,7 @@ def make_trainable(workplace: Workplace) -> Callable[[dict[str, Any]], None]:
 
         if Path(workplace.home).is_dir():  # workers of a cluster start where its Ray was started
             os.chdir(workplace.home)
+        sys.stdout.write(f"{config['label']}\n")  # into the actor's log, by which the dashboard tells what it runs
         if workplace.requirements is not None and (faults := lacks(workplace.requirements)):
             tune.report({"unfit_node": [f"{node_name()}: {fault}" for fault in faults]})
         with WorkerTelemetry(workplace.study) as telemetry:

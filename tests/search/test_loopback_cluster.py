@@ -95,6 +95,24 @@ def test_a_launched_search_outlives_a_node_and_comes_home(
     assert {path.name for path in home.iterdir()}.isdisjoint({"weights", "checkpoints", "ray"})
 
 
+def test_a_launched_search_is_stopped_in_order_and_goes_on(
+    cluster: Loopback, tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str
+) -> None:
+    study, runs = study_of(tmp_path, prepared_tiny, tiny_bert), tmp_path / "shared"
+    given = ["--data", prepared_tiny.path, "--runs", str(runs), "--detach"]
+    search(cluster, "launch", str(study), *given)
+    run_dir = runs / "tiny"
+    wait_for(lambda: tables(run_dir), 240, lambda: "no fold run finished")
+    assert f"what is finished stays in {run_dir}" in search(cluster, "stop", "tiny")
+    wait_for(lambda: not (run_dir / "driver.json").exists(), 60, lambda: "the driver did not end in order")
+    kept = tables(run_dir)
+    assert 0 < len(kept) < 3 * 8, "it was to be stopped before the end"
+    search(cluster, "launch", str(study), *given)
+    wait_for(lambda: (run_dir / "blends" / "launched" / "submission.csv").exists(), 240, lambda: "it did not go on")
+    assert len(tables(run_dir)) == 3 * 8
+    assert {name: tables(run_dir)[name] for name in kept} == kept
+
+
 def test_who_has_no_token_or_another_cannot_submit_a_job(cluster: Loopback) -> None:
     for token, code in (("", 401), ("f" * 64, 403)):
         request = urllib.request.Request(
