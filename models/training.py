@@ -26,6 +26,9 @@ from models.pretrained import load_tokenizer
 from models.rungs import BestRung, first_step, rung_sample
 from models.weights import FoldWeights
 
+SAVE_SHARE = 0.1
+"""Share of the time that checkpoints between rungs may take."""
+
 
 @dataclass(frozen=True)
 class RungReport:
@@ -103,7 +106,8 @@ def train_fold(
         rung_rows: validation rows scored before 1.0, the same for every candidate; None scores all.
         report: called at each rung, once even if the run is interrupted; False stops the run.
         checkpoint: where to keep the state, and to resume from if there is one.
-        checkpoint_seconds: time between checkpoints; one more is kept at each rung, before its report.
+        checkpoint_seconds: time between checkpoints, longer where they would take more than `SAVE_SHARE` of it; 0: one
+            after each step. One more is kept at each rung, before its report.
         micro_batches: parts, for want of memory, to start with. A resumed run starts with those it had come to, times
             the factor by which this is more than what its last try was given.
         keep_weights: also return the weights that predict.
@@ -192,6 +196,7 @@ class _FoldRun:
         self.delivered = checkpoint.delivered if checkpoint else 0
         self.seconds_before = 0.0
         self.started = self.saved = time.monotonic()
+        self.pause = checkpoint_seconds
         self.keep_weights = keep_weights
         self.micro_batches = learner.micro_batches = micro_batches
         self._resume()
@@ -218,7 +223,7 @@ class _FoldRun:
             self.step += 1
             if not self._pass_rungs():
                 return False
-            if time.monotonic() - self.saved >= self.checkpoint_seconds:
+            if time.monotonic() - self.saved >= self.pause:
                 self._save()
         return True
 
@@ -315,6 +320,7 @@ class _FoldRun:
     def _save(self) -> None:
         if self.checkpoint is None:
             return
+        begun = time.monotonic()
         self.checkpoint.save(
             {
                 "identity": self._identity(),
@@ -328,6 +334,8 @@ class _FoldRun:
             }
         )
         self.saved = time.monotonic()
+        if self.checkpoint_seconds:
+            self.pause = max(self.checkpoint_seconds, (self.saved - begun) / SAVE_SHARE)
 
     def _resume(self) -> None:
         state = self.checkpoint.load(self._identity()) if self.checkpoint else None
