@@ -61,7 +61,7 @@ ADVICE = (
     (
         r"SLOW_DOWN|SlowDown|SERVICE_UNAVAILABLE|THROTTL|HTTP status 5\d\d|INTERNAL_FAILURE|InternalError",
         errno.EIO,
-        f"the store refused the request and {RETRIES} repeats of it; wait until it is well again",
+        "the store kept refusing the request; wait until it is well again",
     ),
 )
 """Pattern in what pyarrow says, error number, and what it means. The first that fits counts."""

@@ -27,6 +27,9 @@ from models.rungs import BestRung, first_step, rung_sample
 from models.termination import Terminated, training
 from models.weights import FoldWeights
 
+SAVE_SHARE = 0.1
+"""Share of the time that checkpoints between rungs may take."""
+
 
 @dataclass(frozen=True)
 class RungReport:
@@ -107,7 +110,8 @@ def train_fold(
         rung_rows: validation rows scored before 1.0, the same for every candidate; None scores all.
         report: called at each rung, once even if the run is interrupted; False stops the run.
         checkpoint: where to keep the state, and to resume from if there is one.
-        checkpoint_seconds: time between checkpoints; one more is kept at each rung, before its report.
+        checkpoint_seconds: time between checkpoints, longer where they would take more than `SAVE_SHARE` of it; 0: one
+            after each step. One more is kept at each rung, before its report.
         micro_batches: parts, for want of memory, to start with. A resumed run starts with those it had come to, times
             the factor by which this is more than what its last try was given.
         halve: go on in smaller parts where memory does not suffice; else raise, since there is more to be had.
@@ -202,6 +206,7 @@ class _FoldRun:
         self.delivered = checkpoint.delivered if checkpoint else 0
         self.seconds_before = 0.0
         self.started = self.saved = time.monotonic()
+        self.pause = checkpoint_seconds
         self.keep_weights = keep_weights
         self.micro_batches = learner.micro_batches = micro_batches
         self.told_to_end: Callable[[], bool] = bool
@@ -232,7 +237,7 @@ class _FoldRun:
             if self.told_to_end():
                 self._save()
                 raise Terminated
-            if time.monotonic() - self.saved >= self.checkpoint_seconds:
+            if time.monotonic() - self.saved >= self.pause:
                 self._save()
         return True
 
@@ -335,6 +340,7 @@ class _FoldRun:
     def _save(self) -> None:
         if self.checkpoint is None:
             return
+        begun = time.monotonic()
         self.checkpoint.save(
             {
                 "identity": self._identity(),
@@ -348,6 +354,8 @@ class _FoldRun:
             }
         )
         self.saved = time.monotonic()
+        if self.checkpoint_seconds:
+            self.pause = max(self.checkpoint_seconds, (self.saved - begun) / SAVE_SHARE)
 
     def _resume(self) -> None:
         state = self.checkpoint.load(self._identity()) if self.checkpoint else None

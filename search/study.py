@@ -106,7 +106,8 @@ class Study(BaseModel):
     rung_rows: int | None = Field(default=None, ge=2)
     """Rows of the fold that early rungs score, always the same ones; None: the whole fold."""
     checkpoint_seconds: float = Field(default=60, ge=0)
-    """A fold run saves its state at least this often, so no more work than this is lost when it is killed."""
+    """A fold run saves its state this often, so no more work than this is lost when it is killed; less often where
+    saving takes long (a large model, an object store), so that it takes a tenth of the time at most."""
     keep_weights: Literal["members", "all", "none"] = "members"
     """Whose weights stay in the run directory: those of candidates that can still be in the blend, all that finish a
     fold, or none. (`keep` is a candidate's own setting: which of its weights predict.)"""

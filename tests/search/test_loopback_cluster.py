@@ -108,7 +108,8 @@ def test_a_launched_search_is_stopped_in_order_and_goes_on(
     kept = tables(run_dir)
     assert 0 < len(kept) < 3 * 8, "it was to be stopped before the end"
     search(cluster, "launch", str(study), *given)
-    wait_for(lambda: (run_dir / "blends" / "launched" / "submission.csv").exists(), 240, lambda: "it did not go on")
+    submission = run_dir / "blends" / "launched" / "submission.csv"
+    wait_for(submission.exists, 240, lambda: "it did not go on")
     assert len(tables(run_dir)) == 3 * 8
     assert {name: tables(run_dir)[name] for name in kept} == kept
 
