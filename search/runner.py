@@ -1,5 +1,6 @@
 """Runs a study on Ray: builds the `Tuner`, goes on where a run was cut off, restarts Tune when Tune itself dies."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -16,6 +17,7 @@ from data_prep.tables import join, list_names
 from search.claim import claim
 from search.cluster import causes, headline, prepare_environment, ray_session
 from search.conductor import Assignment, Conductor
+from search.demand import Demand, PlacementGroups
 from search.disk import describe_use
 from search.kept import WeightKeeper, sweep_checkpoints
 from search.needs import MemoryNeeds
@@ -168,7 +170,8 @@ def _supervise(
                     study, run_dir, address=address, backbones=backbones, dashboard=dashboard, note=progress.note
                 ),
             ):
-                _tune(conductor, study, run_dir, backbones=backbones)
+                demand = Demand(PlacementGroups()) if address or os.environ.get("RAY_ADDRESS") else None
+                _tune(conductor, study, run_dir, backbones=backbones, demand=demand)
         except InputError:
             raise
         except Exception as error:
@@ -214,6 +217,7 @@ def _tune(
     run_dir: str,
     *,
     backbones: str | None,
+    demand: Demand | None,
 ) -> None:
     from ray import tune  # noqa: PLC0415 - after the environment is set
 
@@ -236,7 +240,7 @@ def _tune(
     sweep_checkpoints(run_dir, conductor.status())
     keeper = WeightKeeper(run_dir, study.keep_weights)
     needs = MemoryNeeds(run_dir, study.resources, alive_nodes)
-    searcher = FoldSearcher(conductor, study.resources, closed, needs)
+    searcher = FoldSearcher(conductor, study.resources, closed, needs, demand)
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(workplace), resources),
         tune_config=tune.TuneConfig(
