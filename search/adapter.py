@@ -23,6 +23,7 @@ from data_prep.errors import InputError
 from search.cluster import WHAT_NODES_NEED, causes, headline_of
 from search.conductor import Assignment, Conductor
 from search.curves import CurvePoint
+from search.demand import Demand
 from search.ladder import FoldRun
 from search.needs import MemoryNeeds, Need
 from search.study import StudyResources
@@ -49,7 +50,14 @@ VICTIM = re.compile(r"Selected to kill: \(Actor\((\w+)\)")
 class FoldSearcher(Searcher):  # type: ignore[misc]
     """Hands Tune the next fold run when a slot is free for it."""
 
-    def __init__(self, conductor: Conductor, resources: StudyResources, closed: Closed, needs: MemoryNeeds) -> None:
+    def __init__(
+        self,
+        conductor: Conductor,
+        resources: StudyResources,
+        closed: Closed,
+        needs: MemoryNeeds,
+        demand: Demand | None = None,
+    ) -> None:
         """Begin with nothing live.
 
         Args:
@@ -57,6 +65,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
             resources: what the study gives a fold run: as many threads as it says, whatever share it needs.
             closed: is told of every fold run that ended and is not handed out again.
             needs: what families need that ran out of memory; told of every fold run that did.
+            demand: tells an autoscaler what waits for room; None where there is none.
         """
         super().__init__()
         self.conductor = conductor
@@ -66,6 +75,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         self._deaths: Counter[tuple[FoldRun, int]] = Counter()
         self._losses: Counter[FoldRun] = Counter()
         self._needs = needs
+        self._demand = demand
         self._given: dict[str, Need] = {}
         self._actors: dict[str, str] = {}
         self._resources = resources
@@ -83,7 +93,9 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         """Return the next fold run, None while there is none, or FINISHED."""
         self._take_back()
         if self.live and not self._has_room():
+            self._want(self.conductor.n_startable if self._demand else 0)
             return None
+        self._want(0)
         assignment = self.conductor.next_assignment()
         if assignment is None:
             return None if self.live else str(Searcher.FINISHED)
@@ -127,6 +139,16 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
             self.conductor.fail(assignment, f"its worker died {self._deaths[key]} times: {reason}")
         else:
             self.conductor.lose(assignment, f"lost its worker ({reason}); it goes on from its last checkpoint")
+
+    def look_for_places(self) -> None:
+        """Give up the places that an autoscaler has made, so that fold runs get them."""
+        if self._demand:
+            self._demand.look()
+
+    def _want(self, number: int) -> None:
+        """Ask an autoscaler for room for so many fold runs, of the size that the study gives most of them."""
+        if self._demand:
+            self._demand.want(Need(self._resources.cpu, self._resources.gpu), number)
 
     def begun(self, trial_id: str, actor: str) -> None:
         """Note which actor a fold run got: by its id Ray names whom its memory monitor killed."""
@@ -254,13 +276,18 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
 
 
 class ActorWatch(Callback):  # type: ignore[misc]
-    """Tells the searcher which actor each fold run got."""
+    """Tells the searcher which actor each fold run got, and when to look for places."""
 
     def __init__(self, searcher: FoldSearcher) -> None:
         self._searcher = searcher
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Look for places in every turn of Tune's loop, also while a fold run waits for its own."""
+        del iteration, trials, info
+        self._searcher.look_for_places()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Pass on the actor; one that is used again starts again."""

@@ -153,6 +153,13 @@ class Conductor:
         write_outcomes(self._run_dir, self.status())
 
     @property
+    def n_startable(self) -> int:
+        """How many fold runs could start now if there were room; decisions that are yet to be taken do not count."""
+        if self._to_remake or self._remaking:
+            return len(self._to_remake)
+        return self.ladder.n_open() + self.candidates_to_come
+
+    @property
     def candidates_to_come(self) -> int:
         """How many candidates have not begun, as far as the budget tells."""
         if self._time_is_up():

@@ -160,6 +160,14 @@ class FoldLadder:
         """Return state and reason of one candidate seen."""
         return self._status(self._roster[candidate])
 
+    def n_open(self) -> int:
+        """Count the runs that could start now: lost or dead ones again, and the folds of those that go on.
+
+        Whoever is yet to be promoted does not count.
+        """
+        free = [c for c in self._roster if not c.ended and c.name not in self._held]
+        return sum(self.n_folds - len(c.metrics) - len(c.live) if c.promoted else len(c.again) for c in free)
+
     def live_runs(self) -> list[FoldRun]:
         """Return the runs that were started and have not ended, in order of first sight."""
         return [c.run(fold) for c in self._roster for fold in sorted(c.live)]

@@ -1,5 +1,6 @@
 """Runs a study on Ray: builds the `Tuner`, goes on where a run was cut off, restarts Tune when Tune itself dies."""
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from data_prep.tables import absolute, join, list_names, remove_folder
 from search.claim import claim
 from search.cluster import causes, headline, prepare_environment, ray_session
 from search.conductor import Assignment, Conductor
+from search.demand import Demand, PlacementGroups
 from search.disk import describe_use
 from search.kept import WeightKeeper, sweep_checkpoints
 from search.leaderboard import minutes_by_candidate
@@ -188,7 +190,16 @@ def _supervise(
                     study, run_dir, address=address, backbones=backbones, dashboard=dashboard, note=progress.note
                 ),
             ):
-                _tune(conductor, study, run_dir, tally=progress.tally, heartbeat=heartbeat, backbones=backbones)
+                demand = Demand(PlacementGroups()) if address or os.environ.get("RAY_ADDRESS") else None
+                _tune(
+                    conductor,
+                    study,
+                    run_dir,
+                    tally=progress.tally,
+                    heartbeat=heartbeat,
+                    backbones=backbones,
+                    demand=demand,
+                )
         except Exception as error:
             if unfit := next((cause for cause in causes(error) if isinstance(cause, InputError)), None):
                 raise unfit from None
@@ -236,6 +247,7 @@ def _tune(
     tally: Tally,
     heartbeat: Heartbeat,
     backbones: str | None,
+    demand: Demand | None,
 ) -> None:
     from ray import tune  # noqa: PLC0415 - after the environment is set
 
@@ -258,7 +270,7 @@ def _tune(
     sweep_checkpoints(run_dir, conductor.status())
     keeper = WeightKeeper(run_dir, study.keep_weights)
     needs = MemoryNeeds(run_dir, study.resources, alive_nodes)
-    searcher = FoldSearcher(conductor, study.resources, closed, needs)
+    searcher = FoldSearcher(conductor, study.resources, closed, needs, demand)
     tally.blends.look(conductor.ladder)
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(workplace), resources),
