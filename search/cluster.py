@@ -63,7 +63,11 @@ def ray_session(
             _check_nodes(study, run_dir, backbones=backbones, note=note)
         else:
             context = ray.init(
-                num_cpus=cores(), include_dashboard=dashboard, object_store_memory=OBJECT_STORE_BYTES, **QUIET
+                address="local",  # without it Ray joins whatever `ray start` left running on this machine
+                num_cpus=cores(),
+                include_dashboard=dashboard,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **QUIET,
             )
             _check_machine(study, ray.cluster_resources())
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` sends it; Ray's own handler exits

@@ -163,3 +163,8 @@ def test_the_dashboard_is_what_grafana_takes() -> None:
     assert max(x for x, _ in cells) < 24
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(places)
     assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {"${datasource}"}
+
+
+def test_the_documentation_names_every_series() -> None:
+    text = (DASHBOARD.parents[1] / "docs" / "watching.md").read_text()
+    assert re.findall(r"^\| `(ray_\w+)` \|", text, re.MULTILINE) == exported_names()
