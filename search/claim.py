@@ -17,6 +17,8 @@ from data_prep.errors import InputError
 from data_prep.tables import exists, join, locate, read_bytes, remove, write_json
 
 CLAIM_FILE = "driver.json"
+SETTLE_SECONDS = 1.0
+"""How long a claim in an object store has to stand before it holds."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ class Claim:
 def claim(run_dir: str) -> Iterator[None]:
     """Hold a run directory for this process alone as long as the block lasts.
 
-    The claim of a process of this host that was killed is taken over. On object stores, which know no exclusive
-    creation, two drivers that start in the same moment may both get through; one that starts later never does.
+    The claim of a process of this host that was killed is taken over. Object stores offer no exclusive creation, so a
+    claim there must stand for `SETTLE_SECONDS`: two drivers get through only if one of them, at just that moment, hangs
+    that long between looking and writing.
 
     Raises:
         InputError: another driver holds it, or one on another host did and was killed; says which, and what to do.
@@ -106,6 +109,7 @@ def _create(path: str, mine: Claim) -> None:
     if not isinstance(filesystem, fs.LocalFileSystem):
         if not exists(path):
             write_json(asdict(mine), path)
+            time.sleep(SETTLE_SECONDS)  # of several that found none, the last to write is read by all
         return
     with suppress(FileExistsError):
         file = os.open(inner, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)

@@ -7,13 +7,16 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from pyarrow import fs
+from store_server import Store
 
 from data_prep.errors import InputError
+from data_prep.tables import list_names
 from search import claim as claims
 from search.claim import CLAIM_FILE, Claim, claim
 
@@ -110,8 +113,39 @@ def test_an_object_store_refuses_a_later_driver(tmp_path: Path, monkeypatch: pyt
     store = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
     for module in (claims, sys.modules["data_prep.tables"]):
         monkeypatch.setattr(module, "locate", lambda path: (store, str(path).removeprefix("s3://")))
+    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0)
     with claim("s3://bucket/study"):
         assert (tmp_path / "bucket" / "study" / CLAIM_FILE).exists()
         with pytest.raises(InputError, match="a search runs in this directory already"):
             claim("s3://bucket/study").__enter__()
     assert not (tmp_path / "bucket" / "study" / CLAIM_FILE).exists()
+
+
+def test_of_drivers_that_start_together_in_an_object_store_one_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes, looked, done = [], threading.Barrier(3), threading.Barrier(3)
+    write = claims.write_json
+
+    def write_late(content: object, path: str) -> None:
+        time.sleep(0.2 * looked.wait())  # nobody writes before all have looked, and not all at once
+        write(content, path)
+
+    monkeypatch.setattr(claims, "write_json", write_late)
+
+    def contend() -> None:
+        try:
+            with claim(f"{store.uri}/study"):
+                outcomes.append(True)
+                done.wait()
+        except InputError:
+            outcomes.append(False)
+            done.wait()
+
+    threads = [threading.Thread(target=contend) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == [False] * 2 + [True]
+    assert list_names(f"{store.uri}/study") == []
