@@ -114,7 +114,7 @@ def launch(
     job = Job(f"{read.name}-{time.strftime('%Y%m%d-%H%M%S')}", join(runs, read.name))
     given = {"--data": data, "--runs": runs, "--backbones": backbones, "--only": only}
     options = [word for option, value in given.items() if value for word in (option, value)]
-    there = f"studies/{Path(study).name}" if place.cluster else os.path.relpath(study)
+    there = f"studies/{Path(study).name}" if place.cluster else _within_clone(study)
     search = shlex.join(["python", "-m", "search", "run", there, *options])
     blend = shlex.join(["python", "-m", "blend", "fit", job.run_dir, "--name", "launched", "--clip", "--force"])
     task = f"{search} && {blend}"
@@ -140,6 +140,17 @@ def _check_shared(paths: Mapping[str, str]) -> None:
         raise InputError(
             *faults, "Give what every node sees: s3://BUCKET/... or the absolute path of a mounted folder."
         )
+
+
+def _within_clone(study: str) -> str:
+    """Return the path of a study from the working directory, which travels."""
+    inner = os.path.relpath(study)
+    if inner.startswith("..") or not Path("search", "__main__.py").exists():
+        raise InputError(
+            f"{study}: with --address the working directory travels to the cluster; give the command in the root of the "
+            "clone, for a study file somewhere in it"
+        )
+    return inner
 
 
 def _check_room(sizes: list[Resources], cluster: str) -> None:

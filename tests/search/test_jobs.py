@@ -103,7 +103,12 @@ def test_what_answers_otherwise_is_told_in_a_sentence(
         latest(Place(None, "http://127.0.0.1:9"), None, print)
 
 
-def test_a_job_is_search_then_blend_with_all_that_was_said(api: str, sent: list[list[str]], tmp_path: Path) -> None:
+def test_a_job_is_search_then_blend_with_all_that_was_said(
+    api: str, sent: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "__main__.py").touch()
+    monkeypatch.chdir(tmp_path)
     told: list[str] = []
     given = {"runs": "s3://b/runs", "data": "s3://b/it's here", "backbones": "/shared/weights", "only": "a"}
     found = launch(write_study(tmp_path), Place(None, api), **given, note=told.append)
@@ -114,9 +119,8 @@ def test_a_job_is_search_then_blend_with_all_that_was_said(api: str, sent: list[
     assert json.loads(command[command.index("--metadata-json") + 1])["run_dir"] == found.run_dir
     assert json.loads(command[command.index("--runtime-env-json") + 1])["excludes"][0] == ".venv"
     script = command[-1]
-    assert script.startswith("python -m search run ")
-    assert script.endswith(
-        """ --data 's3://b/it'"'"'s here' --runs s3://b/runs --backbones /shared/weights --only a """
+    assert script == (
+        """python -m search run mine.yaml --data 's3://b/it'"'"'s here' --runs s3://b/runs --backbones /shared/weights --only a """
         "&& python -m blend fit s3://b/runs/mine --name launched --clip --force"
     )
 
@@ -129,6 +133,7 @@ def test_a_job_is_search_then_blend_with_all_that_was_said(api: str, sent: list[
         ({}, {"backbones": "w"}, "--backbones w: each node"),
         ({}, {"only": "b"}, "--only b: no such name"),
         ({"budget": {"days": 1}}, {}, "days"),
+        ({}, {}, "mine.yaml: with --address the working directory travels"),
     ],
 )
 def test_what_could_not_run_is_not_sent(
