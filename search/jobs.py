@@ -147,8 +147,8 @@ def _within_clone(study: str) -> str:
     inner = os.path.relpath(study)
     if inner.startswith("..") or not Path("search", "__main__.py").exists():
         raise InputError(
-            f"{study}: with --address the working directory travels to the cluster; give the command in the root of the "
-            "clone, for a study file somewhere in it"
+            f"{study}: with --address the working directory travels to the cluster; give the command in the root of "
+            "the clone, for a study file somewhere in it"
         )
     return inner
 

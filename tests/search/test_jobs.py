@@ -119,10 +119,12 @@ def test_a_job_is_search_then_blend_with_all_that_was_said(
     assert json.loads(command[command.index("--metadata-json") + 1])["run_dir"] == found.run_dir
     assert json.loads(command[command.index("--runtime-env-json") + 1])["excludes"][0] == ".venv"
     script = command[-1]
-    assert script == (
-        """python -m search run mine.yaml --data 's3://b/it'"'"'s here' --runs s3://b/runs --backbones /shared/weights --only a """
-        "&& python -m blend fit s3://b/runs/mine --name launched --clip --force"
+    search, blend = script.split(" && ")
+    assert search == (
+        "python -m search run mine.yaml --data 's3://b/it'\"'\"'s here' --runs s3://b/runs --backbones /shared/weights "
+        "--only a"
     )
+    assert blend == "python -m blend fit s3://b/runs/mine --name launched --clip --force"
 
 
 @pytest.mark.parametrize(
