@@ -18,14 +18,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_prep.documents import read_yaml
 from data_prep.errors import InputError
 from data_prep.object_store import is_uri
 from data_prep.tables import join, list_sizes, read_bytes, write_bytes
-from search.machines import NodeType, read_cluster, read_machines
-from search.study import Resources, choose_candidates, read_study
+
+if TYPE_CHECKING:
+    from search.machines import NodeType
+    from search.study import Resources
 
 HOME = "~/blendfold"
 """Where the code lies on the nodes of a cluster that our cluster files describe."""
@@ -105,6 +107,8 @@ def launch(
         InputError: the study or the cluster file is wrong, a fold run fits no node, a path is not one that nodes
             share, nothing answers, or Ray refuses.
     """
+    from search.study import choose_candidates, read_study  # noqa: PLC0415 - imports torch
+
     read = read_study(study)
     if only is not None:
         choose_candidates(read, only.split(","))
@@ -153,7 +157,7 @@ def _within_clone(study: str) -> str:
     return inner
 
 
-def _check_room(sizes: list[Resources], cluster: str) -> None:
+def _check_room(sizes: "list[Resources]", cluster: str) -> None:
     """Refuse fold runs for which no node of a cluster would ever have room."""
     nodes = _node_types(cluster)
     if faults := [
@@ -165,8 +169,10 @@ def _check_room(sizes: list[Resources], cluster: str) -> None:
         raise InputError(*faults, f"It has {has}. Lower `resources:` in the study, or take a larger kind of node.")
 
 
-def _node_types(cluster: str) -> list[NodeType]:
+def _node_types(cluster: str) -> "list[NodeType]":
     """Return the kinds of node of a cluster file; none where the machines are the user's own, as only they know."""
+    from search.machines import read_cluster, read_machines  # noqa: PLC0415 - imports torch
+
     content = read_yaml(cluster)
     if "provider" not in content:
         raise InputError(f"{cluster}: not a cluster file for `ray up`: has no `provider:`")

@@ -11,7 +11,7 @@ from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, write_prepared
 from data_prep.tables import join, list_sizes, write_json
 from models.candidate import Candidate
-from search.trainable import Workplace, _run_fold, clean_up, prepared, run_fold
+from search.trainable import Workplace, _run_fold, clean_up, no_show, prepared, run_fold
 
 REQUESTS = {"PUT": 16, "GET": 13, "HEAD": 26}
 """What a fold run with two rungs may ask of the store at most, data and backbone, kept with its weights, included."""
@@ -72,7 +72,7 @@ def test_it_goes_on_from_a_checkpoint_of_a_machine_that_is_gone(tmp_path: Path, 
             raise GoneError
 
     with pytest.raises(GoneError):
-        _run_fold(there, config, die)  # nothing in a process that is gone catches anything
+        _run_fold(there, config, die, no_show)  # nothing in a process that is gone catches anything
     assert "state.pt" in "".join(list_sizes(join(there.run_dir, "checkpoints")))
     clean_up()
     run_fold(there, config, reports.append)

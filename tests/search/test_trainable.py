@@ -244,6 +244,6 @@ def test_a_worker_starts_where_the_driver_did(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(trainable, "run_fold", lambda *_: seen.append(str(Path.cwd())))
     place = Workplace("r", "d", "s", (), None, None, 60, None, home=str(tmp_path))
     monkeypatch.chdir("/")
-    make_trainable(replace(place, home=str(tmp_path / "absent")))({})
-    make_trainable(place)({})
+    make_trainable(replace(place, home=str(tmp_path / "absent")))({"label": "a"})
+    make_trainable(place)({"label": "b"})
     assert seen == ["/", str(tmp_path)]
