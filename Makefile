@@ -1,4 +1,4 @@
-# demo: set up, then the main job on the shipped sample.   test, check: what CI runs.   bench: timings, as ratios.
+# demo: set up, then the main job on the shipped sample.   test, cluster-test, check: what CI runs.   bench: timings, as ratios.
 # memo: every experiment of the memo on a part of the sample, with tiny checkpoints, to its three ensembles.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ SAMPLE := data_prep/sample
 export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check bench memo install clean-demo
+.PHONY: demo test cluster-test check bench memo install clean-demo
 
 install: $(INSTALLED)
 
@@ -31,8 +31,14 @@ demo: $(INSTALLED) prepared/sample/manifest.json
 clean-demo:
 	rm -rf prepared/sample runs/demo
 
+# Ray's tests one after another, as each takes the machine for itself; all others on two cores.
 test: $(INSTALLED)
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 -m "not ray"
+	$(PY) -m pytest -m "ray and not cluster"
+
+# A whole cluster over SSH, on loopback; needs root, openssh-server and rsync, says what is missing.
+cluster-test: $(INSTALLED)
+	$(PY) -m pytest -m cluster
 
 check: $(INSTALLED)
 	$(VENV)/bin/ruff check .
