@@ -52,12 +52,11 @@ def stored(run_dir: str) -> dict[str, bytes]:
     }
 
 
-def wait_for_checkpoint(process: "subprocess.Popen[str]", run_dir: str, finished: int) -> None:
-    """Wait until so many fold runs are finished and another has a checkpoint."""
+def wait_for_fold_runs(process: "subprocess.Popen[str]", run_dir: str, number: int) -> None:
+    """Wait until so many fold runs are finished."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        kept = [name for name in list_sizes(join(run_dir, "checkpoints")) if name.endswith("state.pt")]
-        if kept and len(list(OofStore(run_dir).fold_runs())) >= finished:
+        if len(list(OofStore(run_dir).fold_runs())) >= number:
             return
         time.sleep(0.1)
     raise AssertionError(f"it never came so far: {process.communicate()[0]}")
@@ -78,7 +77,7 @@ def test_a_study_in_a_store_that_refuses_each_tenth_request_ends_with_the_same_b
     runs, run_dir = join(store.uri, "runs"), join(store.uri, "runs", "tiny")
     store.door.refuse = each_tenth
     process = start(study, "--runs", runs)
-    wait_for_checkpoint(process, run_dir, 1)
+    wait_for_fold_runs(process, run_dir, 1)
     process.kill()
     killed, _ = process.communicate()
     assert "starts" in killed
