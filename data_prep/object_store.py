@@ -3,11 +3,13 @@
 import errno
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
@@ -26,6 +28,9 @@ RETRIES = 10
 FIRST_RETRIES = 6
 """The same for the first request of a process, which shows whether the store is there at all: 2 s in all."""
 CONNECT_SECONDS = 3.0
+UNREAD = "Failed to flush response stream"
+"""What the client says of a refusal that is longer than what it asked for."""
+T = TypeVar("T")
 
 ADVICE = (
     (
@@ -118,6 +123,22 @@ def explained(error: OSError, path: str | Path) -> StoreError:
         if re.search(pattern, said):
             return StoreError(number, f"{path}: {advice} ({said})")
     return StoreError(errno.EIO, f"{path}: the store failed ({said})")
+
+
+def patiently(read: Callable[[], T]) -> T:
+    """Read, and read again where a refusal did not fit into the buffer for what was asked for.
+
+    To the client that is a failure of its own, which it does not repeat as it repeats a refusal: a short object, or the
+    short end of one, is read into a buffer that is shorter than the text of most refusals.
+    """
+    for attempt in range(RETRIES):
+        try:
+            return read()
+        except OSError as error:
+            if UNREAD not in str(error):
+                raise
+            time.sleep(0.05 * 2**attempt)
+    return read()
 
 
 def _parse(uri: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:

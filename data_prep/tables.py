@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
@@ -24,7 +25,7 @@ import pyarrow.compute as pc
 from pyarrow import fs
 
 from data_prep.errors import InputError, StoreError
-from data_prep.object_store import is_uri, open_uri, refusals, split_options
+from data_prep.object_store import is_uri, open_uri, patiently, refusals, split_options
 from data_prep.task import Task
 
 CHECKSUM_KEY = "checksum"
@@ -299,7 +300,7 @@ def _source(path: str | Path) -> pa.NativeFile:
     if isinstance(filesystem, fs.LocalFileSystem):
         return pa.memory_map(inner)
     with refusals(path), filesystem.open_input_file(inner) as file:
-        return pa.BufferReader(file.read_buffer())
+        return pa.BufferReader(patiently(file.read_buffer))
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:
@@ -382,7 +383,7 @@ def open_file(path: str | Path) -> Iterator[BinaryIO]:
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as content:
         try:
             with refusals(path), filesystem.open_input_file(inner) as stream:
-                while block := stream.read(SPOOL_BYTES):
+                while block := patiently(partial(stream.read, SPOOL_BYTES)):
                     content.write(block)
         except FileNotFoundError as error:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
@@ -416,7 +417,7 @@ def read_bytes(path: str | Path) -> bytes:
     filesystem, inner = locate(path)
     try:
         with refusals(path), filesystem.open_input_file(inner) as stream:
-            return bytes(stream.read())
+            return bytes(patiently(stream.read))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InputError(f"{path}: no such file") from error
 

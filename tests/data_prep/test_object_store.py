@@ -117,6 +117,26 @@ def test_a_store_that_refuses_each_tenth_request_does_no_harm(store: Store) -> N
     assert store.door.refused >= 2
 
 
+@pytest.mark.parametrize("size", [3, BIG + 3])
+def test_a_refusal_that_is_longer_than_what_was_asked_for_is_borne(store: Store, size: int) -> None:
+    uri, content = join(store.uri, "file"), b"abc" * (BIG // 3 + 1)
+    write_bytes(content[:size], uri)
+    refused: set[str] = set()
+
+    def refuse_once(_number: int, method: str, path: str) -> tuple[int, str] | None:
+        if method != "GET" or path in refused:
+            return None
+        refused.add(path)
+        return 503, "SlowDown"
+
+    store.door.refuse = refuse_once
+    assert read_bytes(uri) == content[:size]
+    refused.clear()
+    with open_file(uri) as file:
+        assert file.read() == content[:size]
+    assert store.door.refused == 2
+
+
 def test_an_upload_that_fails_leaves_what_was_there(store: Store) -> None:
     uri = join(store.uri, "file")
     write_bytes(b"before", uri)
