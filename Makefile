@@ -31,10 +31,9 @@ demo: $(INSTALLED) prepared/sample/manifest.json
 clean-demo:
 	rm -rf prepared/sample runs/demo
 
-# Ray's tests one after another, as each takes the machine for itself; all others on two cores.
+# Tests that start Ray mostly wait: they run one after another in one process, all others beside them in two.
 test: $(INSTALLED)
-	$(PY) -m pytest -n 2 -m "not ray"
-	$(PY) -m pytest -m "ray and not cluster"
+	$(PY) -m pytest -n 3 --dist loadgroup -m "not cluster"
 
 # A whole cluster over SSH, on loopback; needs root, openssh-server and rsync, says what is missing.
 cluster-test: $(INSTALLED)

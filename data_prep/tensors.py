@@ -8,10 +8,11 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.object_store import refusals
+from data_prep.object_store import patiently, refusals
 from data_prep.tables import locate
 
 LENGTH_BYTES = 8
@@ -87,8 +88,8 @@ def read_header(path: str | Path) -> Header:
     """
     filesystem, inner = locate(path)
     with refusals(path), filesystem.open_input_file(inner) as stream:
-        start = bytes(stream.read(LENGTH_BYTES))
-        return parse_header(start + bytes(stream.read(int.from_bytes(start, "little"))))
+        start = bytes(patiently(partial(stream.read, LENGTH_BYTES)))
+        return parse_header(start + bytes(patiently(partial(stream.read, int.from_bytes(start, "little")))))
 
 
 def checksum_of_tensors(content: bytes) -> str:

@@ -15,6 +15,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from t
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let Ray's tests come first, and one after another in one process, beside all others."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 WORDS = (
     "valve pump rotor blade sensor lens fibre resin film coating electrode cell circuit signal filter gear shaft "
     "bearing nozzle burner panel hinge lock roller belt mould polymer enzyme antibody catalyst membrane channel"
@@ -46,6 +55,14 @@ def shared_words(row: dict[str, str]) -> float:
     """Score a row by the share of the anchor's words that its target repeats: learnable by the tiniest model."""
     anchor = set(row["anchor"].split())
     return round(len(anchor & set(row["target"].split())) / len(anchor), 2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_width() -> None:
+    """Give tables the width that they have in a pipe, whichever test comes first."""
+    from data_prep.console import PLAIN_WIDTH, console
+
+    console.width = PLAIN_WIDTH
 
 
 @pytest.fixture(scope="session")
