@@ -46,6 +46,11 @@ def test_what_travels_is_there_and_is_all_that_the_code_needs(name: str) -> None
     assert set(mounts) - set(code) == {"~/.ray/auth_token"}
 
 
+def test_what_ray_needs_to_start_machines_of_aws_is_in_the_lock() -> None:
+    lock = (ROOT / "requirements.lock").read_text().splitlines()
+    assert {"boto3", "ray"} <= {line.split("==")[0] for line in lock}
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_ray_asks_for_a_token_and_its_dashboard_is_for_the_head_alone(name: str) -> None:
     content = load(name)
