@@ -76,6 +76,7 @@ def plan(
         str | None,
         typer.Option(help="The cluster file for `ray up`; without it this machine is reckoned with.", metavar="FILE"),
     ] = None,
+    data: Annotated[str | None, typer.Option(help="Prepared folder or URI, instead of the study's.")] = None,
     throughput: Annotated[
         str | None,
         typer.Option(help="Prices, peaks and speeds of your own (YAML, as search/machines.yaml).", metavar="FILE"),
@@ -93,7 +94,8 @@ def plan(
 
     machines = read_machines(throughput)
     nodes = [this_machine(cores())] if cluster is None else read_cluster(cluster, machines)
-    console.print(plan_report(plan_study(study, nodes=nodes, machines=machines, backbones=backbones)))
+    found = plan_study(study, nodes=nodes, machines=machines, data=data, backbones=backbones)
+    console.print(plan_report(found))
     console.print(
         f"read {escape(study)}, wrote nothing; next: [bold]python -m search run {escape(study)}[/]",
         highlight=False,

@@ -109,10 +109,10 @@ def launch(
     """
     from search.study import choose_candidates, read_study  # noqa: PLC0415 - imports torch
 
-    read = read_study(study)
+    read = read_study(study, data=data)
     if only is not None:
         choose_candidates(read, only.split(","))
-    _check_shared({"--data": data or read.data, "--runs": runs, **({"--backbones": backbones} if backbones else {})})
+    _check_shared({"--data": read.data, "--runs": runs, **({"--backbones": backbones} if backbones else {})})
     if place.cluster is not None:
         _check_room(read.resources.each(), place.cluster)
     job = Job(f"{read.name}-{time.strftime('%Y%m%d-%H%M%S')}", join(runs, read.name))

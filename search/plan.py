@@ -184,27 +184,35 @@ class Plan:
         return float(sum(run.workload.rows * ROW_BYTES * self.n_folds for run in self.runs))
 
 
-def plan_study(path: str, *, nodes: Sequence[NodeType], machines: Machines, backbones: str | None = None) -> Plan:
+def plan_study(
+    path: str,
+    *,
+    nodes: Sequence[NodeType],
+    machines: Machines,
+    data: str | None = None,
+    backbones: str | None = None,
+) -> Plan:
     """Reckon what a study would take; nothing is started, and no weights are needed.
 
     Args:
         path: the study file; its data must be prepared.
         nodes: where it would run.
         machines: what is known of their speed and memory.
+        data: prepared folder to take instead of the study's.
         backbones: folder where configs are looked up first.
 
     Raises:
         InputError: the study or its data do not fit, or nothing tells a backbone's sizes.
     """
-    study = read_study(path)
-    data = load_prepared(study.data)
-    ladder = study.ladder.for_metric(data.task.measure)
+    study = read_study(path, data=data)
+    prepared = load_prepared(study.data)
+    ladder = study.ladder.for_metric(prepared.task.measure)
     named = list(read_candidates(study.candidates, twins=True).values())
     named = list({candidate.id: candidate for candidate in named}.values())
     drawn = _draw(study, named)
-    workloads = Workloads(data, rung_rows=study.rung_rows)
-    runs = tuple(_cost(candidate, study, data, workloads, backbones) for candidate in [*named, *drawn])
-    n_folds = data.manifest.n_folds
+    workloads = Workloads(prepared, rung_rows=study.rung_rows)
+    runs = tuple(_cost(candidate, study, prepared, workloads, backbones) for candidate in [*named, *drawn])
+    n_folds = prepared.manifest.n_folds
     forecasts = forecast((run.candidate.family for run in runs), ladder, n_folds=n_folds)
     workers = [node for node in nodes if node.cpu > 0 and node.most > 0]
     return Plan(

@@ -96,11 +96,11 @@ def run_study(
             in the run directory; Ray died again and again.
     """
     begun = time.monotonic()
-    study = read_study(path)
+    study = read_study(path, data=data)
     chosen = None if only is None else choose_candidates(study, only)
-    prepared = load_prepared(data or study.data)
+    prepared = load_prepared(study.data)
     metric, n_folds = prepared.task.measure, prepared.manifest.n_folds
-    study = study.model_copy(update={"data": data or study.data, "ladder": study.ladder.for_metric(metric)})
+    study = study.model_copy(update={"ladder": study.ladder.for_metric(metric)})
     resolved = resolve_study(study, prepared)
     run_dir = join(absolute(runs), study.name)
     prepare_environment()

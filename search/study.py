@@ -152,8 +152,12 @@ class ResolvedStudy(Study):
     """Name of each explicit candidate -> its id."""
 
 
-def read_study(path: str | Path) -> Study:
+def read_study(path: str | Path, *, data: str | None = None) -> Study:
     """Read a study file, apply its `override`, and check all of it, candidates and space included.
+
+    Args:
+        path: the study file.
+        data: prepared folder to take instead of the study's.
 
     Raises:
         InputError: names every fault with its key.
@@ -171,7 +175,7 @@ def read_study(path: str | Path) -> Study:
         faults.extend(f"{path}: space.{name}: a grid needs choices or int, found a range" for name in endless)
     if faults:
         raise InputError(*faults)
-    return study
+    return study if data is None else study.model_copy(update={"data": data})
 
 
 def _faults_of(check: Callable[[], object]) -> list[str]:

@@ -185,9 +185,10 @@ def test_candidates_to_be_drawn_are_stood_in_for(tmp_path: Path, prepared_tiny: 
 def test_the_command_prints_a_plan_and_writes_nothing(
     tmp_path: Path, prepared_tiny: Prepared, cluster: str, with_cluster: bool
 ) -> None:
-    study = write_study(tmp_path, prepared_tiny, **({} if with_cluster else {"resources": {"cpu": 1}}))
+    changes = {"data": "s3://elsewhere/prepared"} if with_cluster else {"resources": {"cpu": 1}}
+    study = write_study(tmp_path, prepared_tiny, **changes)
     before = sorted(tmp_path.rglob("*"))
-    options = ["--cluster", cluster] if with_cluster else []
+    options = ["--cluster", cluster, "--data", prepared_tiny.path] if with_cluster else []
     done = subprocess.run(
         [sys.executable, "-m", "search", "plan", study, *options],
         capture_output=True,
