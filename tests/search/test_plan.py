@@ -185,8 +185,9 @@ def test_candidates_to_be_drawn_are_stood_in_for(tmp_path: Path, prepared_tiny: 
 def test_the_command_prints_a_plan_and_writes_nothing(
     tmp_path: Path, prepared_tiny: Prepared, cluster: str, with_cluster: bool
 ) -> None:
-    changes = {"data": "s3://elsewhere/prepared"} if with_cluster else {"resources": {"cpu": 1}}
-    study = write_study(tmp_path, prepared_tiny, **changes)
+    study = write_study(tmp_path, prepared_tiny, **({} if with_cluster else {"resources": {"cpu": 1}}))
+    if with_cluster:  # which has the data elsewhere
+        Path(study).write_text(Path(study).read_text().replace(prepared_tiny.path, "s3://elsewhere/prepared"))
     before = sorted(tmp_path.rglob("*"))
     options = ["--cluster", cluster, "--data", prepared_tiny.path] if with_cluster else []
     done = subprocess.run(
