@@ -121,7 +121,8 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         del result
         assignment = self.live.pop(trial_id, None)
         self.trials.pop(trial_id, None)
-        if assignment is None:
+        given = self._given.pop(trial_id, None)
+        if assignment is None or given is None:
             return
         if not error:
             self._closed(assignment)
@@ -132,7 +133,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
             self.conductor.lose(assignment, f"its node was taken ({reason}); it goes on from its last checkpoint")
             return
         of_memory = "MemoryError" in reason or "memory monitor" in reason
-        if of_memory and self._grew(assignment, trial_id, reason):
+        if of_memory and self._grew(assignment, given, reason):
             return
         self._deaths[key] += 1
         if self._deaths[key] > TRIES:
@@ -171,9 +172,8 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing, as nothing is saved."""
 
-    def _grew(self, assignment: Assignment, trial_id: str, reason: str) -> bool:
+    def _grew(self, assignment: Assignment, given: Need, reason: str) -> bool:
         """Hand a fold run that ran out of memory out again with more; False where only smaller parts are left."""
-        given = self._given[trial_id]
         need = self._needs.ran_out(assignment.candidate.backbone, given)
         if (need.cpu, need.gpu) == (given.cpu, given.gpu):
             return False

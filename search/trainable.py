@@ -18,7 +18,7 @@ from data_prep.metrics import Metric
 from data_prep.oof import OofStore, Provenance
 from data_prep.places import backbone_folder, backbone_is_kept, weights_folder
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.tables import join, read_bytes
+from data_prep.tables import base_name, join, read_bytes
 from models.candidate import Candidate
 from search.conductor import FINISHED, is_dead
 from search.disk import DiskBudget
@@ -61,7 +61,7 @@ class Workplace:
     @property
     def study(self) -> str:
         """Name of the study, which its run directory bears."""
-        return self.run_dir.rstrip("/").rsplit("/", 1)[-1]
+        return base_name(self.run_dir)
 
 
 def checkpoint_folder(run_dir: str, candidate: str, fold: int, attempt: int) -> str:

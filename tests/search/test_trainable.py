@@ -239,6 +239,13 @@ def test_a_finished_fold_run_is_not_done_again(fold_run: FoldRunner, monkeypatch
     assert fold_run() == [{**first, "seconds": 0.0}]
 
 
+@pytest.mark.parametrize(
+    "run_dir", ["/runs/demo/", "s3://b/runs/demo", "s3://b/runs/demo?endpoint_override=h:1&scheme=http"]
+)
+def test_metrics_bear_the_name_of_the_study(run_dir: str) -> None:
+    assert Workplace(run_dir, "d", "s", (), None, None, 60, None, home="/").study == "demo"
+
+
 def test_a_worker_starts_where_the_driver_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(trainable, "run_fold", lambda *_: seen.append(str(Path.cwd())))
