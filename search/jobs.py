@@ -111,7 +111,7 @@ def launch(
 
     read = read_study(study, data=data)
     if only is not None:
-        choose_candidates(read, only.split(","))
+        choose_candidates(read, [name.strip() for name in only.split(",") if name.strip()])
     _check_shared({"--data": read.data, "--runs": runs, **({"--backbones": backbones} if backbones else {})})
     if place.cluster is not None:
         _check_room(read.resources.each(), place.cluster)
@@ -179,36 +179,43 @@ def _node_types(cluster: str) -> "list[NodeType]":
     return read_cluster(cluster, read_machines()) if "available_node_types" in content else []
 
 
-def follow(name: str, place: Place, note: Note) -> str:
-    """Show the log of a job until it ends; return Ray's word for how it stands then (`SUCCEEDED`, `RUNNING`, ...).
+def follow(name: str | None, place: Place, note: Note) -> tuple[Job, str]:
+    """Show the log of a job until it ends; return it with Ray's word for how it stands (`SUCCEEDED`, `RUNNING`, ...).
+
+    Args:
+        name: of the job, or of its study; None: the last one that `launch` submitted there.
+        place: where it runs.
+        note: takes what a person should know.
 
     Raises:
         InputError: there is no such job, or nothing answers.
     """
     with jobs_api(place, note) as api:
-        run_ray(["job", "logs", "--address", api, "--follow", name], note)
-        return str(_find(api, name)["status"])
+        job = _job(_find(api, name))
+        run_ray(["job", "logs", "--address", api, "--follow", job.name], note)
+        return job, str(_find(api, job.name)["status"])
 
 
-def stop(name: str, place: Place, note: Note) -> None:
-    """End a job; what it has finished stays.
+def stop(name: str | None, place: Place, note: Note) -> Job:
+    """End a job, named as for `follow`, and return it; what it has finished stays.
 
     Raises:
         InputError: there is no such job, or nothing answers.
     """
     with jobs_api(place, note) as api:
-        run_ray(["job", "stop", "--address", api, name], note)
+        job = _job(_find(api, name))
+        run_ray(["job", "stop", "--address", api, job.name], note)
+    return job
 
 
 def latest(place: Place, name: str | None, note: Note) -> Job:
-    """Return the job of that name; of several, and without a name, the last one that `launch` submitted.
+    """Return a job, named as for `follow`; of several with that name the last one.
 
     Raises:
         InputError: there is none, or nothing answers.
     """
     with jobs_api(place, note) as api:
-        found = _find(api, name)
-    return Job(found["submission_id"], found["metadata"]["run_dir"])
+        return _job(_find(api, name))
 
 
 def fetch(job: Job, place: Place, out: str, note: Note) -> None:
@@ -249,6 +256,10 @@ def _find(api: str, name: str | None) -> dict[str, Any]:
         known = ", ".join(sorted(job["submission_id"] for job in jobs)) or "none"
         raise InputError(f"no search {name or 'was launched'} there; known jobs: {known}")
     return max(wanted, key=lambda job: float(job["start_time"] or 0))
+
+
+def _job(found: Mapping[str, Any]) -> Job:
+    return Job(found["submission_id"], found["metadata"]["run_dir"])
 
 
 # ---------------------------------------------------------------- reaching the jobs API

@@ -82,8 +82,7 @@ def register(app: typer.Typer) -> None:
 
         Example: `python -m search attach --cluster cluster.yaml`
         """
-        place = Place(cluster, address, port)
-        _follow(latest(place, job, _say).name, place)
+        _follow(job, Place(cluster, address, port))
 
     @app.command("stop")
     def stop_verb(
@@ -93,9 +92,7 @@ def register(app: typer.Typer) -> None:
 
         Example: `python -m search stop --cluster cluster.yaml`
         """
-        place = Place(cluster, address, port)
-        found = latest(place, job, _say)
-        stop(found.name, place, _say)
+        found = stop(job, Place(cluster, address, port), _say)
         _say(f"stopped {found.name}; what is finished stays in {found.run_dir}")
 
     @app.command("fetch")
@@ -120,21 +117,23 @@ def register(app: typer.Typer) -> None:
         _say(f"wrote {out}; next: python -m blend fit {out} --data PREPARED, or hand in {out}/blends/launched")
 
 
-def _follow(name: str, place: Place) -> None:
+def _follow(name: str | None, place: Place) -> None:
     try:
-        status = follow(name, place, _say)
+        job, status = follow(name, place, _say)
     except KeyboardInterrupt:
-        _say(f"{name} runs on. See it again: python -m search attach {place.options}")
+        _say(f"{name or 'the job'} runs on. See it again: python -m search attach {place.options}")
         return
     if status == "SUCCEEDED":
         _say(
-            f"{name} is done; next: python -m search fetch {place.options}, then `ray down` if nothing else runs there"
+            f"{job.name} is done; next: python -m search fetch {place.options}, then `ray down` if nothing else runs "
+            "there"
         )
     elif status in ("PENDING", "RUNNING"):
-        _say(f"the connection ended, {name} runs on. See it again: python -m search attach {place.options}")
+        _say(f"the connection ended, {job.name} runs on. See it again: python -m search attach {place.options}")
     else:
         raise InputError(
-            f"{name} ended as {status}; its log is above. What is finished is kept: the same `launch` goes on with it"
+            f"{job.name} ended as {status}; its log is above. What is finished is kept: the same `launch` goes on "
+            "with it"
         )
 
 

@@ -42,9 +42,13 @@ def wait_for(what: Callable[[], object], seconds: float, log: Callable[[], str])
         time.sleep(0.2)
 
 
-def search(place: Loopback, verb: str, *arguments: str, timeout: float = 240) -> str:
+def command(place: Loopback, verb: str, *arguments: str) -> list[str]:
     where = ["--cluster", str(place.file), "--port", str(place.dashboard)]
-    return place.call([sys.executable, "-m", "search", verb, *arguments, *where], timeout=timeout)
+    return [sys.executable, "-m", "search", verb, *arguments, *where]
+
+
+def search(place: Loopback, verb: str, *arguments: str) -> str:
+    return place.call(command(place, verb, *arguments), timeout=240)
 
 
 def test_a_launched_search_outlives_a_node_and_comes_home(
@@ -59,16 +63,7 @@ def test_a_launched_search_outlives_a_node_and_comes_home(
     log_file = tmp_path / "attached.log"
     with log_file.open("w") as output:
         attached = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "search",
-                "attach",
-                "--cluster",
-                str(cluster.file),
-                "--port",
-                str(cluster.dashboard),
-            ],
+            command(cluster, "attach"),
             cwd=ROOT,
             env=cluster.environment,
             stdout=output,
@@ -129,16 +124,7 @@ def test_who_has_no_token_or_another_cannot_submit_a_job(cluster: Loopback) -> N
     try:
         token_file.write_text("f" * 64)
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "search",
-                "attach",
-                "--cluster",
-                str(cluster.file),
-                "--port",
-                str(cluster.dashboard),
-            ],
+            command(cluster, "attach"),
             cwd=ROOT,
             env=cluster.environment,
             capture_output=True,
