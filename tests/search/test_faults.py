@@ -165,7 +165,9 @@ def test_a_node_dies_while_its_fold_run_trains_and_another_takes_over(
         os.kill(worker, signal.SIGSTOP)
     kept = stamps(run_dir)
     os.kill(raylet, signal.SIGKILL)
-    before = read_until(process, "lost its worker|got no worker")
+    before = read_until(
+        process, "lost its worker|got no worker|its node was taken"
+    )  # Ray tells it in one of three ways
     add_node()
     after = finish(process)
     for worker in workers:
