@@ -3,6 +3,7 @@
     python benchmarks/bench_scale.py                  # Tune's loop played here: the cost of each decision
     python benchmarks/bench_scale.py --ray --slots 16 # the whole search on Ray, with that many real worker processes
     python benchmarks/bench_scale.py --every-fold     # nothing is stopped: 5,000 fold runs
+    python benchmarks/bench_scale.py --data prepared/pppm  # predictions of as many rows as the competition has
 
 A fold run takes no time and trains nothing: it replays a synthetic curve and writes small prediction tables through
 `OofStore`. Everything else is the product's own: sampler, ladder, conductor, record, searcher, scheduler and, with
@@ -10,6 +11,7 @@ A fold run takes no time and trains nothing: it replays a synthetic curve and wr
 """
 
 import argparse
+import gc
 import os
 import resource
 import tempfile
@@ -48,6 +50,7 @@ MEASURED = (
     (Conductor, "observe"),
     (FoldLadder, "report"),
     (FoldLadder, "finish"),
+    (Conductor, "tell"),
     (Conductor, "close"),
 )
 """Calls of the driver; those after a `Conductor`'s are part of it."""
@@ -179,18 +182,20 @@ def play(conductor: Conductor, slots: int, workplace: Workplace) -> None:
         if answer == "STOP":
             del running[name]
             searcher.on_trial_complete(name, {})
+        conductor.tell()
 
 
 # The bench
 
 
 def write_study(folder: Path, arguments: argparse.Namespace) -> Path:
-    """Prepare the sample in five folds and write the study."""
-    out = str(folder / "prepared")
-    prepare(train=SAMPLE / "train.csv", test=SAMPLE / "test.csv", out=out, n_folds=arguments.folds)
+    """Write the study, and prepare the sample in folds where no data are given."""
+    data = arguments.data or str(folder / "prepared")
+    if not arguments.data:
+        prepare(train=SAMPLE / "train.csv", test=SAMPLE / "test.csv", out=data, n_folds=arguments.folds)
     study = {
         "name": "scale",
-        "data": str(folder / "prepared"),
+        "data": data,
         "budget": {"candidates": arguments.candidates},
         "sampler": arguments.sampler,
         "ladder": {"enabled": not arguments.every_fold},
@@ -227,6 +232,8 @@ def search_here(path: Path, run_dir: Path, slots: int) -> None:
             backbones=None,
             home=".",
         )
+        gc.collect()
+        gc.freeze()  # as the runner does
         play(conductor, slots, workplace)
         conductor.close()
 
@@ -269,6 +276,7 @@ def main() -> None:
     parser.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
     parser.add_argument("--every-fold", action="store_true", help="switch the ladder off: every candidate, every fold")
     parser.add_argument("--ray", action="store_true", help="run on Ray, with real worker processes")
+    parser.add_argument("--data", help="a prepared folder, whose rows count; by default the sample, in --folds folds")
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder by default")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

@@ -275,8 +275,8 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
         self._searcher.errors[trial.trial_id] = _reason(trial)
 
 
-class ActorWatch(Callback):  # type: ignore[misc]
-    """Tells the searcher which actor each fold run got, and when to look for places."""
+class LoopWatch(Callback):  # type: ignore[misc]
+    """Tells searcher and conductor what else happens in Tune's loop: which actor each fold run got, where turns end."""
 
     def __init__(self, searcher: FoldSearcher) -> None:
         self._searcher = searcher
@@ -288,6 +288,11 @@ class ActorWatch(Callback):  # type: ignore[misc]
         """Look for places in every turn of Tune's loop, also while a fold run waits for its own."""
         del iteration, trials, info
         self._searcher.look_for_places()
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Let the conductor tell where candidates stand: whatever this turn decided has been acted on."""
+        del iteration, trials, info
+        self._searcher.conductor.tell()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Pass on the actor; one that is used again starts again."""

@@ -97,6 +97,7 @@ class Conductor:
         self._store = OofStore(run_dir)
         self._samples = Samples(run_dir)
         self._status_file = StatusFile(run_dir)
+        self._news = False
         self._failed: set[str] = set()
         self._sampler = Sampler(read_space(study.space), kind=study.sampler, seed=study.seed) if study.space else None
         self._fresh: deque[Candidate] = deque()
@@ -145,6 +146,11 @@ class Conductor:
         assignment = Assignment(self._known(run.candidate), run.fold, self.ladder.attempt(run))
         self._watcher.started(assignment)
         return assignment
+
+    def tell(self) -> None:
+        """Bring `status.json` up to date if a fold run has ended and time allows; to be called between decisions."""
+        if self._news and self._status_file.offer(self.status):
+            self._news = False
 
     def close(self) -> None:
         """Bring the record into the files that others read, and with it where every candidate stands."""
@@ -231,8 +237,7 @@ class Conductor:
             self.curves.append(point)
         decision = self._decide(run, point)
         self._watcher.reported(assignment, point, decision)
-        if final or not decision.go:
-            self._status_file.offer(self.status)
+        self._news = self._news or final or not decision.go
         return decision
 
     def note(self, assignment: Assignment, text: str) -> None:
@@ -248,7 +253,7 @@ class Conductor:
         self._runs[assignment.run].open = False
         self._tell(assignment.run, None, 1.0)
         self._watcher.failed(assignment, reason)
-        self._status_file.offer(self.status)
+        self._news = True
 
     def lose(self, assignment: Assignment, reason: str) -> None:
         """Note that a fold run has no worker any more; it is handed out again and goes on from its checkpoint."""

@@ -1,7 +1,8 @@
 """`Curves`: every rung ever reported, in the order in which it arrived."""
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -23,12 +24,16 @@ class CurvePoint:
     seconds: float
 
 
+_row = attrgetter(*CURVES_SCHEMA.names)
+"""Returns the values of a point in the order of the table's columns."""
+
+
 class Curves:
     """The table `curves.arrow` of a run directory, with the points since it was written in `curves.journal`."""
 
     def __init__(self, run_dir: str) -> None:
         self._record = Record(
-            join(run_dir, "curves.arrow"), read=_read_points, write=_write_points, encode=astuple, decode=_point
+            join(run_dir, "curves.arrow"), read=_read_points, write=_write_points, encode=_row, decode=_point
         )
 
     @property
@@ -57,7 +62,7 @@ def _read_points(path: str) -> list[CurvePoint]:
 
 
 def _write_points(points: Sequence[CurvePoint], path: str) -> None:
-    columns = zip(*(astuple(point) for point in points), strict=True)
+    columns = zip(*map(_row, points), strict=True)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, CURVES_SCHEMA, strict=True)]
     write_table(pa.table(arrays, schema=CURVES_SCHEMA), path, schema=CURVES_SCHEMA)
 

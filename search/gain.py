@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from search.columns import Columns, KeptProducts
 from search.optimum import Optimum, Products, best_from, widen
 from search.pulse import BestBlend
 
@@ -35,37 +36,31 @@ class Gain:
         return f"{self.mean:+.4f} to the blend of {self.n_members} ({first:+.4f} and {second:+.4f} on the halves)"
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Half:
-    """One half of a fold's rows: centred columns with their products, grown column by column."""
+    """One half of a fold's rows."""
 
-    rows: NDArray[np.intp]
-    score: Floats
-    columns: Floats
-    gram: Floats
-    cross: Floats
-    square: float
+    columns: Columns
+    kept: KeptProducts
 
     @classmethod
     def empty(cls, rows: NDArray[np.intp], score: Floats) -> "_Half":
-        part = score[rows] - score[rows].mean()
-        return cls(rows, part, np.empty((0, len(rows))), np.empty((0, 0)), np.empty(0), float(part @ part))
+        columns = Columns(rows, score)
+        return cls(columns, KeptProducts(columns))
 
-    def add(self, position: int, prediction: Floats) -> None:
-        if position == len(self.columns):
-            self._grow(2 * position or 4)
-        part = prediction[self.rows]
-        self.columns[position] = part - part.mean()
-        products = self.columns[: position + 1] @ self.columns[position]
-        self.gram[position, : position + 1] = products
-        self.gram[: position + 1, position] = products
-        self.cross[position] = self.columns[position] @ self.score
 
-    def _grow(self, capacity: int) -> None:
-        old = len(self.columns)
-        self.columns = np.vstack([self.columns, np.zeros((capacity - old, len(self.rows)))])
-        self.gram = np.pad(self.gram, ((0, capacity - old), (0, capacity - old)))
-        self.cross = np.pad(self.cross, (0, capacity - old))
+@dataclass(frozen=True)
+class _Chosen:
+    """Some columns of a half, numbered anew; a `search.optimum.Part`."""
+
+    source: Columns | KeptProducts
+    at: NDArray[np.intp]
+    cross: Floats
+    diagonal: Floats
+    square: float
+
+    def block(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:
+        return self.source.products(self.at[rows], self.at[columns])
 
 
 @dataclass
@@ -73,6 +68,18 @@ class _Fold:
     score: Floats
     halves: tuple[_Half, _Half]
     positions: dict[str, int] = field(default_factory=dict)
+
+    def numbers(self, names: Sequence[str]) -> NDArray[np.intp]:
+        return np.fromiter((self.positions[name] for name in names), np.intp, len(names))
+
+    def keep(self, names: Sequence[str]) -> None:
+        for half in self.halves:
+            half.kept.keep(self.numbers(names))
+
+    def chosen(self, names: Sequence[str], half: int, *, kept: bool) -> _Chosen:
+        columns, at = self.halves[half].columns, self.numbers(names)
+        source = self.halves[half].kept if kept else columns
+        return _Chosen(source, at, columns.cross(at), columns.diagonal(at), columns.square)
 
 
 @dataclass
@@ -88,7 +95,7 @@ class _Blend:
 
 
 class BlendEvidence:
-    """Predictions of finished fold runs, kept as moments on two halves of each fold's rows."""
+    """Predictions of finished fold runs, kept on two halves of each fold's rows."""
 
     def __init__(self) -> None:
         self._folds: dict[int, _Fold] = {}
@@ -119,13 +126,16 @@ class BlendEvidence:
         if candidate in known.positions:
             return
         for half in known.halves:
-            half.add(len(known.positions), np.asarray(prediction, dtype=np.float64))
+            half.kept.add(prediction)
         known.positions[candidate] = len(known.positions)
 
     def known(self, candidates: Iterable[str], folds: Iterable[int]) -> tuple[str, ...]:
         """Return those of some candidates whose predictions are known for all `folds`."""
-        seen = [self._folds[fold].positions if fold in self._folds else {} for fold in folds]
-        return tuple(name for name in candidates if all(name in positions for positions in seen))
+        names = list(candidates)
+        for fold in folds:
+            positions = self._folds[fold].positions if fold in self._folds else {}
+            names = [name for name in names if name in positions]
+        return tuple(names)
 
     def gain(self, candidate: str, members: Sequence[str], folds: Sequence[int]) -> Gain | None:
         """Return what `candidate` adds to the non-negative blend of `members` on the rows of `folds`.
@@ -155,46 +165,46 @@ class BlendEvidence:
         names = self.known(candidates, folds)
         if not names:
             return None
-        blend = self._fit(names, tuple(folds), self._shown)
+        blend = self._fit(names, tuple(folds), self._shown, kept=False)
         self._shown = blend
         members = {int(column) for fit in blend.fitted for column in fit.support}
         return BestBlend(pearson=sum(blend.pearson) / 2, members=len(members), candidates=len(names))
 
     def _blend(self, names: tuple[str, ...], folds: tuple[int, ...]) -> _Blend:
-        """Fit the blend of `names`, from the weights of the last blend that was fitted, on whatever folds."""
+        """Fit the blend of `names`, from the weights of the last one on these folds, else of the last on others."""
         known = self._blends.get(folds)
         if known is not None and known.members == names:
             return known
-        self._blends[folds] = self._latest = self._fit(names, folds, self._latest)
+        for fold in folds:
+            self._folds[fold].keep(names)
+        self._blends[folds] = self._latest = self._fit(names, folds, known or self._latest, kept=True)
         return self._latest
 
-    def _fit(self, names: tuple[str, ...], folds: tuple[int, ...], last: _Blend | None) -> _Blend:
+    def _fit(self, names: tuple[str, ...], folds: tuple[int, ...], last: _Blend | None, *, kept: bool) -> _Blend:
         fits, scores = [], []
+        both = [self._products(names, folds, half, kept=kept) for half in (0, 1)]
         for half in (0, 1):
             start = Optimum.none() if last is None else last.fitted[half].renumbered(last.members, names)
-            fits.append(best_from(self._products(names, folds, half), start))
-            scores.append(self._products(names, folds, 1 - half).pearson(fits[half]))
+            fits.append(best_from(both[half], start))
+            scores.append(both[1 - half].pearson(fits[half]))
         return _Blend(names, (fits[0], fits[1]), (scores[0], scores[1]))
 
     def _rises(self, blend: _Blend, candidates: list[str], folds: Sequence[int], *, fitted: int) -> Floats:
         """Return the rise of Pearson on the other half when the weights of half `fitted` may use each candidate too."""
         names = (*blend.members, *candidates)
         columns = np.arange(len(blend.members), len(names))
-        wider = widen(self._products(names, folds, fitted), blend.fitted[fitted], columns)
-        scored = self._products(names, folds, 1 - fitted).pearson_of_each(wider, columns)
-        return np.where(wider.enters, scored - blend.pearson[fitted], 0.0)
+        wider = widen(self._products(names, folds, fitted, kept=True), blend.fitted[fitted], columns)
+        scored = self._products(names, folds, 1 - fitted, kept=True).pearson_of_each(wider)
+        rises = np.zeros(len(candidates))
+        rises[wider.columns - len(blend.members)] = scored - blend.pearson[fitted]
+        return rises
 
-    def _products(self, names: Sequence[str], folds: Sequence[int], half: int) -> Products:
-        """Return the products of some candidates' columns over one half of the rows of some folds."""
-        parts = [self._folds[fold] for fold in folds]
-        return Products(
-            [
-                (part.halves[half].gram, np.fromiter((part.positions[name] for name in names), np.intp, len(names)))
-                for part in parts
-            ],
-            [part.halves[half].cross for part in parts],
-            sum(part.halves[half].square for part in parts),
-        )
+    def _products(self, names: Sequence[str], folds: Sequence[int], half: int, *, kept: bool) -> Products:
+        """Return the products of some candidates' columns over one half of the rows of some folds.
+
+        Those that are `kept` are for the deciding thread alone.
+        """
+        return Products([self._folds[fold].chosen(names, half, kept=kept) for fold in folds])
 
 
 def split_in_halves(n_rows: int, group: NDArray[np.integer] | None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -7,6 +7,7 @@ Problems, 1974, chapter 23) then needs a few Cholesky factorisations of a dozen 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,22 +45,35 @@ class Optimum:
         return Optimum(np.array([i for i, _ in kept], np.intp), np.array([w for _, w in kept], np.float64))
 
 
+class Part(Protocol):
+    """Centred columns on some of the rows."""
+
+    cross: Floats
+    """[columns]: products with the score."""
+    diagonal: Floats
+    """[columns]: products with themselves."""
+    square: float
+    """The score's product with itself."""
+
+    def block(self, rows: Index, columns: Index) -> Floats:
+        """Return the products of some columns with others, [rows, columns]."""
+
+
 class Products:
     """Products of centred columns with each other and with the score, summed over parts and read where asked."""
 
-    def __init__(self, parts: list[tuple[Floats, Index]], crosses: list[Floats], square: float) -> None:
-        """Take (gram, position of each column in it) and the products with the score of each part."""
+    def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = parts
-        self.square = square
-        self.cross: Floats = np.sum([c[at] for c, (_, at) in zip(crosses, parts, strict=True)], axis=0)
-        self.diagonal: Floats = np.sum([gram[at, at] for gram, at in parts], axis=0)
-        self._scale = np.sqrt(self.diagonal * square)
+        self.square = sum(part.square for part in parts)
+        self.cross: Floats = np.sum([part.cross for part in parts], axis=0)
+        self.diagonal: Floats = np.sum([part.diagonal for part in parts], axis=0)
+        self._scale = np.sqrt(self.diagonal * self.square)
         self._read = np.empty((0, len(self.cross)))
         self._place = np.full(len(self.cross), -1)
 
     def block(self, rows: Index, columns: Index) -> Floats:
         """Return the products of some columns with others."""
-        blocks = [gram[at[rows][:, None], at[columns]] for gram, at in self._parts]
+        blocks = [part.block(rows, columns) for part in self._parts]
         total: Floats = blocks[0] if len(blocks) == 1 else np.sum(blocks, axis=0)
         return total
 
@@ -86,9 +100,9 @@ class Products:
         correlation: Floats = np.divide(rest, self._scale, out=np.zeros_like(rest), where=self._scale > 0)
         return correlation
 
-    def pearson_of_each(self, blends: "Widened", columns: Index) -> Floats:
+    def pearson_of_each(self, wider: "Widened") -> Floats:
         """Return the Pearson of each of some blends of one column more, [columns]; 0 where it is constant."""
-        at, w, own = blends.support, blends.weights, blends.own
+        at, columns, w, own = wider.support, wider.columns, wider.weights, wider.own
         with_column = self.block(at, columns)
         variance = np.einsum("ic,ic->c", w, self.block(at, at) @ w + 2 * own * with_column)
         variance = (variance + own**2 * self.diagonal[columns]) * self.square
@@ -101,8 +115,8 @@ class Products:
 class Widened:
     """The best blends of some columns and one more each, for many such columns at once."""
 
-    enters: NDArray[np.bool_]
-    """[columns]: the best weights give the column weight; else they are those without it, and not given here."""
+    columns: Index
+    """Those that get weight; with any other the best weights are those without it."""
     support: Index
     weights: Floats
     """[support, columns]"""
@@ -114,28 +128,28 @@ def widen(products: Products, blend: Optimum, columns: Index) -> Widened:
     """Return the best blends when the columns before the first of `columns`, whose best is `blend`, get one more each.
 
     A column enters when its gradient at `blend` is positive (otherwise the conditions of Karush, Kuhn and Tucker hold
-    as they are). Which others then have weight is guessed, first to be those of `blend`; all columns with the same
-    guess share one factorisation. Where the conditions do not hold, whatever has a negative weight leaves the guess, or
-    else whatever has the highest gradient joins it (principal pivoting: Kim and Park, SIAM J. Sci. Comput. 33, 2011).
+    as they are). Which others then have weight is guessed, first to be those of `blend`, and all guesses are tried at
+    once. Where the conditions do not hold, whatever has a negative weight leaves the guess, or else whatever has the
+    highest gradient joins it (principal pivoting: Kim and Park, SIAM J. Sci. Comput. 33, 2011).
     """
     members = np.arange(columns[0])
-    between = products.block(members, columns)
-    rest = products.cross[columns] - blend.weights @ between[blend.support]
+    rest = products.cross[columns] - blend.weights @ products.block(blend.support, columns)
     enters = rest > _GRADIENT_TOLERANCE * np.sqrt(products.diagonal[columns] * products.square)
+    columns = columns[enters]
+    between = products.block(members, columns)
     weights, own = np.zeros_like(between), np.zeros(len(columns))
     inside = np.zeros(between.shape, dtype=np.bool_)
     inside[blend.support] = True
-    unsolved = np.flatnonzero(enters)
+    unsolved = np.arange(len(columns))
     for _ in range(_GUESSES):
-        still = []
-        for places in _with_same_support(inside, unsolved):
-            at = np.flatnonzero(inside[:, places[0]])
-            trial = _weigh_with_each(products, at, columns[places], between[:, places])
-            weights[:, places], own[places] = 0.0, trial.own
-            weights[np.ix_(at, places)] = trial.weights
-            inside[:, places] = trial.next_guesses(at)
-            still.append(places[~trial.solved])
-        unsolved = np.concatenate([np.empty(0, np.intp), *still])
+        if not unsolved.size:
+            break
+        trial = _weigh_with_each(products, inside[:, unsolved], columns[unsolved], between[:, unsolved])
+        if trial is None:
+            break
+        weights[:, unsolved], own[unsolved] = trial.weights, trial.own
+        inside[:, unsolved] = trial.next_guesses
+        unsolved = unsolved[~trial.solved]
     for place in unsolved:
         alone = best_from(products, blend, among=np.append(members, columns[place]))
         member = alone.support < len(members)
@@ -143,64 +157,81 @@ def widen(products: Products, blend: Optimum, columns: Index) -> Widened:
         weights[alone.support[member], place] = alone.weights[member]
         own[place] = alone.weights[~member].sum()
     support = np.flatnonzero(weights.any(axis=1))
-    return Widened(enters, support, weights[support], own)
+    return Widened(columns, support, weights[support], own)
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """The weights of any sign that some columns on one support get beside each of some others."""
+    """The weights of any sign that some columns get, each beside a support of its own."""
 
     weights: Floats
-    """[support, columns]"""
+    """[members, columns]"""
     own: Floats
     """[columns]"""
-    gradient: Floats
-    """[members, columns], less what is tolerated; not above 0 on the support."""
-    apart: NDArray[np.bool_]
-    """[columns]: the support does not determine the column."""
-
-    @property
-    def solved(self) -> NDArray[np.bool_]:
-        """[columns]: these are the best weights that are not negative."""
-        positive = (self.weights > 0).all(axis=0) & (self.own > 0)
-        return self.apart & positive & (self.gradient <= 0).all(axis=0)
-
-    def next_guesses(self, at: Index) -> NDArray[np.bool_]:
-        """Return which members [members, columns] the supports to try next have."""
-        inside = np.zeros(self.gradient.shape, dtype=np.bool_)
-        inside[at] = self.weights > 0
-        joining = np.flatnonzero((self.weights > 0).all(axis=0) & (self.gradient > 0).any(axis=0))
-        inside[np.argmax(self.gradient[:, joining], axis=0), joining] = True
-        return inside
+    solved: NDArray[np.bool_]
+    """[columns]: these are the best weights that are not negative."""
+    next_guesses: NDArray[np.bool_]
+    """[members, columns]: the supports to try next."""
 
 
-def _with_same_support(inside: NDArray[np.bool_], places: Index) -> list[Index]:
-    """Return columns of `inside` in groups that are the same."""
-    groups: dict[bytes, list[int]] = {}
-    for place, key in zip(places.tolist(), np.packbits(inside[:, places], axis=0).T, strict=True):
-        groups.setdefault(key.tobytes(), []).append(place)
-    return [np.array(group, np.intp) for group in groups.values()]
+def _weigh_with_each(products: Products, inside: NDArray[np.bool_], columns: Index, between: Floats) -> _Trial | None:
+    """Weigh a support [members, columns] beside each of some columns, by the Schur complement.
 
+    Args:
+        products: of members and columns.
+        inside: the supports.
+        columns: numbers of the columns.
+        between: [members, columns] products of members and columns.
 
-def _weigh_with_each(products: Products, at: Index, columns: Index, between: Floats) -> _Trial:
-    """Weigh a support beside each of some columns, by the Schur complement; `between` is [members, columns]."""
-    members = np.arange(len(between))
-    with_columns = between[at]
-    base, change = np.zeros(len(at)), np.zeros_like(with_columns)
-    if at.size:
-        sides = np.column_stack([products.cross[at], with_columns])
-        _, solution, failed = dposv(products.block(at, at), sides)
-        if failed:
-            solution[:] = 0.0
-        base, change = solution[:, 0], solution[:, 1:]
+    Returns:
+        None: a support is not independent.
+    """
+    at = np.flatnonzero(inside.any(axis=1))
+    used, with_columns = inside[at], between[at]
+    try:
+        base, change = _solve_each(products.block(at, at), used, products.cross[at], with_columns)
+    except np.linalg.LinAlgError:
+        return None
     left = products.diagonal[columns] - np.einsum("ic,ic->c", with_columns, change)
     apart = left > _RANK_TOLERANCE * products.diagonal[columns]
-    own = np.divide(products.cross[columns] - base @ with_columns, left, out=np.zeros_like(left), where=apart)
-    weights = base[:, None] - change * own
-    gradient = products.cross[members, None] - products.block(members, at) @ weights - between * own
-    gradient -= _GRADIENT_TOLERANCE * np.sqrt(products.diagonal[members, None] * products.square)
-    gradient[at] = 0.0
-    return _Trial(weights, own, gradient, apart)
+    rest = products.cross[columns] - np.einsum("ic,ic->c", base, with_columns)
+    own = np.divide(rest, left, out=np.zeros_like(left), where=apart)
+    weights = np.zeros_like(between)
+    weights[at] = base - change * own
+    gradient = products.cross[: len(between), None] - products.with_all(at)[:, : len(between)].T @ weights[at]
+    gradient -= between * own
+    gradient -= _GRADIENT_TOLERANCE * np.sqrt(products.diagonal[: len(between), None] * products.square)
+    positive, wrong = ((weights > 0) | ~inside).all(axis=0), (gradient > 0) & ~inside
+    guesses = inside & (weights > 0)
+    joining = np.flatnonzero(positive & wrong.any(axis=0))
+    guesses[np.argmax(np.where(wrong, gradient, 0.0)[:, joining], axis=0), joining] = True
+    return _Trial(weights, own, apart & positive & (own > 0) & ~wrong.any(axis=0), guesses)
+
+
+def _solve_each(gram: Floats, used: NDArray[np.bool_], cross: Floats, sides: Floats) -> tuple[Floats, Floats]:
+    """Return what solves `gram` for `cross`, and for each of `sides`, on the rows that each has `used`; 0 on others.
+
+    Args:
+        gram: [rows, rows].
+        used: [rows, sides].
+        cross: [rows].
+        sides: [rows, sides].
+
+    Returns:
+        Two [rows, sides].
+
+    Raises:
+        LinAlgError: rows are not independent.
+    """
+    if used.all():
+        solution = np.linalg.solve(gram, np.column_stack([cross, sides]))
+        return np.broadcast_to(solution[:, :1], sides.shape), solution[:, 1:]
+    both, along = used.T[:, :, None] & used.T[:, None, :], np.arange(len(gram))
+    systems = np.where(both, gram, 0.0)
+    systems[:, along, along] = np.where(used.T, gram[along, along], 1.0)
+    right = np.stack([np.where(used, cross[:, None], 0.0).T, np.where(used, sides, 0.0).T], axis=-1)
+    solutions = np.linalg.solve(systems, right)
+    return solutions[..., 0].T, solutions[..., 1].T
 
 
 def best_from(products: Products, start: Optimum, *, among: Index | None = None) -> Optimum:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 
-from data_prep.tables import exists, join, read_bytes, write_json
+from data_prep.tables import exists, join, read_bytes, write_json_entries
 from search.ladder import CandidateStatus
 from search.ration import Ration
 
@@ -19,15 +19,15 @@ class StatusFile:
         self._run_dir = run_dir
         self._ration = Ration(SHARE, clock)
 
-    def offer(self, statuses: Callable[[], Mapping[str, CandidateStatus]]) -> None:
-        """Write what `statuses` returns, unless the last time took so long that it is too early again."""
-        self._ration.offer(lambda: write_outcomes(self._run_dir, statuses()))
+    def offer(self, statuses: Callable[[], Mapping[str, CandidateStatus]]) -> bool:
+        """Write what `statuses` returns, unless it is too early again; return whether it was written."""
+        return self._ration.offer(lambda: write_outcomes(self._run_dir, statuses()))
 
 
 def write_outcomes(run_dir: str, statuses: Mapping[str, CandidateStatus]) -> None:
     """Keep the ladder's `status()`; an earlier file is replaced whole."""
     content = {name: _entry(status) for name, status in statuses.items()}
-    write_json(content, join(run_dir, "status.json"))
+    write_json_entries(content, join(run_dir, "status.json"))
 
 
 def _entry(status: CandidateStatus) -> dict[str, str]:

@@ -17,9 +17,11 @@ class Ration:
         self._clock = clock
         self._due = clock()
 
-    def offer(self, work: Callable[[], object]) -> None:
-        """Do the work, unless the last time took so long that it is too early again."""
+    def offer(self, work: Callable[[], object]) -> bool:
+        """Do the work, unless the last time took so long that it is too early again; return whether it was done."""
         begun = self._clock()
-        if begun >= self._due:
-            work()
-            self._due = self._clock() + (self._clock() - begun) / self._share
+        if begun < self._due:
+            return False
+        work()
+        self._due = self._clock() + (self._clock() - begun) / self._share
+        return True

@@ -1,5 +1,6 @@
 """Runs a study on Ray: builds the `Tuner`, goes on where a run was cut off, restarts Tune when Tune itself dies."""
 
+import gc
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -251,7 +252,7 @@ def _tune(
 ) -> None:
     from ray import tune  # noqa: PLC0415 - after the environment is set
 
-    from search.adapter import ActorWatch, FoldScheduler, FoldSearcher, alive_nodes  # noqa: PLC0415 - imports Ray
+    from search.adapter import FoldScheduler, FoldSearcher, LoopWatch, alive_nodes  # noqa: PLC0415 - imports Ray
 
     def closed(assignment: Assignment) -> None:
         folder = checkpoint_folder(run_dir, assignment.candidate.id, assignment.fold, assignment.attempt)
@@ -286,17 +287,21 @@ def _tune(
             name=_next_session(run_dir),
             storage_path=join(run_dir, "ray"),
             failure_config=tune.FailureConfig(max_failures=0),
-            callbacks=[ActorWatch(searcher)],
+            callbacks=[LoopWatch(searcher)],
             verbose=0,
         ),
     )
     telemetry = DriverTelemetry(study.name, tally.totals())
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays to the end; to look through it again takes longer than many decisions
     try:
         with heartbeat.heard_by(telemetry.show):
             tuner.fit()
     except Exception as error:
         searcher.tune_died(error)
         raise
+    finally:
+        gc.unfreeze()
     keeper.settle(conductor.status)
 
 

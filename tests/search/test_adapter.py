@@ -281,7 +281,7 @@ def test_of_memory_only_those_died_whom_ray_names_and_once_for_their_family(
         return FoldSearcher(StubConductor(assignments(2)), StudyResources(), lambda _: None, needs)  # type: ignore[arg-type]
 
     before = searcher()
-    watch = adapter.ActorWatch(before)
+    watch = adapter.LoopWatch(before)
     for name in ("a", "b"):
         before.suggest(name)
         actor = SimpleNamespace(_actor_id=bytes.fromhex(f"{name}0"))

@@ -9,7 +9,7 @@ import ray
 from test_adapter import StubConductor, assignments
 
 from search import adapter
-from search.adapter import ActorWatch, FoldSearcher
+from search.adapter import FoldSearcher, LoopWatch
 from search.demand import LOOK_SECONDS, MOST, Demand
 from search.needs import MemoryNeeds, Need
 from search.study import StudyResources
@@ -72,7 +72,7 @@ def search(cluster: FakeCluster, runs: int) -> tuple[FoldSearcher, Waiting]:
 def turn(searcher: FoldSearcher, cluster: FakeCluster, number: int) -> Any:
     """Let Tune's loop go round once, a while later."""
     cluster.now += 2 * LOOK_SECONDS
-    ActorWatch(searcher).on_step_begin(0, [])
+    LoopWatch(searcher).on_step_begin(0, [])
     return searcher.suggest(str(number))
 
 
@@ -98,7 +98,7 @@ def test_a_place_that_is_there_is_given_up_even_while_tune_waits_for_its_own(clu
     cluster.boot()
     assert len(cluster.reserved) == 2
     cluster.now += 2 * LOOK_SECONDS
-    ActorWatch(searcher).on_step_begin(0, [])  # no suggestion is asked for
+    LoopWatch(searcher).on_step_begin(0, [])  # no suggestion is asked for
     assert cluster.reserved == set()
 
 
