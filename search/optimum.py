@@ -48,12 +48,17 @@ class Optimum:
 class Part(Protocol):
     """Centred columns on some of the rows."""
 
-    cross: Floats
-    """[columns]: products with the score."""
-    diagonal: Floats
-    """[columns]: products with themselves."""
-    square: float
-    """The score's product with itself."""
+    @property
+    def cross(self) -> Floats:
+        """[columns]: products with the score."""
+
+    @property
+    def diagonal(self) -> Floats:
+        """[columns]: products with themselves."""
+
+    @property
+    def square(self) -> float:
+        """The score's product with itself."""
 
     def block(self, rows: Index, columns: Index) -> Floats:
         """Return the products of some columns with others, [rows, columns]."""
@@ -224,13 +229,13 @@ def _solve_each(gram: Floats, used: NDArray[np.bool_], cross: Floats, sides: Flo
         LinAlgError: rows are not independent.
     """
     if used.all():
-        solution = np.linalg.solve(gram, np.column_stack([cross, sides]))
+        solution = np.asarray(np.linalg.solve(gram, np.column_stack([cross, sides])), dtype=np.float64)
         return np.broadcast_to(solution[:, :1], sides.shape), solution[:, 1:]
     both, along = used.T[:, :, None] & used.T[:, None, :], np.arange(len(gram))
     systems = np.where(both, gram, 0.0)
     systems[:, along, along] = np.where(used.T, gram[along, along], 1.0)
     right = np.stack([np.where(used, cross[:, None], 0.0).T, np.where(used, sides, 0.0).T], axis=-1)
-    solutions = np.linalg.solve(systems, right)
+    solutions = np.asarray(np.linalg.solve(systems, right), dtype=np.float64)
     return solutions[..., 0].T, solutions[..., 1].T
 
 

@@ -41,6 +41,9 @@ class StubConductor:
     def fail(self, assignment: Assignment, reason: str) -> None:
         self.told.append((f"fail {assignment.fold}", reason))
 
+    def tell(self) -> None:
+        self.told.append(("tell", None))
+
     def lose(self, assignment: Assignment, reason: str) -> None:
         self.told.append((f"lose {assignment.fold}", reason))
         self.waiting.insert(0, assignment)
@@ -291,3 +294,15 @@ def test_of_memory_only_those_died_whom_ray_names_and_once_for_their_family(
     after = searcher().suggest("c")
     assert isinstance(after, dict)
     assert after["cpu"] == cores
+
+
+def test_the_conductor_tells_where_candidates_stand_when_a_turn_of_tunes_loop_is_over() -> None:
+    conductor = StubConductor(assignments(1))
+    searcher, scheduler, _ = set_up(conductor)
+    watch = adapter.LoopWatch(searcher)
+    watch.on_step_begin(1, [])
+    searcher.suggest("a")
+    scheduler.on_trial_result(None, SimpleNamespace(trial_id="a"), report(1.0))
+    assert conductor.told == [("observe 0", 1.0)]
+    watch.on_step_end(1, [])
+    assert conductor.told[-1] == ("tell", None)

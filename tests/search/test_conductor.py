@@ -15,6 +15,7 @@ from models.candidate import Candidate
 from search.conductor import Assignment, Conductor
 from search.curves import CurvePoint, Curves
 from search.ladder import Decision
+from search.outcomes import read_outcomes
 from search.sampler import Sample
 from search.samples import Samples
 from search.study import Study
@@ -227,3 +228,15 @@ def test_with_only_nothing_is_drawn_and_a_stopped_candidate_of_another_name_stay
     assert record(run_dir)[1] == record(whole)[1], "no candidate was drawn"
     changed = set(record(run_dir)[2]) - set(record(whole)[2])
     assert all(Candidate().id in path for path in changed)
+
+
+def test_where_candidates_stand_is_written_between_decisions(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    mine = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
+    with pytest.raises(CutOffError):
+        Worker(prepared_tiny, tmp_path, effects=25).run(mine)
+    assert not read_outcomes(str(tmp_path)), "no decision waits for it"
+    mine.tell()
+    assert read_outcomes(str(tmp_path)) == mine.status()
+    (tmp_path / "status.json").unlink()
+    mine.tell()
+    assert not read_outcomes(str(tmp_path)), "nothing has ended since"
