@@ -12,6 +12,7 @@ import pytest
 from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Prepared
 from models.candidate import Candidate
+from search import outcomes
 from search.conductor import Assignment, Conductor
 from search.curves import CurvePoint, Curves
 from search.ladder import Decision
@@ -230,7 +231,10 @@ def test_with_only_nothing_is_drawn_and_a_stopped_candidate_of_another_name_stay
     assert all(Candidate().id in path for path in changed)
 
 
-def test_where_candidates_stand_is_written_between_decisions(tmp_path: Path, prepared_tiny: Prepared) -> None:
+def test_where_candidates_stand_is_written_between_decisions(
+    tmp_path: Path, prepared_tiny: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "SHARE", 1e9)  # never too early
     mine = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
     with pytest.raises(CutOffError):
         Worker(prepared_tiny, tmp_path, effects=25).run(mine)
