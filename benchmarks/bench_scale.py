@@ -56,6 +56,8 @@ MEASURED = (
 """Calls of the driver; those after a `Conductor`'s are part of it."""
 WINDOW = 100
 """Calls over which a cost is averaged."""
+SLOW = 5
+"""Milliseconds from which calls are counted."""
 
 
 # One simulated fold run
@@ -120,19 +122,14 @@ class Meter:
 
     def show(self) -> None:
         """Print how the cost of a call grew."""
-        print(f"{'driver call':18}{'calls':>8}{'first 100':>12}{'last 100':>12}{'median':>10}{'worst':>10}   ms of CPU")
+        heads = ("first 100", "last 100", "median", "worst")
+        print(f"{'driver call':16}{'calls':>8}" + "".join(f"{head:>11}" for head in heads) + "   ms of CPU; over 5 ms")
         for name, seconds in self.calls.items():
             if seconds:
-                first, last, mid, worst = (
-                    1e3 * float(value)
-                    for value in (
-                        np.mean(seconds[:WINDOW]),
-                        np.mean(seconds[-WINDOW:]),
-                        np.median(seconds),
-                        max(seconds),
-                    )
-                )
-                print(f"{name:18}{len(seconds):8}{first:12.2f}{last:12.2f}{mid:10.2f}{worst:10.1f}")
+                costs = 1e3 * np.array(seconds)
+                shown = (costs[:WINDOW].mean(), costs[-WINDOW:].mean(), np.median(costs), costs.max())
+                numbers = "".join(f"{cost:11.2f}" for cost in shown)
+                print(f"{name:16}{len(costs):8}{numbers}{(costs > SLOW).sum():24}")
 
 
 def resident_mib() -> float:
