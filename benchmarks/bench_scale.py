@@ -50,7 +50,7 @@ MEASURED = (
     (Conductor, "observe"),
     (FoldLadder, "report"),
     (FoldLadder, "finish"),
-    (Conductor, "tell"),
+    (Conductor, "publish"),
     (Conductor, "close"),
 )
 """Calls of the driver; those after a `Conductor`'s are part of it."""
@@ -179,7 +179,7 @@ def play(conductor: Conductor, slots: int, workplace: Workplace) -> None:
         if answer == "STOP":
             del running[name]
             searcher.on_trial_complete(name, {})
-        conductor.tell()
+        conductor.publish()
 
 
 # The bench

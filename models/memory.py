@@ -8,11 +8,15 @@ SIGNS = (
     "DefaultCPUAllocator:",
     "std::bad_alloc",
     "could not create a memory object",
+    "could not create a primitive",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "MPS backend out of memory",
 )
-"""By these the plain RuntimeErrors are known that torch and its libraries raise when they get no memory."""
+"""By these the plain RuntimeErrors are known that torch and its libraries raise when they get no memory.
+
+oneDNN could not create a primitive where it got none for the code that it compiles; it says no more than that.
+"""
 
 
 def ran_out(error: BaseException) -> bool:

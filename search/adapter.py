@@ -292,7 +292,7 @@ class LoopWatch(Callback):  # type: ignore[misc]
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Let the conductor tell where candidates stand: whatever this turn decided has been acted on."""
         del iteration, trials, info
-        self._searcher.conductor.tell()
+        self._searcher.conductor.publish()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Pass on the actor; one that is used again starts again."""

@@ -147,7 +147,7 @@ class Conductor:
         self._watcher.started(assignment)
         return assignment
 
-    def tell(self) -> None:
+    def publish(self) -> None:
         """Bring `status.json` up to date if a fold run has ended and time allows; to be called between decisions."""
         if self._news and self._status_file.offer(self.status):
             self._news = False

@@ -41,8 +41,8 @@ class StubConductor:
     def fail(self, assignment: Assignment, reason: str) -> None:
         self.told.append((f"fail {assignment.fold}", reason))
 
-    def tell(self) -> None:
-        self.told.append(("tell", None))
+    def publish(self) -> None:
+        self.told.append(("publish", None))
 
     def lose(self, assignment: Assignment, reason: str) -> None:
         self.told.append((f"lose {assignment.fold}", reason))
@@ -296,7 +296,7 @@ def test_of_memory_only_those_died_whom_ray_names_and_once_for_their_family(
     assert after["cpu"] == cores
 
 
-def test_the_conductor_tells_where_candidates_stand_when_a_turn_of_tunes_loop_is_over() -> None:
+def test_where_candidates_stand_is_published_when_a_turn_of_tunes_loop_is_over() -> None:
     conductor = StubConductor(assignments(1))
     searcher, scheduler, _ = set_up(conductor)
     watch = adapter.LoopWatch(searcher)
@@ -305,4 +305,4 @@ def test_the_conductor_tells_where_candidates_stand_when_a_turn_of_tunes_loop_is
     scheduler.on_trial_result(None, SimpleNamespace(trial_id="a"), report(1.0))
     assert conductor.told == [("observe 0", 1.0)]
     watch.on_step_end(1, [])
-    assert conductor.told[-1] == ("tell", None)
+    assert conductor.told[-1] == ("publish", None)

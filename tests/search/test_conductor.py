@@ -239,8 +239,8 @@ def test_where_candidates_stand_is_written_between_decisions(
     with pytest.raises(CutOffError):
         Worker(prepared_tiny, tmp_path, effects=25).run(mine)
     assert not read_outcomes(str(tmp_path)), "no decision waits for it"
-    mine.tell()
+    mine.publish()
     assert read_outcomes(str(tmp_path)) == mine.status()
     (tmp_path / "status.json").unlink()
-    mine.tell()
+    mine.publish()
     assert not read_outcomes(str(tmp_path)), "nothing has ended since"
