@@ -268,16 +268,19 @@ def test_a_draw_looks_at_no_more_trials_the_longer_a_search_is(monkeypatch: pyte
     assert max(looked) == 5 + 15 + 1
 
 
-def test_a_failed_candidate_teaches_nothing() -> None:
-    told, untold = (new("tpe", read_space(SURFACE)) for _ in range(2))
+def test_a_failed_candidate_teaches_as_little_as_one_that_was_never_tried() -> None:
+    failing, passing = (new("tpe", read_space(SURFACE)) for _ in range(2))
     taken: set[str] = set()
-    for _ in range(3):
-        sample = told.ask(taken)
+    assert draw(failing, 20, taken) == draw(passing, 20), "more than what TPE draws at random to begin with"
+    for _ in range(5):
+        sample = failing.ask(taken)
         assert sample is not None
         taken.add(sample.candidate.id)
-        assert untold.ask(set()) == sample
-        told.tell(sample.candidate.id, None)
-    assert told.ask(taken) == untold.ask(taken)
+        failing.tell(sample.candidate.id, None)
+    after = failing.ask(taken)
+    assert after is not None
+    assert after.number == 25
+    assert passing.ask(taken) == after, "which draws the same five, and passes them over"
 
 
 def test_tpe_learns() -> None:
