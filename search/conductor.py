@@ -135,6 +135,7 @@ class Conductor:
         assignment = Assignment(self._known(run.candidate), run.fold, self.ladder.attempt(run))
         self.ladder.start(run)
         self._runs.setdefault(run, _Replay())
+        self._news = True
         self._watcher.started(assignment)
         return assignment
 
@@ -148,7 +149,7 @@ class Conductor:
         return assignment
 
     def publish(self) -> None:
-        """Bring `status.json` up to date if a fold run has ended and time allows; to be called between decisions."""
+        """Bring `status.json` up to date if a fold run began or ended and time allows; for between decisions."""
         if self._news and self._status_file.offer(self.status):
             self._news = False
 

@@ -243,4 +243,7 @@ def test_where_candidates_stand_is_written_between_decisions(
     assert read_outcomes(str(tmp_path)) == mine.status()
     (tmp_path / "status.json").unlink()
     mine.publish()
-    assert not read_outcomes(str(tmp_path)), "nothing has ended since"
+    assert not read_outcomes(str(tmp_path)), "nothing began or ended since"
+    assert mine.next_assignment() is not None
+    mine.publish()
+    assert read_outcomes(str(tmp_path)) == mine.status(), "why it goes on is known, should the driver be killed now"
