@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -425,16 +425,3 @@ def read_bytes(path: str | Path) -> bytes:
 def write_json(content: object, path: str | Path) -> None:
     """Write `content` as indented JSON with sorted keys, whole or not at all."""
     write_bytes((json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode(), path)
-
-
-def write_json_entries(content: Mapping[str, object] | Sequence[object], path: str | Path) -> None:
-    """Write a long list or dictionary as JSON with an entry a line and sorted keys, whole or not at all.
-
-    Indented, a thousand entries would take some ten times as long.
-    """
-    encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
-    if isinstance(content, Mapping):
-        lines, (begin, end) = [f"{encode(key)}: {encode(value)}" for key, value in sorted(content.items())], "{}"
-    else:
-        lines, (begin, end) = [encode(value) for value in content], "[]"
-    write_bytes((begin + "\n" + ",\n".join(lines) + "\n" + end + "\n").encode(), path)

@@ -151,7 +151,8 @@ class BlendEvidence:
             return {}
         blend = self._blend(names, tuple(folds))
         if asked := [name for name in known if name not in blend.gains]:
-            first, second = (self._rises(blend, asked, folds, fitted=half) for half in (1, 0))
+            both = [self._products((*names, *asked), folds, half, kept=True) for half in (0, 1)]
+            first, second = (_rises(blend, both, fitted=half) for half in (1, 0))
             for name, *halves in zip(asked, first.tolist(), second.tolist(), strict=True):
                 blend.gains[name] = Gain((halves[0], halves[1]), len(names))
         return {name: blend.gains[name] for name in known}
@@ -189,22 +190,27 @@ class BlendEvidence:
             scores.append(both[1 - half].pearson(fits[half]))
         return _Blend(names, (fits[0], fits[1]), (scores[0], scores[1]))
 
-    def _rises(self, blend: _Blend, candidates: list[str], folds: Sequence[int], *, fitted: int) -> Floats:
-        """Return the rise of Pearson on the other half when the weights of half `fitted` may use each candidate too."""
-        names = (*blend.members, *candidates)
-        columns = np.arange(len(blend.members), len(names))
-        wider = widen(self._products(names, folds, fitted, kept=True), blend.fitted[fitted], columns)
-        scored = self._products(names, folds, 1 - fitted, kept=True).pearson_of_each(wider)
-        rises = np.zeros(len(candidates))
-        rises[wider.columns - len(blend.members)] = scored - blend.pearson[fitted]
-        return rises
-
     def _products(self, names: Sequence[str], folds: Sequence[int], half: int, *, kept: bool) -> Products:
         """Return the products of some candidates' columns over one half of the rows of some folds.
 
         Those that are `kept` are for the deciding thread alone.
         """
         return Products([self._folds[fold].chosen(names, half, kept=kept) for fold in folds])
+
+
+def _rises(blend: _Blend, both: Sequence[Products], *, fitted: int) -> Floats:
+    """Return the rise of Pearson on one half when the weights of half `fitted` may use each of other columns too.
+
+    Args:
+        blend: of the first columns.
+        both: products of these and the others on each half.
+        fitted: number of the half.
+    """
+    others = np.arange(len(blend.members), len(both[fitted].cross))
+    wider = widen(both[fitted], blend.fitted[fitted], others)
+    rises = np.zeros(len(others))
+    rises[wider.columns - others[0]] = both[1 - fitted].pearson_of_each(wider) - blend.pearson[fitted]
+    return rises
 
 
 def split_in_halves(n_rows: int, group: NDArray[np.integer] | None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -203,9 +203,9 @@ def _weigh_with_each(products: Products, inside: NDArray[np.bool_], columns: Ind
     own = np.divide(rest, left, out=np.zeros_like(left), where=apart)
     weights = np.zeros_like(between)
     weights[at] = base - change * own
-    gradient = products.cross[: len(between), None] - products.with_all(at)[:, : len(between)].T @ weights[at]
-    gradient -= between * own
-    gradient -= _GRADIENT_TOLERANCE * np.sqrt(products.diagonal[: len(between), None] * products.square)
+    members = np.arange(len(between))
+    gradient = products.cross[members, None] - products.block(members, at) @ weights[at] - between * own
+    gradient -= _GRADIENT_TOLERANCE * np.sqrt(products.diagonal[members, None] * products.square)
     positive, wrong = ((weights > 0) | ~inside).all(axis=0), (gradient > 0) & ~inside
     guesses = inside & (weights > 0)
     joining = np.flatnonzero(positive & wrong.any(axis=0))

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 
-from data_prep.tables import exists, join, read_bytes, write_json_entries
+from data_prep.tables import exists, join, read_bytes, write_json
 from search.ladder import CandidateStatus
 from search.ration import Ration
 
@@ -27,7 +27,7 @@ class StatusFile:
 def write_outcomes(run_dir: str, statuses: Mapping[str, CandidateStatus]) -> None:
     """Keep the ladder's `status()`; an earlier file is replaced whole."""
     content = {name: _entry(status) for name, status in statuses.items()}
-    write_json_entries(content, join(run_dir, "status.json"))
+    write_json(content, join(run_dir, "status.json"))
 
 
 def _entry(status: CandidateStatus) -> dict[str, str]:

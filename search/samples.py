@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from data_prep.tables import DamagedTableError, join, read_bytes, write_json_entries
+from data_prep.tables import DamagedTableError, join, read_bytes, write_json
 from models.candidate import Candidate
 from search.journal import Record
 from search.sampler import Sample
@@ -44,7 +44,7 @@ def _read_samples(path: str) -> list[Sample]:
 
 
 def _write_samples(samples: Sequence[Sample], path: str) -> None:
-    write_json_entries([_encode(sample) for sample in samples], path)
+    write_json([_encode(sample) for sample in samples], path)
 
 
 def _encode(sample: Sample) -> dict[str, Any]:

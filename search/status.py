@@ -327,9 +327,7 @@ def _climbs(points: list[CurvePoint], outcomes: Mapping[str, CandidateStatus], l
 
 def _climb(name: str, climbing: _Climbing, outcome: CandidateStatus | None, is_live: bool) -> Climb:
     status = outcome or CandidateStatus("running", "no decision on record yet")
-    if (
-        is_live and status.state == "waiting"
-    ):  # `status.json` is written when a fold run ends, the pulse every few seconds
+    if is_live and status.state == "waiting":  # `status.json` may be older than the pulse
         status = CandidateStatus("running", "its next fold has started")
     state = "due" if status.state == "running" and not is_live else status.state
     return Climb(name, state, status.reason, climbing.scores, climbing.rung)

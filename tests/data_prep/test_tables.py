@@ -1,5 +1,4 @@
 import itertools
-import json
 import os
 import signal
 import subprocess
@@ -27,7 +26,6 @@ from data_prep.tables import (
     train_schema,
     write_bytes,
     write_json,
-    write_json_entries,
     write_table,
 )
 from data_prep.task import PPPM
@@ -181,15 +179,6 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch)
         write_json({"a": 1}, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_long_json_has_an_entry_a_line(tmp_path):
-    entries = {"b": {"z": 1, "a": ["ä", None]}, "a": 0.5}
-    write_json_entries(entries, tmp_path / "a.json")
-    assert (tmp_path / "a.json").read_text() == '{\n"a": 0.5,\n"b": {"a": ["ä", null], "z": 1}\n}\n'
-    for content in (entries, list(entries), [], {}, [entries, 1]):
-        write_json_entries(content, tmp_path / "a.json")
-        assert json.loads((tmp_path / "a.json").read_text()) == content
 
 
 def test_a_failure_between_batches_leaves_nothing(tmp_path, monkeypatch):
