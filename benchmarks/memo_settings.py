@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from blend.bootstrap import GroupBootstrap
+from data_prep.files import write_json
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.tables import write_json
 from models.candidate import Candidate
 from models.memo import load_memo
 from models.training import train_fold

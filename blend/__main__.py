@@ -20,11 +20,11 @@ from blend.show import alike, sentences, tables
 from blend.weights import METHODS
 from data_prep.console import console, new_app, run_app
 from data_prep.errors import InputError
+from data_prep.files import join
 from data_prep.metrics import DEAD_BELOW
 from data_prep.prepared import load_prepared
 from data_prep.submission import read_sample_submission
 from data_prep.submission_manifest import SUBMISSION_FILE
-from data_prep.tables import join
 
 app = new_app("Blend out-of-fold predictions into a submission whose score one can believe.")
 app.add_typer(ledger_app, name="ledger")

@@ -16,10 +16,10 @@ from data_prep.combination import Part
 from data_prep.contents import BUNDLE_FORMAT, CONTENTS_FILE, BundledFile, BundledMember, Contents
 from data_prep.cpc import section_titles, shipped_texts
 from data_prep.errors import InputError
+from data_prep.files import base_name, exists, is_file, join, list_sizes, read_bytes, remove, write_bytes, write_json
 from data_prep.oof import OofStore, Provenance
 from data_prep.places import EMBEDDING_FILE, LISTING_FILE, WEIGHTS_FILE, backbone_folder, find_weights, weights_file
 from data_prep.prepared import Prepared
-from data_prep.tables import base_name, exists, is_file, join, list_sizes, read_bytes, remove, write_bytes, write_json
 from data_prep.tensors import checksum_of_tensors, parse_header
 
 LARGEST_HALF = float(np.finfo(np.float16).max)

@@ -9,9 +9,9 @@ import numpy as np
 
 from data_prep.combination import Floats
 from data_prep.errors import InputError
+from data_prep.files import exists, join, list_names, read_bytes
 from data_prep.metrics import pearson, spearman
 from data_prep.submission_manifest import MANIFEST_FILE, SUBMISSION_FILE, read_submission
-from data_prep.tables import exists, join, list_names, read_bytes
 
 
 @dataclass(frozen=True)

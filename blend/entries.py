@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from data_prep.documents import check_document
 from data_prep.errors import InputError
+from data_prep.files import exists, join, read_bytes
 from data_prep.folds import SCHEMES
 from data_prep.metrics import METRICS
-from data_prep.tables import exists, join, read_bytes
 
 UNKNOWN = "unknown"
 """The scheme of a submission of which nobody knows how its folds were made."""

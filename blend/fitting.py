@@ -38,12 +38,12 @@ from blend.weighing import Weighed, Weighing
 from blend.weights import METHODS, check_method, exact_pearson
 from data_prep.combination import Combination, Floats
 from data_prep.errors import InputError
+from data_prep.files import base_name
 from data_prep.metrics import Metric
 from data_prep.oof import UNKNOWN_SPLIT
 from data_prep.prepared import Prepared
 from data_prep.submission import SubmissionFormat, clip, render_submission
 from data_prep.submission_manifest import SUBMISSION_FILE, SubmissionManifest, hash_submission
-from data_prep.tables import base_name
 
 CHOICES = ("none", "z", "min-max", "z-by-fold", "min-max-by-fold", "isotonic", "isotonic-by-fold")
 """Calibrations that are tried where none is given."""

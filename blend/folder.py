@@ -13,19 +13,10 @@ from blend.predictions import Predictions
 from blend.record import Blend
 from data_prep.combination import Floats
 from data_prep.errors import InputError
+from data_prep.files import exists, join, list_names, locate, read_bytes, write_json
 from data_prep.object_store import refusals
 from data_prep.submission_manifest import write_submission
-from data_prep.tables import (
-    OOF_SCHEMA,
-    exists,
-    join,
-    list_names,
-    locate,
-    one_array,
-    read_bytes,
-    read_table,
-    write_json,
-)
+from data_prep.tables import OOF_SCHEMA, one_array, read_table
 from data_prep.tables import write_table as write_arrow
 
 RECORD_FILE = "blend.json"

@@ -15,7 +15,7 @@ import pyarrow.parquet as pa_parquet
 from data_prep.combination import Floats
 from data_prep.errors import InputError
 from data_prep.faults import quote
-from data_prep.tables import base_name, exists, join, list_names, read_bytes
+from data_prep.files import base_name, exists, join, list_names, read_bytes
 from data_prep.task import RESERVED_COLUMNS, Task
 
 FOLD_COLUMNS = ("fold", "kfold")

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from blend.runs import read_study
 from data_prep.combination import Floats
 from data_prep.errors import InputError
+from data_prep.files import base_name, exists, join, write_bytes, write_json
 from data_prep.metrics import pearson
 from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Prepared
-from data_prep.tables import HOLDOUT_FOLD, base_name, checksum, exists, join, write_bytes, write_json
+from data_prep.tables import HOLDOUT_FOLD, checksum
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from blend.entries import KNOWN_SCHEMES, UNKNOWN, Entry, score_fault
 from data_prep.errors import InputError
 from data_prep.faults import Faults, quote
+from data_prep.files import write_bytes
 from data_prep.metrics import METRICS
 from data_prep.pairs import NUMBER
 from data_prep.records import Records, read_records
-from data_prep.tables import write_bytes
 
 LEDGER_FILE = "ledger.csv"
 COLUMNS = tuple(field.name for field in fields(Entry))

@@ -12,8 +12,8 @@ from blend.ledger_report import describe, row_table, split_table
 from blend.tracking import Tracking, track
 from data_prep.console import console, new_app
 from data_prep.errors import InputError
+from data_prep.files import write_bytes
 from data_prep.metrics import METRICS
-from data_prep.tables import write_bytes
 
 ledger_app = new_app("Keep every submission with its CV and leaderboard scores; see which CV tracks the leaderboard.")
 

@@ -11,10 +11,10 @@ from blend.alignment import MissingRowsError, Pool, Pools, align, check_values, 
 from blend.predictions import Columns, Floats32, Member, Predictions
 from blend.runs import choose_members, is_imported, list_candidates, read_label
 from data_prep.errors import InputError
+from data_prep.files import exists, join
 from data_prep.metrics import DEAD_BELOW, pearson
 from data_prep.oof import UNKNOWN_SPLIT, OofStore, Provenance
 from data_prep.prepared import Prepared
-from data_prep.tables import exists, join
 
 
 class _LeftOutError(Exception):

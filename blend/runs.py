@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from data_prep.errors import InputError
+from data_prep.files import exists, join, read_bytes
 from data_prep.oof import OofStore
-from data_prep.tables import exists, join, read_bytes
 
 
 def find_data(run: str) -> str:

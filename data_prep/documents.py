@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from data_prep.errors import InputError
-from data_prep.tables import open_file
+from data_prep.files import open_file
 
 Model = TypeVar("Model", bound=BaseModel)
 

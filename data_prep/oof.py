@@ -12,20 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from data_prep.errors import InputError
-from data_prep.tables import (
-    OOF_SCHEMA,
-    PARTIAL,
-    TEST_SCHEMA,
-    DamagedTableError,
-    exists,
-    join,
-    list_names,
-    metadata_of,
-    move,
-    read_table,
-    remove,
-    write_table,
-)
+from data_prep.files import PARTIAL, exists, join, list_names, move, remove
+from data_prep.tables import OOF_SCHEMA, TEST_SCHEMA, DamagedTableError, metadata_of, read_table, write_table
 
 FOLD_FILE = re.compile(r"fold-(\d+)\.arrow")
 UNKNOWN_SPLIT = "unknown"

@@ -4,8 +4,8 @@ import hashlib
 import re
 from typing import Literal
 
+from data_prep.files import exists, join
 from data_prep.oof import Provenance
-from data_prep.tables import exists, join
 from data_prep.tensors import read_header
 
 WEIGHTS_FILE = "model.safetensors"

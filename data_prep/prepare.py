@@ -9,10 +9,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_prep.errors import InputError
+from data_prep.files import exists, join, open_file
 from data_prep.folds import check_plan, choose_holdout, number_by_appearance, split_rows
 from data_prep.pairs import Pairs, read_pairs
 from data_prep.prepared import Manifest, Prepared, hash_data, hash_split, load_prepared, write_prepared
-from data_prep.tables import HOLDOUT_FOLD, exists, join, open_file
+from data_prep.tables import HOLDOUT_FOLD
 from data_prep.task import PPPM, Task
 
 

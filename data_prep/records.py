@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_prep.faults import Faults, quote
-from data_prep.tables import open_file, open_text
+from data_prep.files import open_file, open_text
 
 BLOCK_ROWS = 65_536
 FOREIGN_STARTS = {

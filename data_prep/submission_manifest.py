@@ -6,7 +6,7 @@ import json
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data_prep.errors import InputError
-from data_prep.tables import exists, join, read_bytes, write_bytes, write_json
+from data_prep.files import exists, join, read_bytes, write_bytes, write_json
 
 SUBMISSION_FILE = "submission.csv"
 MANIFEST_FILE = "submission.json"

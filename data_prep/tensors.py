@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_prep.files import locate
 from data_prep.object_store import patiently, refusals
-from data_prep.tables import locate
 
 LENGTH_BYTES = 8
 METADATA = "__metadata__"

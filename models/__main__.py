@@ -13,11 +13,11 @@ from data_prep.combination import Floats
 from data_prep.console import console, new_app, run_app
 from data_prep.documents import read_document
 from data_prep.errors import InputError
+from data_prep.files import is_file, join, write_bytes, write_json
 from data_prep.oof import OofStore
 from data_prep.pairs import read_test
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.submission import render_submission
-from data_prep.tables import is_file, join, write_bytes, write_json
 from data_prep.task import Task
 from models.bundle import Bundle, open_bundle
 from models.candidate import Candidate

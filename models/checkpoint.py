@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from data_prep.errors import InputError, storage_fault
-from data_prep.tables import PARTIAL, join, list_names, move, open_file, read_bytes, remove, whole_file, write_bytes
+from data_prep.files import PARTIAL, join, list_names, move, open_file, read_bytes, remove, whole_file, write_bytes
 
 State = dict[str, Any]
 """Tensors, numbers, strings, and lists, tuples or dicts of them: what `torch.load(weights_only=True)` reads."""

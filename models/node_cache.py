@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TextIO
 
 from data_prep.errors import InputError
+from data_prep.files import PARTIAL, copy_folder, fingerprint, is_folder
 from data_prep.places import backbone_slug
-from data_prep.tables import PARTIAL, copy_folder, fingerprint, is_folder
 
 CACHE_VARIABLE = "BLENDFOLD_CACHE"
 LIMIT_VARIABLE = "BLENDFOLD_CACHE_GB"

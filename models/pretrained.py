@@ -20,9 +20,9 @@ from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from data_prep.errors import InputError
+from data_prep.files import is_file, is_folder, join
 from data_prep.object_store import is_uri
 from data_prep.places import EMBEDDING_FILE
-from data_prep.tables import is_file, is_folder, join
 from models import cocolm
 from models.node_cache import fetch_folder
 

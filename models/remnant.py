@@ -14,8 +14,8 @@ import safetensors.torch
 import torch
 
 from data_prep.errors import InputError
+from data_prep.files import join, write_bytes, write_json
 from data_prep.places import EMBEDDING_FILE, LISTING_FILE
-from data_prep.tables import join, write_bytes, write_json
 from models.backbones import load_embedding
 from models.pretrained import EMBEDDING, load_config, load_tokenizer
 from models.tokens import tokenizer_content

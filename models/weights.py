@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from data_prep.errors import InputError
+from data_prep.files import join, read_bytes, write_bytes
 from data_prep.oof import Provenance
 from data_prep.places import WEIGHTS_FILE
-from data_prep.tables import join, read_bytes, write_bytes
 from data_prep.task import Task
 from data_prep.tensors import parse_header
 from models.candidate import Candidate

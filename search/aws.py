@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from data_prep.errors import InputError
-from data_prep.tables import read_bytes, write_bytes
+from data_prep.files import read_bytes, write_bytes
 
 GROUP, HEAD, WORKER = "blendfold", "blendfold-head", "blendfold-worker"
 IMAGE = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *"

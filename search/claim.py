@@ -14,7 +14,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from data_prep.errors import InputError
-from data_prep.tables import exists, join, locate, read_bytes, remove, write_json
+from data_prep.files import exists, join, locate, read_bytes, remove, write_json
 
 CLAIM_FILE = "driver.json"
 SETTLE_SECONDS = 1.0

@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.files import exists, join, read_bytes, write_json
 from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Prepared
-from data_prep.tables import exists, join, read_bytes, write_json
 from models.candidate import Candidate
 from search.curves import CurvePoint, Curves
 from search.ladder import CandidateStatus, Decision, FoldLadder, FoldRun

@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_prep.tables import CURVES_SCHEMA, DamagedTableError, join, read_table, write_table
+from data_prep.files import join
+from data_prep.tables import CURVES_SCHEMA, DamagedTableError, read_table, write_table
 from search.journal import Record
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from data_prep.files import exists, join, list_names, list_sizes, read_bytes, remove_folder, write_json
 from data_prep.object_store import is_uri
 from data_prep.places import BACKBONES
-from data_prep.tables import exists, join, list_names, list_sizes, read_bytes, remove_folder, write_json
 
 GIGABYTE = 10**9
 COUNTED = ("checkpoints", "weights")

@@ -16,9 +16,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from data_prep.documents import check_document
+from data_prep.files import join
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.tables import join
 from models.candidate import Candidate
 from search.conductor import is_dead
 from search.curves import CurvePoint, Curves

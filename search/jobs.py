@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.documents import read_yaml
 from data_prep.errors import InputError
+from data_prep.files import join, list_sizes, read_bytes, write_bytes
 from data_prep.object_store import is_uri
-from data_prep.tables import join, list_sizes, read_bytes, write_bytes
 
 if TYPE_CHECKING:
     from search.machines import NodeType

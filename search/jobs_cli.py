@@ -6,7 +6,7 @@ import typer
 
 from data_prep.console import console
 from data_prep.errors import InputError
-from data_prep.tables import base_name
+from data_prep.files import base_name
 from search.aws import set_up
 from search.jobs import DASHBOARD_PORT, Place, fetch, follow, latest, launch, stop
 

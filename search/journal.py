@@ -15,8 +15,9 @@ from typing import Any, Generic, TypeVar
 
 from pyarrow import fs
 
+from data_prep.files import exists, locate, read_bytes, remove, write_bytes
 from data_prep.object_store import split_options
-from data_prep.tables import DamagedTableError, exists, locate, read_bytes, remove, write_bytes
+from data_prep.tables import DamagedTableError
 
 FOLD_AT = 500
 """Entries that a journal may hold at least before it is folded."""

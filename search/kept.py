@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.files import join, list_names, remove_folder
 from data_prep.moments import best_nonnegative_weights, moments
 from data_prep.oof import OofStore
-from data_prep.tables import join, list_names, remove_folder
 from search.disk import candidates_with_weights, read_shares, remove_weights, write_shares
 from search.ration import Ration
 from search.standing import CandidateStatus, State

@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 from data_prep.errors import InputError
-from data_prep.tables import exists, join, read_bytes
+from data_prep.files import exists, join, read_bytes
 
 
 def kept_study(run_dir: str) -> dict[str, Any]:

@@ -20,10 +20,11 @@ from rich.table import Table
 from scipy.stats import rankdata
 
 from data_prep.errors import InputError
+from data_prep.files import join, list_names, read_bytes
 from data_prep.metrics import Metric
 from data_prep.oof import OofStore, Provenance, retried_note
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.tables import join, list_names, one_array, read_bytes
+from data_prep.tables import one_array
 from models.candidate import Candidate
 from search.curves import CurvePoint, Curves
 from search.kept_study import kept_study

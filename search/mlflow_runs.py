@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
-from data_prep.tables import read_bytes
+from data_prep.files import read_bytes
 from search.tracking import Tracked, TrackedFold, TrackedRun, step_of
 
 IDENTITY = "blendfold.run"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from data_prep.tables import exists, join, read_bytes, write_json
+from data_prep.files import exists, join, read_bytes, write_json
 from search.study import StudyResources
 
 FILE = "memory.json"

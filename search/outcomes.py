@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 
-from data_prep.tables import exists, join, read_bytes, write_json
+from data_prep.files import exists, join, read_bytes, write_json
 from search.ladder import CandidateStatus
 from search.ration import Ration
 

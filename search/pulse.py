@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from data_prep.errors import InputError
-from data_prep.tables import exists, join, read_bytes, write_json
+from data_prep.files import exists, join, read_bytes, write_json
 
 PULSE_FILE = "pulse.json"
 PULSE_SECONDS = 5.0

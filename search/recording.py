@@ -11,20 +11,11 @@ import yaml
 from numpy.typing import NDArray
 
 from data_prep.errors import InputError
+from data_prep.files import exists, join, list_names, read_bytes
 from data_prep.metrics import METRICS, Metric
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.tables import (
-    CURVES_SCHEMA,
-    exists,
-    join,
-    list_names,
-    metadata_of,
-    one_array,
-    read_bytes,
-    read_table,
-    write_table,
-)
+from data_prep.tables import CURVES_SCHEMA, metadata_of, one_array, read_table, write_table
 from models.candidate import Candidate
 from search.curves import Curves
 

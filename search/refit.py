@@ -14,9 +14,9 @@ import numpy as np
 
 from data_prep.console import duration
 from data_prep.errors import STORAGE_FAULTS, InputError, storage_fault
+from data_prep.files import absolute, exists, join, read_bytes, remove_folder
 from data_prep.oof import OofStore, Provenance
 from data_prep.places import backbone_is_kept, find_weights, weights_folder
-from data_prep.tables import absolute, exists, join, read_bytes, remove_folder
 from models.candidate import Candidate
 from search.claim import claim
 from search.cluster import headline, prepare_environment, ray_session

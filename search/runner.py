@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 
 from data_prep.console import console, duration
 from data_prep.errors import FULL_DISK, InputError, storage_fault
+from data_prep.files import absolute, join, list_names, remove_folder
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.tables import absolute, join, list_names, remove_folder
 from search.claim import claim
 from search.cluster import causes, headline, prepare_environment, ray_session
 from search.conductor import Assignment, Conductor

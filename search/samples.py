@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from data_prep.tables import DamagedTableError, join, read_bytes, write_json
+from data_prep.files import join, read_bytes, write_json
+from data_prep.tables import DamagedTableError
 from models.candidate import Candidate
 from search.journal import Record
 from search.sampler import Sample

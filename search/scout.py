@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.errors import InputError, StoreError
-from data_prep.tables import is_folder, join, read_bytes, remove, write_bytes
+from data_prep.files import is_folder, join, read_bytes, remove, write_bytes
 
 PACKAGES = ("data_prep", "models", "search", "blend")
 

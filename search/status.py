@@ -20,8 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from data_prep.console import duration
+from data_prep.files import join, read_bytes
 from data_prep.metrics import METRICS
-from data_prep.tables import join, read_bytes
 from models.label import label_of
 from search.claim import Claim, read_claim
 from search.curves import CurvePoint, Curves

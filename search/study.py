@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from data_prep.documents import check_document, read_document
 from data_prep.errors import InputError
+from data_prep.files import absolute, exists, join, read_bytes, write_bytes
 from data_prep.prepared import Prepared
-from data_prep.tables import absolute, exists, join, read_bytes, write_bytes
 from data_prep.task import Task
 from models.candidate import Candidate
 from models.losses import new_loss

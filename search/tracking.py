@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_prep.errors import InputError
+from data_prep.files import join, read_bytes
 from data_prep.oof import OofStore
 from data_prep.prepared import load_prepared
-from data_prep.tables import join, read_bytes
 from models.label import label_of
 from search.curves import CurvePoint, Curves
 from search.kept_study import kept_study

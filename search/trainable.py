@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import FULL_DISK, InputError, storage_fault
+from data_prep.files import base_name, join, read_bytes
 from data_prep.metrics import Metric
 from data_prep.oof import OofStore, Provenance
 from data_prep.places import backbone_folder, backbone_is_kept, weights_folder
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.tables import base_name, join, read_bytes
 from models.candidate import Candidate
 from search.conductor import FINISHED, is_dead
 from search.disk import DiskBudget

@@ -18,9 +18,9 @@ import yaml
 from blend.__main__ import app
 from data_prep.console import console
 from data_prep.errors import InputError
+from data_prep.files import write_json
 from data_prep.places import backbone_folder, weights_file
 from data_prep.prepared import Prepared
-from data_prep.tables import write_json
 from data_prep.tensors import checksum_of_tensors, parse_header
 from models.__main__ import app as models_app
 from models.candidate import Candidate

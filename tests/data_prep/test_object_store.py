@@ -9,8 +9,7 @@ from store_server import Store, each_tenth
 
 from data_prep import object_store
 from data_prep.errors import FULL_DISK, InputError, StoreError, storage_fault
-from data_prep.tables import (
-    DamagedTableError,
+from data_prep.files import (
     base_name,
     exists,
     is_file,
@@ -22,12 +21,11 @@ from data_prep.tables import (
     open_file,
     open_text,
     read_bytes,
-    read_table,
     remove,
     remove_folder,
     write_bytes,
-    write_table,
 )
+from data_prep.tables import DamagedTableError, read_table, write_table
 
 SCHEMA = pa.schema([("word", pa.string()), ("number", pa.int32())])
 TABLE = pa.table({"word": ["a", "b", None], "number": pa.array([1, 2, 3], pa.int32())})

@@ -9,23 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_prep import tables
+from data_prep import files, tables
 from data_prep.errors import InputError
+from data_prep.files import exists, list_names, read_bytes, write_json
 from data_prep.tables import (
     CURVES_SCHEMA,
     OOF_SCHEMA,
     TEST_SCHEMA,
     DamagedTableError,
     checksum,
-    exists,
-    join,
-    list_names,
     metadata_of,
-    read_bytes,
     read_table,
     train_schema,
-    write_bytes,
-    write_json,
     write_table,
 )
 from data_prep.task import PPPM
@@ -61,9 +56,9 @@ def test_a_uri_is_as_good_as_a_path(tmp_path):
 
 
 def test_a_remote_object_is_uploaded_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        tables, "locate", lambda _: (pa.fs.SubTreeFileSystem(str(tmp_path), pa.fs.LocalFileSystem()), "a/b.arrow")
-    )
+    store = pa.fs.SubTreeFileSystem(str(tmp_path), pa.fs.LocalFileSystem())
+    for module in (files, tables):
+        monkeypatch.setattr(module, "locate", lambda _: (store, "a/b.arrow"))
     write_table(filled(OOF_SCHEMA), "mem://a/b.arrow", schema=OOF_SCHEMA)
     assert read_table("mem://a/b.arrow", schema=OOF_SCHEMA).equals(filled(OOF_SCHEMA))
 
@@ -223,10 +218,3 @@ def test_a_kill_while_writing_leaves_the_old_file_whole(tmp_path):
     assert read_table(path).equals(filled(OOF_SCHEMA))
     partial = [other for other in tmp_path.iterdir() if other != path]
     assert [other.suffix for other in partial] == [".partial"]
-
-
-def test_write_bytes_replaces(tmp_path):
-    for content in (b"one", b"two, longer", b""):
-        write_bytes(content, tmp_path / "file")
-        assert read_bytes(tmp_path / "file") == content
-    assert join(str(tmp_path) + "/", "a", "b") == f"{tmp_path}/a/b"

@@ -10,7 +10,7 @@ import pytest
 from store_server import Store
 
 from data_prep.errors import InputError
-from data_prep.tables import join, write_bytes
+from data_prep.files import join, write_bytes
 from models import node_cache
 from models.node_cache import NodeCache, default_limit, fetch_folder
 from models.pretrained import find_backbone, load_config, load_model, load_tokenizer

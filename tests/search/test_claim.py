@@ -16,7 +16,7 @@ from pyarrow import fs
 from store_server import Store
 
 from data_prep.errors import InputError
-from data_prep.tables import list_names
+from data_prep.files import list_names
 from search import claim as claims
 from search.claim import CLAIM_FILE, Claim, claim
 
@@ -111,7 +111,7 @@ def test_of_many_that_take_over_at_once_one_gets_through(tmp_path: Path) -> None
 
 def test_an_object_store_refuses_a_later_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-    for module in (claims, sys.modules["data_prep.tables"]):
+    for module in (claims, sys.modules["data_prep.files"]):
         monkeypatch.setattr(module, "locate", lambda path: (store, str(path).removeprefix("s3://")))
     monkeypatch.setattr(claims, "SETTLE_SECONDS", 0)
     with claim("s3://bucket/study"):

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import fs
 
+from data_prep import files as data_files
 from data_prep import tables
 from data_prep.tables import CURVES_SCHEMA, DamagedTableError, read_table
 from models.candidate import Candidate
@@ -203,7 +204,8 @@ class Counter:
             counter.written += Path(path).stat().st_size
 
         counter = self
-        monkeypatch.setattr(tables, "whole_file", sized)
+        for module in (data_files, tables):
+            monkeypatch.setattr(module, "whole_file", sized)
         monkeypatch.setattr(journal.Journal, "_append_here", counted)
         monkeypatch.setattr(os, "fsync", lambda _: None)
 
@@ -257,7 +259,7 @@ def test_on_an_object_store_the_journal_is_put_anew(tmp_path: Path, monkeypatch:
     def locate(path: str | Path) -> tuple[fs.FileSystem, str]:
         return whole, str(path).removeprefix("mock://")
 
-    for module in (tables, journal):
+    for module in (data_files, tables, journal):
         monkeypatch.setattr(module, "locate", locate)
     curves = Curves("mock://bucket/run")
     for number in range(3):

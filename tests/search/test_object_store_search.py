@@ -13,9 +13,10 @@ from test_runner import KINDS, finish, start, tables, write_study
 from typer.testing import CliRunner
 
 from blend.__main__ import app as blend_app
+from data_prep.files import join, list_sizes, read_bytes, write_bytes
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared
-from data_prep.tables import CURVES_SCHEMA, join, list_sizes, read_bytes, read_table, write_bytes
+from data_prep.tables import CURVES_SCHEMA, read_table
 from models.__main__ import app as models_app
 from search.__main__ import app as search_app
 

@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from data_prep.errors import InputError
+from data_prep.files import write_json
 from data_prep.oof import OofStore, Provenance
 from data_prep.places import backbone_folder, find_weights, weights_file
 from data_prep.prepared import Prepared
-from data_prep.tables import OOF_SCHEMA, TEST_SCHEMA, write_json, write_table
+from data_prep.tables import OOF_SCHEMA, TEST_SCHEMA, write_table
 from data_prep.tensors import read_header
 from models.candidate import Candidate
 from search.disk import candidates_with_weights

@@ -16,7 +16,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from data_prep.errors import InputError
-from data_prep.tables import write_json
+from data_prep.files import write_json
 from models.candidate import Candidate
 from search import pulse as pulses
 from search import status as pages

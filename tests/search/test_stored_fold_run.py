@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from store_server import Store
 
+from data_prep.files import join, list_sizes, write_json
 from data_prep.oof import OofStore
 from data_prep.prepared import Prepared, write_prepared
-from data_prep.tables import join, list_sizes, write_json
 from models.candidate import Candidate
 from search.trainable import Workplace, _run_fold, clean_up, no_show, prepared, run_fold
 

@@ -11,9 +11,9 @@ import yaml
 from typer.testing import CliRunner
 
 from data_prep.errors import InputError
+from data_prep.files import write_json
 from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Prepared
-from data_prep.tables import write_json
 from models.candidate import Candidate
 from search.__main__ import app
 from search.curves import CurvePoint, Curves

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
+from data_prep.files import write_json
 from data_prep.oof import OofStore, Provenance
 from data_prep.places import weights_folder
 from data_prep.prepared import Prepared, load_prepared, write_prepared
-from data_prep.tables import read_table, write_json
+from data_prep.tables import read_table
 from models.candidate import Candidate
 from search import runner, trainable
 from search.conductor import Conductor
