@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from blend.objective import MetricOnRows, PearsonOnMoments
-from blend.sums import measure
-from blend.weights import BUDGET, Fit, exact_pearson, nelder_mead, search_simplex
-from data_prep.combination import Floats
-from data_prep.metrics import METRICS, pearson
+from blend.fit.objective import MetricOnRows, PearsonOnMoments
+from blend.fit.weight_methods import BUDGET, Fit, exact_pearson, nelder_mead, search_simplex
+from blend.members.moment_sums import measure
+from data_prep.scoring.combination import Floats
+from data_prep.scoring.metrics import METRICS, pearson
 
 
 def synthetic_columns(n_rows: int, n_members: int, seed: int) -> tuple[Floats, Floats]:

@@ -35,17 +35,17 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from blend.fitting import FittedBlend, fit_blend
-from blend.loading import load_predictions
-from blend.objective import PearsonOnMoments, objective_for
-from blend.predictions import Predictions
-from blend.sums import total
-from blend.validation import score_prediction
-from blend.weights import METHODS, exact_pearson, nelder_mead
-from data_prep.combination import Floats
-from data_prep.metrics import METRICS
-from data_prep.oof import OofStore, Provenance
+from blend.fit.fit_blend import FittedBlend, fit_blend
+from blend.fit.nested_score import score_prediction
+from blend.fit.objective import PearsonOnMoments, objective_for
+from blend.fit.weight_methods import METHODS, exact_pearson, nelder_mead
+from blend.members.load_predictions import load_predictions
+from blend.members.member_predictions import Predictions
+from blend.members.moment_sums import total
 from data_prep.prepared import Manifest, hash_data, hash_split, load_prepared, write_prepared
+from data_prep.scoring.combination import Floats
+from data_prep.scoring.metrics import METRICS
+from data_prep.store.oof_store import OofStore, Provenance
 from data_prep.task import Task
 
 N_FOLDS, N_FAMILIES, PER_GROUP = 5, 8, 50

@@ -4,8 +4,8 @@
 
 Every seed draws a competition: groups of rows that are hard or easy together, candidates of four families whose errors
 have a part common to all, a part of the family's, a part of the candidate's, and a part of each fold's model, folds
-that drift in scale, and test rows of other groups. `blend.fitting.fit_blend` then does all that `python -m blend fit`
-does. The truth is measured on the test rows (what the submission scores) and, for nested scores, on 40 times as many
+that drift in scale, and test rows of other groups. `blend.fit.fit_blend` then does all that `python -m blend fit` does.
+The truth is measured on the test rows (what the submission scores) and, for nested scores, on 40 times as many
 fresh rows, where each fold's model predicts alone.
 
 Prints bias and spread of each score over seeds, how often the interval holds the truth, and what the submission would
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from blend.fitting import fit_blend
-from blend.predictions import Columns, Member, Predictions
-from data_prep.combination import Combination, Floats
-from data_prep.metrics import pearson
+from blend.fit.fit_blend import fit_blend
+from blend.members.member_predictions import Columns, Member, Predictions
 from data_prep.prepared import Manifest, Prepared
+from data_prep.scoring.combination import Combination, Floats
+from data_prep.scoring.metrics import pearson
 from data_prep.task import Task
 
 N_FOLDS, N_FAMILIES, PER_GROUP = 5, 4, 8

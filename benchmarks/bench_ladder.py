@@ -21,7 +21,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from search.ladder import Decision, FoldLadder, FoldRun, LadderSettings
+from search.ladder.fold_ladder import Decision, FoldLadder, FoldRun, LadderSettings
 
 Answer = TypeVar("Answer")
 

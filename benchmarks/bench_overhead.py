@@ -26,11 +26,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.oof import OofStore
-from search import runner
-from search.curves import CurvePoint, Curves
-from search.study import read_study
-from search.trainable import Workplace
+from data_prep.store.oof_store import OofStore
+from search.ray_tune import run_study as runner
+from search.run_dir.curves import CurvePoint, Curves
+from search.study.study_file import read_study
+from search.worker.fold_run import Workplace
 
 LOADING = ("tokenizer", "tokens", "model")
 TRAINING = ("steps", "prediction", "checkpoints", "the driver's answer at a rung", "batches and the rest")
@@ -68,8 +68,9 @@ def traced_fold_run(workplace: Workplace, folder: str, config: dict[str, Any]) -
     begun = time.monotonic()
     from ray import tune  # noqa: PLC0415 - workers only
 
-    from models import checkpoint, learner, training  # noqa: PLC0415 - imports torch, as the fold run would
-    from search import trainable  # noqa: PLC0415 - workers only
+    from models.training import checkpoint, learner  # noqa: PLC0415 - imports torch, as the fold run would
+    from models.training import train_fold as training  # noqa: PLC0415 - imports torch, as the fold run would
+    from search.worker import fold_run as trainable  # noqa: PLC0415 - workers only
 
     os.chdir(workplace.home)
     trace = Trace()

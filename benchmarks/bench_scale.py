@@ -27,18 +27,18 @@ import pyarrow as pa
 import yaml
 from rich.console import Console
 
-from data_prep.oof import OofStore, Provenance
-from data_prep.prepare import prepare
+from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import Prepared, load_prepared
+from data_prep.store.oof_store import OofStore, Provenance
 from models.candidate import Candidate
-from search import trainable
-from search.conductor import Conductor
-from search.ladder import FoldLadder
-from search.progress import Progress
-from search.sampler import Sampler
-from search.study import read_study, resolve_study
-from search.tally import Tally
-from search.trainable import Report, Workplace
+from search.driver.conductor import Conductor
+from search.ladder.fold_ladder import FoldLadder
+from search.study.sampler import Sampler
+from search.study.study_file import read_study, resolve_study
+from search.watch.console_lines import Progress
+from search.watch.run_statistics import Tally
+from search.worker import fold_run as trainable
+from search.worker.fold_run import Report, Workplace
 
 SAMPLE = Path(__file__).parents[1] / "data_prep" / "sample"
 FAMILIES = ("deberta", "roberta", "electra", "bert", "funnel")
@@ -152,8 +152,8 @@ def play(conductor: Conductor, slots: int, workplace: Workplace) -> None:
     """Take the place of Tune: keep `slots` fold runs going, their reports in random order."""
     import ray  # noqa: PLC0415 - slow to import
 
-    from search.adapter import FoldScheduler, FoldSearcher  # noqa: PLC0415 - imports Ray
-    from search.needs import MemoryNeeds  # noqa: PLC0415
+    from search.ray_tune.family_resources import MemoryNeeds  # noqa: PLC0415
+    from search.ray_tune.searcher import FoldScheduler, FoldSearcher  # noqa: PLC0415 - imports Ray
 
     ray.cluster_resources = lambda: {"CPU": float(slots)}
     resources = conductor.study.resources
@@ -237,7 +237,8 @@ def search_here(path: Path, run_dir: Path, slots: int) -> None:
 
 def search_on_ray(path: Path, run_dir: Path, slots: int) -> None:
     """Run the study as a user does, but for what a fold run does and how many slots the machine pretends to have."""
-    from search import cluster, runner  # noqa: PLC0415 - imports Ray later, with its settings
+    from search.ray_tune import ray_session as cluster  # noqa: PLC0415 - imports Ray later, with its settings
+    from search.ray_tune import run_study as runner  # noqa: PLC0415 - imports Ray later, with its settings
 
     runner.make_trainable = lambda workplace: partial(simulated, workplace)  # type: ignore[attr-defined]
     cluster.cores = lambda: slots

@@ -27,13 +27,13 @@ from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from data_prep.prepared import Prepared, load_prepared
-from models.backbones import load_backbone
+from models.backbones.checkpoint_files import load_tokenizer
+from models.backbones.encoder import load_backbone
 from models.candidate import Candidate
-from models.devices import find_device, find_precision
-from models.heads import Head, new_head
-from models.pretrained import load_tokenizer
-from models.recipes import RECIPES
-from models.training import train_fold
+from models.parts.heads import Head, new_head
+from models.text.recipes import RECIPES
+from models.training.devices import find_device, find_precision
+from models.training.train_fold import train_fold
 
 FOLD = 0
 PREDICTION_BATCH = 256

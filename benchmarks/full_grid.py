@@ -15,11 +15,11 @@ import pyarrow.csv
 import torch
 from transformers import AutoConfig, AutoModel
 
-from data_prep.pairs import read_pairs
-from data_prep.prepare import prepare
+from data_prep.prepare.pairs import read_pairs
+from data_prep.prepare.prepare_folder import prepare
 from data_prep.task import PPPM
-from models.tiny import make_tiny
-from search.runner import run_study
+from models.backbones.tiny_checkpoints import make_tiny
+from search.ray_tune.run_study import run_study
 
 STUDY = "studies/pppm-grid.yaml"
 PREPARED = Path("prepared/pppm-fifth")

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from data_prep.oof import OofStore
+from data_prep.store.oof_store import OofStore
 from models.memo import Memo, read_memo
 
 ROOT = Path(__file__).parents[1]

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from blend.bootstrap import GroupBootstrap
-from data_prep.files import write_json
-from data_prep.oof import OofStore
+from blend.evidence.group_bootstrap import GroupBootstrap
 from data_prep.prepared import Prepared, load_prepared
+from data_prep.store.files import write_json
+from data_prep.store.oof_store import OofStore
 from models.candidate import Candidate
 from models.memo import load_memo
-from models.training import train_fold
+from models.training.train_fold import train_fold
 
 FOLD = 0
 BASELINE = "exp031"

@@ -14,9 +14,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from search.recording import read_recording
-from search.replay import Replay, Summary, replay
-from search.thresholds import read_settings
+from search.ladder.settings import read_settings
+from search.replay.recording import read_recording
+from search.replay.replay_search import Replay, Summary, replay
 
 NAMES = {"full grid": "random search, all folds"}
 COLOURS = ("#0072b2", "#e69f00", "#d55e00", "#cc79a7", "#009e73", "#7f7f7f")

@@ -5,26 +5,26 @@ from typing import Annotated
 
 import typer
 
-from blend.bundle import write_bundle
-from blend.calibration import CALIBRATIONS
-from blend.earlier import correlate_with_earlier, read_earlier
-from blend.fitting import fit_blend
-from blend.folder import RECORD_FILE, blend_folder, find_previous, read_blend, write_blend
-from blend.import_cli import register
-from blend.ledger_cli import ledger_app
-from blend.loading import load_predictions
-from blend.record import Blend
-from blend.runs import find_data
-from blend.selection import MOST_MEMBERS
-from blend.show import alike, sentences, tables
-from blend.weights import METHODS
+from blend.blend_folder import RECORD_FILE, blend_folder, find_previous, read_blend, write_blend
+from blend.blend_record import Blend
+from blend.evidence.blend_report import alike, sentences, tables
+from blend.evidence.earlier_submissions import correlate_with_earlier, read_earlier
+from blend.fit.calibration import CALIBRATIONS
+from blend.fit.fit_blend import fit_blend
+from blend.fit.member_selection import MOST_MEMBERS
+from blend.fit.weight_methods import METHODS
+from blend.imports.import_command import register
+from blend.ledger.ledger_commands import ledger_app
+from blend.members.load_predictions import load_predictions
+from blend.members.run_dirs import find_data
+from blend.write_bundle import write_bundle
 from data_prep.console import console, new_app, run_app
 from data_prep.errors import InputError
-from data_prep.files import join
-from data_prep.metrics import DEAD_BELOW
 from data_prep.prepared import load_prepared
-from data_prep.submission import read_sample_submission
-from data_prep.submission_manifest import SUBMISSION_FILE
+from data_prep.scoring.metrics import DEAD_BELOW
+from data_prep.store.files import join
+from data_prep.submission.submission_gate import read_sample_submission
+from data_prep.submission.submission_manifest import SUBMISSION_FILE
 
 app = new_app("Blend out-of-fold predictions into a submission whose score one can believe.")
 app.add_typer(ledger_app, name="ledger")

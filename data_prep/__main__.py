@@ -6,14 +6,14 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from data_prep.audit import audit
-from data_prep.audit_tables import audit_tables
+from data_prep.audit.audit_report import audit
+from data_prep.audit.audit_tables import audit_tables
 from data_prep.console import console, error_console, new_app, run_app
-from data_prep.documents import read_document
-from data_prep.files import exists, join, write_json
-from data_prep.prepare import prepare
+from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.tables import HOLDOUT_FOLD
+from data_prep.store.files import exists, join, write_json
+from data_prep.store.tables import HOLDOUT_FOLD
+from data_prep.store.yaml_documents import read_document
 from data_prep.task import PPPM, Task
 
 app = new_app("Turn CSV files into a prepared folder: checked texts, scores and frozen folds.")

@@ -5,8 +5,8 @@ from importlib import resources
 from pathlib import Path
 
 from data_prep.errors import InputError
-from data_prep.faults import Faults
-from data_prep.records import read_records
+from data_prep.input_faults import Faults
+from data_prep.store.csv_records import read_records
 
 SECTION_LENGTH = 1
 CLASS_LENGTH = 3

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data_prep.cpc import section_titles, shipped_texts
 from data_prep.errors import InputError
-from data_prep.files import join, read_bytes, write_json
-from data_prep.tables import checksum, read_table, test_schema, train_schema, write_table
+from data_prep.store.files import join, read_bytes, write_json
+from data_prep.store.tables import checksum, read_table, test_schema, train_schema, write_table
 from data_prep.task import Task
 
 

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from data_prep.metrics import METRICS, Metric
+from data_prep.scoring.metrics import METRICS, Metric
 
 RESERVED_COLUMNS = ("id", "score", "group", "fold", "context_text", "prediction")
 

@@ -9,26 +9,26 @@ import pyarrow as pa
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from data_prep.combination import Floats
 from data_prep.console import console, new_app, run_app
-from data_prep.documents import read_document
 from data_prep.errors import InputError
-from data_prep.files import is_file, join, write_bytes, write_json
-from data_prep.oof import OofStore
-from data_prep.pairs import read_test
+from data_prep.prepare.pairs import read_test
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.submission import render_submission
+from data_prep.scoring.combination import Floats
+from data_prep.store.files import is_file, join, write_bytes, write_json
+from data_prep.store.oof_store import OofStore
+from data_prep.store.yaml_documents import read_document
+from data_prep.submission.submission_gate import render_submission
 from data_prep.task import Task
-from models.bundle import Bundle, open_bundle
+from models.backbones.tiny_checkpoints import make_tiny
+from models.bundle.predict import Job, Watcher, go_offline, predict_bundle, usable_cores
+from models.bundle.read_bundle import Bundle, open_bundle
 from models.candidate import Candidate
 from models.catalogue import catalogue
-from models.checkpoint import CheckpointFolder
-from models.devices import find_device
-from models.explain import explain
 from models.memo import load_memo
-from models.prediction import Job, Watcher, go_offline, predict_bundle, usable_cores
-from models.tiny import make_tiny
-from models.training import FoldPredictions, RungReport, train_fold
+from models.training.checkpoint import CheckpointFolder
+from models.training.devices import find_device
+from models.training.parameter_table import explain
+from models.training.train_fold import FoldPredictions, RungReport, train_fold
 
 RUNGS = tuple(tenth / 10 for tenth in range(1, 11))
 RUNG_ROWS = 1_000

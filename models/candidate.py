@@ -7,11 +7,11 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from models.adversary import ADVERSARIES
-from models.heads import HEADS
-from models.label import label_of
-from models.losses import LOSSES
-from models.recipes import RECIPES
+from models.candidate_label import label_of
+from models.parts.adversary import ADVERSARIES
+from models.parts.heads import HEADS
+from models.parts.losses import LOSSES
+from models.text.recipes import RECIPES
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -45,7 +45,7 @@ class Candidate(BaseModel):
     layers: int | None = Field(default=None, ge=1)
     """Encoder layers kept, counted from the input; None keeps all."""
     recipe: str = "pair_context"
-    """How a row becomes text: a name in `models.recipes.RECIPES`."""
+    """How a row becomes text: a name in `models.text.recipes.RECIPES`."""
     context: Literal["full", "class", "code", "stripped"] = "full"
     """What stands for a CPC code: section and class title, class title, the code itself, or the full titles without
     the leading letters that a widely copied table had lost."""
@@ -68,7 +68,7 @@ class Candidate(BaseModel):
     max_length: int = Field(default=64, ge=8)
     """Tokens of a row at most, special tokens included."""
     head: str = "mean"
-    """How tokens become one vector: a name in `models.heads.HEADS`."""
+    """How tokens become one vector: a name in `models.parts.heads.HEADS`."""
     head_norm: bool = False
     """LayerNorm on the pooled vector."""
     head_layers: int = Field(default=0, ge=0)
@@ -82,7 +82,7 @@ class Candidate(BaseModel):
     graded_dropout: bool = False
     """Sample i of n drops with probability `head_dropout` * i / n, instead of all with the same."""
     loss: str = "mse"
-    """A name in `models.losses.LOSSES`."""
+    """A name in `models.parts.losses.LOSSES`."""
     loss_delta: float = Field(default=1.0, gt=0)
     """Error, on the scale of the scores, up to which a robust loss is quadratic."""
     label_width: float = Field(default=0.0, ge=0)
@@ -120,7 +120,7 @@ class Candidate(BaseModel):
     reinit_layers: int = Field(default=0, ge=0)
     """Top layers, of those kept, that start from fresh weights."""
     adversary: str = "none"
-    """A name in `models.adversary.ADVERSARIES`."""
+    """A name in `models.parts.adversary.ADVERSARIES`."""
     adversary_start: float = Field(default=1.0, ge=0)
     """Epoch from which the adversary acts, counted from 0."""
     adversary_eps: float = Field(default=1e-2, gt=0)
@@ -136,7 +136,7 @@ class Candidate(BaseModel):
     freeze_layers: int = Field(default=0, ge=0)
     """Backbone layers, from the input, that do not learn."""
     precision: Precision = "auto"
-    """`auto`: bf16 where the device computes faster in it, else fp32 (see `models.devices.find_precision`)."""
+    """`auto`: bf16 where the device computes faster in it, else fp32 (see `models.training.devices.find_precision`)."""
     keep: Literal["last", "best"] = "last"
     """Which weights predict: those of the last step, or of the rung with the best validation metric (optimistic)."""
     seed: int = Field(default=42, ge=0)

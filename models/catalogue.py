@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.adversary import ADVERSARIES
+from models.backbones.families import FAMILIES
 from models.candidate import Candidate
-from models.families import FAMILIES
-from models.heads import HEADS
-from models.losses import LOSSES
-from models.recipes import RECIPES
+from models.parts.adversary import ADVERSARIES
+from models.parts.heads import HEADS
+from models.parts.losses import LOSSES
+from models.text.recipes import RECIPES
 
 REGULARISERS = (
     "dropout",

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from data_prep.documents import read_document
+from data_prep.store.yaml_documents import read_document
 from models.candidate import Candidate
 
 MEMO = Path(__file__).with_name("memo.yaml")

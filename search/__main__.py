@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from data_prep.console import console, new_app, run_app
 from data_prep.errors import InputError
-from search.jobs_cli import register as register_jobs
+from search.cluster.cluster_commands import register as register_jobs
 
 EXIT_INTERRUPTED = 130
 
@@ -36,7 +36,7 @@ def run(
 
     Example: `python -m search run studies/memo-b.yaml --only exp018,exp020`
     """
-    from search.runner import run_study  # noqa: PLC0415 - imports torch
+    from search.ray_tune.run_study import run_study  # noqa: PLC0415 - imports torch
 
     names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
     outcome = run_study(
@@ -87,10 +87,10 @@ def plan(
 
     Example: `python -m search plan studies/pppm.yaml --cluster cluster.yaml`
     """
-    from search.cluster import cores  # noqa: PLC0415 - imports torch
-    from search.machines import read_cluster, read_machines, this_machine  # noqa: PLC0415
-    from search.plan import plan_study  # noqa: PLC0415
-    from search.plan_report import plan_report  # noqa: PLC0415
+    from search.cluster.machines import read_cluster, read_machines, this_machine  # noqa: PLC0415
+    from search.plan.plan_report import plan_report  # noqa: PLC0415
+    from search.plan.search_plan import plan_study  # noqa: PLC0415
+    from search.ray_tune.ray_session import cores  # noqa: PLC0415 - imports torch
 
     machines = read_machines(throughput)
     nodes = [this_machine(cores())] if cluster is None else read_cluster(cluster, machines)
@@ -116,7 +116,7 @@ def status(
 
     Example: `python -m search status runs/demo --watch`
     """
-    from search.status import StatusReader, follow  # noqa: PLC0415 - numpy and scipy, for the curves
+    from search.watch.status_page import StatusReader, follow  # noqa: PLC0415 - numpy and scipy, for the curves
 
     reader = StatusReader(run_dir, show_all=everything)
     found = follow(reader, console) if watch else reader.read()
@@ -140,9 +140,9 @@ def track(
 
     Example: `python -m search track runs/demo --tensorboard tb --mlflow sqlite:///mlflow.db`
     """
-    from search.event_files import write_event_files  # noqa: PLC0415 - numpy and scipy, for the curves
-    from search.mlflow_runs import write_mlflow_runs  # noqa: PLC0415
-    from search.tracking import read_tracked  # noqa: PLC0415
+    from search.watch.mlflow_runs import write_mlflow_runs  # noqa: PLC0415
+    from search.watch.tensorboard import write_event_files  # noqa: PLC0415 - numpy and scipy, for the curves
+    from search.watch.tracked_run import read_tracked  # noqa: PLC0415
 
     if tensorboard is None and mlflow is None:
         raise InputError("track needs --tensorboard DIR, --mlflow URI or both: where to write")
@@ -179,7 +179,7 @@ def explain(
 
     Example: `python -m search explain runs/demo`
     """
-    from search.explain import explain as tell  # noqa: PLC0415 - imports torch
+    from search.watch.candidate_stories import explain as tell  # noqa: PLC0415 - imports torch
 
     stories = tell(run_dir)
     console.print(stories, soft_wrap=True)
@@ -224,10 +224,10 @@ def replay(
 
     Example: `python -m search replay curves.csv --split B --ladder eta=2,noise=0.01 --members roberta-large`
     """
-    from search.recording import keep_recording, read_recording  # noqa: PLC0415 - imports torch
-    from search.replay import replay as play_all  # noqa: PLC0415
-    from search.replay_report import replay_report  # noqa: PLC0415
-    from search.thresholds import read_settings  # noqa: PLC0415
+    from search.ladder.settings import read_settings  # noqa: PLC0415
+    from search.replay.recording import keep_recording, read_recording  # noqa: PLC0415 - imports torch
+    from search.replay.replay_report import replay_report  # noqa: PLC0415
+    from search.replay.replay_search import replay as play_all  # noqa: PLC0415
 
     recording = read_recording(curves, split=split, rows=rows)
     if keep is not None:
@@ -278,7 +278,7 @@ def refit(
 
     Example: `python -m search refit runs/pppm --blend nelder-mead`
     """
-    from search.refit import refit as train_again  # noqa: PLC0415 - imports torch
+    from search.ray_tune.refit import refit as train_again  # noqa: PLC0415 - imports torch
 
     def note(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -296,7 +296,7 @@ def refit(
 
 def _show_leaderboard(run_dir: str) -> str:
     """Print the ranking; return what to run next."""
-    from search.leaderboard import leaderboard as rank  # noqa: PLC0415 - imports torch
+    from search.watch.leaderboard import leaderboard as rank  # noqa: PLC0415 - imports torch
 
     board = rank(run_dir)
     console.print(board)

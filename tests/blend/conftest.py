@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_prep.oof import OofStore, Provenance
 from data_prep.prepared import Manifest, Prepared, hash_data, hash_split, load_prepared, write_prepared
+from data_prep.store.oof_store import OofStore, Provenance
 from data_prep.task import Task
 
 TASK = Task(name="toy", text_columns=("left",), score_range=(0.0, 1.0), group_column="left", score_column="worth")

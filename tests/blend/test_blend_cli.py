@@ -12,7 +12,7 @@ import yaml
 from blend.__main__ import app
 from data_prep.console import console
 from data_prep.errors import InputError
-from data_prep.tables import read_table
+from data_prep.store.tables import read_table
 
 ROOT = Path(__file__).parents[2]
 

@@ -55,7 +55,7 @@ def inputs(tmp_path: Path) -> Inputs:
 @pytest.fixture
 def prepare_inputs(tmp_path: Path) -> Callable[..., object]:
     """Return `prepare` for inputs, into a folder beside them."""
-    from data_prep.prepare import prepare
+    from data_prep.prepare.prepare_folder import prepare
 
     def run(inputs: Inputs, **settings: object) -> object:
         train, test = inputs.write()

@@ -7,8 +7,8 @@ import pytest
 import data_prep.cpc
 from data_prep.cpc import class_title, code_numbers, read_texts, section_titles, shipped_texts, stripped_text
 from data_prep.errors import InputError
-from data_prep.faults import Faults
-from data_prep.prepare import prepare
+from data_prep.input_faults import Faults
+from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import load_prepared
 
 TITLES = """code,title,section,class,subclass,group,main_group

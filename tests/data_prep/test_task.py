@@ -1,7 +1,7 @@
 import pytest
 
-from data_prep.documents import check_document, read_document
 from data_prep.errors import InputError
+from data_prep.store.yaml_documents import check_document, read_document
 from data_prep.task import PPPM, RESERVED_COLUMNS, Task
 
 GOOD = {"name": "plain", "text_columns": ["one", "two"], "score_range": [0, 5]}

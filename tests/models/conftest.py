@@ -54,7 +54,7 @@ def byte_level(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """Return a function from a family's name to its tiny checkpoint."""
-    from models.tiny import make_tiny
+    from models.backbones.tiny_checkpoints import make_tiny
 
     root = tmp_path_factory.mktemp("families")
 

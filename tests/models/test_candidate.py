@@ -3,8 +3,8 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from data_prep.documents import read_document
 from data_prep.errors import InputError
+from data_prep.store.yaml_documents import read_document
 from models.candidate import Candidate
 
 

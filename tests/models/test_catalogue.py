@@ -2,16 +2,16 @@ import re
 
 import pytest
 
-from models.adversary import ADVERSARIES
-from models.average import WeightAverage
+from models.backbones.families import FAMILIES
 from models.candidate import Candidate
 from models.catalogue import catalogue
-from models.families import FAMILIES
-from models.heads import HEADS
-from models.losses import LOSSES
-from models.output import SampledDropout
-from models.recipes import RECIPES
-from models.regularize import Mixout, reinitialize_layers
+from models.parts.adversary import ADVERSARIES
+from models.parts.head_output import SampledDropout
+from models.parts.heads import HEADS
+from models.parts.losses import LOSSES
+from models.parts.weight_average import WeightAverage
+from models.parts.weight_regularizers import Mixout, reinitialize_layers
+from models.text.recipes import RECIPES
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.folds import SCHEMES
-from data_prep.prepare import prepare
+from data_prep.prepare.folds import SCHEMES
+from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import Prepared
+from models.backbones.families import FAMILIES
+from models.backbones.tiny_checkpoints import make_tiny
 from models.candidate import Candidate
-from models.families import FAMILIES
 from models.memo import Experiment, load_memo, read_memo
-from models.tiny import make_tiny
-from models.training import train_fold
+from models.training.train_fold import train_fold
 
 SAMPLE = Path(__file__).parents[2] / "data_prep" / "sample"
 NUMBERS = [number for number in range(1, 48) if number != 45]

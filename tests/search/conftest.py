@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from test_runner import run, write_study
+from test_run_study import run, write_study
 
 from data_prep.prepared import Prepared
 

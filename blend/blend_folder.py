@@ -1,0 +1,126 @@
+"""The folder of a blend in a run directory: what is written there, and what stood there before."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from blend.blend_record import Blend
+from blend.fit.fit_blend import FittedBlend, Previous
+from blend.members.member_predictions import Predictions
+from data_prep.errors import InputError
+from data_prep.scoring.combination import Floats
+from data_prep.store.files import exists, join, list_names, locate, read_bytes, write_json
+from data_prep.store.object_store import refusals
+from data_prep.store.tables import OOF_SCHEMA, one_array, read_table
+from data_prep.store.tables import write_table as write_arrow
+from data_prep.submission.submission_manifest import write_submission
+
+RECORD_FILE = "blend.json"
+OOF_FILE = "oof.arrow"
+"""Nested predictions, `OOF_SCHEMA`: what a later blend is compared with."""
+
+
+def blend_folder(run: str, name: str) -> str:
+    """Return where a run directory keeps a blend."""
+    return join(run, "blends", name)
+
+
+def write_blend(fitted: FittedBlend, predictions: Predictions, folder: str, *, force: bool = False) -> None:
+    """Write the submission with its manifest, `oof.arrow`, then `blend.json`; the same blend again changes nothing.
+
+    Raises:
+        InputError: the folder holds another blend and `force` is not given.
+    """
+    content = fitted.record.model_dump(mode="json")
+    path = join(folder, RECORD_FILE)
+    if exists(path) and not force and not _same(_read_json(path), content):
+        raise InputError(f"{path}: holds another blend; choose another --name, or replace it with --force")
+    write_submission(fitted.submission, fitted.manifest, folder)
+    columns = [
+        predictions.ids,
+        predictions.fold,
+        predictions.score.astype(np.float32),
+        fitted.nested.astype(np.float32),
+    ]
+    table = pa.table([pa.array(column) for column in columns], names=OOF_SCHEMA.names)
+    write_arrow(table, join(folder, OOF_FILE), schema=OOF_SCHEMA, metadata={"blend": fitted.record.name})
+    write_json(content, path)
+
+
+def read_blend(run: str, name: str) -> Blend:
+    """Read a blend of a run directory.
+
+    Raises:
+        InputError: no such blend, or another version wrote it.
+    """
+    path = join(blend_folder(run, name), RECORD_FILE)
+    if not exists(path):
+        raise InputError(f"{path}: no such blend; make one with `python -m blend fit {run} --name {name}`")
+    try:
+        return Blend.model_validate_json(read_bytes(path))
+    except ValidationError as error:
+        raise InputError(
+            f"{path}: not a blend of this version ({error}); fit it again with "
+            f"`python -m blend fit {run} --name {name} --force`"
+        ) from error
+
+
+def _read_json(path: str) -> object:
+    try:
+        return json.loads(read_bytes(path))
+    except ValueError:
+        return None
+
+
+def _same(there: object, content: dict[str, object]) -> bool:
+    """Tell whether two records are of one blend, whatever it is compared with."""
+    return isinstance(there, dict) and {**there, "previous": None} == {**content, "previous": None}
+
+
+def find_previous(runs: Sequence[str], name: str, against: str | None, predictions: Predictions) -> Previous | None:
+    """Return the blend to compare with: the one called `against`, or the one that was written last.
+
+    Args:
+        runs: run directories.
+        name: of the new blend, which is not compared with itself.
+        against: name of a blend; None: any other than `name`.
+        predictions: fix the rows.
+
+    Raises:
+        InputError: there is no blend `against`, or it is one of other rows.
+    """
+    folders = {found: blend_folder(run, found) for run in reversed(runs) for found in list_names(join(run, "blends"))}
+    known = {found: folder for found, folder in folders.items() if exists(join(folder, OOF_FILE))}
+    if against is not None:
+        if against not in known:
+            raise InputError(f"--against {against}: no such blend; known: {', '.join(sorted(known)) or 'none'}")
+        prediction = _aligned(known[against], predictions)
+        if prediction is None:
+            raise InputError(f"--against {against}: {known[against]} holds a blend of other rows")
+        return Previous(against, prediction)
+    others = [found for found in known if found != name]
+    for found in sorted(others, key=lambda found: _written(known[found]), reverse=True):
+        prediction = _aligned(known[found], predictions)
+        if prediction is not None:
+            return Previous(found, prediction)
+    return None
+
+
+def _written(folder: str) -> float:
+    path = join(folder, OOF_FILE)
+    filesystem, inner = locate(path)
+    with refusals(path):
+        return float(filesystem.get_file_info(inner).mtime_ns)
+
+
+def _aligned(folder: str, predictions: Predictions) -> Floats | None:
+    """Return a blend's nested predictions [rows]; None where its rows are others."""
+    table = read_table(join(folder, OOF_FILE), schema=OOF_SCHEMA)
+    order = pc.index_in(predictions.ids, value_set=one_array(table["id"]))
+    if order.null_count or table.num_rows != len(predictions.ids):
+        return None
+    return np.asarray(table["prediction"].to_numpy()[order.to_numpy()], dtype=np.float64)

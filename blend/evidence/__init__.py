@@ -1,0 +1,1 @@
+"""How good a blend is, and how sure that is."""

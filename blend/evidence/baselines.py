@@ -1,0 +1,63 @@
+"""What a blend has to beat: the best candidate alone, and the plain mean of all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from blend.fit.nested_score import fit_line
+from blend.members.member_predictions import Predictions
+from blend.members.moment_sums import Sums, total
+from data_prep.scoring.combination import Combination, Floats, Part, Scaling
+
+
+@dataclass(frozen=True, eq=False)
+class Rival:
+    """A blend with weights that nobody fitted."""
+
+    combination: Combination
+    members: Sequence[int]
+    prediction: Floats
+    """[rows], as in the sample."""
+    held: Floats
+    """[rows]; whatever was chosen was chosen without the scored fold."""
+
+
+def best_single(predictions: Predictions, utility: Floats) -> Rival:
+    """Return the candidate with the best mean over folds; `utility` is [candidates, folds], more is better."""
+    best = int(np.nanargmax(utility.mean(axis=1)))
+    combination, prediction = _straight(predictions, [best], np.ones(1), [Scaling()])
+    held = np.empty_like(predictions.score)
+    for number, rows in enumerate(predictions.folds):
+        others = np.delete(utility, number, axis=1) if utility.shape[1] > 1 else utility
+        choice = int(np.nanargmax(others.mean(axis=1)))
+        column = predictions.oof([choice])[:, 0]
+        slope, intercept = fit_line(column, predictions.score)
+        held[rows] = intercept + slope * column[rows]
+    return Rival(combination, [best], prediction, held)
+
+
+def plain_mean(predictions: Predictions, parts: Sequence[Sums]) -> Rival:
+    """Return the mean of all candidates' z scores; `parts` are the sums of each fold."""
+    everyone = range(len(predictions.members))
+    pooled = total(parts)
+    spread = np.sqrt(np.diag(pooled.centred.gram) / pooled.count)
+    scalings = [Scaling(center=c, scale=s) for c, s in zip(pooled.mean.tolist(), spread.tolist(), strict=True)]
+    weights = np.full(len(everyone), 1.0 / len(everyone))
+    combination, prediction = _straight(predictions, everyone, weights, scalings)
+    return Rival(combination, everyone, prediction, prediction)
+
+
+def _straight(
+    predictions: Predictions, members: Sequence[int], weights: Floats, scalings: Sequence[Scaling]
+) -> tuple[Combination, Floats]:
+    """Return given weights as a combination, and what it predicts for the rows it is fitted on."""
+    blended = np.zeros_like(predictions.score)
+    for member, weight, scaling in zip(members, weights, scalings, strict=True):
+        blended += weight * scaling(predictions.oof([member])[:, 0])
+    slope, intercept = fit_line(blended, predictions.score)
+    parts = [
+        Part(candidate=predictions.members[member].candidate, weight=float(weight), scalings=(scaling,))
+        for member, weight, scaling in zip(members, weights, scalings, strict=True)
+    ]
+    return Combination(parts=tuple(parts), slope=slope, intercept=intercept), intercept + slope * blended

@@ -1,0 +1,229 @@
+"""The evidence of a blend as tables and sentences for the console."""
+
+from rich.table import Table
+
+from blend.blend_record import Blend, ComparisonRecord, EvidenceRecord, ScoreRecord
+from blend.evidence.earlier_submissions import Likeness
+from blend.fit.weight_methods import METHODS
+from data_prep.store.oof_store import retried_note
+
+MOST_EARLIER = 5
+"""Earlier submissions that are told of."""
+WIDEST_CORRELATIONS = 12
+"""Members whose errors are shown in a table; more would not fit a screen (blend.json has all)."""
+
+
+def tables(record: Blend) -> list[Table]:
+    """Return the tables of a blend's evidence, in reading order."""
+    shown = [_members(record)]
+    if 1 < len(record.members) <= WIDEST_CORRELATIONS:
+        shown.append(_correlations(record))
+    if record.path:
+        shown.append(_path(record))
+    if record.calibrations:
+        shown.append(_calibrations(record))
+    return [*shown, _methods(record), _scores(record)]
+
+
+def sentences(record: Blend) -> list[str]:
+    """Return what the evidence says, one sentence a line."""
+    return [
+        *_about_choices(record),
+        *_about_search(record),
+        *(_compared("nested blend against " + entry.against, entry) for entry in record.comparisons),
+        *(
+            [_compared(f"nested blend against {record.previous.against}, fitted before", record.previous)]
+            if record.previous
+            else []
+        ),
+        *_about_gain(record),
+        *_about_test(record),
+        *_warnings(record),
+    ]
+
+
+def alike(earlier: list[Likeness]) -> list[str]:
+    """Return how alike the submission and earlier ones are, one sentence a line, the most alike first."""
+    told = [
+        f"submission beside that of {other.name}: Pearson {other.pearson:.4f}, Spearman {other.spearman:.4f}, largest "
+        f"difference {other.largest_difference:.3f} ({other.largest_id})"
+        for other in earlier[:MOST_EARLIER]
+    ]
+    left = len(earlier) - len(told)
+    return [*told, f"and {left} earlier submissions that are less alike"] if left else told
+
+
+def _about_choices(record: Blend) -> list[str]:
+    told = []
+    if record.path:
+        best = max(record.path, key=lambda step: -step.behind)
+        told.append(
+            f"members: {len(record.members)}, the fewest within one standard error of the best number "
+            f"({best.n_members}, nested {best.score:.4f})"
+        )
+    if record.calibrations:
+        best_name = next(iter(record.calibrations.values())).behind.against
+        told.append(
+            f"calibration: {record.calibration}, the simplest within one standard error of the best ({best_name})"
+        )
+    return told
+
+
+def _about_search(record: Blend) -> list[str]:
+    search, certificate = record.search, record.certificate
+    state = "converged" if search.converged else "did NOT converge"
+    told = [f"{record.method}: {state} after {search.evaluations} evaluations, {search.restarts} restarts"]
+    if certificate:
+        told.append(
+            f"certificate: pooled Pearson {certificate.pearson:.6f}, exact optimum with non-negative weights "
+            f"{certificate.exact:.6f}, gap {max(certificate.gap, 0.0):.1e}"
+        )
+    return told
+
+
+def _compared(what: str, entry: ComparisonRecord) -> str:
+    verdict = "within noise" if entry.is_noise else ("better" if entry.difference > 0 else "WORSE")
+    return (
+        f"{what}: {entry.difference:+.4f} (standard error {entry.standard_error:.4f}, "
+        f"95 % {entry.low:+.4f} to {entry.high:+.4f}): {verdict}"
+    )
+
+
+def _about_gain(record: Blend) -> list[str]:
+    against_best = record.comparisons[0]
+    if against_best.is_noise or against_best.difference < 0:
+        return ["The blend is not better than its best member beyond noise."]
+    return []
+
+
+def _about_test(record: Blend) -> list[str]:
+    blend, single = record.scores["blend"].expected, record.scores["best_single"].expected
+    if blend is None:
+        return [
+            "expected on test: not to be told; the fold models differ on test rows by more than their predictions vary "
+            "on train rows, so test rows are of another kind"
+        ]
+    alone = (
+        ""
+        if single is None
+        else f"; the best member alone {single.value:.4f} ({blend.value - single.value:+.4f} by blending)"
+    )
+    averaging = blend.value - record.scores["blend"].nested.pooled
+    return [
+        f"expected on test: {blend.value:.4f} (95 % {blend.low:.4f} to {blend.high:.4f}): nested, pooled, and "
+        f"{averaging:+.4f} for the mean over fold models{alone}"
+    ]
+
+
+def _warnings(record: Blend) -> list[str]:
+    told = []
+    if METHODS[record.method].free_sign:
+        nested = record.methods[record.method].nested.fold_mean
+        others = {name: entry for name, entry in record.methods.items() if not METHODS[name].free_sign}
+        best = max(others, key=lambda name: others[name].behind.difference)
+        told.append(
+            f"WARNING: weights of free sign fit better than they predict: in-sample "
+            f"{record.methods[record.method].in_sample.fold_mean:.4f}, nested {nested:.4f}; "
+            f"{best} with weights of one sign {others[best].nested.fold_mean:.4f} nested"
+        )
+    return [*told, *(f"WARNING: {note}" for note in record.notes)]
+
+
+def _members(record: Blend) -> Table:
+    table = Table(title=f"Members of {record.name} ({record.metric}: mean of folds, pooled)")
+    table.add_column("candidate")
+    table.add_column("label", overflow="fold")
+    for column in ("weight", "without a fold", "resampled 90 %", "folds", "pooled", "costs if dropped"):
+        table.add_column(column, justify="right")
+    for member in sorted(record.members, key=lambda member: -member.weight):
+        cost = member.drop_cost
+        table.add_row(
+            member.candidate,
+            member.label + retried_note(member.retried),
+            f"{member.weight:.3f}",
+            f"{min(member.nested_weights):.2f}-{max(member.nested_weights):.2f}",
+            f"{member.resampled.low:.2f}-{member.resampled.high:.2f}",
+            f"{member.fold_mean:.4f}",
+            f"{member.pooled:.4f}",
+            "-" if cost is None else f"{cost.difference:+.4f} ± {cost.standard_error:.4f}",
+        )
+    return table
+
+
+def _correlations(record: Blend) -> Table:
+    table = Table(title="Correlation of errors")
+    table.add_column("")
+    for member in record.members:
+        table.add_column(member.candidate[:6], justify="right")
+    for member, row in zip(record.members, record.error_correlations, strict=True):
+        table.add_row(member.candidate[:6], *(f"{value:.2f}" for value in row))
+    return table
+
+
+def _path(record: Blend) -> Table:
+    table = Table(title="How many members (nested, exact weights)")
+    for column in ("members", record.metric, "behind the best"):
+        table.add_column(column, justify="right")
+    for step in record.path:
+        chosen = " chosen" if step.n_members == len(record.members) else ""
+        table.add_row(
+            f"{step.n_members}{chosen}", f"{step.score:.4f}", f"{-step.behind:.4f} ± {step.standard_error:.4f}"
+        )
+    return table
+
+
+def _calibrations(record: Blend) -> Table:
+    table = Table(title="Calibrations (nested: mean of folds, pooled)")
+    table.add_column("")
+    for column in ("nested", "behind the best"):
+        table.add_column(column, justify="right")
+    for name, entry in record.calibrations.items():
+        chosen = " (chosen)" if name == record.calibration else ""
+        table.add_row(name + chosen, _pair(entry.nested), _behind(entry.behind))
+    return table
+
+
+def _methods(record: Blend) -> Table:
+    table = Table(title="Methods, same members: mean of folds / pooled")
+    table.add_column("")
+    for column in ("in-sample", "nested", "behind the best", ""):
+        table.add_column(column, justify="right")
+    for name, entry in record.methods.items():
+        chosen = " (this blend)" if name == record.method else ""
+        table.add_row(
+            name + chosen, _pair(entry.in_sample), _pair(entry.nested), _behind(entry.behind), _tie(entry.behind)
+        )
+    return table
+
+
+def _scores(record: Blend) -> Table:
+    table = Table(title=f"Scores ({record.metric}): mean of folds / pooled")
+    table.add_column("")
+    for column in ("in-sample", "nested", "expected on test", "holdout"):
+        table.add_column(column, justify="right")
+    titles = {"blend": f"blend ({record.method})", "best_single": "best member", "mean": "plain mean"}
+    for key, evidence in record.scores.items():
+        table.add_row(titles[key], *_cells(evidence))
+    return table
+
+
+def _cells(evidence: EvidenceRecord) -> tuple[str, str, str, str]:
+    expected = evidence.expected
+    return (
+        _pair(evidence.in_sample),
+        _pair(evidence.nested),
+        "-" if expected is None else f"{expected.value:.4f} ± {expected.standard_error:.4f}",
+        "-" if evidence.holdout is None else f"{evidence.holdout:.4f}",
+    )
+
+
+def _pair(score: ScoreRecord) -> str:
+    return f"{score.fold_mean:.4f} / {score.pooled:.4f}"
+
+
+def _behind(entry: ComparisonRecord) -> str:
+    return "-" if entry.difference == 0.0 else f"{-entry.difference:.4f} ± {entry.standard_error:.4f}"
+
+
+def _tie(entry: ComparisonRecord) -> str:
+    return "tie" if entry.is_noise else ""

@@ -1,0 +1,161 @@
+"""Noise of a score: whole groups drawn with replacement.
+
+Rows of one group (all targets of an anchor) are hard or easy together, so groups are what is drawn. A draw costs a sum
+over groups, not rows: the metric follows from each group's sums of score, prediction and their products. For Spearman
+the ranks are taken once, inside each part that is scored.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.stats import rankdata
+
+from data_prep.scoring.combination import Floats
+from data_prep.scoring.metrics import Metric
+
+RESAMPLES = 1_000
+MOST_CLUSTERS = 4_096
+"""Of more groups than this, several are drawn together: the noise is the same, the draws cost no more."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference of utility, and its noise."""
+
+    value: float
+    """Positive: the first prediction is better."""
+    standard_error: float
+    low: float
+    """End of the interval of 95 %, from the quantiles of the draws."""
+    high: float
+
+    @property
+    def is_noise(self) -> bool:
+        """Within two standard errors of nothing."""
+        return not abs(self.value) > 2.0 * self.standard_error
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The utilities of some predictions, as measured and in each draw."""
+
+    value: Floats
+    """[predictions]"""
+    drawn: Floats
+    """[predictions, resamples]"""
+
+    def difference(self, first: int, second: int) -> Difference:
+        """Return by how much one prediction is better than another, from the same draws of both."""
+        drawn = self.drawn[first] - self.drawn[second]
+        low, high = np.nanquantile(drawn, [0.025, 0.975])
+        value = float(self.value[first] - self.value[second])
+        return Difference(value, float(np.nanstd(drawn, ddof=1)), float(low), float(high))
+
+
+class GroupBootstrap:
+    """Draws groups, always the same ones, and scores predictions on them.
+
+    Args:
+        score: the truth, [rows].
+        part: [rows]; the metric is taken in each part (fold) and averaged over parts. One value throughout: pooled.
+        group: [rows].
+        metric: what is measured; its name must be in `FROM_SUMS`.
+        seed: decides the draws.
+        resamples: number of draws.
+    """
+
+    def __init__(
+        self,
+        score: Floats,
+        part: NDArray[np.int8],
+        group: NDArray[np.int32],
+        metric: Metric,
+        *,
+        seed: int = 0,
+        resamples: int = RESAMPLES,
+    ) -> None:
+        self._score, self._metric = score, metric
+        random = np.random.default_rng(seed)
+        cluster = clusters(group, random)
+        n_clusters = int(cluster.max()) + 1
+        drawn = random.multinomial(n_clusters, np.full(n_clusters, 1.0 / n_clusters), size=resamples)
+        self._parts = []
+        for value in np.unique(part):
+            rows = np.flatnonzero(part == value)
+            present, place = np.unique(cluster[rows], return_inverse=True)
+            members = csr_array((np.ones(len(rows)), (place, np.arange(len(rows)))), shape=(len(present), len(rows)))
+            self._parts.append((rows, members, drawn[:, present].T.astype(np.float64)))
+
+    def draws(self, predictions: Floats, utilities: Callable[[Floats], Floats] | None = None) -> Draws:
+        """Score `predictions` [rows, predictions], as they are and in each draw.
+
+        Args:
+            predictions: what is scored.
+            utilities: from sums [..., 6] as in `_cluster_sums`; None: those of the metric.
+        """
+        utilities = utilities or self._utilities
+        values, drawn = [], []
+        for rows, members, times in self._parts:
+            sums = _cluster_sums(predictions[rows], self._score[rows], members, self._metric)
+            whole = sums.sum(axis=-1)
+            values.append(utilities(whole))
+            drawn.append(utilities(np.moveaxis(sums @ times, 1, -1)))
+        return Draws(np.mean(values, axis=0), _mean_where_known(np.array(drawn)))
+
+    def _utilities(self, sums: Floats) -> Floats:
+        values = FROM_SUMS[self._metric.name](sums)
+        return values if self._metric.greater_is_better else -values
+
+    def compare(self, first: Floats, second: Floats) -> Difference:
+        """Return by how much `first` [rows] is better than `second` [rows]."""
+        return self.draws(np.column_stack([first, second])).difference(0, 1)
+
+
+def clusters(group: NDArray[np.int32], random: np.random.Generator) -> NDArray[np.intp]:
+    """Return a number for each row: that of its group, or of the cluster that its group is put into."""
+    names, number = np.unique(group, return_inverse=True)
+    if len(names) <= MOST_CLUSTERS:
+        return number
+    return np.asarray(random.permutation(len(names)) % MOST_CLUSTERS)[number]
+
+
+def _cluster_sums(predictions: Floats, score: Floats, members: csr_array, metric: Metric) -> Floats:
+    """Return [predictions, 6, clusters]: count, sums of score and prediction, of their squares and product."""
+    if metric.name == "spearman":
+        predictions, score = rankdata(predictions, axis=0), rankdata(score)
+    if metric.name != "rmse":
+        predictions, score = predictions - predictions.mean(axis=0), score - score.mean()
+    shared = [np.ones_like(score), score, score**2]
+    count, x, xx = (np.broadcast_to(members @ column, (predictions.shape[1], members.shape[0])) for column in shared)
+    y, yy, xy = (np.asarray(members @ table).T for table in (predictions, predictions**2, predictions * score[:, None]))
+    return np.stack([count, x, y, xx, yy, xy], axis=1)
+
+
+def _mean_where_known(values: Floats) -> Floats:
+    """Return the mean over the first axis; a part where a draw has nothing to measure does not count in that draw."""
+    known = np.isfinite(values)
+    return np.asarray(np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+
+
+def _correlation(sums: Floats) -> Floats:
+    """Pearson from sums [..., 6]; NaN where a side does not vary."""
+    count, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((xy - x * y / count) / np.sqrt((xx - x * x / count) * (yy - y * y / count)))
+
+
+def _root_mean_square(sums: Floats) -> Floats:
+    count, _, _, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.sqrt(np.maximum(xx - 2.0 * xy + yy, 0.0) / count))
+
+
+FROM_SUMS: dict[str, Callable[[Floats], Floats]] = {
+    "pearson": _correlation,
+    "spearman": _correlation,
+    "rmse": _root_mean_square,
+}
+"""A metric from the sums of `_cluster_sums`, by name."""

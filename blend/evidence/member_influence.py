@@ -1,0 +1,121 @@
+"""What each member is to a blend: how firm its weight is, what its loss would cost, whose errors it shares."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blend.evidence.group_bootstrap import Difference, GroupBootstrap, clusters
+from blend.fit.calibration import ScaledColumns
+from blend.fit.nested_score import Folds
+from blend.members.moment_sums import Sums, total
+from data_prep.scoring.combination import Floats
+from data_prep.scoring.metrics import Metric
+from data_prep.scoring.moments import Moments, best_nonnegative_weights
+
+WEIGHT_RESAMPLES = 200
+
+
+@dataclass(frozen=True)
+class WeightSpread:
+    """A member's weight when groups are drawn with replacement and the exact optimum is found again."""
+
+    mean: float
+    low: float
+    """5 % of the draws are lower."""
+    high: float
+    """5 % of the draws are higher."""
+    present: float
+    """Share of the draws in which it has any weight."""
+
+
+def weight_spread(columns: Floats, score: Floats, group: NDArray[np.int32], *, seed: int = 0) -> list[WeightSpread]:
+    """Return how each member's weight spreads over bootstrap draws of groups; `columns` [rows, members], scaled."""
+    random = np.random.default_rng(seed)
+    cluster = clusters(group, random)
+    products = _cluster_products(columns, score, cluster)
+    n_clusters = len(products)
+    weights = np.empty((WEIGHT_RESAMPLES, columns.shape[1]))
+    for draw in range(WEIGHT_RESAMPLES):
+        times = np.bincount(random.integers(0, n_clusters, n_clusters), minlength=n_clusters)
+        weights[draw] = best_nonnegative_weights(_centred(np.tensordot(times.astype(np.float64), products, 1)))
+    low, high = np.quantile(weights, [0.05, 0.95], axis=0)
+    return [
+        WeightSpread(*map(float, values))
+        for values in zip(weights.mean(axis=0), low, high, (weights > 0).mean(axis=0), strict=True)
+    ]
+
+
+def _cluster_products(columns: Floats, score: Floats, cluster: NDArray[np.intp]) -> Floats:
+    """Return the sums over each cluster's rows of z z' [clusters, 2 + members, 2 + members], z = (1, score, columns).
+
+    Score and columns are taken about their means, so that little is lost when draws are centred anew.
+    """
+    middle, score_mean = columns.mean(axis=0), score.mean()
+    order = np.argsort(cluster, kind="stable")
+    ends = np.cumsum(np.bincount(cluster))
+    products = np.empty((len(ends), 2 + columns.shape[1], 2 + columns.shape[1]))
+    for number, rows in enumerate(np.split(order, ends[:-1])):
+        z = np.column_stack([np.ones(len(rows)), score[rows] - score_mean, columns[rows] - middle])
+        products[number] = z.T @ z
+    return products
+
+
+def _centred(products: Floats) -> Moments:
+    """Return the moments of rows from the sum of their z z' [2 + members, 2 + members]."""
+    sums = products[0, 1:]
+    centred = products[1:, 1:] - np.outer(sums, sums) / products[0, 0]
+    return Moments(centred[1:, 1:], centred[0, 1:], float(centred[0, 0]))
+
+
+def drop_costs(
+    scaled: ScaledColumns,
+    members: Sequence[int],
+    score: Floats,
+    fold: Folds,
+    *,
+    group: NDArray[np.int32],
+    metric: Metric,
+    seed: int = 0,
+) -> list[Difference]:
+    """Return, for each of `members`, by how much the nested score falls without it, exact weights with and without.
+
+    Positive: its loss would cost that much. A single member has no cost that could be told.
+    """
+    everyone = list(members)
+    sets = [everyone, *([other for other in everyone if other != member] for member in everyone)]
+    predictions = np.empty((len(score), len(sets)))
+    for number, k in enumerate(np.unique(fold).tolist()):
+        parts, rows = scaled.sums(k), fold == k
+        others = total(part for place, part in enumerate(parts) if place != number).centred
+        weights = np.zeros((len(parts[0].mean), len(sets)))
+        for place, chosen in enumerate(sets):
+            weights[chosen, place] = best_nonnegative_weights(others.of(chosen))
+        slope, intercept = _lines(total(parts), weights)
+        predictions[rows] = intercept + slope * (scaled.without(k)[rows] @ weights)
+    draws = GroupBootstrap(score, fold, group, metric, seed=seed).draws(predictions)
+    return [draws.difference(0, 1 + place) for place in range(len(everyone))]
+
+
+def _lines(sums: Sums, weights: Floats) -> tuple[Floats, Floats]:
+    """Return slopes and intercepts [k] of the least-squares lines from weighted sums to the score.
+
+    As `blend.fit.nested_score.fit_line`, from sums; `weights` [members, k].
+    """
+    variance = np.einsum("mk,mk->k", weights, sums.centred.gram @ weights)
+    varies = variance > 0.0
+    slope = np.where(varies, sums.centred.cross @ weights / np.where(varies, variance, 1.0), 0.0)
+    return slope, sums.score_mean - slope * (sums.mean @ weights)
+
+
+def error_correlations(table: Moments) -> Floats:
+    """Return how the members' errors correlate, [members, members]; each on its own least-squares line to the score.
+
+    The error of column j is y - y x_j / (x_j x_j) x_j in centred values, so products of errors follow from moments.
+    """
+    slope = table.cross / np.diag(table.gram)
+    explained = slope * table.cross
+    products = table.square - explained[:, None] - explained + np.outer(slope, slope) * table.gram
+    size = np.sqrt(np.diag(products))
+    return np.asarray(products / np.outer(size, size))

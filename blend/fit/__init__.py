@@ -1,0 +1,1 @@
+"""From aligned predictions to weights."""

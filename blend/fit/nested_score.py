@@ -1,0 +1,96 @@
+"""How good a blend is: scores on the rows it was fitted on, and nested scores.
+
+Nested: for each fold, everything that is chosen (members, weights, the best single candidate) is chosen on the other
+folds and applied to this one. The line onto the score is shared by all folds: an intercept from the other folds leans
+against a fold's own mean, and pooled Pearson would count that as an error of the blend.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blend.fit.calibration import ScaledColumns
+from blend.fit.objective import Objective, objective_of
+from blend.members.member_predictions import Predictions
+from blend.members.moment_sums import Sums
+from data_prep.scoring.combination import Floats
+from data_prep.scoring.metrics import Metric
+from data_prep.scoring.moments import Moments
+
+Folds = NDArray[np.int8]
+Weigh = Callable[[int, Objective], Floats]
+"""Weights [members] for the fold of a number, from what weights are worth on the other folds."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The metric of one prediction vector, over folds and pooled."""
+
+    fold_mean: float
+    """Mean over folds: the score of a candidate."""
+    pooled: float
+    """Over all rows at once; the two disagree where folds drift in scale."""
+    folds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Predictions whose every row was weighted without its own fold."""
+
+    prediction: Floats
+    """[rows]"""
+    weights: Floats
+    """[folds, members]: the weights used for each fold."""
+
+
+def score_prediction(prediction: Floats, score: Floats, fold: Folds, metric: Metric) -> Score:
+    """Score one prediction vector [rows]."""
+    folds = tuple(metric(score[fold == k], prediction[fold == k]) for k in np.unique(fold))
+    return Score(fold_mean=float(np.mean(folds)), pooled=metric(score, prediction), folds=folds)
+
+
+def score_folds(predictions: Predictions, parts: Sequence[Sums], metric: Metric) -> Floats:
+    """Return the metric of every member on every fold, [members, folds]; Pearson without reading a row again."""
+    n_members = len(predictions.members)
+    if metric.name == "pearson":
+        return np.column_stack([_pearson_of_each(part.centred) for part in parts])
+    scores = np.empty((n_members, len(parts)))
+    for member in range(n_members):
+        column = predictions.oof([member])[:, 0]
+        scores[member] = [metric(predictions.score[rows], column[rows]) for rows in predictions.folds]
+    return scores
+
+
+def _pearson_of_each(table: Moments) -> Floats:
+    """Return each column's Pearson, [columns]; NaN where it does not vary."""
+    variance = np.diag(table.gram) * table.square
+    return np.asarray(np.where(variance > 0.0, table.cross / np.sqrt(np.where(variance > 0.0, variance, 1.0)), np.nan))
+
+
+def nested(scaled: ScaledColumns, score: Floats, fold: Folds, metric: Metric, weigh: Weigh) -> Nested:
+    """Predict each fold with weights from the other folds."""
+    prediction = np.empty_like(score)
+    weights = []
+    for number, k in enumerate(np.unique(fold).tolist()):
+        columns, seen = scaled.without(k), fold != k
+        parts = [part for place, part in enumerate(scaled.sums(k)) if place != number]
+        weights.append(weigh(number, objective_of(metric, parts, partial(_taken, columns, score, seen))))
+        blended = columns @ weights[-1]
+        slope, intercept = fit_line(blended, score)
+        prediction[~seen] = intercept + slope * blended[~seen]
+    return Nested(prediction, np.array(weights))
+
+
+def _taken(columns: Floats, score: Floats, rows: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    return columns[rows], score[rows]
+
+
+def fit_line(blended: Floats, score: Floats) -> tuple[float, float]:
+    """Return slope and intercept of the least-squares line from `blended` [rows] to `score` [rows]."""
+    centred = blended - blended.mean()
+    variance = float(centred @ centred)
+    slope = float(centred @ (score - score.mean())) / variance if variance > 0.0 else 0.0
+    return slope, float(score.mean() - slope * blended.mean())

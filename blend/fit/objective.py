@@ -1,0 +1,120 @@
+"""What a weight vector is worth: the metric of the weighted sum of columns.
+
+Pearson of a weighted sum needs only the moments of the columns (`data_prep.scoring.moments`), so a weight vector costs
+O(m^2) for m columns, however many rows there are. A blend ends with the least-squares line from weighted sum to score
+(`data_prep.scoring.combination`), after which rmse^2 = var(score) (1 - r^2): the weights with the least rmse are those
+with the greatest Pearson, and the same moments serve both. Other metrics are measured on the rows.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blend.members.moment_sums import Sums, measure, total
+from data_prep.scoring.combination import Floats
+from data_prep.scoring.metrics import Metric
+from data_prep.scoring.moments import Moments, pearson_of
+
+MOMENT_METRICS = ("pearson", "rmse")
+"""Metrics whose best weights are those of the greatest Pearson."""
+
+
+class Objective(Protocol):
+    """The utility (more is better) of weights; minus infinity where the weighted sum does not vary."""
+
+    tolerance: float
+    """A gain in utility below this is not worth another evaluation."""
+
+    @property
+    def moments(self) -> Moments:
+        """Moments of the columns that are weighted."""
+        ...
+
+    @property
+    def parts(self) -> Sequence[Sums]:
+        """Sums of the columns fold by fold: what a method may try itself on."""
+        ...
+
+    def of(self, columns: Sequence[int]) -> "Objective":
+        """Return the utility of weights of some of the columns alone, in the order given."""
+        ...
+
+    def __call__(self, weights: Floats) -> float:
+        """Return the utility of `weights` [columns]."""
+        ...
+
+    def many(self, weights: Floats) -> Floats:
+        """Return the utilities [k] of k weight vectors, `weights` [k, columns]."""
+        ...
+
+
+class PearsonOnMoments:
+    """Pearson of the weighted sum, from moments."""
+
+    def __init__(self, parts: Sequence[Sums]) -> None:
+        self.parts = parts
+        self.moments = total(parts).centred
+        self.tolerance = 1e-9
+
+    def of(self, columns: Sequence[int]) -> "PearsonOnMoments":
+        """Return the same for some of the columns."""
+        return PearsonOnMoments([part.of(columns) for part in self.parts])
+
+    def __call__(self, weights: Floats) -> float:
+        """Return Pearson of one weight vector."""
+        value = pearson_of(self.moments, weights)
+        return -np.inf if math.isnan(value) else value
+
+    def many(self, weights: Floats) -> Floats:
+        """Return Pearson of each row of `weights`."""
+        variance = np.einsum("km,km->k", weights @ self.moments.gram, weights) * self.moments.square
+        varies = variance > 0.0
+        return np.where(varies, weights @ self.moments.cross / np.sqrt(np.where(varies, variance, 1.0)), -np.inf)
+
+
+class MetricOnRows:
+    """Any metric of the weighted sum, measured on the rows."""
+
+    def __init__(self, columns: Floats, score: Floats, metric: Metric, parts: Sequence[Sums]) -> None:
+        self.parts = parts
+        self.moments = total(parts).centred
+        self.tolerance = 1e-6
+        self._columns = columns
+        self._score = score
+        self._metric = metric
+
+    def of(self, columns: Sequence[int]) -> "MetricOnRows":
+        """Return the same for some of the columns."""
+        parts = [part.of(columns) for part in self.parts]
+        return MetricOnRows(self._columns[:, list(columns)], self._score, self._metric, parts)
+
+    def __call__(self, weights: Floats) -> float:
+        """Return the utility of one weight vector."""
+        value = self._metric.utility(self._metric(self._score, self._columns @ weights))
+        return value if np.isfinite(value) else -np.inf
+
+    def many(self, weights: Floats) -> Floats:
+        """Return the utility of each row of `weights`."""
+        return np.array([self(row) for row in weights])
+
+
+def objective_of(metric: Metric, parts: Sequence[Sums], rows: Callable[[], tuple[Floats, Floats]]) -> Objective:
+    """Return the objective for columns whose sums are `parts`: on moments where the metric allows.
+
+    Args:
+        metric: of the task.
+        parts: sums of each fold.
+        rows: returns columns [rows, columns] and score [rows]; called where moments do not serve.
+    """
+    if metric.name in MOMENT_METRICS:
+        return PearsonOnMoments(parts)
+    return MetricOnRows(*rows(), metric, parts)
+
+
+def objective_for(metric: Metric, columns: Floats, score: Floats, fold: NDArray[np.int8]) -> Objective:
+    """Return the objective for `columns` [rows, columns], rows in `fold` [rows]."""
+    parts = [measure(columns[fold == k], score[fold == k]) for k in np.unique(fold)]
+    return objective_of(metric, parts, lambda: (columns, score))

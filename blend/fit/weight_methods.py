@@ -1,0 +1,234 @@
+"""Ways to choose weights that sum to 1, with the convergence of the search reported."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+
+from blend.fit.objective import MOMENT_METRICS, Objective
+from blend.members.moment_sums import total
+from data_prep.errors import InputError
+from data_prep.scoring.combination import Floats
+from data_prep.scoring.metrics import Metric
+from data_prep.scoring.moments import Moments, best_nonnegative_weights, pearson_of
+
+MAX_RESTARTS = 30
+SCREENING = 20
+"""Evaluations per member that each start gets before the best one is followed to its end."""
+BUDGET = 1_000
+"""Evaluations per member of one Nelder-Mead run; scipy's 200 end unconverged from about 12 members on."""
+SINGLE_STARTS = 3
+GREEDY_STEPS = 100
+PENALTIES = (0.0, *np.logspace(-5, 1, 13).tolist())
+"""Shares of a column's own sum of squares that a ridge may add to it."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Weights and how the search for them went."""
+
+    weights: Floats
+    """[members], sum 1; non-negative, save those of free sign, whose absolute values sum to 1."""
+    utility: float
+    """Utility of the weights on the rows they were fitted on."""
+    converged: bool
+    evaluations: int
+    """Evaluations of the objective; 0 where a method needs none."""
+    restarts: int
+
+
+def nelder_mead(objective: Objective) -> Fit:
+    """Search the simplex with scipy's Nelder-Mead, from several starts, restarted until a restart gains nothing.
+
+    Starts: the exact Pearson optimum (`nnls`), equal weights, the best single members. Each is followed for a short
+    while, the best of them to its end; a fresh simplex around the end point is then searched again, because
+    Nelder-Mead's simplex collapses in many dimensions. Weights are normalised inside the objective.
+    """
+    n_members = len(objective.moments.cross)
+    if n_members == 1:
+        return Fit(np.ones(1), objective(np.ones(1)), converged=True, evaluations=1, restarts=0)
+    screened = [search_simplex(objective, start, budget=SCREENING * n_members) for start in _starts(objective)]
+    best = max(screened, key=lambda fit: fit.utility)
+    evaluations = sum(fit.evaluations for fit in screened)
+    for restart in range(1, MAX_RESTARTS + 1):
+        found = search_simplex(objective, best.weights, budget=BUDGET * n_members)
+        evaluations += found.evaluations
+        gain = found.utility - best.utility
+        best = max(best, found, key=lambda fit: fit.utility)
+        if found.converged and gain < objective.tolerance:
+            return Fit(best.weights, best.utility, converged=True, evaluations=evaluations, restarts=restart)
+    return Fit(best.weights, best.utility, converged=False, evaluations=evaluations, restarts=MAX_RESTARTS)
+
+
+def search_simplex(objective: Objective, start: Floats, *, budget: int) -> Fit:
+    """Run Nelder-Mead once from `start`, for at most about `budget` evaluations; `converged` is scipy's own word.
+
+    The search moves in the weights of standardised columns, where all directions are alike. Near an optimum utility
+    falls with the square of the distance, so weights need the root of utility's tolerance.
+    """
+    n_members, spread = len(start), _spread(objective.moments)
+    options: Any = {
+        "initial_simplex": _on_simplex(start * spread)
+        + np.vstack([np.zeros(n_members), np.eye(n_members) / n_members]),
+        "adaptive": True,
+        "xatol": objective.tolerance**0.5,
+        "fatol": objective.tolerance / 10,
+        "maxfev": budget,
+        "maxiter": budget,
+    }
+
+    def loss(point: Floats) -> float:
+        weights = np.maximum(point, 0.0) / spread
+        size = weights.sum()
+        return -objective(weights / size) if size > 0.0 else np.inf
+
+    found = minimize(loss, np.zeros(n_members), method="Nelder-Mead", options=options)
+    weights = _on_simplex(np.maximum(found.x, 0.0) / spread)
+    return Fit(weights, objective(weights), converged=bool(found.success), evaluations=int(found.nfev), restarts=0)
+
+
+def exact_pearson(objective: Objective) -> Fit:
+    """Return the non-negative weights with the greatest Pearson, exactly, by non-negative least squares."""
+    weights = best_nonnegative_weights(objective.moments)
+    if not weights.any():
+        weights = best_single(objective)
+    return Fit(weights, objective(weights), converged=True, evaluations=0, restarts=0)
+
+
+def greedy(objective: Objective) -> Fit:
+    """Add one member at a time, with replacement; keep the best average passed on the way (Caruana et al. 2004).
+
+    Of members that raise it alike, the one that is least correlated with the average so far is added.
+    """
+    n_members = len(objective.moments.cross)
+    counts = np.zeros(n_members)
+    best, best_utility = counts, -np.inf
+    for step in range(1, GREEDY_STEPS + 1):
+        choices = (counts + np.eye(n_members)) / step
+        utilities = objective.many(choices)
+        alike = np.flatnonzero(utilities >= utilities.max() - objective.tolerance)
+        chosen = int(alike[np.argmin(_correlations(objective.moments, counts)[alike])])
+        counts = choices[chosen] * step
+        if utilities[chosen] > best_utility + objective.tolerance:
+            best, best_utility = choices[chosen], float(utilities[chosen])
+    return Fit(best, best_utility, converged=True, evaluations=GREEDY_STEPS * n_members, restarts=0)
+
+
+def ridge(objective: Objective) -> Fit:
+    """Least squares with a penalty on the squares of the (standardised) weights, which may not be negative.
+
+    The penalty is the one of `PENALTIES` whose weights, fitted without a fold, have the best mean Pearson on it; with a
+    single fold there is none.
+    """
+    return _penalised(objective, best_nonnegative_weights)
+
+
+def free_ridge(objective: Objective) -> Fit:
+    """As `ridge`, with weights of either sign: they fit better than they predict (absolute values sum to 1)."""
+    return _penalised(objective, _least_squares)
+
+
+def _penalised(objective: Objective, solve: Callable[[Moments], Floats]) -> Fit:
+    parts = list(objective.parts)
+
+    def held_out(penalty: float) -> float:
+        scores = []
+        for place, part in enumerate(parts):
+            others = total([*parts[:place], *parts[place + 1 :]]).centred
+            scores.append(pearson_of(part.centred, solve(_penalise(others, penalty))))
+        return float(np.nan_to_num(scores, nan=-1.0).mean())
+
+    penalty = max(PENALTIES, key=held_out) if len(parts) > 1 else PENALTIES[0]
+    weights = solve(_penalise(objective.moments, penalty))
+    if not weights.any():
+        weights = best_single(objective)
+    evaluations = len(PENALTIES) * len(parts) if len(parts) > 1 else 0
+    return Fit(weights, objective(weights), converged=True, evaluations=evaluations, restarts=0)
+
+
+def _penalise(table: Moments, penalty: float) -> Moments:
+    return Moments(table.gram + penalty * np.diag(np.diag(table.gram)), table.cross, table.square)
+
+
+def _least_squares(table: Moments) -> Floats:
+    """Return weights [columns] of the greatest Pearson, whatever their signs; absolute values sum to 1."""
+    spread = _spread(table)
+    weights = np.linalg.lstsq(table.gram / np.outer(spread, spread), table.cross / spread, rcond=1e-10)[0] / spread
+    size = np.abs(weights).sum()
+    return np.asarray(weights / size if size > 0 else weights)
+
+
+def mean(objective: Objective) -> Fit:
+    """Weigh every member equally."""
+    n_members = len(objective.moments.cross)
+    weights = np.full(n_members, 1.0 / n_members)
+    return Fit(weights, objective(weights), converged=True, evaluations=0, restarts=0)
+
+
+def best_single(objective: Objective) -> Floats:
+    """Return weights [members] with all on the member of the greatest utility."""
+    singles = np.eye(len(objective.moments.cross))
+    return np.asarray(singles[int(np.argmax(objective.many(singles)))])
+
+
+def _starts(objective: Objective) -> list[Floats]:
+    singles = np.eye(len(objective.moments.cross))
+    order = np.argsort(-objective.many(singles), kind="stable")[:SINGLE_STARTS]
+    return [exact_pearson(objective).weights, mean(objective).weights, *singles[order]]
+
+
+def _spread(table: Moments) -> Floats:
+    """Return the root of each column's sum of squares, 1 where it does not vary."""
+    square = np.diag(table.gram)
+    return np.sqrt(np.where(square > 0.0, square, 1.0))
+
+
+def _on_simplex(point: Floats) -> Floats:
+    return np.asarray(point / point.sum())
+
+
+def _correlations(table: Moments, weights: Floats) -> Floats:
+    """Return each column's correlation with the weighted sum; all 0 where that does not vary."""
+    products = table.gram @ weights
+    variance = float(weights @ products)
+    return np.asarray(products / (_spread(table) * variance**0.5)) if variance > 0.0 else np.zeros(len(weights))
+
+
+def check_method(method: str, metric: Metric) -> None:
+    """Refuse a method that does not exist or cannot serve the metric.
+
+    Raises:
+        InputError: names the methods that can.
+    """
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    if method == "nnls" and metric.name not in MOMENT_METRICS:
+        others = ", ".join(name for name in METHODS if name != "nnls")
+        raise InputError(
+            f"method 'nnls' finds the best {' or '.join(MOMENT_METRICS)}, the task's metric is {metric.name!r}; "
+            f"take one of: {others}"
+        )
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to choose weights, with what it fixes beside them."""
+
+    fit: Callable[[Objective], Fit]
+    calibration: str | None = None
+    """The only one of `blend.fit.calibration.CALIBRATIONS` that it is meant for; None: any."""
+    free_sign: bool = False
+    """Weights may be negative: never taken unless asked for."""
+
+
+METHODS: dict[str, Method] = {
+    "nelder-mead": Method(nelder_mead),
+    "nnls": Method(exact_pearson),
+    "greedy": Method(greedy),
+    "ridge": Method(ridge),
+    "mean": Method(mean),
+    "rank-mean": Method(mean, calibration="rank"),
+    "free-ridge": Method(free_ridge, free_sign=True),
+}

@@ -1,0 +1,278 @@
+"""Files of predictions that others made: which files, and their columns as they stand in them."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.feather as pa_feather
+import pyarrow.parquet as pa_parquet
+
+from data_prep.errors import InputError
+from data_prep.input_faults import quote
+from data_prep.scoring.combination import Floats
+from data_prep.store.files import base_name, exists, join, list_names, read_bytes
+from data_prep.task import RESERVED_COLUMNS, Task
+
+FOLD_COLUMNS = ("fold", "kfold")
+INDEX_COLUMN = re.compile(r"(Unnamed: \d+|__index_level_\d+__|index)?")
+"""What pandas calls a column that numbers the rows."""
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """The files that a path, folder or pattern stands for."""
+
+    paths: dict[str, str]
+    """By name: what the star stands for, or the file's name without its suffix."""
+    is_single: bool
+    """One file was asked for by its own name."""
+    passed_over: tuple[str, ...] = ()
+    """Files of a folder or pattern whose format is not known."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How to tell the columns of a file apart."""
+
+    task: Task
+    id_column: str | None = None
+    """None: the task's name for it, or `id`."""
+    predictions: Sequence[str] = ()
+    """None given: every numeric column that is nothing else."""
+
+    @property
+    def id_names(self) -> tuple[str, ...]:
+        """The names that the id column may have, the likeliest first."""
+        return (self.task.id_column, "id") if self.id_column is None else (self.id_column,)
+
+
+@dataclass(frozen=True)
+class ForeignTable:
+    """The columns of one file, rows in its order."""
+
+    path: str
+    n_rows: int
+    content: bytes
+    ids: pa.Array | None
+    """None: the file has no ids."""
+    predictions: dict[str, Floats]
+    """[rows] by column name; NaN where the file has nothing."""
+    fold: tuple[object, ...] | None
+    score: Floats | None
+    passed_over: tuple[str, ...] = field(default=())
+    """Columns that are none of these, nor of the task's."""
+
+
+def find_files(where: str, flag: str) -> FoundFiles:
+    """Return the files that `where` stands for: one file, a folder, or a pattern whose last part holds one `*`.
+
+    Raises:
+        InputError: no file of a known format is there, or two have the same name.
+    """
+    folder, slash, last = where.rpartition("/")
+    if names := list_names(where):
+        folder, models = where, {name: _stem(name) for name in names}
+    elif "*" not in last and not exists(where):
+        raise InputError(f"{flag} {where}: no such file or folder")
+    elif "*" not in last:
+        return FoundFiles({_stem(last): where}, is_single=True)
+    elif last.count("*") > 1:
+        raise InputError(f"{flag} {where}: a pattern has one *, which stands for the name of a model")
+    else:
+        start, end = last.split("*")
+        folder = folder or slash or "."
+        pattern = re.compile(f"{re.escape(start)}(.+){re.escape(end)}")
+        matched = {name: found[1] for name in list_names(folder) if (found := pattern.fullmatch(name))}
+        models = {name: part if end else _stem(part) for name, part in matched.items()}
+    paths: dict[str, str] = {}
+    faults: list[str] = []
+    for name, model in models.items():
+        if _suffix(name) not in READERS:
+            continue
+        if model in paths:
+            faults.append(f"{flag} {where}: {paths[model]} and {name} are both called {model!r}; rename one")
+        paths[model] = join(folder, name)
+    if not paths:
+        faults.append(f"{flag} {where}: no file there with one of the suffixes {', '.join(READERS)}")
+    if faults:
+        raise InputError(*faults)
+    others = tuple(join(folder, name) for name in models if _suffix(name) not in READERS)
+    return FoundFiles(paths, is_single=False, passed_over=others)
+
+
+def read_foreign(path: str, columns: Columns, *, is_test: bool) -> ForeignTable:
+    """Read a file and tell its columns apart.
+
+    A column with the task's name of the score is the truth where other numeric columns are left, and the prediction
+    where it is the only one, as in a submission.
+
+    Raises:
+        InputError: the file cannot be read, has no column of predictions, or one that is partly text; all its faults.
+    """
+    suffix = _suffix(path)
+    if suffix not in READERS:
+        raise InputError(f"{path}: unknown format {suffix!r}; known: {', '.join(READERS)}")
+    content = read_bytes(path)
+    try:
+        table = READERS[suffix](content, columns.id_names)
+    except (ValueError, OSError, EOFError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read as {suffix} ({error})") from error
+    names = table.column_names
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{path}: columns named more than once: {_listed(repeated)}")
+    if not table.num_rows:
+        raise InputError(f"{path}: has no rows")
+    id_name = _id_column(path, names, columns)
+    numbers, faults = _numbers(table, path, id_name, columns)
+    chosen, truth = _choose(list(numbers), columns, is_test=is_test)
+    missing = [name for name in columns.predictions if name not in names]
+    if not is_test and missing:
+        faults.append(
+            f"{path}: has no column {_listed(missing)}, which --prediction-column names; it has {_listed(names)}"
+        )
+    elif not chosen and not faults:
+        faults.append(f"{path}: has no numeric column of predictions; it has {_listed(names)}{_separator_hint(names)}")
+    if faults:
+        raise InputError(*faults)
+    fold_name = next((name for name in FOLD_COLUMNS if name in names and name not in chosen), None)
+    used = {id_name, fold_name, truth, *chosen}
+    return ForeignTable(
+        path=path,
+        n_rows=table.num_rows,
+        content=content,
+        ids=None if id_name is None else _as_text(table[id_name], path, id_name),
+        predictions={name: numbers[name] for name in chosen},
+        fold=None if fold_name is None else tuple(table[fold_name].to_pylist()),
+        score=None if truth is None else numbers[truth],
+        passed_over=tuple(
+            name for name in names if name not in {*used, *_reserved(columns)} and not INDEX_COLUMN.fullmatch(name)
+        ),
+    )
+
+
+def _id_column(path: str, names: Sequence[str], columns: Columns) -> str | None:
+    if columns.id_column is not None and columns.id_column not in names:
+        raise InputError(
+            f"{path}: has no column {columns.id_column!r}, which --id-column names; it has {_listed(names)}"
+        )
+    return next((name for name in columns.id_names if name in names), None)
+
+
+def _numbers(table: pa.Table, path: str, id_name: str | None, columns: Columns) -> tuple[dict[str, Floats], list[str]]:
+    """Return every column that may hold predictions or the truth, and a fault for each that is partly text."""
+    numbers: dict[str, Floats] = {}
+    faults: list[str] = []
+    reserved = {*_reserved(columns), id_name}
+    for name in table.column_names:
+        if name in reserved or (INDEX_COLUMN.fullmatch(name) and name not in columns.predictions):
+            continue
+        column = table[name]
+        if _is_numeric(column.type):
+            numbers[name] = column.cast(pa.float64()).to_numpy().astype(np.float64)
+        elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            values = column.to_pandas()
+            parsed = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64)
+            is_text = np.isnan(parsed)
+            if not is_text.any():
+                numbers[name] = parsed
+            elif name in columns.predictions or is_text.mean() < 0.5:
+                row = int(np.argmax(is_text))
+                faults.append(
+                    f"{path}, column {name}: {int(is_text.sum())} of {len(values)} values are no numbers, the first is "
+                    f"{quote(str(values.iloc[row]))} in data row {row + 1}; mend them or remove the column"
+                )
+    return numbers, faults
+
+
+def _reserved(columns: Columns) -> set[str | None]:
+    """Return names that, unless asked for, are never those of predictions."""
+    task = columns.task
+    names = {*RESERVED_COLUMNS, *FOLD_COLUMNS, *task.text_columns, task.group_column}
+    return names - {"score", "prediction", *columns.predictions}
+
+
+def _choose(numeric: Sequence[str], columns: Columns, *, is_test: bool) -> tuple[list[str], str | None]:
+    """Return the columns of predictions, and that of the truth, which a test does not have."""
+    named = [name for name in columns.predictions if name in numeric]
+    truths = [name for name in dict.fromkeys((columns.task.score_column, "score")) if name in numeric]
+    chosen = named or [name for name in numeric if name not in truths] or truths
+    truth = next((name for name in truths if name not in chosen), None)
+    return chosen, None if is_test else truth
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_null)
+    return any(test(kind) for test in tests)
+
+
+def _as_text(column: pa.ChunkedArray, path: str, name: str) -> pa.Array:
+    try:
+        ids = column.cast(pa.string()).combine_chunks()
+    except pa.ArrowException as error:
+        raise InputError(f"{path}, column {name}: ids must be UTF-8 text or whole numbers ({error})") from error
+    if ids.null_count:
+        raise InputError(f"{path}, column {name}: {ids.null_count} of {len(ids)} rows have no id")
+    return ids
+
+
+def _separator_hint(names: Sequence[str]) -> str:
+    mark = next((mark for mark in ("\t", ";", "|") if len(names) == 1 and mark in names[0]), None)
+    return f" (is it separated by {mark!r} instead of commas?)" if mark else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:20]))
+    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def _suffix(path: str) -> str:
+    last = base_name(path)
+    return f".{last.rsplit('.', 1)[-1].lower()}" if "." in last else ""
+
+
+def _stem(name: str) -> str:
+    return name.rsplit(".", 1)[0] if "." in name else name
+
+
+def _read_csv(content: bytes, ids: Sequence[str]) -> pa.Table:
+    """Read a CSV file; ids stay text (`0012`, `NA`)."""
+    return pa_csv.read_csv(
+        pa.BufferReader(content),
+        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa_csv.ConvertOptions(column_types={name: pa.string() for name in ids}),
+    )
+
+
+def _read_array(content: bytes, _: Sequence[str]) -> pa.Table:
+    return _from_array(np.load(io.BytesIO(content), allow_pickle=False))
+
+
+def _from_array(array: np.ndarray) -> pa.Table:
+    if array.dtype.kind not in "fiu" or array.ndim not in (1, 2):
+        raise ValueError(f"expected numbers [rows] or [rows, models], found {array.dtype} {list(array.shape)}")
+    matrix = array.reshape(len(array), -1)
+    names = [str(column) for column in range(matrix.shape[1])] if matrix.shape[1] > 1 else ["prediction"]
+    return pa.table([pa.array(np.ascontiguousarray(column, dtype=np.float64)) for column in matrix.T], names=names)
+
+
+def _read_feather(content: bytes, _: Sequence[str]) -> pa.Table:
+    return pa_feather.read_table(pa.BufferReader(content))
+
+
+def _read_parquet(content: bytes, _: Sequence[str]) -> pa.Table:
+    return pa_parquet.read_table(pa.BufferReader(content))
+
+
+READERS: dict[str, Callable[[bytes, Sequence[str]], pa.Table]] = {
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+    ".npy": _read_array,
+    ".arrow": _read_feather,
+    ".feather": _read_feather,
+}
+"""From the bytes of a file and the names that its ids may have to a table, by suffix."""

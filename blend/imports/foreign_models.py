@@ -1,0 +1,181 @@
+"""Predictions that others made: files of theirs, with a prepared folder, to models that can be blended.
+
+Nothing is assumed about their scale: logits, ranks and scores are kept as they are, and the blend calibrates.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from blend.imports.foreign_files import Columns, ForeignTable, FoundFiles, find_files, read_foreign
+from blend.imports.foreign_rows import Placed, Pool, place
+from blend.imports.imported_models import ForeignModel, Imported
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared, load_prepared
+from data_prep.store.oof_store import UNKNOWN_SPLIT
+
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be imported, as asked for."""
+
+    oof: str
+    test: str
+    name: str | None
+    """The model's name; with many models what comes before each, None: nothing."""
+    family: str | None = None
+    """None: every model is a family of its own."""
+    split: str = UNKNOWN_SPLIT
+    """The prepared folder whose folds the models were trained on."""
+    trust_row_order: bool = False
+    id_column: str | None = None
+    prediction_columns: tuple[str, ...] = ()
+
+
+def read_request(request: Request, data: Prepared) -> Imported:
+    """Read, align and check everything that a request names; nothing is written.
+
+    Raises:
+        InputError: files without a partner, rows missing, unknown or repeated, values that are not finite, columns that
+            are constant, scores or folds other than the data's, a row order that the scores deny; all faults of all
+            files.
+    """
+    base = _base(request.split, data)
+    oof_files, test_files = find_files(request.oof, "--oof"), find_files(request.test, "--test")
+    notes: dict[str, list[str]] = {}
+    if others := [*oof_files.passed_over, *test_files.passed_over]:
+        notes["passed over, since the format is not known"] = others
+    faults: list[str] = []
+    models: list[ForeignModel] = []
+    for pair in _pairs(oof_files, test_files, request, faults):
+        try:
+            models.extend(_read_pair(pair, request, base, notes))
+        except InputError as error:
+            faults.extend(error.faults)
+    names = [model.name for model in models]
+    faults.extend(f"two models would be called {name!r}; give one --name" for name in sorted(_repeated(names)))
+    faults.extend(f"{name!r}: a model's name may hold no comma; rename it" for name in names if "," in name)
+    if faults:
+        raise InputError(*faults)
+    known = request.split != UNKNOWN_SPLIT
+    return Imported(
+        models=tuple(models),
+        data=base,
+        named_data=data.path,
+        split_hash=base.manifest.split_hash if known else UNKNOWN_SPLIT,
+        notes=_sentences(notes),
+    )
+
+
+def _base(split: str, data: Prepared) -> Prepared:
+    """Return the prepared folder whose folds are meant."""
+    if split == UNKNOWN_SPLIT:
+        return data
+    base = load_prepared(split)
+    if base.manifest.data_hash != data.manifest.data_hash:
+        raise InputError(
+            f"--split {split}: is made of other data than {data.path} (data_hash {base.manifest.data_hash[:12]}, "
+            f"expected {data.manifest.data_hash[:12]}); prepare the same files, with the folds they used"
+        )
+    return base
+
+
+def _pairs(oof: FoundFiles, test: FoundFiles, request: Request, faults: list[str]) -> list[tuple[str, str, str]]:
+    """Return name and both paths of each pair of files, noting files without a partner."""
+    if oof.is_single != test.is_single:
+        raise InputError("--oof and --test must both be a file, or both a folder or a pattern with a *")
+    if oof.is_single:
+        if request.name is None:
+            raise InputError("give --name NAME: what the model is to be called")
+        return [(request.name, next(iter(oof.paths.values())), next(iter(test.paths.values())))]
+    for ours, others, kind in ((oof, test, "test"), (test, oof, "out-of-fold")):
+        faults.extend(
+            f"{path}: has no partner with {kind} predictions of the name {name!r}"
+            for name, path in ours.paths.items()
+            if name not in others.paths
+        )
+    front = "" if request.name is None else f"{request.name}-"
+    return [(front + name, oof.paths[name], test.paths[name]) for name in oof.paths if name in test.paths]
+
+
+def _repeated(names: Sequence[str]) -> set[str]:
+    return {name for name in names if names.count(name) > 1}
+
+
+def _read_pair(
+    pair: tuple[str, str, str], request: Request, data: Prepared, notes: dict[str, list[str]]
+) -> list[ForeignModel]:
+    """Return the models of one pair of files (name, both paths), noting what in them was passed over."""
+    name, oof_path, test_path = pair
+    columns = Columns(data.task, request.id_column, request.prediction_columns)
+    found: list[tuple[ForeignTable, Placed]] = []
+    faults: list[str] = []
+    for path, is_test in ((oof_path, False), (test_path, True)):
+        try:
+            table = read_foreign(path, columns, is_test=is_test)
+            placed = place(
+                table,
+                Pool.of_test(data) if is_test else Pool.of_train(data),
+                metric=data.task.measure,
+                trust_row_order=request.trust_row_order,
+                check_fold=request.split != UNKNOWN_SPLIT,
+            )
+        except InputError as error:
+            faults.extend(error.faults)
+            continue
+        found.append((table, placed))
+        for remark in _remarks(table, placed, request, data):
+            notes.setdefault(remark, []).append(path)
+    if faults:
+        raise InputError(*faults)
+    (oof_table, oof), (test_table, test) = found
+    return [
+        ForeignModel(
+            name=name if len(oof.columns) == 1 else f"{name}-{ours}",
+            family=request.family or (name if len(oof.columns) == 1 else f"{name}-{ours}"),
+            oof=oof.columns[ours],
+            test=test.columns[theirs],
+            column=ours,
+            sources=tuple((table.path, hashlib.sha256(table.content).hexdigest()) for table in (oof_table, test_table)),
+        )
+        for ours, theirs in _column_pairs(oof_table.path, oof, test_table.path, test)
+    ]
+
+
+def _remarks(table: ForeignTable, placed: Placed, request: Request, data: Prepared) -> list[str]:
+    remarks = []
+    if table.ids is None and not placed.order_checked:
+        remarks.append("taken in row order, which nobody can check without scores")
+    if placed.has_own_folds and request.split == UNKNOWN_SPLIT:
+        remarks.append(f"folds are those of {data.path}; if the models used them, add --split {data.path}")
+    if others := [*table.passed_over, *placed.truths]:
+        remarks.append(f"columns that are not taken for predictions ({', '.join(map(repr, others))})")
+    return remarks
+
+
+def _sentences(notes: dict[str, list[str]]) -> tuple[str, ...]:
+    """Return each remark with the files that it is about."""
+    return tuple(
+        f"{remark}: {', '.join(paths[:SHOWN])}" + (f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else "")
+        for remark, paths in notes.items()
+    )
+
+
+def _column_pairs(oof_path: str, oof: Placed, test_path: str, test: Placed) -> list[tuple[str, str]]:
+    """Return the names of both columns of each model: the same, unless there is one of each."""
+    if len(oof.columns) == len(test.columns) == 1:
+        return [(next(iter(oof.columns)), next(iter(test.columns)))]
+    faults = [
+        f"{path}, column {name}: has no partner of that name in {other_path}"
+        for path, columns, other_path, others in (
+            (oof_path, oof.columns, test_path, test.columns),
+            (test_path, test.columns, oof_path, oof.columns),
+        )
+        for name in columns
+        if name not in others
+    ]
+    if faults:
+        raise InputError(*faults)
+    return [(name, name) for name in oof.columns]

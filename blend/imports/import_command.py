@@ -1,0 +1,112 @@
+"""The verb `import`: predictions that others made, next to our own."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from blend.imports.foreign_models import Request, read_request
+from blend.imports.imported_models import Imported, write_imported
+from data_prep.console import console
+from data_prep.prepared import load_prepared
+from data_prep.scoring.metrics import DEAD_BELOW
+from data_prep.store.oof_store import UNKNOWN_SPLIT
+
+FILES = "File (.csv, .parquet, .npy, .arrow, .feather), folder, or pattern in quotes whose * names the model."
+
+
+def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
+    """Add the verb to a command line; `fit` is its verb that blends a run directory."""
+
+    @app.command("import")
+    def import_verb(
+        *,
+        oof: Annotated[str, typer.Option(help=f"Out-of-fold predictions. {FILES}")],
+        test: Annotated[str, typer.Option(help="Test predictions, likewise; files and columns pair by name.")],
+        data: Annotated[str, typer.Option(help="Prepared folder.")],
+        out: Annotated[str, typer.Option(help="Run directory for imported models; may hold some already.")],
+        name: Annotated[str | None, typer.Option(help="The model's name; what comes before each of many.")] = None,
+        family: Annotated[str | None, typer.Option(help="Family of all these models.  [default: one each]")] = None,
+        split: Annotated[
+            str, typer.Option(help="Prepared folder whose folds the models were trained on, or unknown.")
+        ] = UNKNOWN_SPLIT,
+        trust_row_order: Annotated[
+            bool, typer.Option("--trust-row-order", help="Rows without ids stand in the order of the prepared files.")
+        ] = False,
+        id_column: Annotated[str | None, typer.Option(help="Column of ids.  [default: the task's, or id]")] = None,
+        prediction_column: Annotated[
+            list[str] | None, typer.Option(help="Column of predictions; may be repeated.  [default: numeric ones]")
+        ] = None,
+        fit_blend: Annotated[bool, typer.Option("--fit", help="Blend the run directory right away.")] = False,
+        clip: Annotated[
+            bool,
+            typer.Option("--clip", help="With --fit: move predictions beyond the range to the nearest legal score."),
+        ] = False,
+    ) -> None:
+        """Import predictions that others made: align them, check them, keep them like our own.
+
+        Example: `python -m blend import --oof team/oof --test team/test --data prepared/pppm --out runs/team --fit`
+        """
+        prepared = load_prepared(data)
+        request = Request(
+            oof=oof,
+            test=test,
+            name=name,
+            family=family,
+            split=split,
+            trust_row_order=trust_row_order,
+            id_column=id_column,
+            prediction_columns=tuple(prediction_column or ()),
+        )
+        with console.status("reading and aligning predictions"):
+            imported = read_request(request, prepared)
+            ids = write_imported(imported, out)
+        _show(imported, ids)
+        _say(f"Wrote {len(ids)} models to {out}.")
+        if fit_blend:
+            fit([out], data=data, clip=clip)
+        else:
+            _say(
+                f"Next: python -m blend fit {out} --data {data}, or behind your own run: python -m blend fit RUN {out}"
+            )
+
+
+def _show(imported: Imported, ids: dict[str, str]) -> None:
+    task, manifest = imported.data.task, imported.data.manifest
+    table = Table(title=f"Imported: {task.metric} on the folds of {imported.data.path}")
+    table.add_column("model", overflow="fold")
+    for column in ("candidate", "rows", "holdout", "test", "mean of folds", "pooled"):
+        table.add_column(column, justify="left" if column == "candidate" else "right")
+    dead: list[str] = []
+    for model in imported.models:
+        metrics = imported.fold_metrics(model)
+        covered = np.isfinite(model.oof)
+        n_rows, n_holdout = int((covered & imported.trained).sum()), int((covered & ~imported.trained).sum())
+        table.add_row(
+            model.name,
+            ids[model.name],
+            f"{n_rows:,}",
+            f"{n_holdout:,}" if manifest.rows["holdout"] else "-",
+            f"{len(model.test):,}",
+            f"{np.mean(metrics):.4f}",
+            f"{imported.pooled(model):.4f}",
+        )
+        if not imported.least_pearson(model) >= DEAD_BELOW:
+            dead.append(model.name)
+    console.print(table)
+    _say("Rows matched one to one: none missing, none unknown, none twice.")
+    for note in imported.notes:
+        _say(note)
+    if dead:
+        _say(f"Pearson under {DEAD_BELOW} in a fold, so `blend fit` leaves them out: {', '.join(dead)}")
+    if imported.split_hash == UNKNOWN_SPLIT:
+        _say(
+            "Split unknown: rows may have been trained on by the model that predicts them; nested scores can flatter. "
+            "If the models used the folds of a prepared folder, say so with --split."
+        )
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)

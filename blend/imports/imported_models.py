@@ -1,0 +1,167 @@
+"""`Imported`: models that others trained, aligned and checked, and how a run directory keeps them like our own."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import yaml
+from numpy.typing import NDArray
+
+from blend.members.run_dirs import read_study
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared
+from data_prep.scoring.combination import Floats
+from data_prep.scoring.metrics import pearson
+from data_prep.store.files import base_name, exists, join, write_bytes, write_json
+from data_prep.store.oof_store import OofStore, Provenance
+from data_prep.store.tables import HOLDOUT_FOLD, checksum
+
+
+@dataclass(frozen=True)
+class ForeignModel:
+    """One model's predictions, aligned with the prepared tables and checked."""
+
+    name: str
+    family: str
+    oof: Floats
+    """[train rows, holdout among them], NaN on holdout rows where the file has none."""
+    test: Floats
+    """[test rows]"""
+    column: str
+    sources: tuple[tuple[str, str], ...]
+    """Path and sha256 of the file of out-of-fold and of that of test predictions."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Everything that a request brings, not yet written."""
+
+    models: tuple[ForeignModel, ...]
+    data: Prepared
+    """Whose folds the tables are kept by: the split's where it is known."""
+    named_data: str
+    """The prepared folder that was named; its path."""
+    split_hash: str
+    notes: tuple[str, ...]
+    """What a person should know: columns and files passed over, what could not be checked."""
+
+    @property
+    def trained(self) -> NDArray[np.bool_]:
+        """[train rows]: not holdout."""
+        return np.asarray(self.data.train["fold"].to_numpy() != HOLDOUT_FOLD)
+
+    @property
+    def _score(self) -> Floats:
+        return np.asarray(self.data.train["score"].to_numpy(), dtype=np.float64)
+
+    @property
+    def _fold_masks(self) -> list[NDArray[np.bool_]]:
+        fold = self.data.train["fold"].to_numpy()
+        return [fold == number for number in range(self.data.manifest.n_folds)]
+
+    def identity(self, model: ForeignModel) -> str:
+        """Return the candidate id: 12 hex digits of the hash of all that makes the model what it is."""
+        parts = (model.name, model.family, self.split_hash, self.data.manifest.data_hash)
+        values = pa.table({"oof": pa.array(np.append(model.oof, model.test), pa.float32())})
+        return hashlib.sha256("\0".join([*parts, checksum(values)]).encode()).hexdigest()[:12]
+
+    def fold_metrics(self, model: ForeignModel) -> list[float]:
+        """Return the task's metric on each fold."""
+        return [self.data.task.measure(self._score[mask], model.oof[mask]) for mask in self._fold_masks]
+
+    def least_pearson(self, model: ForeignModel) -> float:
+        """Return the Pearson of the fold where it is least, NaN where the model is constant in a fold."""
+        return float(np.min([pearson(self._score[mask], model.oof[mask]) for mask in self._fold_masks]))
+
+    def pooled(self, model: ForeignModel) -> float:
+        """Return the task's metric on all rows but the holdout's."""
+        return self.data.task.measure(self._score[self.trained], model.oof[self.trained])
+
+
+def write_imported(imported: Imported, out: str) -> dict[str, str]:
+    """Keep the models in a run directory of imported ones and return each one's id by name.
+
+    Importing the same again changes nothing, and completes what was cut off.
+
+    Raises:
+        InputError: `out` is the run directory of a search or of other data, or a name stands there for another content.
+    """
+    study = read_study(out)
+    ids = {model.name: imported.identity(model) for model in imported.models}
+    _check_room(study, out, ids, imported.data)
+    for model in imported.models:
+        path = join(out, "candidates", f"{ids[model.name]}.json")
+        if not exists(path):
+            write_json(_settings(model, imported), path)
+    content = {
+        "name": base_name(out),
+        "data": imported.named_data,
+        **study,
+        "imported": True,
+        "data_hash": imported.data.manifest.data_hash,
+        "names": {**study.get("names", {}), **ids},
+    }
+    if content != study:
+        write_bytes(yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode(), join(out, "study.yaml"))
+    for model in imported.models:
+        _write_tables(model, ids[model.name], imported, OofStore(out))
+    return ids
+
+
+def _check_room(study: dict[str, object], out: str, ids: dict[str, str], data: Prepared) -> None:
+    path = join(out, "study.yaml")
+    if study and not study.get("imported"):
+        raise InputError(f"{path}: is the study of a search; import into a run directory of its own: another --out")
+    if study and study.get("data_hash") != data.manifest.data_hash:
+        raise InputError(f"{path}: holds models of other data than {data.path}; choose another --out")
+    names = study.get("names")
+    taken = names if isinstance(names, dict) else {}
+    faults = [
+        f"{path}: {name!r} stands there for other predictions, another family or another split (id {taken[name]}); "
+        "choose another --name or another --out"
+        for name, identity in ids.items()
+        if taken.get(name, identity) != identity
+    ]
+    if faults:
+        raise InputError(*faults)
+
+
+def _settings(model: ForeignModel, imported: Imported) -> dict[str, object]:
+    (oof_path, oof_hash), (test_path, test_hash) = model.sources
+    return {
+        "imported": True,
+        "name": model.name,
+        "family": model.family,
+        "column": model.column,
+        "oof": {"file": oof_path, "sha256": oof_hash},
+        "test": {"file": test_path, "sha256": test_hash},
+        "split_hash": imported.split_hash,
+    }
+
+
+def _write_tables(model: ForeignModel, candidate: str, imported: Imported, store: OofStore) -> None:
+    """Write the tables of every fold; the one column of test predictions serves each fold."""
+    data = imported.data
+    train, fold_of = data.train, data.train["fold"].to_numpy()
+    held = fold_of == HOLDOUT_FOLD
+    has_holdout = bool(held.any()) and bool(np.isfinite(model.oof[held]).all())
+    for fold in range(data.manifest.n_folds):
+        if store.is_finished(candidate, fold):
+            continue
+        origin = Provenance(candidate, fold, data.manifest.data_hash, imported.split_hash, seed=0, epoch=0.0)
+        store.write(
+            origin,
+            oof=_table(
+                train.filter(pa.array(fold_of == fold)).select(["id", "score"]), fold, model.oof[fold_of == fold]
+            ),
+            test=_table(data.test.select(["id"]), fold, model.test),
+            holdout=_table(train.filter(pa.array(held)).select(["id", "score"]), fold, model.oof[held])
+            if has_holdout
+            else None,
+        )
+
+
+def _table(rows: pa.Table, fold: int, prediction: Floats) -> pa.Table:
+    table = rows.append_column("fold", pa.array(np.full(len(rows), fold), pa.int8()))
+    return table.append_column("prediction", pa.array(prediction, pa.float32()))

@@ -1,0 +1,1 @@
+"""CV beside the leaderboard, submission by submission."""

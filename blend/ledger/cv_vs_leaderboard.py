@@ -1,0 +1,334 @@
+"""Whether CV tracks the leaderboard: lines, residuals, what fell out of line, what leaks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm, theilslopes
+
+from blend.ledger.ledger_entry import Entry
+from data_prep.prepare.folds import GROUPED_SCHEMES, SCHEMES
+from data_prep.scoring.metrics import METRICS, spearman
+
+FEW = 4
+"""Points from which an offset is told."""
+ENOUGH = 8
+"""Points from which a line and a rank correlation are told."""
+LIMIT = 3.0
+"""Robust standard deviations beyond which a submission is flagged."""
+LEAK_LIMIT = 4.0
+"""Robust standard deviations by which a CV must be too good before it is said to leak: a grave thing to say."""
+LEAST_SPREAD = 0.0005
+"""No robust standard deviation is believed to be smaller: scores are written down to three or four digits."""
+NORMAL_MAD = 1.4826
+"""Standard deviation of a normal distribution in units of its median absolute deviation."""
+LEAKING_SCHEMES = tuple(scheme for scheme in SCHEMES if scheme not in GROUPED_SCHEMES)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the leaderboard says for a CV: `slope * cv + intercept`, robustly."""
+
+    slope: float
+    """1 where there are too few points for a line: then only the offset is fitted."""
+    intercept: float
+    spread: float
+    """Robust standard deviation of the residuals."""
+    n: int
+    of: str
+    """Name of the split or scheme whose points it goes through."""
+
+    def at(self, cv: float) -> float:
+        """Return the leaderboard score that is in line with a CV."""
+        return self.slope * cv + self.intercept
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Why one should not trust a submission's CV, or look at it again."""
+
+    kind: str
+    """`leaking` or `out of line`."""
+    by: str
+    """`scheme`: by what it is; `shown`: by what its scores show."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A submission beside what its split leads one to expect."""
+
+    entry: Entry
+    line: Line | None
+    residual: float | None
+    """Leaderboard score less the line's."""
+    flags: tuple[Flag, ...]
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's rank correlation of CV with the leaderboard, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How the CVs of one scheme, or of one split of it, stand to the leaderboard."""
+
+    name: str
+    scheme: str
+    splits: tuple[str, ...]
+    n: int
+    offset: float
+    """Mean of leaderboard score less CV."""
+    offset_sd: float | None
+    """None for a single point."""
+    cv_sd: float | None
+    line: Line | None
+    rank: RankCorrelation | None
+    """None below `ENOUGH` points, or where all CVs or all leaderboard scores are the same."""
+    upper: RankCorrelation | None
+    """Of the half with the better CVs, which is where one chooses; None where that half has fewer than `ENOUGH`."""
+    excess: float | None
+    """How much better CVs are, on average, than those of grouped submissions with the same leaderboard score."""
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """How far a score that is known beforehand is from the leaderboard, over the same submissions."""
+
+    name: str
+    """`cv`, `nested` or `expected`."""
+    n: int
+    bias: float
+    """Mean of the score less the leaderboard's."""
+    error: float
+    """Mean absolute difference."""
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """All that a ledger shows."""
+
+    board: str
+    """`public` or `private`."""
+    rows: tuple[Tracked, ...]
+    """In the order of the ledger."""
+    schemes: tuple[Summary, ...]
+    splits: tuple[Summary, ...]
+    """Of schemes that have several."""
+    closeness: tuple[Closeness, ...]
+
+
+def fit_line(cv: ArrayLike, board: ArrayLike, *, of: str = "") -> Line | None:
+    """Fit a robust line of leaderboard score on CV.
+
+    Theil-Sen: the slope is the median of the slopes through all pairs of points, the intercept the median of
+    `board - slope * cv`, so that half of the points lie above. Below `ENOUGH` points, or where all CVs are equal, only
+    that median is fitted, with slope 1.
+
+    The spread is 1.4826 times the median absolute residual, times n / (n - k - 1) for k fitted numbers: residuals from
+    a fitted line are too small, and with few points medians much more so. With that factor, of ledgers with normal
+    errors and 4 to 26 points, about one in nine has a point beyond 3 spreads (without it, one in three).
+
+    Args:
+        cv: [points].
+        board: [points], leaderboard scores.
+        of: name of what the points are.
+
+    Returns:
+        None below `FEW` points.
+    """
+    x, y = np.asarray(cv, dtype=np.float64), np.asarray(board, dtype=np.float64)
+    if len(x) < FEW:
+        return None
+    sloped = len(x) >= ENOUGH and bool(np.ptp(x) > 0.0)
+    slope = float(theilslopes(y, x)[0]) if sloped else 1.0
+    intercept = float(np.median(y - slope * x))
+    return Line(slope, intercept, _spread(y - slope * x - intercept, n_fitted=2 if sloped else 1), len(x), of)
+
+
+def _spread(residuals: Floats, *, n_fitted: int) -> float:
+    """Return the robust standard deviation of residuals whose median is 0."""
+    raw = NORMAL_MAD * float(np.median(np.abs(residuals)))
+    return max(raw * len(residuals) / (len(residuals) - n_fitted - 1), LEAST_SPREAD)
+
+
+def rank_correlation(cv: ArrayLike, board: ArrayLike) -> RankCorrelation | None:
+    """Return Spearman's rank correlation with the interval of Bonett and Wright.
+
+    The interval is `tanh(atanh(r) ± 1.96 sqrt((1 + r**2 / 2) / (n - 3)))` (Bonett & Wright, 2000, Psychometrika 65). It
+    needs no random numbers, and for 8 to 26 normal points its simulated coverage is 94 to 97 % (that of a percentile
+    bootstrap, whose resamples repeat points, is no better); for 6 points it can be 86 %, hence `ENOUGH`.
+
+    Returns:
+        None below `ENOUGH` points, or where one side is constant.
+    """
+    x, y = np.asarray(cv, dtype=np.float64), np.asarray(board, dtype=np.float64)
+    if len(x) < ENOUGH or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
+        return None
+    value = spearman(x, y)
+    centre = np.arctanh(np.clip(value, -1 + 1e-9, 1 - 1e-9))
+    half = norm.ppf(0.975) * np.sqrt((1 + value**2 / 2) / (len(x) - 3))
+    low, high = np.tanh([centre - half, centre + half]).tolist()
+    return RankCorrelation(value, low, high, len(x))
+
+
+def track(entries: Sequence[Entry], *, board: str = "public") -> Tracking:
+    """Compare CV and leaderboard over a whole ledger.
+
+    A submission's line is that of its split (same scheme, same split hash) where this has `ENOUGH` points, else that of
+    its scheme. Submissions without CV or without a leaderboard score take no part.
+
+    Args:
+        entries: of one metric.
+        board: `public` or `private`.
+    """
+    scored = [entry for entry in entries if _is_scored(entry, board)]
+    schemes = list(dict.fromkeys(entry.scheme for entry in scored))
+    lines = {scheme: _line([e for e in scored if e.scheme == scheme], board, scheme) for scheme in schemes}
+    for split in dict.fromkeys(entry.split for entry in scored):
+        points = [entry for entry in scored if entry.split == split]
+        if len(points) >= ENOUGH:
+            lines[split] = _line(points, board, split)
+    rows = tuple(_tracked(entry, lines, scored, board) for entry in entries)
+    summaries = tuple(
+        _summary(scheme, [e for e in scored if e.scheme == scheme], scored, board, lines[scheme]) for scheme in schemes
+    )
+    return Tracking(
+        board, rows, summaries, _split_summaries(summaries, scored, board, lines), _closeness(scored, board)
+    )
+
+
+def _score(entry: Entry, board: str) -> float:
+    score: float | None = getattr(entry, board)
+    assert score is not None
+    return score
+
+
+def _cv(entry: Entry) -> float:
+    assert entry.cv is not None
+    return entry.cv
+
+
+def _is_scored(entry: Entry, board: str) -> bool:
+    return entry.cv is not None and getattr(entry, board) is not None
+
+
+def _columns(entries: Sequence[Entry], board: str) -> tuple[Floats, Floats]:
+    return np.array([_cv(entry) for entry in entries]), np.array([_score(entry, board) for entry in entries])
+
+
+def _line(entries: Sequence[Entry], board: str, of: str) -> Line | None:
+    return fit_line(*_columns(entries, board), of=of)
+
+
+def _tracked(entry: Entry, lines: dict[str, Line | None], scored: Sequence[Entry], board: str) -> Tracked:
+    if not _is_scored(entry, board):
+        return Tracked(entry, None, None, _declared(entry))
+    line = lines.get(entry.split) or lines[entry.scheme]
+    residual = None if line is None else _score(entry, board) - line.at(_cv(entry))
+    flags = [*_declared(entry), *_shown(entry, scored, board)]
+    if line is not None and residual is not None and abs(residual) > LIMIT * line.spread:
+        side = "above" if residual > 0 else "below"
+        reason = (
+            f"its {board} score is {abs(residual):.4f} {side} the line of {line.of} ({_times(residual, line.spread)}): "
+            "look whether it is the model that was validated"
+        )
+        flags.append(Flag("out of line", "shown", reason))
+    return Tracked(entry, line, residual, tuple(flags))
+
+
+def _times(distance: float, spread: float) -> str:
+    return f"{abs(distance) / spread:.1f} robust standard deviations"
+
+
+def _declared(entry: Entry) -> tuple[Flag, ...]:
+    if entry.scheme not in LEAKING_SCHEMES:
+        return ()
+    reason = f"{entry.scheme} does not keep groups together, so its CV has seen the groups that it is scored on"
+    return (Flag("leaking", "scheme", reason),)
+
+
+def _shown(entry: Entry, scored: Sequence[Entry], board: str) -> tuple[Flag, ...]:
+    """Flag a CV that is too good for its leaderboard score.
+
+    Measured by the offset between the two, not by a line: a leaking CV lies beyond the range of the grouped ones, where
+    a line through these would say little.
+    """
+    others = [other for other in scored if other.scheme in GROUPED_SCHEMES and other is not entry]
+    if len(others) < FEW:
+        return ()
+    gaps = np.array([_gap(other, board) for other in others])
+    centre = float(np.median(gaps))
+    spread = _spread(gaps - centre, n_fitted=1)
+    excess = centre - _gap(entry, board)
+    if excess <= LEAK_LIMIT * spread:
+        return ()
+    reason = (
+        f"its CV is {excess:.4f} better than that of grouped submissions with its {board} score "
+        f"({_times(excess, spread)})"
+    )
+    if entry.scheme not in LEAKING_SCHEMES:
+        reason += ": a leak that its scheme does not declare, or not the model that was validated"
+    return (Flag("leaking", "shown", reason),)
+
+
+def _gap(entry: Entry, board: str) -> float:
+    """Return how much better the leaderboard score is than the CV."""
+    metric = METRICS[entry.metric]
+    return metric.utility(_score(entry, board)) - metric.utility(_cv(entry))
+
+
+def _summary(name: str, entries: Sequence[Entry], scored: Sequence[Entry], board: str, line: Line | None) -> Summary:
+    x, y = _columns(entries, board)
+    grouped = [_gap(other, board) for other in scored if other.scheme in GROUPED_SCHEMES]
+    scheme = entries[0].scheme
+    excess = None
+    if len(grouped) >= FEW and scheme not in GROUPED_SCHEMES:
+        excess = float(np.median(grouped) - np.mean([_gap(entry, board) for entry in entries]))
+    better = x * METRICS[entries[0].metric].utility(1.0)
+    top = better >= np.median(better)
+    return Summary(
+        name=name,
+        scheme=scheme,
+        splits=tuple(dict.fromkeys(entry.split for entry in entries)),
+        n=len(entries),
+        offset=float(np.mean(y - x)),
+        offset_sd=float(np.std(y - x, ddof=1)) if len(x) > 1 else None,
+        cv_sd=float(np.std(x, ddof=1)) if len(x) > 1 else None,
+        line=line,
+        rank=rank_correlation(x, y),
+        upper=rank_correlation(x[top], y[top]),
+        excess=excess,
+    )
+
+
+def _split_summaries(
+    schemes: Sequence[Summary], scored: Sequence[Entry], board: str, lines: dict[str, Line | None]
+) -> tuple[Summary, ...]:
+    found = []
+    for split in (split for scheme in schemes if len(scheme.splits) > 1 for split in scheme.splits):
+        entries = [entry for entry in scored if entry.split == split]
+        found.append(_summary(split, entries, scored, board, lines.get(split)))
+    return tuple(found)
+
+
+def _closeness(scored: Sequence[Entry], board: str) -> tuple[Closeness, ...]:
+    """Compare cv, nested and expected over the submissions that have all that any has beside its CV."""
+    names = [name for name in ("cv", "nested", "expected") if any(getattr(e, name) is not None for e in scored)]
+    entries = [entry for entry in scored if all(getattr(entry, name) is not None for name in names)]
+    if len(names) < 2 or not entries:
+        return ()
+    found = []
+    for name in names:
+        differences = np.array([getattr(entry, name) - _score(entry, board) for entry in entries])
+        found.append(Closeness(name, len(entries), float(differences.mean()), float(np.abs(differences).mean())))
+    return tuple(found)

@@ -1,0 +1,223 @@
+"""The ledger: every submission with its CV and leaderboard scores, in one CSV file that a person can edit."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from blend.ledger.ledger_entry import KNOWN_SCHEMES, UNKNOWN, Entry, score_fault
+from data_prep.errors import InputError
+from data_prep.input_faults import Faults, quote
+from data_prep.prepare.pairs import NUMBER
+from data_prep.scoring.metrics import METRICS
+from data_prep.store.csv_records import Records, read_records
+from data_prep.store.files import write_bytes
+
+LEDGER_FILE = "ledger.csv"
+COLUMNS = tuple(field.name for field in fields(Entry))
+SCORES = ("cv", "nested", "expected", "public", "private")
+
+Row = dict[str, str]
+
+
+def read_ledger(path: str | Path) -> tuple[Entry, ...]:
+    """Read a ledger, in the order of its rows.
+
+    Raises:
+        InputError: every fault of the file: columns unknown, missing or named twice, texts that are no numbers, scores
+            that the metric cannot have, schemes and metrics that are not known, more than one metric, a submission
+            that stands twice, no rows.
+    """
+    faults = Faults()
+    _check_local(path)
+    records = read_records(path, required=COLUMNS, closed=False, faults=faults)
+    if records is None:
+        faults.raise_all()
+        raise AssertionError("a file that cannot be read has a fault")
+    _check_columns(path, faults)
+    rows: list[Row] = records.table.to_pylist()
+    for column, rule, is_legal in _rules():
+        for number, row in enumerate(rows):
+            if column in row and not is_legal(row[column]):
+                faults.add(f"{path}, column {column}", rule, line=records.lines.of(number), found=row[column])
+    _check_scores(records, rows, faults)
+    _check_duplicates(records, rows, faults)
+    faults.raise_all()
+    return tuple(_entry(row) for row in rows)
+
+
+def read_or_start(path: str | Path) -> tuple[Entry, ...]:
+    """Read a ledger, which is empty where there is no file yet.
+
+    Raises:
+        InputError: as `read_ledger`.
+    """
+    _check_local(path)
+    return read_ledger(path) if Path(path).exists() else ()
+
+
+def _check_local(path: str | Path) -> None:
+    if "://" in str(path):
+        raise InputError(f"--ledger {path}: a ledger is a file on this machine, which a person can edit; give a path")
+
+
+def _check_columns(path: str | Path, faults: Faults) -> None:
+    with Path(path).open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        header = next(csv.reader(file), [])
+    if unknown := [name for name in dict.fromkeys(header) if name not in COLUMNS]:
+        faults.add(
+            f"{path}, line 1",
+            f"unknown columns: {', '.join(map(quote, unknown))}; known: {', '.join(COLUMNS)}; "
+            "remove them, the note column takes any text",
+        )
+
+
+def _rules() -> list[tuple[str, str, Callable[[str], bool]]]:
+    """Return column, rule and test of every text that is not free."""
+    number = "must be a number such as 0.8504, or empty"
+    return [
+        ("submission", "must name the file that was handed in", lambda text: bool(text.strip())),
+        (
+            "sha256",
+            "must be the 64 hex digits of the file's sha256, or empty",
+            lambda text: not text or bool(re.fullmatch(r"[0-9a-f]{64}", text)),
+        ),
+        (
+            "scheme",
+            f"must be one of {', '.join(KNOWN_SCHEMES)}, or empty",
+            lambda text: not text or text in KNOWN_SCHEMES,
+        ),
+        (
+            "n_folds",
+            "must be a whole number from 2 on, or empty",
+            lambda text: not text or (bool(re.fullmatch(r"[0-9]{1,6}", text)) and int(text) >= 2),
+        ),
+        ("metric", f"must be one of {', '.join(METRICS)}", lambda text: text in METRICS),
+        *((column, number, lambda text: not text or bool(NUMBER.fullmatch(text))) for column in SCORES),
+    ]
+
+
+def _check_scores(records: Records, rows: Sequence[Row], faults: Faults) -> None:
+    for number, row in enumerate(rows):
+        for column in SCORES:
+            text = row.get(column, "")
+            rule = score_fault(float(text), row.get("metric", "")) if text and NUMBER.fullmatch(text) else None
+            if rule:
+                faults.add(f"{records.path}, column {column}", rule, line=records.lines.of(number), found=text)
+    metrics = {row["metric"] for row in rows if "metric" in row}
+    if len(metrics) > 1 and metrics <= set(METRICS):
+        first = rows[0]["metric"]
+        for number, row in enumerate(rows):
+            if row["metric"] != first:
+                rule = f"a ledger has one metric, that of its first row ({first}); keep one ledger a competition"
+                faults.add(f"{records.path}, column metric", rule, line=records.lines.of(number), found=row["metric"])
+
+
+def _check_duplicates(records: Records, rows: Sequence[Row], faults: Faults) -> None:
+    """Note rows that are the same submission as an earlier one: same sha256, or same name where one has none."""
+    by_sha: dict[str, int] = {}
+    by_name: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        name, sha256 = row.get("submission", ""), row.get("sha256", "")
+        same_name = (other for other in by_name.get(name, []) if not sha256 or not rows[other].get("sha256", ""))
+        twin = by_sha.get(sha256) if sha256 else None
+        twin = next(same_name, None) if twin is None else twin
+        if twin is not None and name.strip():
+            rule = f"is the same submission as line {records.lines.of(twin)}; keep one of them"
+            faults.add(f"{records.path}, column submission", rule, line=records.lines.of(number), found=name)
+        by_sha.setdefault(sha256, number)
+        by_name.setdefault(name, []).append(number)
+
+
+def _entry(row: Row) -> Entry:
+    scores = {column: float(row[column]) if row[column] else None for column in SCORES}
+    texts = {name: row[name] for name in COLUMNS if name not in (*SCORES, "scheme", "n_folds")}
+    return Entry(
+        **texts,  # type: ignore[arg-type]
+        **scores,  # type: ignore[arg-type]
+        scheme=row["scheme"] or UNKNOWN,
+        n_folds=int(row["n_folds"]) if row["n_folds"] else None,
+    )
+
+
+def write_ledger(entries: Sequence[Entry], path: str | Path) -> None:
+    """Write the ledger whole or not at all, rows in the order of `entries`; numbers as short as they read back."""
+    _check_local(path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for entry in entries:
+        values = (getattr(entry, name) for name in COLUMNS)
+        writer.writerow("" if value is None else str(value) for value in values)
+    write_bytes(text.getvalue().encode(), path)
+
+
+@dataclass(frozen=True)
+class Update:
+    """A row that was given new leaderboard scores."""
+
+    entries: tuple[Entry, ...]
+    before: Entry
+    after: Entry
+
+
+def update_scores(
+    entries: Sequence[Entry], sha256: str, *, public: float | None, private: float | None, note: str
+) -> Update | None:
+    """Give the row of a submission new leaderboard scores and a new note, keeping those that are not given.
+
+    Returns:
+        None where the ledger has no row with this sha256.
+
+    Raises:
+        InputError: a score that the metric cannot have.
+    """
+    place = next((place for place, entry in enumerate(entries) if entry.sha256 == sha256), None)
+    if place is None:
+        return None
+    before = entries[place]
+    after = replace(
+        before,
+        public=before.public if public is None else public,
+        private=before.private if private is None else private,
+        note=note or before.note,
+    )
+    if faults := _score_faults(after):
+        raise InputError(*faults)
+    return Update((*entries[:place], after, *entries[place + 1 :]), before, after)
+
+
+def append_entry(entries: Sequence[Entry], entry: Entry) -> tuple[Entry, ...]:
+    """Add a submission as the last row.
+
+    Raises:
+        InputError: a score that the metric cannot have; a metric or scheme that is not known; another metric than the
+            ledger's; a row of the same name without a sha256, which may or may not be the same file.
+    """
+    faults = _score_faults(entry)
+    if entry.metric not in METRICS:
+        faults.append(f"metric {entry.metric!r} is not known; known: {', '.join(METRICS)}")
+    if entry.scheme not in KNOWN_SCHEMES:
+        faults.append(f"scheme {entry.scheme!r} is not known; known: {', '.join(KNOWN_SCHEMES)}")
+    if entries and entries[0].metric != entry.metric:
+        faults.append(
+            f"the ledger's metric is {entries[0].metric}, the submission's {entry.metric}; use another ledger"
+        )
+    if any(old.submission == entry.submission and not old.sha256 for old in entries):
+        faults.append(
+            f"the ledger has {entry.submission} without a sha256, so it may be this file or another; "
+            f"if it is this one, write {entry.sha256} into its sha256 column"
+        )
+    if faults:
+        raise InputError(*faults)
+    return (*entries, entry)
+
+
+def _score_faults(entry: Entry) -> list[str]:
+    return [
+        f"{column} {score:g}: {rule}"
+        for column in SCORES
+        if (score := getattr(entry, column)) is not None and (rule := score_fault(score, entry.metric))
+    ]

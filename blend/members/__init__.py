@@ -1,0 +1,1 @@
+"""Predictions of candidates, loaded and aligned."""

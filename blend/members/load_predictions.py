@@ -1,0 +1,221 @@
+"""Prediction tables of run directories, loaded and aligned by id; what does not fit is refused."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from blend.members.member_predictions import Columns, Floats32, Member, Predictions
+from blend.members.row_alignment import MissingRowsError, Pool, Pools, align, check_values, has_ids, values_of
+from blend.members.run_dirs import choose_members, is_imported, list_candidates, read_label
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared
+from data_prep.scoring.metrics import DEAD_BELOW, pearson
+from data_prep.store.files import exists, join
+from data_prep.store.oof_store import UNKNOWN_SPLIT, OofStore, Provenance
+
+
+class _LeftOutError(Exception):
+    """A candidate that cannot be a member for a reason that is nobody's fault."""
+
+
+def load_predictions(
+    runs: Sequence[str],
+    data: Prepared,
+    *,
+    members: Collection[str] | None = None,
+    exclude: Collection[str] = (),
+    allow_mixed_splits: bool = False,
+    dead_below: float = DEAD_BELOW,
+) -> Predictions:
+    """Load every finished candidate of `runs`, or only the `members`, aligned by id to the prepared tables.
+
+    A member is a name of a run's study or a candidate id; one that cannot take part is an error. Otherwise left out,
+    with a sentence each: candidates in `exclude`, with unfinished folds, constant, dead in a fold (Pearson below
+    `dead_below`, or not a number), or already taken from an earlier run. With mixed splits a candidate of another split
+    is left out unless its folds cover all rows, and it has no holdout: other splits trained on its rows.
+
+    Raises:
+        InputError: unknown members, missing rows, two values for an id, scores other than the data's, predictions that
+            are not finite, other data, another split without `allow_mixed_splits`; all faults of all candidates.
+    """
+    pools = Pools.of(data)
+    taken: list[tuple[Member, Columns]] = []
+    faults: list[str] = []
+    found = list_candidates(runs, exclude)
+    chosen = found if members is None else choose_members(found, runs, members)
+    n_others = len(found) - len(chosen)
+    left_out = [f"other candidates: {n_others}, which were not asked for"] if n_others else []
+    for run, candidate in chosen:
+        try:
+            _pass_over(candidate, exclude, [member for member, _ in taken])
+            tables = _read_oof(run, candidate)
+            member = _describe(run, candidate, data, tables, allow_mixed_splits=allow_mixed_splits)
+            own_split = member.split_hash == data.manifest.split_hash
+            taken.append((member, _load_columns(member, tables, pools, own_split=own_split, dead_below=dead_below)))
+        except _LeftOutError as error:
+            sentence = _sentence(run, candidate, str(error))
+            (left_out if members is None else faults).append(sentence)
+        except InputError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise InputError(*faults)
+    if not taken:
+        raise InputError(
+            f"no candidate of {', '.join(runs)} can be blended; "
+            f"a member needs all {data.manifest.n_folds} folds finished",
+            *left_out,
+        )
+    assert pools.oof.score is not None
+    assert pools.oof.fold is not None
+    return Predictions(
+        members=tuple(member for member, _ in taken),
+        left_out=tuple(left_out),
+        columns=tuple(columns for _, columns in taken),
+        ids=pools.oof.ids,
+        score=pools.oof.score,
+        fold=pools.oof.fold,
+        group=pools.group,
+        holdout_score=pools.holdout.score if len(pools.holdout.ids) else None,
+    )
+
+
+def _pass_over(candidate: str, exclude: Collection[str], taken: Sequence[Member]) -> None:
+    if candidate in exclude:
+        raise _LeftOutError("excluded as asked")
+    if earlier := [member.run for member in taken if member.candidate == candidate]:
+        raise _LeftOutError(f"already taken from {earlier[0]}")
+
+
+def _sentence(run: str, candidate: str, reason: str) -> str:
+    return f"{candidate} {read_label(run, candidate)[0]}: {reason}"
+
+
+def _read_oof(run: str, candidate: str) -> dict[int, pa.Table]:
+    """Return a candidate's out-of-fold tables, verified, by fold."""
+    store = OofStore(run)
+    return {fold: store.read("oof", candidate, fold) for fold in store.folds(candidate)}
+
+
+def _describe(
+    run: str, candidate: str, data: Prepared, tables: dict[int, pa.Table], *, allow_mixed_splits: bool
+) -> Member:
+    provenances = [Provenance.of(table) for table in tables.values()]
+    folder = join(run, "oof", candidate)
+    manifest = data.manifest
+    if any(origin.data_hash != manifest.data_hash for origin in provenances):
+        raise InputError(
+            f"{folder}: candidate {candidate} was trained on other data than {data.path} "
+            f"(data_hash {provenances[0].data_hash[:12]}, expected {manifest.data_hash[:12]}); "
+            f"blend runs over the same data, or leave it out with --exclude {candidate}"
+        )
+    splits = {origin.split_hash for origin in provenances}
+    if len(splits) > 1:
+        raise InputError(
+            f"{folder}: the folds of candidate {candidate} come from {len(splits)} different splits; "
+            f"leave it out with --exclude {candidate}"
+        )
+    split = splits.pop()
+    if split not in (manifest.split_hash, UNKNOWN_SPLIT) and not allow_mixed_splits:
+        raise InputError(
+            f"{folder}: candidate {candidate} was trained on another split than {data.path} "
+            f"(split_hash {split[:12]}, expected {manifest.split_hash[:12]}); scores of mixed splits can flatter; "
+            f"blend them all the same with --allow-mixed-splits, or leave it out with --exclude {candidate}"
+        )
+    if split == manifest.split_hash and len(tables) < manifest.n_folds:
+        raise _LeftOutError(f"{len(tables)} of {manifest.n_folds} folds finished")
+    label, family = read_label(run, candidate)
+    retried = tuple(origin.fold for origin in provenances if origin.attempt)
+    return Member(candidate=candidate, label=label, family=family, run=run, split_hash=split, retried=retried)
+
+
+def _load_columns(
+    member: Member, tables: dict[int, pa.Table], pools: Pools, *, own_split: bool, dead_below: float
+) -> Columns:
+    oof, own_fold = _oof_parts(member, tables, pools, own_split=own_split, dead_below=dead_below)
+    has_holdout = own_split and len(pools.holdout.ids) > 0
+    if has_holdout and is_imported(member.run, member.candidate):
+        has_holdout = exists(join(member.run, "holdout", member.candidate))
+    return Columns(
+        oof=oof,
+        own_fold=own_fold,
+        test=_fold_columns(member, "test", pools.test),
+        holdout=_fold_columns(member, "holdout", pools.holdout) if has_holdout else (),
+    )
+
+
+def _oof_parts(
+    member: Member, tables: dict[int, pa.Table], pools: Pools, *, own_split: bool, dead_below: float
+) -> tuple[tuple[Floats32, ...], tuple[NDArray[np.int8], ...] | None]:
+    """Return the out-of-fold predictions of a member by fold of the prepared data, checked, and its own folds."""
+    store = OofStore(member.run)
+    pool = pools.oof if own_split else replace(pools.oof, fold=None)
+    as_prepared = own_split and all(has_ids(table, pools.by_fold[fold]) for fold, table in tables.items())
+    faults = [
+        fault
+        for fold, table in tables.items()
+        for fault in check_values(
+            table,
+            pools.by_fold[fold] if as_prepared else pool,
+            store.path("oof", member.candidate, fold),
+            member.candidate,
+        )
+    ]
+    if faults:
+        raise InputError(*faults)
+    folder = join(member.run, "oof", member.candidate)
+    if as_prepared:
+        parts, own_fold = tuple(values_of(table) for table in tables.values()), None
+    else:
+        parts, own_fold = _rearrange(
+            pa.concat_tables(tables.values()), pools, pool, folder, member, own_split=own_split
+        )
+    first = parts[0][0]
+    if all((part == first).all() for part in parts):
+        raise _LeftOutError(f"predicts {first:g} for all {len(pool.ids)} rows")
+    for fold, table in tables.items():
+        value = pearson(table["score"].to_numpy(), table["prediction"].to_numpy())
+        if not value >= dead_below:
+            raise _LeftOutError(f"dead in fold {fold} (Pearson {value:.3f})")
+    return parts, own_fold
+
+
+def _rearrange(
+    table: pa.Table, pools: Pools, pool: Pool, folder: str, member: Member, *, own_split: bool
+) -> tuple[tuple[Floats32, ...], tuple[NDArray[np.int8], ...] | None]:
+    """Return predictions in the order of the prepared data, by its folds, and the candidate's own fold of each row."""
+    try:
+        order = align(table, pool, folder, member.candidate)
+    except MissingRowsError as error:
+        if own_split:
+            raise
+        raise _LeftOutError("its finished folds do not cover all rows of this split") from error
+    ends = np.cumsum([len(part.ids) for part in pools.by_fold])[:-1]
+    prediction, fold = table["prediction"].to_numpy()[order], table["fold"].to_numpy()[order]
+    return tuple(np.split(prediction, ends)), None if own_split else tuple(np.split(fold, ends))
+
+
+def _fold_columns(member: Member, kind: str, pool: Pool) -> tuple[Floats32, ...]:
+    """Return a member's predictions for `pool`, one column for each of its folds."""
+    store = OofStore(member.run)
+    faults: list[str] = []
+    columns: list[Floats32] = []
+    for fold in store.folds(member.candidate):
+        path = store.path(kind, member.candidate, fold)
+        try:
+            columns.append(_read_column(store.read(kind, member.candidate, fold), pool, path, member.candidate))
+        except InputError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise InputError(*faults)
+    return tuple(columns)
+
+
+def _read_column(table: pa.Table, pool: Pool, path: str, candidate: str) -> Floats32:
+    if faults := check_values(table, pool, path, candidate):
+        raise InputError(*faults)
+    if has_ids(table, pool):
+        return values_of(table)
+    return np.asarray(table["prediction"].to_numpy()[align(table, pool, path, candidate)])

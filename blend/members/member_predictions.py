@@ -1,0 +1,125 @@
+"""`Predictions`: what the candidates predict for the same rows, in the same order."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from blend.members.moment_sums import Sums, measure, total
+from data_prep.scoring.combination import Floats
+from data_prep.store.oof_store import UNKNOWN_SPLIT
+
+Floats32 = NDArray[np.float32]
+
+BLOCK_CELLS = 4_000_000
+"""Predictions that are held at once while sums are taken: 32 MB."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A candidate whose predictions take part in a blend."""
+
+    candidate: str
+    """Candidate id."""
+    label: str
+    family: str
+    run: str
+    """The run directory that holds its tables."""
+    split_hash: str
+    retried: tuple[int, ...] = ()
+    """Folds that died once and were trained again with another seed and lower rates."""
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """One member's predictions; long ones stay in their files, memory-mapped."""
+
+    oof: tuple[Floats32, ...]
+    """For each fold of the prepared data [rows of the fold], in prepared order."""
+    own_fold: tuple[NDArray[np.int8], ...] | None
+    """Number of the candidate's own fold for each row of `oof`; None: the fold of the prepared data."""
+    test: tuple[Floats32, ...]
+    """For each of the candidate's folds [test rows]."""
+    holdout: tuple[Floats32, ...]
+    """For each of the candidate's folds [holdout rows]; empty without holdout, and where other splits trained on it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Aligned predictions of the members; rows stand fold by fold, inside a fold in prepared order."""
+
+    members: tuple[Member, ...]
+    left_out: tuple[str, ...]
+    """One sentence for each candidate that is no member: which and why."""
+    columns: tuple[Columns, ...]
+    """One for each member."""
+    ids: pa.Array
+    """[rows], of the training folds."""
+    score: Floats
+    """[rows]"""
+    fold: NDArray[np.int8]
+    """[rows], ascending."""
+    group: NDArray[np.int32]
+    """[rows]"""
+    holdout_score: Floats | None
+    """[holdout rows]; None without holdout."""
+
+    @cached_property
+    def folds(self) -> tuple[slice, ...]:
+        """The rows of each fold."""
+        ends = np.cumsum(np.unique(self.fold, return_counts=True)[1]).tolist()
+        return tuple(slice(start, end) for start, end in zip([0, *ends], ends, strict=False))
+
+    def oof(self, members: Iterable[int]) -> Floats:
+        """Return the out-of-fold predictions of some members, [rows, chosen]."""
+        return self._gather(members, self.folds)
+
+    def oof_in(self, fold: int, members: Iterable[int]) -> Floats:
+        """Return the out-of-fold predictions of some members for the rows of one fold, [rows of the fold, chosen]."""
+        return self._gather(members, self.folds[fold : fold + 1], first=fold)
+
+    def _gather(self, members: Iterable[int], folds: Sequence[slice], *, first: int = 0) -> Floats:
+        """Return predictions of successive folds, filled in column by column: nothing is held twice."""
+        chosen, start = list(members), folds[0].start
+        gathered = np.empty((folds[-1].stop - start, len(chosen)))
+        for place, member in enumerate(chosen):
+            for part, rows in zip(self.columns[member].oof[first:], folds, strict=False):
+                gathered[rows.start - start : rows.stop - start, place] = part
+        return gathered
+
+    def own_folds(self, member: int) -> NDArray[np.int8]:
+        """Return the candidate's own fold of each row, [rows]."""
+        own = self.columns[member].own_fold
+        return self.fold if own is None else np.concatenate(own)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the members, one sentence each."""
+        told = []
+        if unknown := [member.label for member in self.members if member.split_hash == UNKNOWN_SPLIT]:
+            told.append(
+                f"split unknown of {len(unknown)} candidates ({', '.join(unknown)}): rows may have been trained on by "
+                "the model that predicts them; nested scores can flatter"
+            )
+        named = {member.split_hash for member in self.members} - {UNKNOWN_SPLIT}
+        if len(named) > 1:
+            told.append(f"candidates of {len(named)} splits: rows may have been trained on; nested scores can flatter")
+        pairs = zip(self.members, self.columns, strict=True)
+        lacking = [member.label for member, columns in pairs if not columns.holdout]
+        if lacking and self.holdout_score is not None:
+            told.append(f"no holdout score with {', '.join(lacking)}: no predictions for the holdout")
+        return tuple(told)
+
+    def sums(self) -> tuple[Sums, ...]:
+        """Return the sums of every fold over all members, read block by block."""
+        return tuple(total(self._blocks(fold)) for fold in range(len(self.folds)))
+
+    def _blocks(self, fold: int) -> Iterator[Sums]:
+        parts, score = [member.oof[fold] for member in self.columns], self.score[self.folds[fold]]
+        size = max(1, BLOCK_CELLS // len(parts))
+        for start in range(0, len(score), size):
+            block = np.stack([part[start : start + size] for part in parts]).astype(np.float64).T
+            yield measure(block, score[start : start + size])

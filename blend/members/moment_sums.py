@@ -1,0 +1,57 @@
+"""`Sums`: counts, means and centred moments of some rows, which add up part by part to those of all.
+
+So a matrix of predictions is read once, block by block, and never held: each fold gives its sums, and the sums of any
+folds together are those of their rows.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+
+from data_prep.scoring.combination import Floats
+from data_prep.scoring.moments import Moments, moments
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What Pearson of weighted sums needs of some rows, and what joining them with other rows needs."""
+
+    count: int
+    mean: Floats
+    """[columns]"""
+    score_mean: float
+    centred: Moments
+    """About the means of these rows."""
+
+    def __add__(self, other: "Sums") -> "Sums":
+        """Return the sums of both sets of rows (Chan, Golub and LeVeque 1979)."""
+        count = self.count + other.count
+        shift, lift = other.mean - self.mean, other.score_mean - self.score_mean
+        share = self.count * other.count / count
+        return Sums(
+            count,
+            self.mean + shift * (other.count / count),
+            self.score_mean + lift * other.count / count,
+            Moments(
+                self.centred.gram + other.centred.gram + share * np.outer(shift, shift),
+                self.centred.cross + other.centred.cross + share * lift * shift,
+                self.centred.square + other.centred.square + share * lift * lift,
+            ),
+        )
+
+    def of(self, columns: "Iterable[int] | Floats") -> "Sums":
+        """Return the sums of some columns, in the order given."""
+        chosen = np.asarray(list(columns), dtype=np.intp)
+        return Sums(self.count, self.mean[chosen], self.score_mean, self.centred.of(chosen))
+
+
+def measure(columns: Floats, score: Floats) -> Sums:
+    """Return the sums of `columns` [rows, columns] against `score` [rows]."""
+    return Sums(len(score), columns.mean(axis=0), float(score.mean()), moments(columns, score))
+
+
+def total(parts: Iterable[Sums]) -> Sums:
+    """Return the sums of all parts together; there must be one at least."""
+    return reduce(Sums.__add__, parts)

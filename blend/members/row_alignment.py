@@ -1,0 +1,131 @@
+"""A table of predictions against the rows of the prepared data that it must cover."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from blend.members.member_predictions import Floats32
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared
+from data_prep.scoring.combination import Floats
+from data_prep.store.tables import HOLDOUT_FOLD, one_array
+
+SHOWN_IDS = 5
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Rows that a column of predictions must cover, each once."""
+
+    noun: str
+    ids: pa.Array
+    score: Floats | None
+    fold: NDArray[np.int8] | None
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The three pools of a prepared folder."""
+
+    oof: Pool
+    """Rows stand fold by fold."""
+    group: NDArray[np.int32]
+    """Of the rows of `oof`."""
+    by_fold: tuple[Pool, ...]
+    """`oof` in parts."""
+    test: Pool
+    holdout: Pool
+
+    @classmethod
+    def of(cls, data: Prepared) -> "Pools":
+        """Return the pools of a prepared folder."""
+        fold = data.train["fold"].to_numpy()
+        order = np.argsort(fold, kind="stable")
+        order = order[fold[order] != HOLDOUT_FOLD]
+        rows, ids = pa.array(order), one_array(data.train["id"])
+        score = data.train["score"].to_numpy().astype(np.float64)
+        held = fold == HOLDOUT_FOLD
+        oof = Pool("out-of-fold", ids.take(rows), score[order], fold[order])
+        ends = np.searchsorted(fold[order], np.arange(data.manifest.n_folds + 1))
+        return cls(
+            oof=oof,
+            group=data.train["group"].to_numpy()[order],
+            by_fold=tuple(
+                Pool("out-of-fold", oof.ids[start:end], score[order[start:end]], fold[order[start:end]])
+                for start, end in itertools.pairwise(ends.tolist())
+            ),
+            test=Pool("test", one_array(data.test["id"]), None, None),
+            holdout=Pool("holdout", ids.filter(pa.array(held)), score[held], None),
+        )
+
+
+class MissingRowsError(InputError):
+    """Rows without a prediction, where every other check was passed."""
+
+
+def has_ids(table: pa.Table, pool: Pool) -> bool:
+    """Tell whether a table's rows are those of the pool, in its order."""
+    return bool(one_array(table["id"]).equals(pool.ids))
+
+
+def values_of(table: pa.Table) -> Floats32:
+    """Return a table's predictions; they stay in the file where they lie there in one piece."""
+    return np.asarray(one_array(table["prediction"]).to_numpy())
+
+
+def check_values(table: pa.Table, pool: Pool, path: str, candidate: str) -> list[str]:
+    """Return what is wrong with the rows that are there."""
+    remedy = f"the file does not belong to this data; leave the candidate out with --exclude {candidate}"
+    ids = one_array(table["id"])
+    if has_ids(table, pool):
+        known, place = np.ones(len(ids), dtype=np.bool_), np.arange(len(ids))
+    else:
+        position = pc.index_in(ids, value_set=pool.ids)
+        known = position.is_valid().to_numpy(zero_copy_only=False)
+        place = position.fill_null(0).to_numpy()
+    prediction = table["prediction"].to_numpy()
+    wrong = {
+        f"are no {pool.noun} rows of the prepared data; {remedy}": ~known,
+        f"have a prediction that is NaN or infinite; leave the candidate out with --exclude {candidate}": ~np.isfinite(
+            prediction
+        ),
+    }
+    if pool.score is not None:
+        wrong[f"have another score than the prepared data; {remedy}"] = known & (
+            table["score"].to_numpy() != pool.score[place].astype(np.float32)
+        )
+    if pool.fold is not None:
+        wrong[f"stand in another fold than in the prepared data; {remedy}"] = known & (
+            table["fold"].to_numpy() != pool.fold[place]
+        )
+    return [
+        f"{path}: candidate {candidate}: {int(mask.sum())} of {len(ids)} rows {what} (ids {_show(ids, mask)})"
+        for what, mask in wrong.items()
+        if mask.any()
+    ]
+
+
+def align(table: pa.Table, pool: Pool, path: str, candidate: str) -> NDArray[np.intp]:
+    """Return where in the table each row of the pool stands; every row must be there exactly once."""
+    position = pc.index_in(one_array(table["id"]), value_set=pool.ids).to_numpy()
+    times = np.bincount(position, minlength=len(pool.ids))
+    if (times > 1).any():
+        raise InputError(
+            f"{path}: candidate {candidate}: {int((times > 1).sum())} ids have two or more {pool.noun} predictions "
+            f"(ids {_show(pool.ids, times > 1)}); leave the candidate out with --exclude {candidate}"
+        )
+    if (times == 0).any():
+        raise MissingRowsError(
+            f"{path}: candidate {candidate}: {int((times == 0).sum())} of {len(pool.ids)} rows have no {pool.noun} "
+            f"prediction (ids {_show(pool.ids, times == 0)}); leave the candidate out with --exclude {candidate}"
+        )
+    return np.argsort(position)
+
+
+def _show(ids: pa.Array, mask: NDArray[np.bool_]) -> str:
+    shown = [str(value) for value in ids.filter(pa.array(mask)).slice(0, SHOWN_IDS).to_pylist()]
+    return ", ".join(shown) + (", ..." if mask.sum() > SHOWN_IDS else "")

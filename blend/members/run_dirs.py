@@ -1,0 +1,128 @@
+"""Run directories as the blend sees them: their data, their candidates and what those are called."""
+
+import json
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import Any
+
+import yaml
+
+from data_prep.errors import InputError
+from data_prep.store.files import exists, join, read_bytes
+from data_prep.store.oof_store import OofStore
+
+
+def find_data(run: str) -> str:
+    """Return the prepared folder named by a run directory's `study.yaml`.
+
+    Raises:
+        InputError: not a run directory, or its study names no data.
+    """
+    path = join(run, "study.yaml")
+    if not exists(path):
+        raise InputError(
+            f"{run}: not a run directory (no study.yaml); give the folder that `python -m search run` made"
+        )
+    data = read_study(run).get("data")
+    if not isinstance(data, str):
+        raise InputError(f"{path}: names no prepared folder under `data:`; give it with --data")
+    return data
+
+
+def read_study(run: str) -> dict[str, Any]:
+    """Return the content of a run directory's `study.yaml`; nothing where there is none."""
+    path = join(run, "study.yaml")
+    if not exists(path):
+        return {}
+    try:
+        study = _parse(read_bytes(path))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML ({error}); restore it, or run the study again") from error
+    return study if isinstance(study, dict) else {}
+
+
+@lru_cache(maxsize=8)
+def _parse(content: bytes) -> Any:
+    """Return what YAML holds, parsed once: every candidate's name is looked up in it, and YAML is slow."""
+    return yaml.safe_load(content)
+
+
+def _read_names(run: str) -> dict[str, str]:
+    """Return the id of each candidate that the run's study names."""
+    names = read_study(run).get("names")
+    return {str(name): str(candidate) for name, candidate in names.items()} if isinstance(names, dict) else {}
+
+
+def list_candidates(runs: Sequence[str], exclude: Collection[str]) -> list[tuple[str, str]]:
+    """Return run and id of every candidate with a finished fold run, those in `exclude` among them.
+
+    Raises:
+        InputError: `exclude` names a candidate that is not there.
+    """
+    found = [(run, candidate) for run in runs for candidate in OofStore(run).candidates()]
+    known = {candidate for _, candidate in found}
+    if unknown := sorted(set(exclude) - known):
+        raise InputError(
+            f"--exclude {', '.join(unknown)}: no such candidate; known: {', '.join(sorted(known)) or 'none'}"
+        )
+    return found
+
+
+def choose_members(
+    found: Sequence[tuple[str, str]], runs: Sequence[str], members: Collection[str]
+) -> list[tuple[str, str]]:
+    """Return run and id of each member, in the order asked for; of a member in several runs the first.
+
+    Raises:
+        InputError: a member is neither a name nor an id of these runs, or nothing of it is finished.
+    """
+    names = {run: _read_names(run) for run in runs}
+    chosen: list[tuple[str, str]] = []
+    faults: list[str] = []
+    for member in members:
+        places = [(run, names[run].get(member, member)) for run in runs]
+        finished = [place for place in places if place in found]
+        if finished:
+            chosen.extend(place for place in finished[:1] if place not in chosen)
+        elif named := [run for run in runs if member in names[run]]:
+            faults.append(
+                f"--members {member}: no fold run of it is finished in {named[0]}; run the study again for it"
+            )
+        else:
+            known = sorted({name for of_run in names.values() for name in of_run}) or sorted({i for _, i in found})
+            faults.append(f"--members {member}: no such candidate; known: {', '.join(known) or 'none'}")
+    if faults:
+        raise InputError(*faults)
+    return chosen
+
+
+def read_label(run: str, candidate: str) -> tuple[str, str]:
+    """Return label and family of a candidate from its JSON file, its name in front; its id where there is none."""
+    settings = _read_settings(run, candidate)
+    if settings is None:
+        return candidate, candidate
+    if settings.get("imported"):
+        return f"{settings['name']} (imported)", str(settings["family"])
+    family = str(settings.get("backbone", candidate))
+    depth = f"-k{settings['layers']}" if settings.get("layers") else ""
+    choices = [str(settings[key]) for key in ("recipe", "head", "loss") if key in settings]
+    label = "-".join([family.rstrip("/").rsplit("/", 1)[-1] + depth, *choices])
+    names = [name for name, named in _read_names(run).items() if named == candidate]
+    return " ".join([*names, label]), family
+
+
+def is_imported(run: str, candidate: str) -> bool:
+    """Tell whether a candidate's predictions were made elsewhere."""
+    return bool((_read_settings(run, candidate) or {}).get("imported"))
+
+
+def _read_settings(run: str, candidate: str) -> dict[str, Any] | None:
+    """Return the content of a candidate's JSON file; None where there is none."""
+    path = join(run, "candidates", f"{candidate}.json")
+    if not exists(path):
+        return None
+    try:
+        settings = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); restore it from the study or remove it") from error
+    return settings if isinstance(settings, dict) else {}

@@ -1,0 +1,304 @@
+"""The bundle: one folder with all that a blend needs to predict new rows, wherever it is taken."""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from blend.blend_record import Blend, MemberRecord
+from data_prep.bundle_manifest import BUNDLE_FORMAT, CONTENTS_FILE, BundledFile, BundledMember, Contents
+from data_prep.cpc import section_titles, shipped_texts
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared
+from data_prep.scoring.combination import Part
+from data_prep.store.files import (
+    base_name,
+    exists,
+    is_file,
+    join,
+    list_sizes,
+    read_bytes,
+    remove,
+    write_bytes,
+    write_json,
+)
+from data_prep.store.oof_store import OofStore, Provenance
+from data_prep.store.safetensors_files import checksum_of_tensors, parse_header
+from data_prep.store.weight_folders import (
+    EMBEDDING_FILE,
+    LISTING_FILE,
+    WEIGHTS_FILE,
+    backbone_folder,
+    find_weights,
+    weights_file,
+)
+
+LARGEST_HALF = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A member with everything that the bundle takes of it."""
+
+    record: MemberRecord
+    run: str
+    """Its run directory, as it is found from here."""
+    folds: list[int]
+    backbone: str
+    sources: dict[str, str]
+    """Path inside the bundle -> file to copy."""
+    digests: dict[str, str]
+    """Path inside the bundle -> sha256 that the file was kept with, where that is known."""
+
+
+def write_bundle(
+    run: str,
+    blend: Blend,
+    data: Prepared,
+    out: str | Path,
+    *,
+    half: bool = False,
+    tell: Callable[[str, int], None] = lambda _path, _size: None,
+) -> Contents:
+    """Gather what a blend predicts with into a folder; its `manifest.json` comes last.
+
+    Args:
+        run: the run directory with the blend.
+        blend: to take along; members without weight stay.
+        data: the prepared folder that it was fitted on.
+        out: a new or empty folder, or one in which the same bundle was cut off.
+        half: store weights in half precision.
+        tell: takes each file that was written, with its size.
+
+    Raises:
+        InputError: members of elsewhere, weights or backbones that were not kept, other data, or files already in
+            `out`; all faults at once. Nothing has been written then.
+        OSError: the disk is full, say; there is no manifest then, and what was written is removed.
+    """
+    pairs = zip(blend.members, blend.combination.parts, strict=True)
+    weighty = [(member, part) for member, part in pairs if part.weight]
+    members = [_gather(member, run) for member, _ in weighty]
+    faults = [*_data_faults(blend, data), *_member_faults(members, run, blend.name)]
+    if faults:
+        raise InputError(*faults)
+    sources = {path: source for member in members for path, source in member.sources.items()}
+    digests = {path: digest for member in members for path, digest in member.digests.items()}
+    _check_folder(out, sources)
+    written: dict[str, BundledFile] = {}
+    try:
+        for path, source in sources.items():
+            content = _read(source, digests.get(path), half=half)
+            write_bytes(content, join(out, path))
+            written[path] = BundledFile(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+            tell(path, len(content))
+        parts = tuple(part for _, part in weighty)
+        contents = _describe(blend, data, members, parts, written, half=half)
+        write_json(contents.model_dump(mode="json"), join(out, CONTENTS_FILE))
+    except BaseException:
+        for path in written:
+            remove(join(out, path))
+        raise
+    return contents
+
+
+def _describe(
+    blend: Blend,
+    data: Prepared,
+    members: list[Gathered],
+    parts: tuple[Part, ...],
+    written: dict[str, BundledFile],
+    *,
+    half: bool,
+) -> Contents:
+    texts, sections = _texts(data)
+    return Contents(
+        format=BUNDLE_FORMAT,
+        blend=blend.name,
+        version=importlib.metadata.version("blendfold"),
+        data_hash=blend.data_hash,
+        split_hash=blend.split_hash,
+        precision="fp16" if half else "fp32",
+        task=data.task,
+        texts=texts,
+        section_titles=sections,
+        members=tuple(
+            BundledMember(
+                candidate=member.record.candidate,
+                label=member.record.label,
+                backbone=member.backbone,
+                folds=tuple(member.folds),
+            )
+            for member in members
+        ),
+        combination=blend.combination.model_copy(update={"parts": parts}),
+        clip=blend.clip,
+        total_bytes=sum(file.size for file in written.values()),
+        files=written,
+    )
+
+
+# What the members have
+
+
+def _gather(member: MemberRecord, run: str) -> Gathered:
+    """Return what there is to take of a member, whether it is there or not."""
+    place = member.run if exists(join(member.run, "oof", member.candidate)) else run
+    folds = OofStore(place).folds(member.candidate)
+    settings = join(place, "candidates", f"{member.candidate}.json")
+    backbone = _read_backbone(settings)
+    sources = {f"candidates/{member.candidate}.json": settings}
+    sources |= {
+        weights_file(".", member.candidate, fold)[2:]: weights_file(place, member.candidate, fold) for fold in folds
+    }
+    kept = backbone_folder(place, backbone)
+    target = backbone_folder(".", backbone)[2:]
+    listing = _listing(kept)
+    sources |= {join(target, name): join(kept, name) for name in listing}
+    digests = {join(target, name): digest for name, digest in listing.items()}
+    return Gathered(member, place, folds, backbone, sources, digests)
+
+
+def _read_backbone(path: str) -> str:
+    """Return the backbone that a candidate's settings name; empty where they are not those of a model of ours."""
+    if not exists(path):
+        return ""
+    try:
+        settings: Any = json.loads(read_bytes(path))
+    except ValueError:
+        return ""
+    named = isinstance(settings, dict) and {"backbone", "recipe", "head", "loss"} <= settings.keys()
+    return str(settings["backbone"]) if named else ""
+
+
+def _listing(folder: str) -> dict[str, str]:
+    """Return the names of a backbone's files with their sha256; none where one is not there."""
+    path = join(folder, LISTING_FILE)
+    files: dict[str, str] = json.loads(read_bytes(path)) if exists(path) else {}
+    return files if all(exists(join(folder, name)) for name in files) else {}
+
+
+def _data_faults(blend: Blend, data: Prepared) -> list[str]:
+    if data.manifest.data_hash == blend.data_hash:
+        return []
+    return [
+        f"{data.path}: blend {blend.name} was fitted on other data (data_hash {blend.data_hash[:12]}, "
+        f"here {data.manifest.data_hash[:12]}); give its prepared folder with --data"
+    ]
+
+
+def _member_faults(members: list[Gathered], run: str, name: str) -> list[str]:
+    foreign = [f"{member.record.candidate} ({member.record.label})" for member in members if not member.backbone]
+    faults = []
+    if foreign:
+        faults.append(
+            f"blend {name} has members that were not trained here, so there is no model of theirs to take along: "
+            f"{', '.join(foreign)}; fit a blend without them (--exclude)"
+        )
+    missing = [sentence for member in members if member.backbone for sentence in _missing(member)]
+    if missing:
+        faults += missing
+        faults.append(
+            f"Train these folds again and keep their weights with `python -m search refit {run} --blend {name}`, then "
+            f"give this command again"
+        )
+    return faults
+
+
+def _missing(member: Gathered) -> Iterator[str]:
+    """Yield what is not there of a member that was trained here."""
+    who = f"{member.run}: candidate {member.record.candidate} ({member.record.label})"
+    store = OofStore(member.run)
+    found = {
+        fold: find_weights(member.run, Provenance.of(store.read("oof", member.record.candidate, fold)))
+        for fold in member.folds
+    }
+    absent, other = ([fold for fold in found if found[fold] == state] for state in ("absent", "other"))
+    if absent:
+        yield f"{who}: the weights of fold {_numbers(absent)} were not kept"
+    if other:
+        yield f"{who}: the weights of fold {_numbers(other)} are damaged, or not those behind its predictions"
+    if not member.digests:
+        yield f"{who}: config, tokenizer and embeddings of backbone {member.backbone!r} were not kept"
+
+
+def _numbers(folds: list[int]) -> str:
+    return ", ".join(map(str, folds))
+
+
+# What goes into the folder
+
+
+def _check_folder(folder: str | Path, sources: dict[str, str]) -> None:
+    """Refuse a folder with anything in it but files of this bundle, cut off before its manifest was there."""
+    if is_file(folder):
+        raise InputError(f"--out {folder}: is a file; give a folder that is new or empty")
+    strange = sorted(path for path in list_sizes(folder) if path not in sources)
+    if strange:
+        what = "a bundle already" if CONTENTS_FILE in strange else f"other files already ({', '.join(strange[:3])})"
+        raise InputError(f"--out {folder}: holds {what}; give a folder that is new or empty")
+
+
+def _read(path: str, digest: str | None, *, half: bool) -> bytes:
+    """Return the content of a file, checked and, weights on request, in half precision.
+
+    Raises:
+        InputError: it was altered after it was written.
+    """
+    content = read_bytes(path)
+    name = base_name(path)
+    if name == WEIGHTS_FILE:
+        intact = checksum_of_tensors(content) == parse_header(content).metadata.get("checksum")
+    else:
+        intact = digest is None or hashlib.sha256(content).hexdigest() == digest
+    if not intact:
+        raise InputError(
+            f"{path}: content does not match its checksum; the file was altered after it was written. Remove it, then "
+            f"`python -m search refit` makes it again"
+        )
+    return halve(content) if half and name in (WEIGHTS_FILE, EMBEDDING_FILE) else content
+
+
+def halve(content: bytes) -> bytes:
+    """Return a safetensors file with its float32 tensors in half precision, and a checksum that fits.
+
+    Tensors with a value beyond the range of half precision, and whatever is not float32, stay as they are.
+    """
+    header = parse_header(content)
+    tensors = {name: _halved(value) for name, value in safetensors.numpy.load(content).items()}
+    metadata = dict(header.metadata)
+    if "checksum" in metadata:
+        metadata["checksum"] = checksum_of_tensors(safetensors.numpy.save(tensors))
+    return bytes(safetensors.numpy.save(tensors, metadata or None))
+
+
+def _halved(value: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    fits = value.dtype == np.float32 and (value.size == 0 or np.abs(value).max() <= LARGEST_HALF)
+    return value.astype(np.float16) if fits else value
+
+
+def _texts(data: Prepared) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the text of every CPC code that predicting may meet, and the titles of sections.
+
+    Those of the prepared folder come first; the shipped ones complete them, unless titles of one's own were given.
+    """
+    if data.task.cpc_column is None:
+        return {}, {}
+    shipped = {} if "cpc" in data.manifest.inputs else shipped_texts()
+    known: dict[str, str] = {}
+    for table in (data.train, data.test):
+        pairs = table.select([data.task.cpc_column, "context_text"]).group_by([data.task.cpc_column, "context_text"])
+        distinct = pairs.aggregate([])
+        known |= dict(
+            zip(distinct[data.task.cpc_column].to_pylist(), distinct["context_text"].to_pylist(), strict=True)
+        )
+    try:
+        sections = data.section_titles
+    except InputError:  # of an earlier version, which kept none of one's own: no form of the context needs them then
+        sections = {}
+    return {**shipped, **known}, sections or section_titles(shipped)

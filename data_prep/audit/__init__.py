@@ -1,0 +1,1 @@
+"""What in a prepared folder could mislead."""

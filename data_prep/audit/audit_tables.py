@@ -1,0 +1,75 @@
+"""An audit as tables for the console."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from data_prep.audit.audit_report import Audit, Repeats
+from data_prep.store.tables import HOLDOUT_FOLD
+
+
+def audit_tables(report: Audit) -> Iterator[Table]:
+    """Yield the tables of a report in reading order."""
+    yield _folds(report)
+    yield _columns(report)
+    yield _repeated(report)
+    yield _leakage(report)
+
+
+def _table(title: str, *columns: str, caption: str | None = None) -> Table:
+    table = Table(title=title, caption=caption, caption_justify="left", title_justify="left")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number == 0 else "right")
+    return table
+
+
+def _folds(report: Audit) -> Table:
+    levels = list(report.folds[0].score_counts)
+    names = f", {report.group_names:,} names" if report.group_names is not None else ""
+    title = f"Rows with each score ({report.linked_groups:,} groups{names})"
+    table = _table(title, "fold", "rows", "groups", *levels, "mean")
+    for one in report.folds:
+        name = "holdout" if one.fold == HOLDOUT_FOLD else str(one.fold)
+        counts = (f"{one.score_counts[level]:,}" for level in levels)
+        table.add_row(name, f"{one.rows:,}", f"{one.groups:,}", *counts, f"{one.score_mean:.4f}")
+    table.add_section()
+    table.add_row("test", f"{report.rows['test']:,}")
+    return table
+
+
+def _columns(report: Audit) -> Table:
+    table = _table("Different texts", "column", "train", "test", "in both", "in several folds", "rows with those")
+    for one in report.columns:
+        numbers = (one.train, one.test, one.in_both, one.in_several_folds, one.rows_in_several_folds)
+        table.add_row(one.column, *(f"{number:,}" for number in numbers))
+    return table
+
+
+def _repeated(report: Audit) -> Table:
+    table = _table("Rows that say the same", "what", "sets", "rows", "scores differ", "across folds")
+    kinds: dict[str, Repeats | None] = {
+        "equal in every text": report.repeated_rows,
+        "same pair, several contexts": report.repeated_pairs,
+        "but for case, plural, order": report.near_duplicates,
+    }
+    for name, found in kinds.items():
+        if found is not None:
+            numbers = (found.sets, found.rows, found.differing_scores, found.across_folds)
+            table.add_row(name, *(f"{number:,}" for number in numbers))
+    return table
+
+
+def _leakage(report: Audit) -> Table:
+    found = report.leakage
+    rows = f"{found.scored_rows:,} rows scored from {found.pool_rows:,}, the same under every scheme"
+    table = _table(
+        "What a nearest-neighbour scorer gets under each scheme",
+        "scheme",
+        "metric",
+        "inflation",
+        "standard error",
+        caption=f"inflation over {found.reference}; {rows}",
+    )
+    for one in found.schemes:
+        table.add_row(one.scheme, f"{one.metric:.4f}", f"{one.inflation:+.4f}", f"{one.standard_error:.4f}")
+    return table

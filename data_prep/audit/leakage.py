@@ -1,0 +1,156 @@
+"""How much of a score each split scheme would owe to leakage, measured with a nearest-neighbour scorer.
+
+The scorer knows nothing of meaning: it looks up rows with similar letters. What it gains under a careless scheme over
+the most careful one is what a model could gain there by remembering.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from data_prep.prepare.folds import GROUPED_SCHEMES, SCHEMES, number_by_appearance, split_rows
+from data_prep.task import Task
+
+N_NEIGHBOURS = 20
+SHARPNESS = 8
+"""Power of the similarity in a neighbour's weight: a near copy must outweigh twenty loose matches."""
+POOL_ROWS = 40_000
+"""Most rows that serve as neighbours; of a larger table, whole groups are drawn."""
+SCORED_ROWS = 8_000
+"""Most rows that are scored, drawn from the pool; the same under every scheme."""
+BATCH_ROWS = 500
+N_RESAMPLES = 200
+
+Scores = NDArray[np.float64]
+
+
+class SchemeLeakage(BaseModel):
+    """The nearest-neighbour scorer under one scheme."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scheme: str
+    metric: float
+    """Task metric, pooled over the scored rows, each predicted from the other folds."""
+    inflation: float
+    """How much better than under the reference scheme, in units of the metric."""
+    standard_error: float
+    """Of the inflation, from resampling whole groups of rows."""
+
+
+class Leakage(BaseModel):
+    """Every scheme beside the most careful one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reference: str
+    """The most careful scheme that the task's columns allow."""
+    pool_rows: int
+    scored_rows: int
+    schemes: tuple[SchemeLeakage, ...]
+
+
+def measure_leakage(table: pa.Table, task: Task, *, n_folds: int, seed: int) -> Leakage:
+    """Score the same rows with the same nearest-neighbour scorer under every scheme.
+
+    Args:
+        table: text columns, score and group.
+        task: roles of the text columns, metric.
+        n_folds: folds of each scheme.
+        seed: decides splits and samples.
+    """
+    generator = np.random.default_rng(seed)
+    pool = _draw_groups(table["group"].to_numpy(), generator)
+    table = table.take(pa.array(pool))
+    scores = table["score"].to_numpy().astype(np.float64)
+    groups = number_by_appearance(table["group"].to_numpy())
+    names = [name for name in SCHEMES if task.group_column or name not in GROUPED_SCHEMES]
+    folds = {
+        name: split_rows(name, scores=scores, groups=groups, task=task, n_folds=n_folds, seed=seed) for name in names
+    }
+    rows = np.sort(generator.choice(len(scores), min(SCORED_ROWS, len(scores)), replace=False))
+    predictions = _predict(_features(table, task), scores, rows, folds)
+    measured = _compare(task, scores[rows], groups[rows], predictions, generator)
+    return Leakage(reference=names[-1], pool_rows=len(scores), scored_rows=len(rows), schemes=measured)
+
+
+def _draw_groups(groups: NDArray[np.int32], generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return rows of whole groups, drawn at random, that make up at most `POOL_ROWS` (at least one group)."""
+    sizes = np.bincount(groups)
+    order = generator.permutation(len(sizes))
+    n_drawn = max(1, int((np.cumsum(sizes[order]) <= POOL_ROWS).sum()))
+    return np.flatnonzero(np.isin(groups, order[:n_drawn]))
+
+
+def _features(table: pa.Table, task: Task) -> csr_matrix:
+    """Return tf-idf of character n-grams of the joined texts [rows, n-grams], rows of length 1.
+
+    The phrase that is scored counts twice: the rows of one group share all the others.
+    """
+    scored = task.text_columns[:2][-1]
+    columns = [table[name].to_pylist() for name in (*task.text_columns, scored)]
+    texts = [" | ".join(parts) for parts in zip(*columns, strict=True)]
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=2, dtype=np.float32)
+    return csr_matrix(vectorizer.fit_transform(texts))
+
+
+def _predict(
+    features: csr_matrix, scores: Scores, rows: NDArray[np.int64], folds: dict[str, NDArray[np.int8]]
+) -> dict[str, Scores]:
+    """Predict `rows` from their nearest neighbours in the other folds of each scheme."""
+    predictions = {scheme: np.empty(len(rows)) for scheme in folds}
+    transposed = features.T.tocsr()
+    for part in _slices(len(rows)):
+        batch = rows[part]
+        similarity = (features[batch] @ transposed).toarray()
+        for scheme, fold in folds.items():
+            allowed = np.where(fold[batch][:, None] == fold[None, :], np.float32(-1), similarity)
+            predictions[scheme][part] = _vote(allowed, scores)
+    return predictions
+
+
+def _slices(n_rows: int) -> Iterator[slice]:
+    for start in range(0, n_rows, BATCH_ROWS):
+        yield slice(start, min(start + BATCH_ROWS, n_rows))
+
+
+def _vote(similarity: NDArray[np.float32], scores: Scores) -> Scores:
+    """Return the weighted mean score of each row's nearest neighbours; similarity -1 means "may not be used"."""
+    nearest = np.argpartition(similarity, -min(N_NEIGHBOURS, similarity.shape[1]), axis=1)[:, -N_NEIGHBOURS:]
+    near = np.take_along_axis(similarity, nearest, axis=1)
+    weights = np.where(near < 0, 0.0, np.maximum(near, 1e-3) ** SHARPNESS)
+    return np.asarray((weights * scores[nearest]).sum(axis=1) / weights.sum(axis=1), np.float64)
+
+
+def _compare(
+    task: Task,
+    scores: Scores,
+    groups: NDArray[np.int32],
+    predictions: dict[str, Scores],
+    generator: np.random.Generator,
+) -> tuple[SchemeLeakage, ...]:
+    """Measure every scheme's predictions against the last scheme's."""
+    reference = list(predictions)[-1]
+    measure = task.measure
+    members = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.unique(groups, return_counts=True)[1])[:-1])
+    gains: dict[str, list[float]] = {scheme: [] for scheme in predictions}
+    for _ in range(N_RESAMPLES):
+        drawn = np.concatenate([members[index] for index in generator.integers(len(members), size=len(members))])
+        values = {name: measure.utility(measure(scores[drawn], made[drawn])) for name, made in predictions.items()}
+        for name, value in values.items():
+            gains[name].append(value - values[reference])
+    found = {name: measure(scores, made) for name, made in predictions.items()}
+    return tuple(
+        SchemeLeakage(
+            scheme=name,
+            metric=found[name],
+            inflation=measure.utility(found[name]) - measure.utility(found[reference]),
+            standard_error=float(np.std(gains[name], ddof=1)),
+        )
+        for name in predictions
+    )

@@ -1,0 +1,174 @@
+"""Who is in which fold: groups, the holdout, and the split schemes."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+
+from data_prep.errors import InputError
+from data_prep.store.tables import HOLDOUT_FOLD
+from data_prep.task import Task
+
+MOST_FOLDS = 100
+GREATEST_SEED = 2**32 - 1
+"""What scikit-learn's splitters take at most."""
+N_STRATA = 10
+
+Integers = NDArray[np.int64]
+
+
+class Splitter(Protocol):
+    """What every scikit-learn splitter offers."""
+
+    def split(self, X: Any, y: Any, groups: Any) -> Iterable[tuple[Integers, Integers]]:  # noqa: N803
+        """Yield train and validation rows of each fold."""
+
+
+def linked_groups(names: pa.ChunkedArray, links: pa.ChunkedArray | None = None) -> NDArray[np.int32]:
+    """Number the groups of rows, joining groups that are linked.
+
+    Args:
+        names: group name of each row.
+        links: another text of each row; where it equals a group's name, that group joins the row's group.
+
+    Returns:
+        Group of each row [rows], numbered from 0 in order of first appearance.
+    """
+    known = pc.unique(names)
+    codes = pc.index_in(names, value_set=known).to_numpy()
+    parents = list(range(len(known)))
+    if links is not None:
+        linked = pc.index_in(links, value_set=known)
+        rows = np.flatnonzero(linked.is_valid().to_numpy())
+        ends = linked.fill_null(-1).to_numpy()[rows]
+        for one, other in np.unique(np.column_stack([codes[rows], ends]), axis=0).tolist():
+            parents[_root(parents, one)] = _root(parents, other)
+    roots = np.array([_root(parents, code) for code in range(len(parents))], dtype=np.int64)
+    return number_by_appearance(roots[codes])
+
+
+def _root(parents: list[int], node: int) -> int:
+    """Return the representative of a node's set, halving the path to it."""
+    while parents[node] != node:
+        parents[node] = parents[parents[node]]
+        node = parents[node]
+    return node
+
+
+def number_by_appearance(labels: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Renumber labels 0, 1, 2, ... in order of first appearance."""
+    _, first, codes = np.unique(labels, return_index=True, return_inverse=True)
+    numbers = np.empty(len(first), dtype=np.int32)
+    numbers[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
+    return numbers[codes]
+
+
+def task_groups(table: pa.Table, task: Task) -> NDArray[np.int32]:
+    """Return the group of each row of a table that has the task's group and link columns."""
+    if task.group_column is None:
+        return np.arange(table.num_rows, dtype=np.int32)
+    links = table[task.link_column] if task.link_column else None
+    return linked_groups(table[task.group_column], links)
+
+
+def strata(scores: NDArray[np.floating], task: Task) -> Integers:
+    """Return the stratum of each row: its score level, or its score's tenth where any score is legal."""
+    if task.score_levels is not None:
+        return np.asarray(np.unique(scores, return_inverse=True)[1], np.int64)
+    edges = np.unique(np.quantile(scores, np.linspace(0, 1, N_STRATA + 1)[1:-1]))
+    return np.searchsorted(edges, scores, side="right").astype(np.int64)
+
+
+def choose_holdout(groups: NDArray[np.int32], share: float, seed: int) -> NDArray[np.bool_]:
+    """Choose whole groups at random until they hold `share` of the rows, or as near below it as they come.
+
+    Raises:
+        InputError: no group is small enough for the share.
+    """
+    sizes = np.bincount(groups)
+    wanted = share * len(groups)
+    chosen = np.zeros(len(sizes), dtype=bool)
+    taken = 0
+    for group in np.random.default_rng(seed).permutation(len(sizes)):
+        if taken + sizes[group] <= wanted:
+            chosen[group] = True
+            taken += int(sizes[group])
+    if share > 0 and not taken:
+        raise InputError(
+            f"--holdout {share:g} is {wanted:.1f} of {len(groups):,} rows, but the smallest group has {sizes.min():,}; "
+            "a holdout is whole groups: ask for a larger share or none"
+        )
+    return chosen[groups]
+
+
+def split_rows(
+    scheme: str, *, scores: NDArray[np.floating], groups: NDArray[np.int32], task: Task, n_folds: int, seed: int
+) -> NDArray[np.int8]:
+    """Return the fold of each row [rows] under a scheme of `SCHEMES`.
+
+    Raises:
+        InputError: rows or groups are too few, so that a fold would stay empty.
+    """
+    n_units = len(np.unique(groups)) if scheme in GROUPED_SCHEMES else len(scores)
+    if n_units < n_folds:
+        raise InputError(too_few(n_units, n_folds, scheme))
+    splitter = SCHEMES[scheme](n_folds, seed)
+    folds = np.full(len(scores), HOLDOUT_FOLD, dtype=np.int8)
+    for fold, rows in enumerate(
+        _validation_rows(splitter, strata(scores, task), groups if scheme in GROUPED_SCHEMES else None)
+    ):
+        folds[rows] = fold
+    if len(np.unique(folds)) < n_folds:
+        raise InputError(
+            f"scheme {scheme} leaves a fold without rows: {n_units:,} groups are too unequal for {n_folds} folds; "
+            "use fewer folds (--folds)"
+        )
+    return folds
+
+
+def _validation_rows(splitter: Splitter, labels: Integers, groups: NDArray[np.int32] | None) -> Iterator[Integers]:
+    with warnings.catch_warnings():
+        # a level rarer than the folds cannot be in all of them; the printed shares show it
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        for _, rows in splitter.split(np.zeros(len(labels)), labels, groups):
+            yield rows
+
+
+def too_few(n_units: int, n_folds: int, scheme: str) -> str:
+    """Say that there are fewer groups (or rows) than folds."""
+    unit = "linked groups" if scheme in GROUPED_SCHEMES else "rows"
+    return f"{n_folds} folds under scheme {scheme} need at least {n_folds} {unit}, found {n_units}; use fewer (--folds)"
+
+
+def check_plan(scheme: str, n_folds: int, holdout: float, seed: int, task: Task) -> Sequence[str]:
+    """Return what is wrong with a split's settings, before any data is read."""
+    faults = []
+    if scheme not in SCHEMES:
+        faults.append(f"unknown --scheme {scheme!r}; known: {', '.join(SCHEMES)}")
+    if scheme in GROUPED_SCHEMES and task.group_column is None:
+        faults.append(
+            f"--scheme {scheme} needs groups, but task {task.name!r} has no group_column; "
+            "name one in the task file or use kfold or stratified"
+        )
+    if not 2 <= n_folds <= MOST_FOLDS:
+        faults.append(f"--folds must be from 2 to {MOST_FOLDS}, got {n_folds}")
+    if not 0 <= holdout < 1:
+        faults.append(f"--holdout is a share of the rows, at least 0 and under 1, got {holdout:g}")
+    if not 0 <= seed <= GREATEST_SEED:
+        faults.append(f"--seed must be from 0 to {GREATEST_SEED}, got {seed}")
+    return faults
+
+
+GROUPED_SCHEMES = ("group", "stratified_group")
+SCHEMES: dict[str, Callable[[int, int], Splitter]] = {
+    "kfold": lambda n_folds, seed: KFold(n_folds, shuffle=True, random_state=seed),
+    "stratified": lambda n_folds, seed: StratifiedKFold(n_folds, shuffle=True, random_state=seed),
+    "group": lambda n_folds, seed: GroupKFold(n_folds, shuffle=True, random_state=seed),
+    "stratified_group": lambda n_folds, seed: StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed),
+}
+"""Split schemes, from careless to careful: constructor of the scikit-learn splitter from (n_folds, seed)."""

@@ -1,0 +1,111 @@
+"""From the two CSV files to the prepared folder."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from data_prep.errors import InputError
+from data_prep.prepare.folds import check_plan, choose_holdout, number_by_appearance, split_rows
+from data_prep.prepare.pairs import Pairs, read_pairs
+from data_prep.prepared import Manifest, Prepared, hash_data, hash_split, load_prepared, write_prepared
+from data_prep.store.files import exists, join, open_file
+from data_prep.store.tables import HOLDOUT_FOLD
+from data_prep.task import PPPM, Task
+
+
+def prepare(
+    *,
+    train: str | Path,
+    test: str | Path,
+    out: str | Path,
+    task: Task = PPPM,
+    cpc: str | Path | None = None,
+    scheme: str = "stratified_group",
+    n_folds: int = 5,
+    seed: int = 42,
+    holdout: float = 0.0,
+) -> Prepared:
+    """Check both files, split the rows, and write the prepared folder.
+
+    A folder that already holds just this preparation is left as it is.
+
+    Args:
+        train: CSV with the task's id, text, score and group columns.
+        test: CSV with its id and text columns.
+        out: folder to write, local or URI.
+        task: columns, legal scores, metric.
+        cpc: titles in the format of Kaggle's `titles.csv`; None: the ones that ship with the package.
+        scheme: one of `folds.SCHEMES`.
+        n_folds: number of folds.
+        seed: decides the holdout and the folds.
+        holdout: share of the train rows, in whole groups, kept out of all folds.
+
+    Raises:
+        InputError: all that is wrong with the settings, or all that is wrong with the files; or `out` holds something
+            else. Nothing has been written then.
+    """
+    if faults := check_plan(scheme, n_folds, holdout, seed, task):
+        raise InputError(*faults)
+    pairs = read_pairs(train, test, task, cpc=cpc, scheme=scheme, n_folds=n_folds)
+    folds = _assign(pairs, task, scheme=scheme, n_folds=n_folds, seed=seed, holdout=holdout)
+    table = pairs.train.append_column("group", pa.array(pairs.groups)).append_column("fold", pa.array(folds))
+    n_holdout = int((folds == HOLDOUT_FOLD).sum())
+    manifest = Manifest(
+        task=task,
+        scheme=scheme,
+        n_folds=n_folds,
+        seed=seed,
+        holdout=holdout,
+        rows={"train": table.num_rows - n_holdout, "holdout": n_holdout, "test": pairs.test.num_rows},
+        inputs={role: sha256_of(path) for role, path in _inputs(train, test, cpc).items()},
+        data_hash=hash_data(table, pairs.test),
+        split_hash=hash_split(table),
+        section_titles=pairs.section_titles,
+    )
+    if exists(join(out, "manifest.json")):
+        return _unchanged(out, manifest)
+    write_prepared(out, manifest, table, pairs.test)
+    return load_prepared(out)
+
+
+def _inputs(train: str | Path, test: str | Path, cpc: str | Path | None) -> dict[str, str | Path]:
+    return {"train": train, "test": test, **({} if cpc is None else {"cpc": cpc})}
+
+
+def _assign(pairs: Pairs, task: Task, *, scheme: str, n_folds: int, seed: int, holdout: float) -> NDArray[np.int8]:
+    """Return the fold of each train row, -1 for the holdout."""
+    scores = pairs.train["score"].to_numpy()
+    held = choose_holdout(pairs.groups, holdout, seed)
+    folds = np.full(len(scores), HOLDOUT_FOLD, dtype=np.int8)
+    folds[~held] = split_rows(
+        scheme,
+        scores=scores[~held],
+        groups=number_by_appearance(pairs.groups[~held]),
+        task=task,
+        n_folds=n_folds,
+        seed=seed,
+    )
+    return folds
+
+
+def _unchanged(out: str | Path, manifest: Manifest) -> Prepared:
+    """Return the preparation that `out` holds, which must be the one wanted."""
+    found = load_prepared(out)
+    follows = {"section_titles"}  # from the inputs; folders of earlier versions lack them
+    wanted, there = manifest.model_dump(exclude=follows), found.manifest.model_dump(exclude=follows)
+    if differing := [name for name in wanted if wanted[name] != there[name]]:
+        raise InputError(
+            f"{out}: already holds another preparation (it differs in {', '.join(differing)}); "
+            "a prepared folder is never overwritten: give another --out, or remove this one if nothing needs it"
+        )
+    return found
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the sha256 (hex) of a file."""
+    with open_file(path) as file:
+        return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()

@@ -1,0 +1,225 @@
+"""CSV files as tables of strings whose rows know their line in the file."""
+
+import codecs
+import csv
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_prep.input_faults import Faults, quote
+from data_prep.store.files import open_file, open_text
+
+BLOCK_ROWS = 65_536
+FOREIGN_STARTS = {
+    codecs.BOM_UTF16_LE: "UTF-16 text; save it as UTF-8",
+    codecs.BOM_UTF16_BE: "UTF-16 text; save it as UTF-8",
+    b"PK\x03\x04": "a zip archive; unpack it first",
+    b"\x1f\x8b": "gzip-compressed; unpack it first",
+}
+
+
+@dataclass
+class LineIndex:
+    """Row number -> line in the file; grows only where a row does not simply follow the row before it."""
+
+    rows: list[int] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+
+    def note(self, row: int, line: int) -> None:
+        """Note that `row` (0-based, ascending) begins on `line` (1-based)."""
+        if not self.rows or line != self.of(row):
+            self.rows.append(row)
+            self.lines.append(line)
+
+    def of(self, row: int) -> int:
+        """Return the line on which `row` begins."""
+        at = bisect_right(self.rows, row) - 1
+        return self.lines[at] + row - self.rows[at]
+
+
+@dataclass(frozen=True)
+class Records:
+    """The wanted columns of a CSV file, as strings exactly as they stand in it."""
+
+    path: str
+    table: pa.Table
+    lines: LineIndex
+
+
+def read_records(
+    path: str | Path, *, required: Sequence[str], optional: Sequence[str] = (), closed: bool = True, faults: Faults
+) -> Records | None:
+    """Read columns of a UTF-8 CSV file in blocks.
+
+    Nothing is interpreted: "NA", leading zeros and surrounding spaces stay. Quoted texts may hold line breaks. Lines
+    that are blank count as faults unless they end the file.
+
+    Args:
+        path: file, local or a URI.
+        required: columns that must be there; they are read.
+        optional: columns that may be there; they are ignored.
+        closed: any other column is a fault.
+        faults: takes every fault of the file's form.
+
+    Returns:
+        The required columns that the file has; None where it cannot be read as a table at all.
+    """
+    start = _first_bytes(path, faults)
+    if start is None:
+        return None
+    with open_text(path) as file:
+        numbered = _numbered_records(file, str(path), faults)
+        _, header = next(numbered, (1, []))
+        places = _places(header, str(path), required, optional, closed=closed, faults=faults)
+        if not places:
+            return None
+        return _read_body(numbered, str(path), len(header), places, faults)
+
+
+def read_header(path: str | Path, faults: Faults) -> list[str] | None:
+    """Return the column names of a UTF-8 CSV file; None (with a fault noted) where no CSV text can follow.
+
+    A byte that is not UTF-8 is read as a surrogate; faults of line 1 are noted by `read_records` alone.
+    """
+    if _first_bytes(path, faults) is None:
+        return None
+    with open_text(path) as file:
+        return next(_numbered_records(file, str(path), Faults()), (1, []))[1]
+
+
+def _first_bytes(path: str | Path, faults: Faults) -> bytes | None:
+    """Return the file's first bytes, or None (with a fault noted) where no CSV text can follow."""
+    try:
+        with open_file(path) as file:
+            start = file.read(4)
+    except OSError as error:
+        faults.add(str(path), f"cannot be read ({error.strerror}); check the path")
+        return None
+    if not start:
+        faults.add(str(path), "the file is empty; expected a header line and rows")
+        return None
+    for magic, what in FOREIGN_STARTS.items():
+        if start.startswith(magic):
+            faults.add(str(path), f"expected UTF-8 CSV text, found {what}")
+            return None
+    return start
+
+
+def _numbered_records(file: TextIO, path: str, faults: Faults) -> Iterator[tuple[int, list[str]]]:
+    """Yield every record with the line on which it begins; blank lines at the end are left out."""
+    reader = csv.reader(file, strict=True)
+    blank: list[int] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            faults.add(path, f"{_csv_rule(error)}", line=line)
+            continue
+        if not record:
+            blank.append(line)
+            continue
+        for number in blank:
+            faults.add(path, "no line between rows may be blank; remove it", line=number)
+        blank.clear()
+        yield line, record
+
+
+def _csv_rule(error: csv.Error) -> str:
+    """Say what a csv.Error means to someone who looks at the file."""
+    text = str(error)
+    if "unexpected end of data" in text or "field larger than" in text:
+        return "a text that begins with a quote must end with one; the quote opened here is never closed"
+    return f"a quoted text must be followed by a comma or the line's end, quotes inside it doubled ({text})"
+
+
+def _places(
+    header: list[str],
+    path: str,
+    required: Sequence[str],
+    optional: Sequence[str],
+    *,
+    closed: bool,
+    faults: Faults,
+) -> dict[str, int]:
+    """Return the position of each required column, noting what the header lacks or has too many."""
+    if missing := [name for name in required if name not in header]:
+        hint = f" (is it separated by {mark!r} instead of commas?)" if (mark := _other_separator(header)) else ""
+        faults.add(path, f"missing columns: {_names(missing)}; line 1 has {_names(header)}{hint}")
+        if mark:
+            return {}
+    if repeated := sorted({name for name in header if header.count(name) > 1}):
+        faults.add(path, f"columns named more than once on line 1: {_names(repeated)}")
+    extra = [name for name in dict.fromkeys(header) if name not in {*required, *optional}]
+    if closed and extra:
+        faults.add(path, f"extra columns: {_names(extra)}; remove them or name them in a task file (--task)")
+    return {name: header.index(name) for name in required if name in header}
+
+
+def _other_separator(header: list[str]) -> str | None:
+    return next((mark for mark in ("\t", ";", "|") if len(header) == 1 and mark in header[0]), None)
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(quote(name) for name in names)
+
+
+def _read_body(
+    numbered: Iterator[tuple[int, list[str]]], path: str, width: int, places: dict[str, int], faults: Faults
+) -> Records:
+    schema = pa.schema([(name, pa.string()) for name in places])
+    lines = LineIndex()
+    batches: list[pa.RecordBatch] = []
+    block: list[list[str]] = []
+    row = 0
+    for line, record in numbered:
+        if len(record) != width:
+            rule = f"every row must have the {width} fields of line 1; quote texts that hold commas"
+            faults.add(path, rule, line=line, found=f"{len(record)} fields")
+            continue
+        lines.note(row, line)
+        block.append(record)
+        row += 1
+        if len(block) == BLOCK_ROWS:
+            batches.append(_batch(block, row - len(block), path=path, places=places, lines=lines, faults=faults))
+            block = []
+    if block:
+        batches.append(_batch(block, row - len(block), path=path, places=places, lines=lines, faults=faults))
+    if row == 0:
+        faults.add(path, "has a header line and no rows that can be read")
+    return Records(path, pa.Table.from_batches(batches, schema), lines)
+
+
+def _batch(
+    block: list[list[str]], first: int, *, path: str, places: dict[str, int], lines: LineIndex, faults: Faults
+) -> pa.RecordBatch:
+    """Turn a block of records, whose first is row `first`, into Arrow columns."""
+    arrays = []
+    for name, place in places.items():
+        where = f"{path}, column {name}"
+        values = [record[place] for record in block]
+        try:
+            array = pa.array(values, pa.string())
+        except UnicodeEncodeError:
+            array = pa.array(_mark_undecodable(values, first, where, lines, faults), pa.string())
+        for offset in pc.indices_nonzero(pc.match_substring(array, "\0")).to_pylist():
+            faults.add(where, "no text may hold a NUL byte", line=lines.of(first + offset), found=values[offset])
+        arrays.append(array)
+    return pa.record_batch(arrays, names=list(places))
+
+
+def _mark_undecodable(values: list[str], first: int, where: str, lines: LineIndex, faults: Faults) -> list[str]:
+    """Note every text with bytes that are not UTF-8 and return the texts with these bytes spelled out."""
+    marked = [value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for value in values]
+    for offset, (value, readable) in enumerate(zip(values, marked, strict=True)):
+        if value != readable:
+            rule = "must be UTF-8 text; save the file as UTF-8 (it may be Windows-1252 or Latin-1)"
+            faults.add(where, rule, line=lines.of(first + offset), found=readable)
+    return marked

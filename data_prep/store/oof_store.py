@@ -1,0 +1,169 @@
+"""`OofStore`: the prediction tables of a run directory.
+
+A fold run is finished when its out-of-fold file is there and verifies; that file is written last and never rewritten.
+"""
+
+import importlib.metadata
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from data_prep.errors import InputError
+from data_prep.store.files import PARTIAL, exists, join, list_names, move, remove
+from data_prep.store.tables import OOF_SCHEMA, TEST_SCHEMA, DamagedTableError, metadata_of, read_table, write_table
+
+FOLD_FILE = re.compile(r"fold-(\d+)\.arrow")
+UNKNOWN_SPLIT = "unknown"
+"""The split hash of predictions of which nobody knows what folds their models were trained on."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a prediction table comes from; kept in its schema metadata."""
+
+    candidate: str
+    """Candidate id, 12 hex digits."""
+    fold: int
+    data_hash: str
+    split_hash: str
+    seed: int
+    """The seed that the fold run really used."""
+    epoch: float
+    """Epochs trained when the predictions were made."""
+    attempt: int = 0
+    """0, or 1 for the retry of a dead fold run."""
+    micro_batches: int = 1
+    """Parts, for want of memory, that steps and predictions were computed in when they ended."""
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the provenance as strings, with the version that wrote it."""
+        fields = {name: str(value) for name, value in vars(self).items()}
+        return {**fields, "version": importlib.metadata.version("blendfold")}
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "Provenance":
+        """Read the provenance of a table back."""
+        return cls.from_metadata(metadata_of(table))
+
+    @classmethod
+    def from_metadata(cls, data: Mapping[str, str]) -> "Provenance":
+        """Read what `to_metadata` returned."""
+        return cls(
+            candidate=data["candidate"],
+            fold=int(data["fold"]),
+            data_hash=data["data_hash"],
+            split_hash=data["split_hash"],
+            seed=int(data["seed"]),
+            epoch=float(data["epoch"]),
+            attempt=int(data["attempt"]),
+            micro_batches=int(data.get("micro_batches", "1")),
+        )
+
+
+def retried_note(folds: Sequence[int]) -> str:
+    """Return what is to stand behind a candidate's name: which of its folds died once; empty when none did."""
+    return f" (fold {', '.join(map(str, folds))} died once, retried)" if folds else ""
+
+
+class OofStore:
+    """Reads and writes `oof/`, `test/` and `holdout/` of a run directory (a local path or `pyarrow.fs` URI)."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = str(root)
+
+    def path(self, kind: str, candidate: str, fold: int) -> str:
+        """Return the path of a table; `kind` is `oof`, `test` or `holdout`."""
+        return join(self.root, kind, candidate, f"fold-{fold}.arrow")
+
+    def write(self, provenance: Provenance, *, oof: pa.Table, test: pa.Table, holdout: pa.Table | None = None) -> None:
+        """Keep the predictions of one finished fold run; the OOF file comes last and means "done".
+
+        Args:
+            provenance: goes into every file's metadata.
+            oof: `OOF_SCHEMA`, the rows of the fold in prepared order.
+            test: `TEST_SCHEMA`, all test rows in prepared order; `fold` is the fold of the model.
+            holdout: `OOF_SCHEMA`, all holdout rows in prepared order, `fold` again the model's.
+
+        Raises:
+            FileExistsError: the fold run is already finished; finished files are never rewritten.
+        """
+        where = (provenance.candidate, provenance.fold)
+        if exists(self.path("oof", *where)):
+            raise FileExistsError(f"{self.path('oof', *where)}: a finished fold run is never rewritten")
+        metadata = provenance.to_metadata()
+        write_table(test, self.path("test", *where), schema=TEST_SCHEMA, metadata=metadata)
+        if holdout is not None:
+            write_table(holdout, self.path("holdout", *where), schema=OOF_SCHEMA, metadata=metadata)
+        write_table(oof, self.path("oof", *where), schema=OOF_SCHEMA, metadata=metadata)
+
+    def read(self, kind: str, candidate: str, fold: int) -> pa.Table:
+        """Read and verify one table; `kind` is `oof`, `test` or `holdout`.
+
+        Raises:
+            InputError: no such table.
+            DamagedTableError: truncated, altered, or written for another candidate or fold.
+        """
+        path = self.path(kind, candidate, fold)
+        table = read_table(path, schema=TEST_SCHEMA if kind == "test" else OOF_SCHEMA)
+        try:
+            provenance = Provenance.of(table)
+        except (KeyError, ValueError) as error:
+            raise DamagedTableError(f"{path}: has no provenance ({error}); it was not written by this store") from error
+        if (provenance.candidate, provenance.fold) != (candidate, fold):
+            raise DamagedTableError(f"{path}: was written for candidate {provenance.candidate} fold {provenance.fold}")
+        return table
+
+    def is_finished(self, candidate: str, fold: int) -> bool:
+        """Tell whether a fold run's OOF file is there (whether it verifies shows when it is read)."""
+        return exists(self.path("oof", candidate, fold))
+
+    def candidates(self) -> list[str]:
+        """Return the ids that have at least one OOF file, sorted."""
+        return [name for name in list_names(join(self.root, "oof")) if self.folds(name)]
+
+    def folds(self, candidate: str) -> list[int]:
+        """Return the finished folds of a candidate, ascending."""
+        names = list_names(join(self.root, "oof", candidate))
+        return sorted(int(found[1]) for name in names if (found := FOLD_FILE.fullmatch(name)))
+
+    def fold_runs(self) -> Iterator[tuple[str, int]]:
+        """Yield every finished (candidate, fold)."""
+        for candidate in self.candidates():
+            for fold in self.folds(candidate):
+                yield candidate, fold
+
+    def set_aside_damaged(self) -> list[str]:
+        """Verify every finished fold run and move damaged files out of the way, so that only they are repeated.
+
+        Also removes what a killed process left half-written; nobody may be writing meanwhile.
+
+        Returns:
+            One sentence for each damaged fold run: what was found and where its files went.
+        """
+        self._clear_unfinished()
+        reports = []
+        for candidate, fold in list(self.fold_runs()):
+            kinds = [kind for kind in ("oof", "test", "holdout") if exists(self.path(kind, candidate, fold))]
+            try:
+                for kind in {"test", *kinds}:
+                    self.read(kind, candidate, fold)
+            except InputError as error:
+                for kind in kinds:
+                    self._set_aside(kind, candidate, fold)
+                reports.append(f"{error}; set aside in {join(self.root, 'damaged')}, fold run repeated")
+        return reports
+
+    def _clear_unfinished(self) -> None:
+        for kind in ("oof", "test", "holdout"):
+            for folder in (join(self.root, kind, candidate) for candidate in list_names(join(self.root, kind))):
+                for name in list_names(folder):
+                    if name.endswith(PARTIAL):
+                        remove(join(folder, name))
+
+    def _set_aside(self, kind: str, candidate: str, fold: int) -> None:
+        stem = f"{kind}-{candidate}-fold-{fold}"
+        places = (join(self.root, "damaged", f"{stem}-{number}.arrow") for number in range(1_000_000))
+        move(self.path(kind, candidate, fold), next(place for place in places if not exists(place)))

@@ -1,0 +1,108 @@
+"""Safetensors files as bytes: their metadata, what tensors they hold, a checksum of these; no torch needed.
+
+Such a file is the length of its header (8 bytes, little-endian), the header (JSON: name -> type, shape, place of the
+data; under `__metadata__` strings), then the data.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data_prep.store.files import locate
+from data_prep.store.object_store import patiently, refusals
+
+LENGTH_BYTES = 8
+METADATA = "__metadata__"
+TYPE_NAMES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+"""What torch calls a type of the format."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """One tensor of a file."""
+
+    kind: str
+    """Its type, as the format calls it: `F32`, `I64`, ..."""
+    shape: tuple[int, ...]
+    place: tuple[int, int]
+    """Where its bytes begin and end in the data."""
+
+    @property
+    def n_values(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What stands ahead of the data."""
+
+    metadata: dict[str, str]
+    tensors: dict[str, Held]
+    n_bytes: int
+    """Where the data begins."""
+
+
+def parse_header(content: bytes) -> Header:
+    """Read the header at the start of a file's content.
+
+    Raises:
+        ValueError: the content is too short for its header, or that is not one.
+    """
+    length = int.from_bytes(content[:LENGTH_BYTES], "little")
+    if len(content) < LENGTH_BYTES + length:
+        raise ValueError("shorter than its own header says")
+    entries: dict[str, Any] = json.loads(content[LENGTH_BYTES : LENGTH_BYTES + length])
+    metadata = entries.pop(METADATA, {})
+    try:
+        tensors = {
+            name: Held(entry["dtype"], tuple(entry["shape"]), tuple(entry["data_offsets"]))
+            for name, entry in entries.items()
+        }
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a header of tensors ({error})") from error
+    return Header(metadata, tensors, LENGTH_BYTES + length)
+
+
+def read_header(path: str | Path) -> Header:
+    """Read the header of a file, and no more of it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: not a safetensors file.
+    """
+    filesystem, inner = locate(path)
+    with refusals(path), filesystem.open_input_file(inner) as stream:
+        start = bytes(patiently(partial(stream.read, LENGTH_BYTES)))
+        return parse_header(start + bytes(patiently(partial(stream.read, int.from_bytes(start, "little")))))
+
+
+def checksum_of_tensors(content: bytes) -> str:
+    """Return the sha256 (hex) of the names, types, shapes and values in a file's content.
+
+    Raises:
+        ValueError: not a whole safetensors file.
+    """
+    header, view, digest = parse_header(content), memoryview(content), hashlib.sha256()
+    for name, held in sorted(header.tensors.items()):
+        start, end = (header.n_bytes + place for place in held.place)
+        if end > len(content) or held.kind not in TYPE_NAMES:
+            raise ValueError(f"tensor {name} is cut off" if end > len(content) else f"unknown type {held.kind}")
+        digest.update(f"{name}\0torch.{TYPE_NAMES[held.kind]}\0{held.shape}\0".encode())
+        digest.update(view[start:end])
+    return digest.hexdigest()

@@ -1,0 +1,184 @@
+"""Arrow tables that cross a border: their schemas, and how a table reaches a file and comes back.
+
+A table's file carries a checksum of its content, and is checked against it when read. Paths are those of
+`data_prep.store.files`.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import fs
+
+from data_prep.errors import InputError, StoreError
+from data_prep.store.files import locate, whole_file
+from data_prep.store.object_store import patiently, refusals
+from data_prep.task import Task
+
+CHECKSUM_KEY = "checksum"
+HOLDOUT_FOLD = -1
+BLOCK_ROWS = 65_536
+BATCH_ROWS = 1_048_576
+
+OOF_SCHEMA = pa.schema(
+    [("id", pa.string()), ("fold", pa.int8()), ("score", pa.float32()), ("prediction", pa.float32())]
+)
+TEST_SCHEMA = pa.schema([("id", pa.string()), ("fold", pa.int8()), ("prediction", pa.float32())])
+CURVES_SCHEMA = pa.schema(
+    [
+        ("candidate", pa.string()),
+        ("fold", pa.int8()),
+        ("progress", pa.float64()),
+        ("epoch", pa.float64()),
+        ("metric", pa.float64()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+
+class DamagedTableError(InputError):
+    """A table file that is there but is not what was written: truncated, altered or of another schema."""
+
+
+def train_schema(task: Task) -> pa.Schema:
+    """Schema of `train.arrow`: id, text columns, context_text where there are CPC codes, score, group, fold."""
+    return pa.schema([*_text_fields(task), ("score", pa.float32()), ("group", pa.int32()), ("fold", pa.int8())])
+
+
+def test_schema(task: Task) -> pa.Schema:
+    """Schema of a prepared `test.arrow`: the train schema without score, group and fold."""
+    return pa.schema(_text_fields(task))
+
+
+def _text_fields(task: Task) -> list[tuple[str, pa.DataType]]:
+    names = ["id", *task.text_columns, *(["context_text"] if task.cpc_column else [])]
+    return [(name, pa.string()) for name in names]
+
+
+def checksum(table: pa.Table) -> str:
+    """Return the sha256 (hex) of a table's column names, types and values.
+
+    Chunking, dictionary encoding, metadata and the Arrow version do not count; nothing is copied but blocks.
+    """
+    digest = hashlib.sha256()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        digest.update(f"{name}\0{kind}\0{len(column)}\0".encode())
+        for part in _column_digests(column):
+            digest.update(part.digest())
+    return digest.hexdigest()
+
+
+def _column_digests(column: pa.ChunkedArray) -> "list[hashlib._Hash]":
+    """Return digests of a column's missing rows, of its text lengths, and of its values."""
+    missing, lengths, values = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    first = 0
+    for block in _blocks(column):
+        filled = block.fill_null("" if pa.types.is_string(block.type) else 0) if block.null_count else block
+        if block.null_count:
+            missing.update((first + np.flatnonzero(block.is_null().to_numpy(zero_copy_only=False))).tobytes())
+        if pa.types.is_string(block.type):
+            lengths.update(pc.binary_length(filled).to_numpy())
+            values.update(_text_bytes(filled))
+        else:
+            values.update(filled.to_numpy())
+        first += len(block)
+    return [missing, lengths, values]
+
+
+def _text_bytes(block: pa.StringArray) -> "pa.Buffer | bytes":
+    """Return the texts of a block, one after the other."""
+    _, offsets, data = block.buffers()
+    if data is None:
+        return b""
+    ends = np.frombuffer(offsets, np.int32)
+    return data[int(ends[block.offset]) : int(ends[block.offset + len(block)])]
+
+
+def _blocks(column: pa.ChunkedArray) -> Iterator[pa.Array]:
+    """Yield the non-empty parts of a column, dictionaries decoded."""
+    for chunk in column.chunks:
+        for start in range(0, len(chunk), BLOCK_ROWS):
+            block = chunk[start : start + BLOCK_ROWS]
+            yield block.dictionary_decode() if pa.types.is_dictionary(block.type) else block
+
+
+def write_table(table: pa.Table, path: str | Path, *, schema: pa.Schema, metadata: dict[str, str] | None = None) -> str:
+    """Write an uncompressed Arrow IPC file, whole or not at all, and return the checksum stored in it.
+
+    Args:
+        table: must have exactly the columns of `schema`, in any order.
+        path: local path or URI; missing folders are made.
+        schema: names and types to write.
+        metadata: strings kept in the file's schema metadata.
+    """
+    ordered = pa.table([_cast(table[field.name], field.type) for field in schema], names=schema.names)
+    stamp = checksum(ordered)
+    stamped = schema.with_metadata({**(metadata or {}), CHECKSUM_KEY: stamp})
+    with whole_file(path) as sink, pa.ipc.new_file(sink, stamped) as writer:
+        for start in range(0, ordered.num_rows, BATCH_ROWS):
+            writer.write_table(ordered.slice(start, BATCH_ROWS).cast(stamped).combine_chunks())
+    return stamp
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return the column as `kind`; a dictionary of it may stay one until it is written."""
+    same = pa.types.is_dictionary(column.type) and column.type.value_type == kind
+    return column if same else column.cast(kind)
+
+
+def read_table(path: str | Path, *, schema: pa.Schema | None = None) -> pa.Table:
+    """Read an Arrow IPC file (memory-mapped where local) and verify its checksum.
+
+    Raises:
+        InputError: no such file.
+        DamagedTableError: not an Arrow file, another schema than `schema`, or content that its checksum denies.
+    """
+    try:
+        source = _source(path)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise InputError(f"{path}: no such file") from error
+    except StoreError:
+        raise
+    except OSError as error:
+        raise DamagedTableError(f"{path}: cannot be opened ({error})") from error
+    try:
+        table = pa.ipc.open_file(source).read_all()
+        table.validate(full=True)
+        stamp = (table.schema.metadata or {}).get(CHECKSUM_KEY.encode(), b"").decode()
+        intact = checksum(table) == stamp
+    except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
+        raise DamagedTableError(f"{path}: not a whole Arrow table ({error})") from error
+    if not intact:
+        raise DamagedTableError(
+            f"{path}: content does not match its checksum; the file was altered after it was written"
+        )
+    if schema is not None and not table.schema.equals(schema, check_metadata=False):
+        raise DamagedTableError(f"{path}: columns are {_columns(table.schema)}, expected {_columns(schema)}")
+    return table
+
+
+def _source(path: str | Path) -> pa.NativeFile:
+    """Open a file, mapped where it is local; an object comes whole, in one request instead of one for each piece."""
+    filesystem, inner = locate(path)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return pa.memory_map(inner)
+    with refusals(path), filesystem.open_input_file(inner) as file:
+        return pa.BufferReader(patiently(file.read_buffer))
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece; it stays in the mapped file where it lies there so (`combine_chunks` copies it)."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)
+
+
+def metadata_of(table: pa.Table) -> dict[str, str]:
+    """Return a table's metadata as strings."""
+    return {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}

@@ -1,0 +1,79 @@
+"""YAML and JSON files that must fit a pydantic model: task, candidate, study."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from data_prep.errors import InputError
+from data_prep.store.files import open_file
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_document(path: str | Path, model: type[Model]) -> Model:
+    """Read a YAML (or JSON, which is YAML) file into `model`.
+
+    Raises:
+        InputError: the file is missing, is not UTF-8 YAML, or does not fit; names every fault with its key.
+    """
+    return check_document(read_yaml(path), model, where=str(path))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds settings.
+
+    Raises:
+        InputError: the file is missing, is not UTF-8 YAML, or holds something else.
+    """
+    try:
+        with open_file(path) as file:
+            text = file.read().decode()
+        content = yaml.safe_load(text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not a UTF-8 YAML file: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold `key: value` settings, found {type(content).__name__}")
+    return content
+
+
+def check_document(content: dict[str, Any], model: type[Model], *, where: str) -> Model:
+    """Build `model` from `content`; every fault is reported at once, `where` says what holds the content.
+
+    Raises:
+        InputError: as for `read_document`; an unknown key lists the known ones.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise InputError(*(f"{where}: {fault}" for fault in _faults(error, model))) from error
+
+
+def _faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    faults = []
+    for item in error.errors(include_url=False):
+        key = ".".join(str(part) for part in item["loc"]) or model.__name__.lower()
+        if item["type"] == "extra_forbidden":
+            owner = _owner(model, item["loc"])
+            known = f"; known keys: {', '.join(sorted(owner.model_fields))}" if owner else ""
+            faults.append(f"unknown key {key!r}{known}")
+        elif item["type"] == "missing":
+            faults.append(f"{key}: is required")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+            faults.append(f"{key}: {message}{found}")
+    return faults
+
+
+def _owner(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """Return the model class that holds the last key of `location`, if plain nesting leads there."""
+    owner: type[BaseModel] | None = model
+    for part in location[:-1]:
+        field = owner.model_fields.get(str(part)) if owner else None
+        kind = field.annotation if field else None
+        owner = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    return owner

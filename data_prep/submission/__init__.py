@@ -1,0 +1,1 @@
+"""The last check before a `submission.csv`, with the manifest beside it."""

@@ -1,0 +1,93 @@
+"""`SubmissionManifest`: what a `submission.csv` is, in a `submission.json` beside it."""
+
+import hashlib
+import json
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from data_prep.errors import InputError
+from data_prep.store.files import exists, join, read_bytes, write_bytes, write_json
+
+SUBMISSION_FILE = "submission.csv"
+MANIFEST_FILE = "submission.json"
+REMEDY = "make the submission again with `python -m blend fit ... --force`"
+
+
+class SubmissionManifest(BaseModel):
+    """Identity and evidence of one submission."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    file: str = SUBMISSION_FILE
+    sha256: str
+    """Of the file's bytes."""
+    rows: int
+    """Predictions in the file, its header not counted."""
+    clipped: int
+    """Predictions that were moved to the nearest legal score."""
+    blend: str
+    """Name of the blend."""
+    method: str
+    metric: str
+    members: dict[str, float]
+    """Weight of each candidate, by id."""
+    study: tuple[str, ...]
+    """Names of the runs that the candidates come from."""
+    data_hash: str
+    split_hash: str
+    scheme: str
+    n_folds: int
+    cv: float
+    """The blend's metric on the rows that its weights were fitted on: mean of folds."""
+    nested: float
+    """The same, each fold scored with weights fitted without it."""
+    expected: float | None = None
+    """Expected on the test; None where nothing could be said."""
+    version: str
+
+
+def hash_submission(content: bytes) -> str:
+    """Return the sha256 (hex) by which a manifest knows its file."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_submission(content: bytes, manifest: SubmissionManifest, folder: str) -> None:
+    """Write the CSV, then its manifest, each whole or not at all.
+
+    The gate comes before: `content` is what `render_submission` returned. Where a crash falls between the two files,
+    `read_submission` finds that they do not belong together.
+
+    Args:
+        content: the CSV.
+        manifest: names the file and bears the sha256 of `content`.
+        folder: local path or URI; made where missing.
+
+    Raises:
+        ValueError: the manifest is of another content; nothing is written.
+    """
+    if manifest.sha256 != hash_submission(content):
+        raise ValueError(f"the manifest is of {manifest.sha256}, the content has sha256 {hash_submission(content)}")
+    write_bytes(content, join(folder, manifest.file))
+    write_json(manifest.model_dump(mode="json"), join(folder, MANIFEST_FILE))
+
+
+def read_submission(folder: str) -> tuple[bytes, SubmissionManifest]:
+    """Read both files back.
+
+    Raises:
+        InputError: one is missing or damaged, or they do not belong together.
+    """
+    path = join(folder, MANIFEST_FILE)
+    if not exists(path):
+        raise InputError(f"{folder}: has no {MANIFEST_FILE}: nothing was written there, or not to the end; {REMEDY}")
+    try:
+        manifest = SubmissionManifest.model_validate(json.loads(read_bytes(path)))
+    except (ValidationError, ValueError) as error:
+        raise InputError(f"{path}: not a manifest of this version ({error}); {REMEDY}") from error
+    content = read_bytes(join(folder, manifest.file))
+    if manifest.sha256 != (found := hash_submission(content)):
+        raise InputError(
+            f"{join(folder, manifest.file)}: is not the file that {MANIFEST_FILE} tells of (sha256 {found[:12]}, "
+            f"expected {manifest.sha256[:12]}): it was altered, or writing was cut off between the two; {REMEDY}"
+        )
+    return content, manifest

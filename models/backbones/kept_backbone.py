@@ -1,0 +1,72 @@
+"""The remnant of a backbone: what predicting needs of it beside the weights of fold runs.
+
+A fold run's own file holds every weight but the embeddings of tokens that its texts did not have, and new texts may
+have them. So the remnant is the config, the tokenizer's files and the whole table of input embeddings, once for all
+fold runs of the backbone.
+"""
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from data_prep.errors import InputError
+from data_prep.store.files import join, write_bytes, write_json
+from data_prep.store.weight_folders import EMBEDDING_FILE, LISTING_FILE
+from models.backbones.checkpoint_files import EMBEDDING, load_config, load_tokenizer
+from models.backbones.encoder import load_embedding
+from models.text.token_cache import tokenizer_content
+
+
+def collect_remnant(name: str, *, backbones: str | None = None) -> dict[str, bytes]:
+    """Return the files of a backbone's remnant, content by name.
+
+    The table is in half precision where that loses nothing, as it is where the checkpoint itself is.
+
+    Args:
+        name: as a candidate names its backbone.
+        backbones: folder where hub names are looked up first.
+
+    Raises:
+        InputError: the backbone cannot be loaded, or its tokenizer cannot be saved such that it gives the same tokens.
+    """
+    tokenizer = load_tokenizer(name, backbones)
+    with tempfile.TemporaryDirectory() as folder:
+        load_config(name, backbones).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        if _behaviour(load_tokenizer(folder)) != _behaviour(tokenizer):
+            raise InputError(
+                f"backbone {name!r}: {type(tokenizer).__name__} gives other tokens when it is saved and loaded again, "
+                f"so nothing can predict without the checkpoint itself"
+            )
+        files = {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+    table = load_embedding(name, folder=backbones)
+    half = table.half()
+    kept = half if torch.equal(half.float(), table) else table
+    return {**files, EMBEDDING_FILE: safetensors.torch.save({EMBEDDING: kept.contiguous()})}
+
+
+def write_remnant(files: dict[str, bytes], folder: str | Path) -> None:
+    """Write a remnant into a folder (a path or URI); the listing of its files comes last and means "whole".
+
+    Two workers that write the same at once do no harm: each file is replaced whole, by what it was.
+    """
+    for name, content in files.items():
+        write_bytes(content, join(folder, name))
+    write_json(
+        {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}, join(folder, LISTING_FILE)
+    )
+
+
+def _behaviour(tokenizer: Any) -> list[Any]:
+    """Return what texts become by: splitting, ids, what stands around one text and between two."""
+    return [
+        tokenizer_content(tokenizer),
+        len(tokenizer),
+        {kind: getattr(tokenizer, f"{kind}_token_id") for kind in ("pad", "sep", "eos", "mask")},
+        tokenizer("a")["input_ids"],
+        tokenizer("a", "a")["input_ids"],
+    ]

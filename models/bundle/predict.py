@@ -1,0 +1,167 @@
+"""Predictions of a bundle for new rows: one model after the other, in the memory of one."""
+
+import gc
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub.constants
+import numpy as np
+import pyarrow as pa
+
+from data_prep.bundle_manifest import BundledMember
+from data_prep.scoring.combination import Floats, Part
+from models.backbones.checkpoint_files import load_tokenizer
+from models.bundle.read_bundle import Bundle
+from models.candidate import Candidate
+from models.text.row_pools import Rows, load_rows
+from models.training.fold_weights import load_scorer
+from models.training.learner import Learner
+from models.training.predict_rows import predict_rows
+
+SAMPLE_ROWS = 256
+"""Rows that the first model predicts to find how long all will take."""
+WARM_UP_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one model has to do."""
+
+    member: BundledMember
+    part: Part
+    place: int
+    """Number of the fold among the member's."""
+    work: float
+    """Weights that are multiplied, times tokens."""
+
+    @property
+    def fold(self) -> int:
+        """The fold that the model did not see."""
+        return self.member.folds[self.place]
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who is told how predicting goes."""
+
+    begin: Callable[[float, float], None]
+    """Takes, when the first model is ready, the work of all models and the seconds it may take."""
+    start: Callable[[Job], None]
+    """Takes each model's job before it predicts."""
+    finish: Callable[[Job], None]
+    """Takes it when it has."""
+
+
+def go_offline() -> None:
+    """Let no library ask the network from now on; everything is in the bundle."""
+    for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        os.environ[variable] = "1"
+    huggingface_hub.constants.HF_HUB_OFFLINE = True  # was read when it was imported
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def predict_bundle(bundle: Bundle, table: pa.Table, *, device: str, threads: int, watcher: Watcher) -> Floats:
+    """Return the blend's prediction [rows], not clipped.
+
+    Each row's siblings, where a recipe wants any, are sought in the table itself. There is one model in memory at a
+    time, and one sum; texts are encoded anew for each candidate, from phrases that are tokenised once.
+
+    Args:
+        bundle: the models, and how they are combined.
+        table: id, text columns, and context_text where there are CPC codes.
+        device: `auto`, or a torch device.
+        threads: CPU threads.
+        watcher: is told how it goes.
+
+    Raises:
+        InputError: no such device, or memory does not suffice for a single text.
+    """
+    with tempfile.TemporaryDirectory() as cache:
+        desk = _Desk(bundle, table, Path(cache), device=device, threads=threads)
+        jobs = desk.plan()
+        total = sum(job.work for job in jobs)
+        weighted = np.zeros(table.num_rows)
+        for number, job in enumerate(jobs):
+            watcher.start(job)
+            weighted += desk.do(job, first=None if number else lambda rate: watcher.begin(total, total / rate))
+            gc.collect()  # a model that holds itself would stay beside the next
+            watcher.finish(job)
+    return bundle.contents.combination.finish(weighted)
+
+
+class _Desk:
+    """Where the models of a bundle do their jobs, one after the other."""
+
+    def __init__(self, bundle: Bundle, table: pa.Table, cache: Path, *, device: str, threads: int) -> None:
+        self._bundle, self._table, self._cache = bundle, table, cache
+        self._device, self._threads = device, threads
+        self._rows: tuple[tuple[str, Candidate], Rows] | None = None
+
+    def plan(self) -> list[Job]:
+        """Return the jobs, those of a candidate one after the other."""
+        jobs = []
+        for member, part in zip(self._bundle.contents.members, self._bundle.contents.combination.parts, strict=True):
+            candidate = self._bundle.candidates[member.candidate]
+            n_tokens = len(self._encodable(member, candidate).encode(0).ids) * candidate.prediction_shuffles
+            jobs += [
+                Job(member, part, place, float(n_tokens * self._bundle.n_multiplied(member, fold)))
+                for place, fold in enumerate(member.folds)
+            ]
+        return jobs
+
+    def do(self, job: Job, *, first: Callable[[float], None] | None) -> Floats:
+        """Return a model's weighted contribution [rows].
+
+        Args:
+            job: says which model.
+            first: takes the rate (work per second) before the whole is predicted; None: nobody asks.
+        """
+        weights = self._bundle.weights(job.member, job.fold)
+        rows = self._encodable(job.member, weights.candidate)
+        learner = load_scorer(
+            weights,
+            self._bundle.task,
+            vocabulary=rows.vocabulary,
+            kept=self._bundle.backbone(job.member),
+            device=self._device,
+            threads=self._threads,
+        )
+        orders = weights.candidate.prediction_shuffles
+        del weights
+        if first is not None:
+            first(_rate(learner, rows, self._bundle.n_multiplied(job.member, job.fold)))
+        prediction = predict_rows(learner, rows, orders=orders)
+        return job.part.weight * job.part.scaled(job.place, prediction) / len(job.member.folds)
+
+    def _encodable(self, member: BundledMember, candidate: Candidate) -> Rows:
+        """Return the rows as a candidate wants them; the last ones stay at hand."""
+        if self._rows is None or self._rows[0] != (member.backbone, candidate):
+            self._rows = None
+            rows = load_rows(
+                self._table,
+                self._bundle,
+                candidate=candidate,
+                tokenizer=load_tokenizer(self._bundle.backbone(member)),
+                cache=self._cache,
+            )
+            self._rows = ((member.backbone, candidate), rows)
+        return self._rows[1]
+
+
+def _rate(learner: Learner, rows: Rows, n_multiplied: int) -> float:
+    """Return how much work (weights times tokens) a learner does in a second, by a sample of the rows."""
+    encoded = rows.encode(0)
+    sample = np.unique(np.linspace(0, len(rows) - 1, SAMPLE_ROWS).astype(np.int64))
+    learner.predict(encoded, sample[:WARM_UP_ROWS])
+    begun = time.perf_counter()
+    learner.predict(encoded, sample)
+    seconds = time.perf_counter() - begun
+    return float(n_multiplied * encoded.lengths[encoded.texts_of(sample)].sum() / seconds)

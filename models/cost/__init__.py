@@ -1,0 +1,1 @@
+"""What a candidate costs, from its settings alone."""

@@ -1,0 +1,90 @@
+"""Columns: the phrases that each row has of its own, cut to fit and put in their places."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from data_prep.errors import InputError
+from models.text.recipes import Layout
+from models.text.special_tokens import Frame
+from models.text.token_cache import PhraseTokens
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """The phrases of a layout's columns, row by row."""
+
+    sources: NDArray[np.int64]
+    """[rows, columns] where each phrase begins in the cached tokens."""
+    lengths: NDArray[np.int64]
+    """[rows, columns] tokens left of each phrase."""
+    own_lengths: NDArray[np.int64]
+    """[rows] tokens left of a marked row's own phrase; 0 where no phrase is marked."""
+    frame: Frame
+
+    @cached_property
+    def places(self) -> NDArray[np.int64]:
+        """First token of each phrase within its text, [rows, columns]."""
+        ahead = np.cumsum([len(self.frame.before), *map(len, self.frame.joints)])
+        places: NDArray[np.int64] = np.cumsum(self.lengths, axis=1) - self.lengths + ahead
+        return places
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """Tokens of each row without siblings, the frame included, [rows]."""
+        sizes: NDArray[np.int64] = self.lengths.sum(axis=1) + self.frame.size
+        return sizes
+
+
+def fit_columns(table: pa.Table, layout: Layout, tokens: PhraseTokens, frame: Frame, max_length: int) -> Columns:
+    """Cut each row's phrases so that its text has at most `max_length` tokens, or half of that if it is shared."""
+    marked = layout.siblings is not None and layout.siblings.arranged == "marked"
+    names = (*layout.columns, *([layout.siblings.column] if layout.siblings and marked else []))
+    phrases = np.stack([tokens.find(table[name]) for name in names], axis=1)
+    yielding = [layout.columns.index(name) for name in layout.yielding]
+    lengths = cut(tokens.lengths[phrases], column_room(layout, frame, max_length), yielding)
+    n_columns = len(layout.columns)
+    return Columns(
+        sources=tokens.starts[phrases[:, :n_columns]],
+        lengths=lengths[:, :n_columns],
+        own_lengths=lengths[:, -1] if marked else np.zeros(len(lengths), dtype=np.int64),
+        frame=frame,
+    )
+
+
+def column_room(layout: Layout, frame: Frame, max_length: int) -> int:
+    """Return how many tokens the phrases of a row's columns may have, a marked row's own phrase included.
+
+    Raises:
+        InputError: none at all.
+    """
+    arranged = layout.siblings.arranged if layout.siblings else None
+    room = max_length - frame.size
+    if arranged == "packed":
+        room = max_length // 2 - frame.size if len(frame.between) < max_length // 4 else 0
+    if arranged == "marked":
+        room -= frame.marking
+    if room < 1:
+        raise InputError(f"max_length={max_length} leaves no room for phrases beside the tokens around them; raise it")
+    return room
+
+
+def cut(lengths: NDArray[np.int64], room: int, yielding: Sequence[int] = ()) -> NDArray[np.int64]:
+    """Shorten phrases until each row has at most `room` tokens.
+
+    Args:
+        lengths: tokens of each phrase, [rows, columns].
+        room: tokens of a row at most.
+        yielding: columns that are cut to nothing before any other is cut; then the longest phrase loses tokens.
+    """
+    lengths = lengths.copy()
+    for column in yielding:
+        excess = np.maximum(lengths.sum(axis=1) - room, 0)
+        lengths[:, column] -= np.minimum(excess, lengths[:, column])
+    while (long := np.flatnonzero(lengths.sum(axis=1) > room)).size:
+        lengths[long, lengths[long].argmax(axis=1)] -= 1
+    return lengths

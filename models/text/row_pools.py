@@ -1,0 +1,323 @@
+"""Pools of rows: the training, validation, test and holdout rows of a fold run, ready to be encoded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from data_prep.cpc import code_numbers
+from data_prep.prepared import Prepared
+from data_prep.store.tables import HOLDOUT_FOLD
+from models.candidate import Candidate
+from models.text.batches import Encoded, Spans
+from models.text.context_texts import Titled, with_context
+from models.text.packing import deal
+from models.text.phrase_lengths import Columns, column_room, fit_columns
+from models.text.recipes import MASK, RECIPES, Layout
+from models.text.siblings import Members, gather, number_rows, sibling_groups
+from models.text.special_tokens import Frame, new_frame
+from models.text.token_cache import PhraseTokens, load_tokens
+from models.text.token_ranges import Pieces, no_pieces, ranges, write_tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of one pool; their siblings, where the recipe wants any, come from the pool itself."""
+
+    table: pa.Table
+    layout: Layout
+    tokens: PhraseTokens
+    """Every phrase, the frame's separator ahead of it; behind them the frame's marker, if it has one."""
+    frame: Frame
+    max_length: int
+    seed: int
+    segment_ids: bool = True
+    """Whether batches tell two segments apart."""
+    anchor_column: str | None = None
+    """Column whose phrases number the groups of batches."""
+    code_column: str | None = None
+    """Column whose CPC codes batches carry."""
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def scores(self) -> NDArray[np.float32] | None:
+        """The truth, [rows]; None where the table has none."""
+        if "score" not in self.table.column_names:
+            return None
+        return np.array(self.table["score"].to_numpy(), dtype=np.float32)
+
+    @property
+    def vocabulary(self) -> NDArray[np.int64]:
+        """Every token id that can occur in pools with these phrases, ascending, special and new tokens included."""
+        found: NDArray[np.int64] = np.union1d(self.tokens.ids, sorted(self.frame.ids)).astype(np.int64)
+        return found
+
+    def encode(self, epoch: int = 0) -> Encoded:
+        """Return every row's token ids, at most `max_length` each.
+
+        A row that is too long loses tokens of its layout's yielding columns first, then of its longest phrase.
+        Siblings follow in their order up to the first that has no room left; none is ever cut. A marked row always
+        keeps its own phrase. Packed siblings are dealt into as many texts as they need, a different hand every time.
+
+        Args:
+            epoch: decides the order of shuffled siblings, with the seed; a prediction that is the mean over n orders
+                takes epochs 0 to n - 1. Recipes without siblings give the same in every epoch.
+        """
+        siblings = self.layout.siblings
+        if siblings is None:
+            return self._without_siblings
+        random = np.random.default_rng([self.seed, epoch])
+        if siblings.arranged == "packed":
+            return self._pack(random.random(len(self)) if siblings.shuffled else np.zeros(len(self)))
+        members = self._members.shuffled(random) if siblings.shuffled else self._members
+        pieces = self._mark(members) if siblings.arranged == "marked" else self._list(members)
+        return self._join(np.arange(len(self)), pieces)
+
+    @cached_property
+    def _without_siblings(self) -> Encoded:
+        every = np.arange(len(self))
+        masked = [column for column, words in enumerate(self.layout.words) if MASK in words]
+        if not masked:
+            return self._join(every, no_pieces())
+        spans = Spans(every, np.arange(len(self) + 1), self._columns.places[:, masked[0]] - 1, np.ones_like(every))
+        return self._join(every, no_pieces(), spans)
+
+    def _list(self, members: Members) -> Pieces:
+        """Return the first members of each row that have room."""
+        pieces = self._led(members.row, members.phrase)
+        return pieces[self._fit(pieces, self.max_length - self._columns.sizes)]
+
+    def _mark(self, members: Members) -> Pieces:
+        """Return each row's own phrase between markers, in its place among the first others that have room."""
+        pieces = self._led(members.row, members.phrase)
+        kept = members.own.copy()
+        room = self.max_length - self._columns.sizes - self._columns.own_lengths - self.frame.marking
+        kept[~members.own] = self._fit(pieces[~members.own], room)
+        members, pieces = members[kept], pieces[kept]
+        parts = np.where(members.own, 3, 1)
+        opening = (np.cumsum(parts) - parts)[members.own]
+        pieces = pieces[np.repeat(np.arange(len(parts)), parts)]
+        ahead, marker = len(self.frame.between), self.tokens.starts[-1]
+        pieces.start[opening], pieces.length[opening] = marker - ahead, ahead + 1
+        pieces.start[opening + 1] += ahead
+        pieces.length[opening + 1] = self._columns.own_lengths
+        pieces.start[opening + 2], pieces.length[opening + 2] = marker, 1
+        return pieces
+
+    def _pack(self, keys: NDArray[np.float64]) -> Encoded:
+        """Put all rows of a sibling group into as few texts as hold them; each row keeps the span of its phrase.
+
+        Args:
+            keys: [rows] in [0, 1): decide the order of a group's rows.
+        """
+        group, phrase, ahead = self._sibling_group, self._sibling_phrase, len(self.frame.between)
+        room = (self.max_length - self._columns.sizes)[np.unique(group, return_index=True)[1]]
+        length = np.minimum(self.tokens.lengths[phrase], np.maximum(room[group] // 2 - ahead, 1))
+        order = np.argsort(group + keys, kind="stable")
+        text = deal(group[order], length[order] + ahead, room)
+        pieces = replace(self._led(text, phrase[order]), length=length[order] + ahead)
+        first = np.searchsorted(text, np.arange(text[-1] + 2))
+        heads = order[first[:-1]]
+        start = np.empty(len(order), dtype=np.int64)
+        start[order] = (self._columns.sizes[heads] - len(self.frame.after))[text] + pieces.ends() - length[order]
+        empty = length == 0  # scored from the last token of the separator ahead of it
+        return self._join(heads, pieces, Spans(order, first, start - empty, length + empty))
+
+    def _led(self, row: NDArray[np.int64], phrase: NDArray[np.int64]) -> Pieces:
+        """Return phrases with the separator ahead of them."""
+        ahead = len(self.frame.between)
+        return Pieces(row, self.tokens.starts[phrase] - ahead, self.tokens.lengths[phrase] + ahead)
+
+    def _fit(self, pieces: Pieces, room: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which pieces are ahead of the first without room in its row, and within the layout's limit."""
+        assert self.layout.siblings is not None
+        fit: NDArray[np.bool_] = pieces.ends() <= room[pieces.row]
+        if self.layout.siblings.limit is not None:
+            fit &= pieces.ranks() < self.layout.siblings.limit
+        return fit
+
+    def _join(self, heads: NDArray[np.int64], siblings: Pieces, spans: Spans | None = None) -> Encoded:
+        """Join one text for each of `heads`: the row's columns, then the text's siblings."""
+        columns, before, after = self._columns, self.frame.before, self.frame.after
+        lengths = columns.sizes[heads] + siblings.totals(len(heads))
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        starts = offsets[:-1]
+        ids = np.empty(offsets[-1], dtype=np.int32)
+        write_tokens(ids, starts, before)
+        write_tokens(ids, offsets[1:] - len(after), after)
+        for column, joint in enumerate([(), *self.frame.joints]):
+            places, length = starts + columns.places[heads, column], columns.lengths[heads, column]
+            ids[ranges(places, length)] = self.tokens.ids[ranges(columns.sources[heads, column], length)]
+            write_tokens(ids, places - len(joint), joint)
+        places = (starts + columns.sizes[heads] - len(after))[siblings.row] + siblings.ends() - siblings.length
+        ids[ranges(places, siblings.length)] = self.tokens.ids[ranges(siblings.start, siblings.length)]
+        return Encoded(
+            ids,
+            offsets,
+            self.frame.padding,
+            self.scores,
+            spans=spans,
+            second_segments=columns.places[heads, -1] if self.layout.segments and self.segment_ids else None,
+            codes=self._codes,
+            groups=self._groups,
+        )
+
+    @cached_property
+    def _columns(self) -> Columns:
+        return fit_columns(self.table, self.layout, self.tokens, self.frame, self.max_length)
+
+    @cached_property
+    def _sibling_group(self) -> NDArray[np.int64]:
+        """Number of each row's sibling group, [rows]."""
+        assert self.layout.siblings is not None
+        return sibling_groups(self.table, self.layout.siblings)
+
+    @cached_property
+    def _sibling_phrase(self) -> NDArray[np.int64]:
+        """Number of the phrase that each row adds to its group, [rows]."""
+        assert self.layout.siblings is not None
+        return self.tokens.find(self.table[self.layout.siblings.column])
+
+    @cached_property
+    def _members(self) -> Members:
+        """Every row's siblings, its own phrase among them if the layout wants it there."""
+        assert self.layout.siblings is not None
+        members = gather(self._sibling_group, self._sibling_phrase)
+        with_own = self.layout.siblings.own or self.layout.siblings.arranged == "marked"
+        return members if with_own else members[~members.own]
+
+    @cached_property
+    def _groups(self) -> NDArray[np.int64] | None:
+        return None if self.anchor_column is None else number_rows([self.table[self.anchor_column]])
+
+    @cached_property
+    def _codes(self) -> NDArray[np.int64] | None:
+        if self.code_column is None:
+            return None
+        codes = self.table[self.code_column].cast(pa.string()).combine_chunks().dictionary_encode()
+        numbers = np.array([code_numbers(code) for code in codes.dictionary.to_pylist()], dtype=np.int64)
+        chosen: NDArray[np.int64] = numbers[codes.indices.to_numpy()]
+        return chosen
+
+
+@dataclass(frozen=True)
+class Pools:
+    """What a fold run trains on and predicts."""
+
+    train: Rows
+    validation: Rows
+    test: Rows
+    holdout: Rows | None
+    """None where the split has no holdout."""
+    vocabulary: NDArray[np.int64] = field(repr=False)
+    """Every token id that can occur in these pools, ascending, special and new tokens included."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Embedding rows that the backbone needs: more than it has where the recipe makes new tokens."""
+        return int(self.vocabulary[-1]) + 1
+
+
+def load_pools(data: Prepared, fold: int, *, candidate: Candidate, tokenizer: Any, cache: Path | None = None) -> Pools:
+    """Return the pools of one fold run: train (the other folds), validation (`fold`), test, holdout (fold -1).
+
+    Args:
+        data: the prepared folder.
+        fold: the validation fold.
+        candidate: says how rows become text.
+        tokenizer: the backbone's tokenizer.
+        cache: folder of the token cache; None for the default.
+
+    Raises:
+        InputError: the task lacks a column, or the tokenizer a token, that the recipe needs; or `max_length` has no
+            room for any phrase.
+    """
+    (train, test), rows = _writer((data.train, data.test), data, candidate=candidate, tokenizer=tokenizer, cache=cache)
+    folds = train["fold"]
+    held_out = train.filter(pc.equal(folds, HOLDOUT_FOLD))
+    every = rows(test)
+    return Pools(
+        train=rows(train.filter(pc.invert(pc.is_in(folds, value_set=pa.array([fold, HOLDOUT_FOLD], pa.int8()))))),
+        validation=rows(train.filter(pc.equal(folds, fold))),
+        test=every,
+        holdout=rows(held_out) if held_out.num_rows else None,
+        vocabulary=every.vocabulary,
+    )
+
+
+def load_rows(
+    table: pa.Table, data: Titled, *, candidate: Candidate, tokenizer: Any, cache: Path | None = None
+) -> Rows:
+    """Return the rows of one table as a pool of their own, which is where their siblings come from.
+
+    Args:
+        table: id, text columns, and context_text where there are CPC codes.
+        data: what the table is of.
+        candidate: says how rows become text.
+        tokenizer: the backbone's tokenizer.
+        cache: folder of the token cache; None for the default.
+
+    Raises:
+        InputError: as `load_pools`.
+    """
+    (table,), rows = _writer((table,), data, candidate=candidate, tokenizer=tokenizer, cache=cache)
+    return rows(table)
+
+
+def _writer(
+    tables: tuple[pa.Table, ...], data: Titled, *, candidate: Candidate, tokenizer: Any, cache: Path | None
+) -> tuple[list[pa.Table], Callable[[pa.Table], Rows]]:
+    """Return tables with the candidate's form of the context, and what makes a pool of some of their rows."""
+    recipe = RECIPES[candidate.recipe]
+    layout = recipe.layout(data.task, candidate)
+    frame = new_frame(tokenizer, layout, separator=candidate.separator, spelled=candidate.spell_separator)
+    column_room(layout, frame, candidate.max_length)
+    formed = [with_context(table, data, candidate.context) for table in tables]
+    tokens = _phrase_tokens(tokenizer, _distinct_phrases(*formed), frame, cache, spaced=bool(layout.words))
+
+    def rows(table: pa.Table) -> Rows:
+        return Rows(
+            table,
+            layout,
+            tokens,
+            frame,
+            candidate.max_length,
+            candidate.seed,
+            segment_ids=candidate.segment_ids,
+            anchor_column=data.task.text_columns[0] if len(data.task.text_columns) > 1 else None,
+            code_column=data.task.cpc_column if recipe.codes else None,
+        )
+
+    return formed, rows
+
+
+def _distinct_phrases(*tables: pa.Table) -> pa.StringArray:
+    """Return every distinct text of the tables, whatever the recipe: one cache file serves most of them."""
+    columns = [table[name] for table in tables for name in table.column_names if name != "id"]
+    texts = [column for column in columns if pa.types.is_string(column.type)]
+    return pc.unique(pa.chunked_array([chunk for column in texts for chunk in column.chunks], pa.string()))
+
+
+def _phrase_tokens(
+    tokenizer: Any, phrases: pa.StringArray, frame: Frame, cache: Path | None, *, spaced: bool
+) -> PhraseTokens:
+    """Return the tokens of phrases as `Rows.tokens` wants them.
+
+    Args:
+        tokenizer: the backbone's tokenizer.
+        phrases: distinct strings.
+        frame: gives the separator and the marker.
+        cache: folder of the token cache.
+        spaced: phrases stand behind words, as behind a space, and not as texts of their own.
+    """
+    written = pc.binary_join_element_wise("", phrases, " ") if spaced else phrases
+    tokens = replace(load_tokens(tokenizer, written, cache=cache), phrases=phrases)
+    return tokens.led_by(frame.between, last=() if frame.marker is None else (frame.marker,))

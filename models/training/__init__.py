@@ -1,0 +1,1 @@
+"""One fold run: training, checkpoints, predictions."""

@@ -1,0 +1,1 @@
+"""The fold ladder decides from what was observed which fold run stops, waits or starts next."""

@@ -1,0 +1,358 @@
+"""`plan_study`: what a search would take - time, money, memory, disk - reckoned before anything is rented."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from data_prep.prepared import Prepared, load_prepared
+from models.backbones.families import GIB
+from models.candidate import Candidate, Precision
+from models.cost.memory_and_flops import Anatomy, Memory, dissect, forward_operations, peak_memory, step_passes
+from models.cost.token_counts import Workload, Workloads
+from search.cluster.machines import Machines, NodeType
+from search.plan.forecast import FamilyForecast, forecast
+from search.study.sampler import Sampler
+from search.study.space import read_candidates, read_space
+from search.study.study_file import Resources, Study, read_study
+from search.worker.fold_run import scored_at
+
+TERA = 10**12
+HOST_PROCESS_GIB = 3.0
+"""Main memory of a fold run on a GPU: the interpreter with torch, CUDA and Ray, and the weights while they load."""
+CHECKPOINT_BYTES = 12
+"""A checkpoint's bytes for each parameter: the weight and AdamW's two moments in fp32; `ema` adds a copy."""
+ROW_BYTES = 40
+"""A prediction table's bytes for each row, amply: id, fold, score, prediction."""
+SHARES = (1 / 4, 1 / 3, 1 / 2, 1.0)
+"""Shares of a GPU that are suggested."""
+
+
+@dataclass(frozen=True)
+class FoldRunCost:
+    """What one fold run of a candidate takes."""
+
+    candidate: Candidate
+    anatomy: Anatomy
+    workload: Workload
+    size: Resources
+    """What the study gives it."""
+    operations: float
+    """Of the whole schedule with its predictions."""
+    tokens: float
+    """Padded tokens that are trained."""
+
+    def memory(self, precision: Precision) -> Memory:
+        """Return its peak memory in a precision."""
+        return peak_memory(
+            self.candidate,
+            self.anatomy,
+            training=self.workload.largest,
+            prediction=self.workload.largest_prediction,
+            precision=precision,
+        )
+
+    @property
+    def weight_bytes(self) -> float:
+        """What its weights take on disk: fp32, as if all of the vocabulary occurred."""
+        return 4.0 * self.anatomy.parameters
+
+    @property
+    def checkpoint_bytes(self) -> float:
+        """What its checkpoint takes while it is under way."""
+        return self.weight_bytes + (8 + 4 * (self.candidate.ema is not None)) * self.anatomy.trained
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One family of a study on one kind of node."""
+
+    node: NodeType
+    family: str
+    precision: Precision
+    size: Resources
+    memory: float
+    """Bytes of the largest of the family."""
+    share: float | None
+    """Least of `SHARES` of a GPU that holds it; None: no GPU, or more than one is needed."""
+    slots: int
+    """Fold runs side by side on a node, as the study asks for."""
+    slot_hours: float
+    """Hours that the mean fold run of the family holds its slot."""
+    misfit: str
+    """Why it does not fit; empty where it does."""
+    source: str
+    """Where its speed comes from."""
+
+    @property
+    def node_hours(self) -> float:
+        """Hours of a whole node that a fold run costs, where its slots are all taken; 0 where it has none."""
+        return self.slot_hours / self.slots if self.slots else 0.0
+
+    @property
+    def gpu_hours(self) -> float:
+        """Hours of a whole GPU that a fold run costs."""
+        return self.slot_hours * self.size.gpu if self.slots else 0.0
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """The whole study on one kind of node."""
+
+    node: NodeType
+    placements: dict[str, Placement]
+    full: float
+    """Node hours of the full grid, of the families that get a slot; NaN where nothing tells how fast they are."""
+    expected: float
+    """The same under the ladder."""
+    full_gpu: float
+    """GPU hours of the full grid."""
+    expected_gpu: float
+    """The same under the ladder."""
+
+    @property
+    def slots(self) -> int:
+        """Fold runs side by side on all such nodes at most, of the family with the smallest share."""
+        return self.node.most * max((place.slots for place in self.placements.values()), default=0)
+
+    @property
+    def wall_hours(self) -> float:
+        """Hours with all nodes there: the work, shared; at least twice the longest fold run."""
+        longest = max((place.slot_hours for place in self.placements.values() if place.slots), default=math.nan)
+        return max(self.expected / self.node.most, 2 * longest)
+
+    def dollars(self, node_hours: float) -> float | None:
+        """Return what so many hours of a node cost; None where its price is not known."""
+        return None if self.node.dollars_per_hour is None else node_hours * self.node.dollars_per_hour
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search would take."""
+
+    study: Study
+    n_folds: int
+    n_named: int
+    runs: tuple[FoldRunCost, ...]
+    """One for each candidate: those named, then stand-ins for those to be drawn."""
+    forecasts: dict[str, FamilyForecast]
+    nodes: tuple[NodePlan, ...]
+    head: NodeType | None
+    machines: Machines
+    endless: bool
+    """The number of candidates is not known: the sampler draws as long as hours are left."""
+
+    @property
+    def full_grid(self) -> int:
+        """Fold runs of all candidates on all folds."""
+        return len(self.runs) * self.n_folds
+
+    @cached_property
+    def expected_runs(self) -> float:
+        """Fold runs' worth of training under the ladder."""
+        return sum(family.runs for family in self.forecasts.values())
+
+    @cached_property
+    def families(self) -> dict[str, list[FoldRunCost]]:
+        """The candidates of each family."""
+        found: dict[str, list[FoldRunCost]] = {}
+        for run in self.runs:
+            found.setdefault(run.candidate.family, []).append(run)
+        return found
+
+    @property
+    def weights_on_disk(self) -> float:
+        """Bytes of weights at the end, as `keep_weights` says, of all that finish; `members` may be fewer."""
+        if self.study.keep_weights == "none":
+            return 0.0
+        total = 0.0
+        for name, runs in self.families.items():
+            mean = sum(run.weight_bytes for run in runs) / len(runs)
+            found = self.forecasts[name]
+            total += mean * (found.finished if self.study.keep_weights == "all" else found.promoted * self.n_folds)
+            total += 4.0 * runs[0].anatomy.embeddings
+        return total
+
+    def checkpoints_on_disk(self, side_by_side: int) -> float:
+        """Bytes of the checkpoints of so many fold runs under way, the largest ones."""
+        sizes = sorted((run.checkpoint_bytes for run in self.runs), reverse=True)
+        return sum((sizes * self.n_folds)[:side_by_side])
+
+    @property
+    def tables_on_disk(self) -> float:
+        """Bytes of the prediction tables of the full grid."""
+        return float(sum(run.workload.rows * ROW_BYTES * self.n_folds for run in self.runs))
+
+
+def plan_study(
+    path: str,
+    *,
+    nodes: Sequence[NodeType],
+    machines: Machines,
+    data: str | None = None,
+    backbones: str | None = None,
+) -> Plan:
+    """Reckon what a study would take; nothing is started, and no weights are needed.
+
+    Args:
+        path: the study file; its data must be prepared.
+        nodes: where it would run.
+        machines: what is known of their speed and memory.
+        data: prepared folder to take instead of the study's.
+        backbones: folder where configs are looked up first.
+
+    Raises:
+        InputError: the study or its data do not fit, or nothing tells a backbone's sizes.
+    """
+    study = read_study(path, data=data)
+    prepared = load_prepared(study.data)
+    ladder = study.ladder.for_metric(prepared.task.measure)
+    named = list(read_candidates(study.candidates, twins=True).values())
+    named = list({candidate.id: candidate for candidate in named}.values())
+    drawn = _draw(study, named)
+    workloads = Workloads(prepared, rung_rows=study.rung_rows)
+    runs = tuple(_cost(candidate, study, prepared, workloads, backbones) for candidate in [*named, *drawn])
+    n_folds = prepared.manifest.n_folds
+    forecasts = forecast((run.candidate.family for run in runs), ladder, n_folds=n_folds)
+    workers = [node for node in nodes if node.cpu > 0 and node.most > 0]
+    return Plan(
+        study=study,
+        n_folds=n_folds,
+        n_named=len(named),
+        runs=runs,
+        forecasts=forecasts,
+        nodes=tuple(_node_plan(node, runs, forecasts, n_folds, machines) for node in workers),
+        head=next((node for node in nodes if node.head), None),
+        machines=machines,
+        endless=bool(study.space) and study.budget.candidates is None and study.sampler != "grid",
+    )
+
+
+def _draw(study: Study, named: Sequence[Candidate]) -> list[Candidate]:
+    """Return candidates drawn at random in place of those that the sampler will draw, knowing more."""
+    if not study.space:
+        return []
+    sampler = Sampler(read_space(study.space), kind="grid" if study.sampler == "grid" else "random", seed=study.seed)
+    taken, drawn = {candidate.id for candidate in named}, list[Candidate]()
+    limit = math.inf if study.budget.candidates is None else study.budget.candidates - len(study.candidates)
+    while len(drawn) < limit and (sample := sampler.ask(taken)) is not None:
+        taken.add(sample.candidate.id)
+        drawn.append(sample.candidate)
+    return drawn
+
+
+def _cost(
+    candidate: Candidate, study: Study, data: Prepared, workloads: Workloads, backbones: str | None
+) -> FoldRunCost:
+    anatomy, workload = dissect(candidate, data.task, backbones=backbones), workloads.of(candidate)
+
+    def forward(batches: Sequence[Sequence[int]]) -> float:
+        return sum(forward_operations(anatomy, texts=texts, tokens=tokens) for texts, tokens in batches)
+
+    scored = scored_at(study.ladder.rungs, candidate.epochs, score_epochs=study.score_epochs)
+    training = forward(workload.epoch.tolist()) * candidate.epochs * step_passes(candidate)
+    rungs = forward(workload.scored.tolist()) * (len(set(scored)) - 1)
+    predictions = forward(workload.predicted.tolist())
+    return FoldRunCost(
+        candidate=candidate,
+        anatomy=anatomy,
+        workload=workload,
+        size=study.resources.of(candidate.backbone),
+        operations=training + (rungs + predictions) * workload.orders,
+        tokens=float(workload.tokens * candidate.epochs),
+    )
+
+
+def _node_plan(
+    node: NodeType,
+    runs: Sequence[FoldRunCost],
+    forecasts: dict[str, FamilyForecast],
+    n_folds: int,
+    machines: Machines,
+) -> NodePlan:
+    families: dict[str, list[FoldRunCost]] = {}
+    for run in runs:
+        families.setdefault(run.candidate.family, []).append(run)
+    placements = {name: _place(name, members, node, machines) for name, members in families.items()}
+    numbers = {name: len(members) * n_folds for name, members in families.items()}
+    return NodePlan(
+        node=node,
+        placements=placements,
+        full=sum(placements[name].node_hours * number for name, number in numbers.items()),
+        expected=sum(placements[name].node_hours * forecasts[name].runs for name in families),
+        full_gpu=sum(placements[name].gpu_hours * number for name, number in numbers.items()),
+        expected_gpu=sum(placements[name].gpu_hours * forecasts[name].runs for name in families),
+    )
+
+
+def precision_on(candidate: Candidate, node: NodeType, machines: Machines) -> Precision:
+    """Return what `precision` comes to there: as `devices.find_precision`, by what the accelerator has."""
+    if candidate.precision != "auto":
+        return candidate.precision
+    if not node.gpu or node.accelerator not in machines.accelerators:
+        return "fp32"
+    known = machines.accelerators[node.accelerator].tflops
+    return "bf16" if "bf16" in known else "fp16" if "fp16" in known else "fp32"
+
+
+def _place(family: str, runs: Sequence[FoldRunCost], node: NodeType, machines: Machines) -> Placement:
+    size = runs[0].size
+    precision = precision_on(runs[0].candidate, node, machines)
+    memories = [run.memory(precision_on(run.candidate, node, machines)).total for run in runs]
+    accelerator = machines.accelerators.get(node.accelerator or "")
+    held = accelerator.memory_gib * GIB if accelerator and size.gpu else None
+    least = next((share for share in SHARES if held and max(memories) <= share * held), None)
+    slots = count_slots(size, node)
+    timed = [_hours(run, size, node, machines) for run in runs]
+    return Placement(
+        node=node,
+        family=family,
+        precision=precision,
+        size=size,
+        memory=max(memories),
+        share=least,
+        slots=slots,
+        slot_hours=sum(hours for hours, _ in timed) / len(timed),
+        misfit=_misfit(size, node, held=held, memory=max(memories), slots=slots),
+        source=timed[0][1],
+    )
+
+
+def count_slots(size: Resources, node: NodeType) -> int:
+    """Return how many fold runs of a size a node takes side by side; a fraction of a GPU never spans two."""
+    if size.cpu > node.cpu or size.gpu > node.gpu:
+        return 0
+    by_cpu = math.floor(node.cpu / size.cpu + 1e-9)
+    if not size.gpu:
+        return by_cpu
+    by_gpu = math.floor(1 / size.gpu + 1e-9) * int(node.gpu) if size.gpu < 1 else math.floor(node.gpu / size.gpu)
+    return min(by_cpu, by_gpu)
+
+
+def _misfit(size: Resources, node: NodeType, *, held: float | None, memory: float, slots: int) -> str:
+    if not slots:
+        return f"asks for cpu={size.cpu:g}, gpu={size.gpu:g}; {node.name} has cpu={node.cpu:g}, gpu={node.gpu:g}"
+    if held is not None and memory > held * min(size.gpu, 1):
+        room = held * min(size.gpu, 1) / GIB
+        return f"needs {memory / GIB:.1f} GiB of a GPU; gpu={size.gpu:g} of {node.accelerator} is {room:.1f} GiB"
+    host = memory if not size.gpu else HOST_PROCESS_GIB * GIB
+    if node.memory_gib is not None and host * slots > node.memory_gib * GIB:
+        return f"{slots} side by side need {host * slots / GIB:.1f} GiB of main memory, "
+        f"{node.name} has {node.memory_gib:g}"
+    return ""
+
+
+def _hours(run: FoldRunCost, size: Resources, node: NodeType, machines: Machines) -> tuple[float, str]:
+    """Return the hours that a fold run holds its slot, and where its speed comes from."""
+    kind = (node.accelerator or "unknown") if size.gpu else "core"
+    part = size.gpu if size.gpu else size.cpu
+    measured = machines.measured(run.candidate.backbone, kind)
+    if measured is not None:
+        trained = run.tokens * step_passes(run.candidate) / 3
+        return trained / (measured.tokens_per_second * part) / 3600, f"measured: {measured.source}"
+    processor = machines.accelerators.get(kind) if size.gpu else machines.core
+    if processor is None:
+        return math.nan, f"not known: describe {kind} under `accelerators:` of a file for `--throughput`"
+    precision = precision_on(run.candidate, node, machines)
+    peak = processor.tflops.get(precision, processor.tflops.get("fp32", min(processor.tflops.values())))
+    return run.operations / (peak * TERA * machines.utilisation * part) / 3600, "from peak and utilisation"

@@ -1,0 +1,1 @@
+"""Recorded searches played again under other rules."""

@@ -1,0 +1,314 @@
+"""`Recording`: learning curves and predictions of candidates that ran on every fold, to be played again."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import yaml
+from numpy.typing import NDArray
+
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared, load_prepared
+from data_prep.scoring.metrics import METRICS, Metric
+from data_prep.store.files import exists, join, list_names, read_bytes
+from data_prep.store.oof_store import OofStore
+from data_prep.store.tables import CURVES_SCHEMA, metadata_of, one_array, read_table, write_table
+from models.candidate import Candidate
+from search.run_dir.curves import Curves
+
+KEPT_SCHEMA = pa.schema([*CURVES_SCHEMA, ("family", pa.string()), ("label", pa.string())])
+ROW_FIELDS = (("id", pa.string()), ("fold", pa.int8()), ("group", pa.int32()), ("score", pa.float32()))
+CSV_COLUMNS = ("experiment", "backbone", "fold", "epoch", "valid_pearson")
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """What one fold run reported, in the order of its schedule; the last report is its end."""
+
+    progress: tuple[float, ...]
+    epochs: tuple[float, ...]
+    """Epochs trained at each report."""
+    seconds: tuple[float, ...]
+    """Seconds since the start of the run at each report; NaN where unknown."""
+    utility: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RecordedCandidate:
+    """A candidate with its run on every fold, fold 0 first."""
+
+    name: str
+    family: str
+    label: str
+    runs: tuple[RecordedRun, ...]
+
+    @property
+    def score(self) -> float:
+        """Mean over the folds of the utility at the end."""
+        return float(np.mean([run.utility[-1] for run in self.runs]))
+
+    @property
+    def epochs(self) -> float:
+        """Epochs over all folds."""
+        return sum(run.epochs[-1] for run in self.runs)
+
+
+@dataclass(frozen=True)
+class RecordedRows:
+    """Out-of-fold predictions of all candidates of a recording on the same rows."""
+
+    id: pa.Array
+    fold: NDArray[np.int8]
+    group: NDArray[np.int32]
+    score: NDArray[np.float32]
+    predictions: NDArray[np.float32]
+    """[rows, candidates]"""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Everything a replay needs."""
+
+    candidates: tuple[RecordedCandidate, ...]
+    n_folds: int
+    metric: Metric
+    left_out: tuple[str, ...] = ()
+    """One sentence for each candidate that cannot be replayed, with the reason."""
+    rows: RecordedRows | None = None
+
+    @property
+    def epochs(self) -> float:
+        """Fold-epochs of the full grid: every candidate on every fold."""
+        return sum(candidate.epochs for candidate in self.candidates)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether seconds are known for every report."""
+        clocks = (run.seconds for candidate in self.candidates for run in candidate.runs)
+        return all(all(step > 0 for step in np.diff((0.0, *clock))) for clock in clocks)
+
+
+def read_recording(path: str, *, split: str | None = None, rows: str | None = None) -> Recording:
+    """Read a CSV of curves, a run directory, or a folder that `keep_recording` wrote.
+
+    Args:
+        path: which of the three it is shows in what is there.
+        split: in a CSV: the `split_id` to take.
+        rows: table of predictions (as in a kept folder) for curves that have none.
+
+    Raises:
+        InputError: not such a file or folder, other columns, an unknown split, no candidate with all folds.
+    """
+    is_csv = path.endswith(".csv")
+    if split is not None and not is_csv:
+        raise InputError(f"--split chooses rows of a CSV by split_id; {path} is not a CSV: leave it out")
+    if is_csv:
+        recording = _read_csv(path, split)
+    elif exists(join(path, "study.yaml")):
+        recording = _read_run_dir(path)
+    elif exists(join(path, "curves.arrow")):
+        recording = _read_kept(path)
+    else:
+        raise InputError(
+            f"{path}: neither a CSV of curves, nor a run directory (study.yaml), nor a folder made with "
+            "`python -m search replay RUN --keep DIR` (curves.arrow)"
+        )
+    if rows is not None:
+        recording = _with_rows(recording, rows)
+    if recording.candidates:
+        return recording
+    raise InputError(f"{path}: no candidate has complete curves of all folds", *recording.left_out)
+
+
+def keep_recording(recording: Recording, folder: str) -> None:
+    """Write `curves.arrow` and, where there are predictions, `predictions.arrow`: all that a replay needs.
+
+    Raises:
+        InputError: the folder holds a recording, which is not replaced, or is a run directory.
+    """
+    if found := [name for name in ("curves.arrow", "study.yaml") if exists(join(folder, name))]:
+        raise InputError(f"{folder}: holds {found[0]} already; give --keep another folder")
+    points = [
+        (c.name, fold, *point[:-1], recording.metric.utility(point[-1]), c.family, c.label)
+        for c in recording.candidates
+        for fold, run in enumerate(c.runs)
+        for point in zip(run.progress, run.epochs, run.seconds, run.utility, strict=True)
+    ]
+    names = ("candidate", "fold", "progress", "epoch", "seconds", "metric", "family", "label")
+    columns = dict(zip(names, zip(*points, strict=True), strict=True))
+    table = pa.table({field.name: pa.array(columns[field.name], field.type) for field in KEPT_SCHEMA})
+    rows = recording.rows
+    if rows is not None:
+        arrays = {"id": rows.id, "fold": rows.fold, "group": rows.group, "score": rows.score}
+        arrays |= {c.name: rows.predictions[:, index] for index, c in enumerate(recording.candidates)}
+        schema = _rows_schema([c.name for c in recording.candidates])
+        write_table(pa.table(arrays, schema=schema), join(folder, "predictions.arrow"), schema=schema)
+    metadata = {"metric": recording.metric.name}
+    write_table(table, join(folder, "curves.arrow"), schema=KEPT_SCHEMA, metadata=metadata)
+
+
+def _rows_schema(candidates: Iterable[str]) -> pa.Schema:
+    return pa.schema([*ROW_FIELDS, *((name, pa.float32()) for name in candidates)])
+
+
+# ---------------------------------------------------------------- the three kinds of input
+
+
+@dataclass(frozen=True)
+class _Point:
+    fold: int
+    progress: float
+    epoch: float
+    seconds: float
+    metric: float
+
+
+def _assemble(
+    points: Mapping[str, Sequence[_Point]], about: Mapping[str, tuple[str, str]], *, n_folds: int, metric: Metric
+) -> Recording:
+    """Return the candidates whose every fold has reached its end; the others are named in `left_out`.
+
+    A progress reported twice (a run that was tried again) counts as it was last.
+    """
+    candidates, left_out = [], []
+    for name, mine in points.items():
+        by_fold: dict[int, dict[float, _Point]] = {fold: {} for fold in range(n_folds)}
+        for point in mine:
+            by_fold[point.fold][point.progress] = point
+        missing = [fold for fold, found in by_fold.items() if not found or max(found) < 1]
+        if missing:
+            folds = ", ".join(map(str, missing))
+            left_out.append(f"{name} ({about[name][0]}): left out, no complete curve of fold {folds}")
+            continue
+        runs = tuple(_run([found[key] for key in sorted(found)], metric) for found in by_fold.values())
+        candidates.append(RecordedCandidate(name, *about[name], runs))
+    return Recording(tuple(candidates), n_folds, metric, tuple(left_out))
+
+
+def _run(points: list[_Point], metric: Metric) -> RecordedRun:
+    return RecordedRun(
+        tuple(point.progress for point in points),
+        tuple(point.epoch for point in points),
+        tuple(point.seconds for point in points),
+        tuple(metric.utility(point.metric) for point in points),
+    )
+
+
+def _read_csv(path: str, split: str | None) -> Recording:
+    """Read one line per experiment, fold and epoch (both from 0); a run's end is its last epoch."""
+    rows = _csv_rows(path, split)
+    points: dict[str, list[_Point]] = {}
+    lengths: dict[str, int] = {}
+    for row in rows:
+        lengths[row["experiment"]] = max(lengths.get(row["experiment"], 0), row["epoch"] + 1)
+    seen = set()
+    for row in rows:
+        name, fold, epoch = row["experiment"], row["fold"], row["epoch"]
+        if (name, fold, epoch) in seen:
+            raise InputError(f"{path}: {name} fold {fold} epoch {epoch} stands there twice; keep one line")
+        seen.add((name, fold, epoch))
+        point = _Point(fold, (epoch + 1) / lengths[name], epoch + 1, float("nan"), row["valid_pearson"])
+        points.setdefault(name, []).append(point)
+    about = {row["experiment"]: (row["backbone"], row["experiment"]) for row in rows}
+    n_folds = max(row["fold"] for row in rows) + 1
+    return _assemble(points, about, n_folds=n_folds, metric=METRICS["pearson"])
+
+
+def _csv_rows(path: str, split: str | None) -> list[dict[str, Any]]:
+    types = {"experiment": pa.string(), "fold": pa.int64(), "epoch": pa.int64(), "valid_pearson": pa.float64()}
+    options = pyarrow.csv.ConvertOptions(column_types={**types, "backbone": pa.string(), "split_id": pa.string()})
+    try:
+        table = pyarrow.csv.read_csv(path, convert_options=options)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not a CSV of curves ({error})") from error
+    needed = [*CSV_COLUMNS, *([] if split is None else ["split_id"])]
+    if missing := [name for name in needed if name not in table.column_names]:
+        raise InputError(f"{path}: lacks column {', '.join(missing)}; found {', '.join(table.column_names)}")
+    rows: list[dict[str, Any]] = table.to_pylist()
+    if empty := [n for n, row in enumerate(rows, start=2) if any(row[name] is None for name in CSV_COLUMNS)]:
+        raise InputError(f"{path}: line {empty[0]} has an empty cell among {', '.join(CSV_COLUMNS)}")
+    known = sorted({str(row["split_id"]) for row in rows}) if "split_id" in table.column_names else []
+    if split is None and len(known) > 1:
+        raise InputError(f"{path}: holds several splits, whose folds do not compare; add --split with one of {known}")
+    chosen = [row for row in rows if split is None or row["split_id"] == split]
+    if not chosen:
+        raise InputError(f"{path}: no line has split_id {split!r}; known: {', '.join(known)}")
+    return chosen
+
+
+def _read_run_dir(run_dir: str) -> Recording:
+    data = load_prepared(yaml.safe_load(read_bytes(join(run_dir, "study.yaml")))["data"])
+    names = [name.removesuffix(".json") for name in list_names(join(run_dir, "candidates")) if name.endswith(".json")]
+    described = {
+        name: Candidate.model_validate_json(read_bytes(join(run_dir, "candidates", f"{name}.json"))) for name in names
+    }
+    points: dict[str, list[_Point]] = {name: [] for name in described}
+    for p in Curves(run_dir).points:
+        points[p.candidate].append(_Point(p.fold, p.progress, p.epoch, p.seconds, p.metric))
+    store = OofStore(run_dir)
+    points = {
+        name: [point for point in mine if point.progress < 1 or store.is_finished(name, point.fold)]
+        for name, mine in points.items()
+    }
+    about = {name: (candidate.family, candidate.label) for name, candidate in described.items()}
+    recording = _assemble(points, about, n_folds=data.manifest.n_folds, metric=data.task.measure)
+    return replace(recording, rows=_rows_of_run(store, data, recording))
+
+
+def _rows_of_run(store: OofStore, data: Prepared, recording: Recording) -> RecordedRows:
+    fold = data.train["fold"].to_numpy()
+    order = np.concatenate([np.flatnonzero(fold == k) for k in range(recording.n_folds)])
+    rows = data.train.take(order)
+    predictions = np.empty((len(order), len(recording.candidates)), dtype=np.float32)
+    for index, candidate in enumerate(recording.candidates):
+        tables = [store.read("oof", candidate.name, k) for k in range(recording.n_folds)]
+        mine = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+        if one_array(mine["id"]) != one_array(rows["id"]):
+            raise InputError(
+                f"{store.root}: the tables of {candidate.name} hold other rows than the prepared folder {data.path}; "
+                "the data was prepared again after the run: point `data:` in study.yaml at the folder that it used"
+            )
+        predictions[:, index] = mine["prediction"].to_numpy()
+    return _rows_of(rows, predictions)
+
+
+def _read_kept(folder: str) -> Recording:
+    table = read_table(join(folder, "curves.arrow"), schema=KEPT_SCHEMA)
+    points: dict[str, list[_Point]] = {}
+    about = {}
+    for row in table.to_pylist():
+        point = _Point(row["fold"], row["progress"], row["epoch"], row["seconds"], row["metric"])
+        points.setdefault(row["candidate"], []).append(point)
+        about[row["candidate"]] = (row["family"], row["label"])
+    n_folds = max(point.fold for mine in points.values() for point in mine) + 1
+    metric = METRICS[metadata_of(table)["metric"]]
+    recording = _assemble(points, about, n_folds=n_folds, metric=metric)
+    path = join(folder, "predictions.arrow")
+    return _with_rows(recording, path) if exists(path) else recording
+
+
+def _with_rows(recording: Recording, path: str) -> Recording:
+    """Add predictions; candidates without a column are left out, and named."""
+    table = read_table(path)
+    kept = [c for c in recording.candidates if c.name in table.column_names]
+    lacking = [f"{c.name} ({c.family}): left out, no column in {path}" for c in recording.candidates if c not in kept]
+    if faults := [name for name, _ in ROW_FIELDS if name not in table.column_names]:
+        raise InputError(f"{path}: lacks column {', '.join(faults)}; found {', '.join(table.column_names)}")
+    fold = table["fold"].to_numpy()
+    if set(np.unique(fold).tolist()) != set(range(recording.n_folds)):
+        raise InputError(
+            f"{path}: holds folds {np.unique(fold).tolist()}, the curves have folds 0 to {recording.n_folds - 1}"
+        )
+    predictions = np.column_stack([table[c.name].to_numpy() for c in kept]) if kept else np.empty((len(fold), 0))
+    rows = _rows_of(table, predictions.astype(np.float32))
+    return replace(recording, candidates=tuple(kept), left_out=(*recording.left_out, *lacking), rows=rows)
+
+
+def _rows_of(table: pa.Table, predictions: NDArray[np.float32]) -> RecordedRows:
+    fold, group, score = (table[name].to_numpy() for name in ("fold", "group", "score"))
+    return RecordedRows(one_array(table["id"]), fold, group, score, predictions)

@@ -1,0 +1,173 @@
+"""`Record`: a list on disk that grows by one entry at a time at the same cost, however long it is.
+
+It lies in two files. Most of it is in one file that is written whole (`curves.arrow`), which is what others read; the
+entries since then are lines in a journal beside it (`curves.journal`), each with its number and a checksum, on disk
+before the next. The journal is folded into the file when it holds as much as the file, so that both together are
+written about twice, and when a search ends.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pyarrow import fs
+
+from data_prep.store.files import exists, locate, read_bytes, remove, write_bytes
+from data_prep.store.object_store import split_options
+from data_prep.store.tables import DamagedTableError
+
+FOLD_AT = 500
+"""Entries that a journal may hold at least before it is folded."""
+DIGITS = 16
+"""Hex digits of the sha256 of a line's number and content."""
+
+Entry = TypeVar("Entry")
+
+
+class Record(Generic[Entry]):
+    """Entries in order of arrival. One driver appends; anyone may read at any time.
+
+    A line that was cut off when its driver was killed is dropped: nobody was told that it is on record.
+
+    Args:
+        path: of the whole file, local or a URI; its journal has the ending `.journal`.
+        read: returns the entries of the whole file.
+        write: writes it, whole or not at all.
+        encode: turns an entry into what JSON can hold.
+        decode: turns that into the entry again.
+
+    Raises:
+        DamagedTableError: a line of the journal is not what was written, or lines are missing.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        read: Callable[[str], list[Entry]],
+        write: Callable[[Sequence[Entry], str], None],
+        encode: Callable[[Entry], Any],
+        decode: Callable[[Any], Entry],
+    ) -> None:
+        self._path = path
+        self._write = write
+        self._encode = encode
+        self._journal = Journal(_journal_of(path))
+        lines = self._journal.read()  # before the file: a driver may fold them into it meanwhile
+        self.entries = read(path) if exists(path) else []
+        self._folded = len(self.entries)
+        if lines and lines[0][0] > self._folded:
+            raise DamagedTableError(
+                f"{path}: holds {self._folded} entries, but its journal goes on from entry {lines[0][0]}; an older "
+                f"copy of the file was put there. Put the newer one back"
+            )
+        self.entries += [decode(content) for number, content in lines if number >= self._folded]
+
+    def append(self, entry: Entry) -> None:
+        """Keep an entry; it is on disk when this returns."""
+        self._journal.append(len(self.entries), self._encode(entry))
+        self.entries.append(entry)
+        if len(self.entries) - self._folded >= max(FOLD_AT, self._folded):
+            self.fold()
+
+    def fold(self) -> None:
+        """Write the whole file and begin a new journal; cut off in between, entries are in both, and count once."""
+        if len(self.entries) > self._folded:
+            self._write(self.entries, self._path)
+            self._folded = len(self.entries)
+        self._journal.remove()
+
+
+class Journal:
+    """Numbered lines of JSON, each with a checksum; on object stores, which cannot append, the file is put anew."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._filesystem, self._inner = locate(path)
+        self._size: int | None = None
+        self._whole = b""
+        """All lines, where they are put anew each time."""
+
+    def read(self) -> list[tuple[int, Any]]:
+        """Return number and content of every line; the last is left out where it is torn.
+
+        Raises:
+            DamagedTableError: another line is damaged, or lines are missing.
+        """
+        content = read_bytes(self.path) if exists(self.path) else b""
+        *lines, rest = content.split(b"\n")
+        self._size = len(content) - len(rest)
+        found = [_parse(line) for line in lines]
+        if found and found[-1] is None and not rest:
+            found.pop()
+            self._size -= len(lines[-1]) + 1
+        if not isinstance(self._filesystem, fs.LocalFileSystem):
+            self._whole = content[: self._size]
+        whole = [entry for entry in found if entry is not None]
+        if whole != found or any(number != whole[0][0] + place for place, (number, _) in enumerate(whole)):
+            raise DamagedTableError(self._complaint(found))
+        return whole
+
+    def append(self, number: int, content: Any) -> None:
+        """Write a line; what an earlier attempt left unfinished is overwritten."""
+        if self._size is None:
+            self.read()
+        assert self._size is not None
+        text = f"{number} {json.dumps(content, ensure_ascii=False)}".encode()
+        line = _checksum(text) + b" " + text + b"\n"
+        if isinstance(self._filesystem, fs.LocalFileSystem):
+            self._append_here(line, self._size)
+        else:
+            write_bytes(self._whole + line, self.path)
+            self._whole += line
+        self._size += len(line)
+
+    def remove(self) -> None:
+        """Begin anew."""
+        remove(self.path)
+        self._size, self._whole = 0, b""
+
+    def _append_here(self, line: bytes, size: int) -> None:
+        Path(self._inner).parent.mkdir(parents=True, exist_ok=True)
+        with Path(self._inner).open("ab") as file:
+            file.truncate(size)
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _complaint(self, found: Sequence[tuple[int, Any] | None]) -> str:
+        """Say which line is the first that is wrong, and what to do."""
+        expected: int | None = None
+        for place, entry in enumerate(found, start=1):
+            if entry is None:
+                what = f"line {place} does not match its checksum"
+                break
+            if expected is not None and entry[0] != expected:
+                what = f"line {place} is entry {entry[0]} where {expected} was expected"
+                break
+            expected = entry[0] + 1
+        return (
+            f"{self.path}: {what}; the file was altered after it was written. Put back a copy, or remove the file: "
+            f"what only its {len(found)} lines know is then found in the prediction tables or done again"
+        )
+
+
+def _journal_of(path: str) -> str:
+    place, options = split_options(path)
+    return f"{place.rpartition('.')[0]}.journal{options}"
+
+
+def _parse(line: bytes) -> tuple[int, Any] | None:
+    """Return number and content of a line, None where it is not what was written."""
+    stamp, _, text = line.partition(b" ")
+    if stamp != _checksum(text):
+        return None
+    number, _, content = text.partition(b" ")
+    return int(number), json.loads(content)
+
+
+def _checksum(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest()[:DIGITS].encode()

@@ -1,0 +1,1 @@
+"""A study file and the candidates that it asks for."""

@@ -1,0 +1,176 @@
+"""`Sampler`: which candidate to try next, asked from Optuna."""
+
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
+
+from models.candidate import Candidate
+from search.study.space import Dimension, Scalar, Space
+from search.study.tpe_window import Observations
+
+MISSES = 200
+"""Draws in a row that give nothing new after which a space counts as exhausted."""
+
+PROGRESS_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A candidate that was drawn."""
+
+    number: int
+    """How many draws came before it, those that gave nothing new included."""
+    settings: dict[str, Scalar]
+    """What the space chose; every other setting has its default."""
+    candidate: Candidate
+
+
+class Sampler:
+    """Draws candidates from a space and learns from what became of them.
+
+    A draw is a function of the seed, its number and what has been told, of nothing else: every draw has a random
+    stream of its own. So a search that is interrupted recalls its samples, tells their results again, and goes on
+    exactly as it would have.
+    """
+
+    def __init__(self, space: Space, *, kind: Literal["tpe", "random", "grid"], seed: int) -> None:
+        self._space = space
+        self._kind = kind
+        self._seed = seed
+        self._drawn = 0
+        self._trials: dict[str, optuna.Trial] = {}
+        self._grid = _shuffled_grid(space, seed) if kind == "grid" else []
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._together = _drawn_together(space)
+        self._study = optuna.create_study(
+            direction="maximize", sampler=RandomSampler(seed=seed), storage=Observations()
+        )
+
+    def ask(self, taken: Container[str]) -> Sample | None:
+        """Draw a candidate whose id is not in `taken`; None when the space gives nothing new any more."""
+        for _ in range(MISSES if self._kind != "grid" else len(self._grid)):
+            number = self._drawn
+            if self._kind == "grid" and number >= len(self._grid):
+                return None
+            self._drawn += 1
+            trial, settings = self._draw(number)
+            candidate = _candidate(settings)
+            if candidate is not None and candidate.id not in taken:
+                self._trials[candidate.id] = trial
+                return Sample(number, settings, candidate)
+            self._study.tell(trial, state=TrialState.FAIL)
+        return None
+
+    def recall(self, sample: Sample) -> None:
+        """Take note of a sample drawn before the search was interrupted; samples come in the order of their draws."""
+        self._drawn = max(self._drawn, sample.number + 1)
+        self._study.enqueue_trial(sample.settings)
+        trial = self._study.ask()
+        if self._kind != "grid":
+            self._space.settings(lambda dimension: dimension.domain.suggest(trial, dimension.name))
+        self._trials[sample.candidate.id] = trial
+
+    def tell(self, candidate: str, utility: float | None, *, progress: float = 1.0) -> None:
+        """Tell what became of a candidate on fold 0, where all candidates compare; the first word counts.
+
+        Args:
+            candidate: its id; one that was not drawn here is ignored.
+            utility: more is better; None: it failed.
+            progress: share of its schedule after which `utility` was measured. Less than 1: it was stopped there, and
+                Optuna ranks it below every candidate that got further, by its utility only among equals.
+        """
+        trial = self._trials.pop(candidate, None)
+        if trial is None:
+            return
+        if utility is None:
+            self._study.tell(trial, state=TrialState.FAIL)
+        elif progress < 1.0:
+            trial.report(utility, step=round(progress * PROGRESS_STEPS))
+            self._study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self._study.tell(trial, utility)
+
+    def _draw(self, number: int) -> tuple[optuna.Trial, dict[str, Scalar]]:
+        if self._kind == "grid":
+            return self._study.ask(), self._grid[number]
+        self._study.sampler = SAMPLERS[self._kind](_stream(self._seed, number), self._together)
+        trial = self._study.ask()
+
+        def choose(dimension: Dimension) -> Scalar:
+            return dimension.domain.suggest(trial, dimension.name)
+
+        return trial, self._space.settings(choose)
+
+
+def _stream(seed: int, number: int) -> int:
+    """Return a seed of its own for each draw."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def _shuffled_grid(space: Space, seed: int) -> list[dict[str, Scalar]]:
+    """Return every combination in random order, so that a budget smaller than the grid sees all of its sides."""
+    combinations = list(space.combinations(lambda domain: domain.grid() or ()))
+    order = np.random.default_rng(seed).permutation(len(combinations))
+    return [combinations[position] for position in order]
+
+
+def _candidate(settings: dict[str, Scalar]) -> Candidate | None:
+    """Return the candidate, or None where the settings contradict each other."""
+    try:
+        return Candidate.model_validate(settings)
+    except ValidationError:
+        return None
+
+
+class _Distributions:
+    """Answers a domain with what it would ask of a trial."""
+
+    def suggest_categorical(self, _name: str, choices: list[Scalar]) -> CategoricalDistribution:
+        return CategoricalDistribution(choices)
+
+    def suggest_float(self, _name: str, low: float, high: float, *, log: bool) -> FloatDistribution:
+        return FloatDistribution(low, high, log=log)
+
+    def suggest_int(self, _name: str, low: int, high: int) -> IntDistribution:
+        return IntDistribution(low, high)
+
+
+def _drawn_together(space: Space) -> dict[str, BaseDistribution]:
+    """Return the dimensions that every candidate has, and that are more than one value."""
+    everyones = [dimension for dimension in space.dimensions if not dimension.when]
+    asked: Any = _Distributions()
+    found: dict[str, Any] = {dimension.name: dimension.domain.suggest(asked, dimension.name) for dimension in everyones}
+    return {name: what for name, what in sorted(found.items()) if isinstance(what, BaseDistribution)}
+
+
+class _TreeParzenSampler(TPESampler):
+    """Optuna's TPE, told which dimensions every candidate has, instead of looking through all trials for them."""
+
+    def __init__(self, seed: int, together: dict[str, BaseDistribution]) -> None:
+        super().__init__(seed=seed)
+        self._together = together
+
+    def infer_relative_search_space(
+        self,
+        study: optuna.Study,  # noqa: ARG002 - Optuna's signature
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
+        """Return the dimensions that are drawn jointly; the conditional ones are drawn one by one."""
+        return self._together
+
+
+def _random(seed: int, _together: dict[str, BaseDistribution]) -> BaseSampler:
+    return RandomSampler(seed=seed)
+
+
+SAMPLERS: dict[str, Callable[[int, dict[str, BaseDistribution]], BaseSampler]] = {
+    "tpe": _TreeParzenSampler,
+    "random": _random,
+}

@@ -1,0 +1,371 @@
+"""`leaderboard`: the candidates of a run directory ranked with their noise.
+
+The standard error of a difference comes from a bootstrap over groups: a standard deviation over 4 or 5 folds is itself
+uncertain by a third, over one fold it does not exist, while groups come in dozens or hundreds. Rows of a group are
+alike, so whole groups are drawn, the same ones for both candidates. It is the noise of the rows scored; training with
+another seed moves a score besides.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from scipy.stats import rankdata
+
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared, load_prepared
+from data_prep.scoring.metrics import Metric
+from data_prep.store.files import join, list_names, read_bytes
+from data_prep.store.oof_store import OofStore, Provenance, retried_note
+from data_prep.store.tables import one_array
+from models.candidate import Candidate
+from search.ladder.fold_ladder import CandidateStatus
+from search.run_dir.curves import CurvePoint, Curves
+from search.run_dir.kept_study import kept_study
+from search.run_dir.status_file import read_outcomes
+
+N_DRAWS = 1000
+TIE_BELOW = 2.0
+"""Standard errors under which a difference is called a tie."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A candidate's mean over the common folds less the leader's; positive is better, whatever the metric."""
+
+    value: float
+    standard_error: float
+    folds: tuple[int, ...]
+    """The folds that both have done."""
+
+    @property
+    def is_tie(self) -> bool:
+        """Tell whether the difference is noise."""
+        return bool(abs(self.value) < TIE_BELOW * self.standard_error)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate with at least one finished fold."""
+
+    candidate: str
+    label: str
+    family: str
+    state: str
+    reason: str
+    folds: tuple[int, ...]
+    mean: float
+    spread: float
+    """Standard deviation over the folds done; NaN for one fold."""
+    pooled: float
+    """The metric over all rows of the folds done at once."""
+    difference: Difference | None
+    """To the leader; None for the leader, and where no fold is common."""
+    retried: tuple[int, ...]
+    """Folds whose first run died."""
+    minutes: float
+    """Time spent training, in all folds."""
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """One candidate without a finished fold."""
+
+    candidate: str
+    label: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """The ranking; prints itself with rich."""
+
+    metric: str
+    n_folds: int
+    rows: tuple[Row, ...]
+    """Complete candidates by mean, then those with fewer folds, by difference to the leader on the same folds."""
+    unscored: tuple[Unscored, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many candidates are in each state."""
+        states = [row.state for row in self.rows] + [entry.state for entry in self.unscored]
+        return {state: states.count(state) for state in dict.fromkeys(states)}
+
+    @property
+    def can_be_blended(self) -> bool:
+        """Whether any candidate is complete, as members of a blend must be."""
+        return any(len(row.folds) == self.n_folds for row in self.rows)
+
+    def __rich__(self) -> RenderableType:
+        """Return the tables that a console shows."""
+        parts: list[RenderableType] = [_ranking_table(self)] if self.rows else ["no fold run has finished yet"]
+        entries: list[Row | Unscored] = [*self.rows, *self.unscored]
+        dropped = [entry for entry in entries if entry.state in ("stopped", "failed")]
+        if dropped:
+            parts.append(_reasons_table(dropped))
+        parts.append(", ".join(f"{count} {state}" for state, count in self.counts().items()))
+        return Group(*parts)
+
+
+def leaderboard(run_dir: str) -> Leaderboard:
+    """Rank the candidates of a run directory.
+
+    Raises:
+        InputError: not a run directory, its prepared folder is gone, or a table belongs to other rows.
+    """
+    data = load_prepared(kept_study(run_dir)["data"])
+    scored = _read_scored(OofStore(run_dir), data)
+    minutes = minutes_by_candidate(Curves(run_dir).points)
+    outcomes = read_outcomes(run_dir)
+    candidates = read_trained(run_dir)
+    leader = _leader(list(scored.values()))
+    draws = _Draws.over(data.train["group"].to_numpy())
+    n_folds = data.manifest.n_folds
+    rows = [
+        _row(
+            entry,
+            candidates[name],
+            standing=_standing(outcomes, name, done=len(entry.folds), n_folds=n_folds),
+            difference=_difference(entry, leader, draws) if leader is not None and leader is not entry else None,
+            minutes=minutes.get(name, 0.0),
+        )
+        for name, entry in scored.items()
+    ]
+    unscored = [
+        Unscored(name, candidate.label, *_standing(outcomes, name, done=0, n_folds=n_folds))
+        for name, candidate in candidates.items()
+        if name not in scored
+    ]
+    order = sorted(rows, key=lambda row: _rank(row, data.task.measure, leader))
+    return Leaderboard(data.task.metric, n_folds, tuple(order), tuple(unscored))
+
+
+# What a run directory says
+
+
+@dataclass(frozen=True)
+class _Fold:
+    score: Floats
+    prediction: Floats
+    group: NDArray[np.int64]
+    value: float
+    """The metric over the fold."""
+    retried: bool
+
+
+@dataclass(frozen=True)
+class _Scored:
+    candidate: str
+    folds: dict[int, _Fold]
+    metric: Metric
+
+    def utility(self, folds: Iterable[int]) -> float:
+        return float(np.mean([self.metric.utility(self.folds[fold].value) for fold in folds]))
+
+
+def _read_scored(store: OofStore, data: Prepared) -> dict[str, _Scored]:
+    rows_of = {fold: data.train.filter(pc.equal(data.train["fold"], fold)) for fold in range(data.manifest.n_folds)}
+    scored = {}
+    for name in store.candidates():
+        folds = {fold: _read_fold(store, name, fold, rows_of[fold], data.task.measure) for fold in store.folds(name)}
+        scored[name] = _Scored(name, folds, data.task.measure)
+    return scored
+
+
+def _read_fold(store: OofStore, candidate: str, fold: int, rows: pa.Table, metric: Metric) -> _Fold:
+    table = store.read("oof", candidate, fold)
+    if one_array(table["id"]) != one_array(rows["id"]):
+        raise InputError(
+            f"{store.path('oof', candidate, fold)}: holds other rows than fold {fold} of the prepared folder; the data "
+            "was prepared again after the run: point `data:` in study.yaml at the folder that the run used"
+        )
+    score, prediction = (table[name].to_numpy().astype(np.float64) for name in ("score", "prediction"))
+    group = rows["group"].to_numpy().astype(np.int64)
+    return _Fold(score, prediction, group, metric(score, prediction), retried=Provenance.of(table).attempt > 0)
+
+
+def read_trained(run_dir: str) -> dict[str, Candidate]:
+    """Return the candidates of a run directory by id."""
+    names = [name.removesuffix(".json") for name in list_names(join(run_dir, "candidates")) if name.endswith(".json")]
+    return {
+        name: Candidate.model_validate_json(read_bytes(join(run_dir, "candidates", f"{name}.json"))) for name in names
+    }
+
+
+def minutes_by_candidate(points: Iterable[CurvePoint]) -> dict[str, float]:
+    """Return the minutes that each candidate trained, in all folds."""
+    longest: dict[tuple[str, int], float] = {}
+    for point in points:
+        key = (point.candidate, point.fold)
+        longest[key] = max(longest.get(key, 0.0), float(np.nan_to_num(point.seconds)))
+    minutes: dict[str, float] = defaultdict(float)
+    for (candidate, _), seconds in longest.items():
+        minutes[candidate] += seconds / 60
+    return dict(minutes)
+
+
+def _standing(outcomes: Mapping[str, CandidateStatus], candidate: str, *, done: int, n_folds: int) -> tuple[str, str]:
+    """Return state and reason; the tables that are there outweigh what was last written."""
+    if done == n_folds:
+        return "finished", f"all {n_folds} folds done"
+    if candidate in outcomes and outcomes[candidate].state != "finished":
+        return outcomes[candidate].state, outcomes[candidate].reason
+    return "unfinished", f"{done} of {n_folds} folds done, no decision on record"
+
+
+# Ranking
+
+
+def _leader(entries: list[_Scored]) -> _Scored | None:
+    """The best mean among the candidates with the most folds (of equally many: those with the lowest folds)."""
+    if not entries:
+        return None
+    fullest = min((-len(entry.folds), tuple(entry.folds)) for entry in entries)[1]
+    return max((e for e in entries if tuple(e.folds) == fullest), key=lambda entry: entry.utility(fullest))
+
+
+def _rank(row: Row, metric: Metric, leader: _Scored | None) -> tuple[int, tuple[int, ...], float]:
+    """Only candidates with the same folds compete; more folds come first."""
+    if leader is not None and row.folds == tuple(leader.folds):
+        return -len(row.folds), row.folds, -metric.utility(row.mean)
+    return -len(row.folds), row.folds, -row.difference.value if row.difference else np.inf
+
+
+def _row(
+    entry: _Scored,
+    candidate: Candidate,
+    *,
+    standing: tuple[str, str],
+    difference: Difference | None,
+    minutes: float,
+) -> Row:
+    folds = tuple(entry.folds)
+    values = [entry.folds[fold].value for fold in folds]
+    return Row(
+        candidate=entry.candidate,
+        label=candidate.label,
+        family=candidate.family,
+        state=standing[0],
+        reason=standing[1],
+        folds=folds,
+        mean=float(np.mean(values)),
+        spread=float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"),
+        pooled=entry.metric(
+            np.concatenate([entry.folds[fold].score for fold in folds]),
+            np.concatenate([entry.folds[fold].prediction for fold in folds]),
+        ),
+        difference=difference,
+        retried=tuple(fold for fold in folds if entry.folds[fold].retried),
+        minutes=minutes,
+    )
+
+
+# Differences and their noise
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """How often each group is drawn in each draw; the same at every call."""
+
+    names: NDArray[np.int64]
+    """[groups], ascending."""
+    counts: Floats
+    """[draws, groups]"""
+
+    @classmethod
+    def over(cls, group: NDArray[np.integer]) -> "_Draws":
+        names = np.unique(group).astype(np.int64)
+        counts = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=N_DRAWS)
+        return cls(names, counts.astype(np.float64))
+
+
+def _difference(entry: _Scored, leader: _Scored, draws: _Draws) -> Difference | None:
+    common = tuple(fold for fold in entry.folds if fold in leader.folds)
+    if not common:
+        return None
+    drawn = _bootstrap(entry, common, draws) - _bootstrap(leader, common, draws)
+    return Difference(
+        value=entry.utility(common) - leader.utility(common),
+        standard_error=float(np.nanstd(drawn, ddof=1)),
+        folds=common,
+    )
+
+
+def _bootstrap(entry: _Scored, folds: tuple[int, ...], draws: _Draws) -> Floats:
+    """Return the mean utility over `folds` of each draw, [draws]."""
+    direction = entry.metric.utility(1.0)
+    total = np.zeros(N_DRAWS)
+    for fold in folds:
+        total += direction * _resampled(entry.metric, entry.folds[fold], draws)
+    return total / len(folds)
+
+
+def _resampled(metric: Metric, fold: _Fold, draws: _Draws) -> Floats:
+    """Return the metric of each draw, [draws], from sums over groups; Spearman keeps the ranks of the whole fold."""
+    x, y = fold.score, fold.prediction
+    if metric.name == "spearman":
+        x, y = rankdata(x), rankdata(y)
+    x, y = x - x.mean(), y - (x if metric.name == "rmse" else y).mean()
+    names, code = np.unique(fold.group, return_inverse=True)
+    sums = np.stack([np.bincount(code, weights=column) for column in (np.ones_like(x), x, y, x * x, y * y, x * y)])
+    n, sx, sy, sxx, syy, sxy = sums @ draws.counts[:, np.searchsorted(draws.names, names)].T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if metric.name == "rmse":
+            return np.asarray(np.sqrt((sxx + syy - 2 * sxy) / n))
+        return np.asarray((sxy - sx * sy / n) / np.sqrt((sxx - sx * sx / n) * (syy - sy * sy / n)))
+
+
+# Printing
+
+
+def _ranking_table(board: Leaderboard) -> Table:
+    table = Table(title=f"{board.metric} over {board.n_folds} folds")
+    table.add_column("")
+    table.add_column("candidate", overflow="fold")
+    for name in ("folds", "mean", "sd", "pooled", "to leader", "min"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for number, row in enumerate(board.rows, start=1):
+        complete = len(row.folds) == board.n_folds
+        table.add_row(
+            str(number) if complete else "",
+            escape(_name(row)),
+            f"{len(row.folds)}/{board.n_folds}",
+            f"{row.mean:.4f}",
+            f"{row.spread:.4f}" if len(row.folds) > 1 else "",
+            f"{row.pooled:.4f}",
+            _difference_text(row, leads=number == 1),
+            f"{row.minutes:.1f}",
+            style=None if complete else "dim",
+        )
+    return table
+
+
+def _name(row: Row) -> str:
+    return f"{row.label} {row.candidate[:6]}{retried_note(row.retried)}"
+
+
+def _difference_text(row: Row, *, leads: bool) -> str:
+    if row.difference is None:
+        return "leader" if leads else ""
+    difference = row.difference
+    return f"{difference.value:+.4f} ±{difference.standard_error:.4f}" + (" tie" if difference.is_tie else "")
+
+
+def _reasons_table(entries: list[Row | Unscored]) -> Table:
+    table = Table(title="stopped and failed")
+    table.add_column("candidate", overflow="fold")
+    table.add_column("state")
+    table.add_column("reason", overflow="fold", ratio=1)
+    for entry in entries:
+        table.add_row(escape(f"{entry.label} {entry.candidate[:6]}"), entry.state, escape(entry.reason))
+    return table

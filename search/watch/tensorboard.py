@@ -1,0 +1,81 @@
+"""Event files: a run directory as TensorBoard reads it."""
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from search.watch.tracked_run import Tracked, TrackedFold, TrackedRun, step_of
+
+OURS = "events.out.tfevents.*.blendfold"
+
+
+def write_event_files(run: TrackedRun, folder: Path) -> tuple[int, int]:
+    """Bring a folder up to date with a run.
+
+    A folder for each candidate holds its settings with its mean score, a folder in it for each fold the curve. A file
+    is replaced when there is more to tell, and left alone otherwise.
+
+    Returns:
+        How many files were written, how many were up to date.
+    """
+    written = [change for candidate in run.candidates for change in _write_candidate(run, candidate, folder)]
+    return sum(written), len(written) - sum(written)
+
+
+def _write_candidate(run: TrackedRun, candidate: Tracked, folder: Path) -> list[bool]:
+    home = folder / candidate.name
+    arrived = sum(fold.arrived for fold in candidate.folds)
+    changes = [_write(home, arrived, f"{candidate}", lambda writer: _tell_settings(writer, run, candidate))]
+    for fold in candidate.folds:
+
+        def tell(writer: Any, fold: TrackedFold = fold) -> None:
+            _tell_curve(writer, run, fold)
+
+        changes.append(_write(home / f"fold-{fold.fold}", fold.arrived, f"{fold.points}", tell))
+    return changes
+
+
+def _write(folder: Path, arrived: int, content: str, tell: Callable[[Any], None]) -> bool:
+    """Write the one event file of a folder unless it is there; its name says what is in it.
+
+    TensorBoard goes on to files whose names sort later, so the number of points comes first.
+    """
+    from tensorboardX import SummaryWriter  # noqa: PLC0415 - slow to import
+
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    target = folder / f"events.out.tfevents.{arrived:08d}.{digest}.blendfold"
+    if target.exists():
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        with SummaryWriter(temporary) as writer:
+            tell(writer)
+        (made,) = Path(temporary).iterdir()
+        made.replace(target)
+    for old in set(folder.glob(OURS)) - {target}:
+        old.unlink()
+    return True
+
+
+def _tell_curve(writer: Any, run: TrackedRun, fold: TrackedFold) -> None:
+    for point in fold.points:
+        for name, value in ((run.metric, point.metric), ("epoch", point.epoch)):
+            writer.add_scalar(name, value, step_of(point), walltime=point.seconds)
+
+
+def _tell_settings(writer: Any, run: TrackedRun, candidate: Tracked) -> None:
+    from tensorboardX.summary import hparams  # noqa: PLC0415 - slow to import
+
+    mean, metric = candidate.mean, f"mean_{run.metric}"
+    plain = {
+        key: value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in candidate.settings.items()
+    }
+    for summary in hparams(plain, {metric: mean}):
+        writer.file_writer.add_summary(summary)
+    writer.add_text("state", f"{candidate.state}: {candidate.reason}")
+    if not math.isnan(mean):
+        writer.add_scalar(metric, mean, len(candidate.folds))

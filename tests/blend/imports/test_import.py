@@ -1,0 +1,501 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.feather
+import pytest
+import yaml
+
+from blend.__main__ import app
+from blend.imports.foreign_files import Columns, read_foreign
+from blend.imports.foreign_models import Request, read_request
+from blend.imports.imported_models import write_imported
+from blend.members.load_predictions import load_predictions
+from data_prep.console import console
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared
+from data_prep.scoring.metrics import pearson
+from data_prep.store.oof_store import OofStore, Provenance
+
+ROOT = Path(__file__).parents[3]
+N_TRAIN, N_HOLDOUT, N_TEST = 240, 24, 36
+
+
+def blend(*arguments: object) -> str:
+    """Run a verb in this process and return what it printed."""
+    console.width = 200
+    with console.capture() as capture:
+        app([str(argument) for argument in arguments], standalone_mode=False)
+    return capture.get()
+
+
+@dataclass
+class Team:
+    """Another team's predictions, on logits' scale, as data frames in shuffled order."""
+
+    folder: Path
+    data: Prepared
+
+    def oof(self, *names: str, holdout: bool = False, noise: float = 0.3) -> pd.DataFrame:
+        train = self.data.train.to_pandas()
+        train = train if holdout else train[train["fold"] >= 0]
+        frame = pd.DataFrame({"id": train["id"], "worth": train["score"], "fold": train["fold"]})
+        for name in names:
+            random = np.random.default_rng(list(name.encode()))
+            frame[name] = 8 * train["score"] - 3 + 8 * noise * random.normal(size=len(train))
+        return frame.sample(frac=1, random_state=1).reset_index(drop=True)
+
+    def test(self, *names: str) -> pd.DataFrame:
+        frame = pd.DataFrame({"id": self.data.test["id"].to_pylist()})
+        for name in names:
+            frame[name] = np.random.default_rng(list(name.encode())).normal(size=N_TEST)
+        return frame.sample(frac=1, random_state=2).reset_index(drop=True)
+
+    def write(self, frame: pd.DataFrame, name: str) -> str:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        WRITERS[path.suffix](frame, path)
+        return str(path)
+
+    def request(self, oof: pd.DataFrame, test: pd.DataFrame, **settings: Any) -> Request:
+        """Write both as CSV and return what asks for them."""
+        files = {"oof": self.write(oof, "oof.csv"), "test": self.write(test, "test.csv")}
+        return Request(**{"name": "theirs", **files, **settings})
+
+
+WRITERS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {
+    ".csv": lambda frame, path: frame.to_csv(path, index=False),
+    ".parquet": lambda frame, path: frame.to_parquet(path, index=False),
+    ".arrow": lambda frame, path: pyarrow.feather.write_feather(pa.Table.from_pandas(frame), str(path)),
+    ".feather": lambda frame, path: frame.to_feather(path),
+}
+
+
+@pytest.fixture
+def team(tmp_path: Path, prepared: Prepared) -> Team:
+    return Team(tmp_path / "team", prepared)
+
+
+def by_id(frame: pd.DataFrame, column: str, ids: list[str]) -> np.ndarray:
+    """Return a column in the order of `ids`, by pandas."""
+    return frame.set_index("id")[column].loc[ids].to_numpy()
+
+
+@pytest.mark.parametrize("suffix", list(WRITERS))
+def test_predictions_arrive_by_id_in_every_fold(team: Team, tmp_path: Path, suffix: str) -> None:
+    oof, test = team.oof("pred"), team.test("target_value")
+    request = Request(oof=team.write(oof, f"a{suffix}"), test=team.write(test, f"b{suffix}"), name="theirs")
+    ids = write_imported(read_request(request, team.data), str(tmp_path / "out"))
+    store = OofStore(tmp_path / "out")
+    assert store.candidates() == [ids["theirs"]]
+    assert store.folds(ids["theirs"]) == [0, 1, 2, 3]
+    n_rows = 0
+    for fold in range(4):
+        table = store.read("oof", ids["theirs"], fold)
+        rows = table["id"].to_pylist()
+        train = team.data.train.to_pandas()
+        assert rows == train["id"][train["fold"] == fold].tolist()
+        np.testing.assert_array_equal(table["prediction"].to_numpy(), by_id(oof, "pred", rows).astype(np.float32))
+        np.testing.assert_array_equal(table["score"].to_numpy(), by_id(oof, "worth", rows))
+        tested = store.read("test", ids["theirs"], fold)
+        expected = by_id(test, "target_value", team.data.test["id"].to_pylist())
+        np.testing.assert_array_equal(tested["prediction"].to_numpy(), expected.astype(np.float32))
+        assert Provenance.of(table).split_hash == "unknown"
+        assert Provenance.of(table).data_hash == team.data.manifest.data_hash
+        n_rows += len(rows)
+    assert n_rows == N_TRAIN
+    assert not (tmp_path / "out" / "holdout").exists()
+
+
+def test_holdout_rows_are_kept_where_there_are_all(team: Team, tmp_path: Path) -> None:
+    oof = team.oof("pred", holdout=True)
+    request = team.request(oof, team.test("pred"), split=team.data.path)
+    ids = write_imported(read_request(request, team.data), str(tmp_path / "out"))
+    table = OofStore(tmp_path / "out").read("holdout", ids["theirs"], 2)
+    assert len(table) == N_HOLDOUT
+    expected = by_id(oof, "pred", table["id"].to_pylist()).astype(np.float32)
+    np.testing.assert_array_equal(table["prediction"].to_numpy(), expected)
+    assert all(column.holdout for column in load_predictions([str(tmp_path / "out")], team.data).columns)
+
+
+def test_without_holdout_rows_there_is_no_holdout_score_and_it_is_said(
+    team: Team, full_run: Any, tmp_path: Path
+) -> None:
+    request = team.request(team.oof("pred"), team.test("pred"), split=team.data.path)
+    write_imported(read_request(request, team.data), str(tmp_path / "out"))
+    found = load_predictions([full_run.path, str(tmp_path / "out")], team.data)
+    assert len(found.members) == 4
+    assert [len(column.holdout) for column in found.columns] == [4, 4, 4, 0]
+    assert found.notes == ("no holdout score with theirs (imported): no predictions for the holdout",)
+
+
+def test_an_unknown_split_is_blended_and_told(team: Team, full_run: Any, tmp_path: Path) -> None:
+    request = team.request(team.oof("pred"), team.test("pred"), family="deberta")
+    write_imported(read_request(request, team.data), str(tmp_path / "out"))
+    found = load_predictions([full_run.path, str(tmp_path / "out")], team.data)
+    member = found.members[-1]
+    assert (member.label, member.family, member.split_hash) == ("theirs (imported)", "deberta", "unknown")
+    assert "rows may have been trained on by the model that predicts them; nested scores can flatter" in found.notes[0]
+    expected = by_id(team.oof("pred"), "pred", found.ids.to_pylist()).astype(np.float32)
+    np.testing.assert_array_equal(found.oof([3])[:, 0], expected)
+
+
+def test_a_wide_file_is_one_model_for_each_numeric_column(team: Team, tmp_path: Path) -> None:
+    oof = team.oof("a", "b c", "0.5").assign(left="text", comment="of theirs", index=range(N_TRAIN))
+    oof.insert(0, "Unnamed: 0", range(N_TRAIN))
+    imported = read_request(team.request(oof, team.test("0.5", "a", "b c")), team.data)
+    assert [model.name for model in imported.models] == ["theirs-a", "theirs-b c", "theirs-0.5"]
+    assert any("'comment'" in note and "'left'" not in note for note in imported.notes)
+    expected = by_id(team.test("b c"), "b c", team.data.test["id"].to_pylist())
+    np.testing.assert_allclose(imported.models[1].test, expected, atol=1e-12)
+
+
+def test_a_copy_of_the_score_is_no_model(team: Team) -> None:
+    oof = team.oof("a", "b").assign(label=lambda frame: frame["worth"])
+    imported = read_request(team.request(oof, team.test("a", "b")), team.data)
+    assert [model.name for model in imported.models] == ["theirs-a", "theirs-b"]
+    assert any("not taken for predictions ('label')" in note for note in imported.notes)
+    alone = team.oof().rename(columns={"worth": "label"})
+    with pytest.raises(InputError, match="column label: is the true score, row by row, and no prediction"):
+        read_request(team.request(alone, team.test("a")), team.data)
+
+
+def test_a_submission_in_place_of_out_of_fold_has_predictions_in_the_score_column(team: Team) -> None:
+    oof = team.oof("pred").drop(columns="worth").rename(columns={"pred": "worth"})
+    imported = read_request(team.request(oof, team.test("worth")), team.data)
+    assert imported.models[0].column == "worth"
+    assert imported.pooled(imported.models[0]) == pytest.approx(0.76, abs=0.1)
+
+
+def test_reported_scores_are_those_of_the_rows(team: Team) -> None:
+    oof = team.oof("pred")
+    imported = read_request(team.request(oof, team.test("pred")), team.data)
+    expected = [pearson(rows["worth"], rows["pred"]) for _, rows in oof.groupby("fold")]
+    np.testing.assert_allclose(imported.fold_metrics(imported.models[0]), expected, atol=1e-12)
+    assert imported.pooled(imported.models[0]) == pytest.approx(pearson(oof["worth"], oof["pred"]), abs=1e-12)
+
+
+def test_ids_of_digits_stay_text(tmp_path: Path, prepared: Prepared) -> None:
+    path = tmp_path / "oof.csv"
+    path.write_text("id,pred\n007,0.5\n1e3,0.25\n")
+    table = read_foreign(str(path), Columns(prepared.task), is_test=False)
+    assert table.ids.to_pylist() == ["007", "1e3"]
+
+
+def test_ids_that_do_not_match_or_have_another_name(toolbox: Any, tmp_path: Path) -> None:
+    data = toolbox.make_prepared(tmp_path / "prepared")
+    team = Team(tmp_path / "team", data)
+    oof, test = team.oof("pred"), team.test("pred")
+    with pytest.raises(InputError, match=r"oof.csv: 240 of 240 ids that are in no row .*\n.*240 of 240 rows without"):
+        read_request(team.request(oof.assign(id=oof["id"].str.slice(1)), test), data)
+    renamed = oof.rename(columns={"id": "key"}), test.rename(columns={"id": "key"})
+    with pytest.raises(InputError, match="has no column of ids; name it with --id-column"):
+        read_request(team.request(*renamed), data)
+    assert read_request(team.request(*renamed, id_column="key"), data).models
+
+
+def spoil(frame: pd.DataFrame, row: int, column: str, value: object) -> pd.DataFrame:
+    changed = frame.astype({column: object})
+    changed.loc[frame.index[frame["id"] == f"r{row:03d}"], column] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda oof: oof[oof["id"] != "r100"], r"oof.csv: 1 of 240 rows without out-of-fold prediction \(ids r100\)"),
+        (lambda oof: pd.concat([oof, oof[oof["id"] == "r050"]]), r"1 of 264 ids with two or more .* \(ids r050\)"),
+        (lambda oof: spoil(oof, 30, "id", "new"), r"1 of 240 ids that are in no row of the prepared data \(ids new\)"),
+        (lambda oof: spoil(oof, 40, "a", None), r"column a: 1 of 240 predictions are missing, .* \(ids r040\)"),
+        (lambda oof: spoil(oof, 41, "b", "inf"), r"column b: 1 of 240 predictions are missing, .* \(ids r041\)"),
+        (lambda oof: spoil(oof, 41, "b", 1e300), r"column b: 1 of 240 predictions are missing, .* \(ids r041\)"),
+        (lambda oof: spoil(oof, 42, "a", "0,5"), r"column a: 1 of 240 values are no numbers, the first is '0,5'"),
+        (lambda oof: oof.assign(b=0.5), r"column b: predicts 0.5 for all 240 rows"),
+        (lambda oof: spoil(oof, 43, "worth", 0.33), r"1 of 240 rows have another score .* \(ids r043\)"),
+        (lambda oof: oof.assign(worth=oof["worth"].to_numpy()[::-1]), r"rows have another score"),
+        (
+            lambda oof: oof.rename(columns={"b": "d"}),
+            r"column d: has no partner of that name in .*test.csv\n.*column b: ",
+        ),
+        (lambda oof: oof[["id", "worth"]].assign(word="x"), r"the true score"),
+        (lambda oof: oof[["id"]].assign(word="x"), r"no numeric column of predictions; it has 'id', 'word'"),
+        (lambda oof: oof.iloc[:0], r"has no rows"),
+        (lambda oof: oof.assign(**{"a,b": oof["a"]}), r"a,b: has no partner"),
+    ],
+)
+def test_what_does_not_fit_is_refused(team: Team, change: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_request(team.request(change(team.oof("a", "b")), team.test("a", "b")), team.data)
+
+
+def test_a_part_of_the_holdout_is_a_gap(team: Team) -> None:
+    oof = team.oof("a", holdout=True)
+    with pytest.raises(
+        InputError, match=r"1 of 24 holdout rows without prediction, where others have one \(ids r003\)"
+    ):
+        read_request(team.request(oof[oof["id"] != "r003"], team.test("a")), team.data)
+
+
+def test_test_rows_are_checked_too_and_all_faults_come_at_once(team: Team) -> None:
+    oof, test = team.oof("a"), team.test("a")
+    with pytest.raises(InputError) as caught:
+        read_request(team.request(oof.assign(a=1.0), test.assign(a=[*test["a"][1:], np.nan])), team.data)
+    assert len(caught.value.faults) == 2
+    assert caught.match(r"test.csv, column a: 1 of 36 predictions are missing")
+
+
+def test_folds_are_checked_whatever_they_are_called(team: Team, toolbox: Any, tmp_path: Path) -> None:
+    oof, test = team.oof("a"), team.test("a")
+    renamed = oof.assign(fold=oof["fold"].map({0: "w", 1: "x", 2: "y", 3: "z"}))
+    known = read_request(team.request(renamed, test, split=team.data.path), team.data)
+    assert known.split_hash == team.data.manifest.split_hash
+    assert not known.notes
+    unknown = read_request(team.request(renamed, test), team.data)
+    assert any(f"add --split {team.data.path}" in note for note in unknown.notes)
+    with pytest.raises(InputError, match="its folds are not those of --split"):
+        read_request(team.request(spoil(oof, 30, "fold", 0), test, split=team.data.path), team.data)
+    finer = oof.assign(fold=2 * oof["fold"] + (oof["id"] > "r120"))
+    with pytest.raises(InputError, match="its folds are not those of --split"):
+        read_request(team.request(finer, test, split=team.data.path), team.data)
+    other = toolbox.make_prepared(tmp_path / "shifted", shift=1)
+    assert read_request(team.request(oof.drop(columns="fold"), test, split=other.path), team.data).split_hash == (
+        other.manifest.split_hash
+    )
+    foreign = toolbox.make_prepared(tmp_path / "other", score_seed=5)
+    with pytest.raises(InputError, match="is made of other data"):
+        read_request(team.request(oof, test, split=foreign.path), team.data)
+
+
+def in_order(team: Team, *, holdout: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    ids = [row for row in team.data.train["id"].to_pylist() if holdout or int(row[1:]) >= N_HOLDOUT]
+    frame = team.oof("a", "b", holdout=holdout)
+    return np.column_stack([by_id(frame, name, ids) for name in ("a", "b")]), team.test("a", "b")[["a", "b"]].to_numpy()
+
+
+def array_request(team: Team, oof: np.ndarray, test: np.ndarray, *, trust: bool = True) -> Request:
+    team.folder.mkdir(exist_ok=True)
+    np.save(team.folder / "oof.npy", oof)
+    np.save(team.folder / "test.npy", test)
+    paths = str(team.folder / "oof.npy"), str(team.folder / "test.npy")
+    return Request(oof=paths[0], test=paths[1], name="theirs", trust_row_order=trust)
+
+
+@pytest.mark.parametrize("holdout", [False, True])
+def test_row_order_is_taken_on_trust_and_checked_by_score(team: Team, holdout: bool) -> None:
+    oof, test = in_order(team, holdout=holdout)
+    imported = read_request(array_request(team, oof, test), team.data)
+    assert [model.name for model in imported.models] == ["theirs-0", "theirs-1"]
+    trained = imported.trained
+    np.testing.assert_array_equal(imported.models[1].oof[trained], oof[-N_TRAIN:, 1])
+    assert np.isfinite(imported.models[1].oof).sum() == len(oof)
+    assert any("row order, which nobody can check without scores" in note for note in imported.notes)
+
+    with pytest.raises(InputError, match="say so with --trust-row-order"):
+        read_request(array_request(team, oof, test, trust=False), team.data)
+    with pytest.raises(InputError, match=r"oof.npy: 239 rows without ids, expected 240 \(or 264 with the holdout\)"):
+        read_request(array_request(team, oof[:239], test), team.data)
+    with pytest.raises(InputError, match=r"test.npy: 35 rows without ids, expected 36 test rows"):
+        read_request(array_request(team, oof, test[1:]), team.data)
+
+
+def test_another_order_is_refused_by_its_score(team: Team) -> None:
+    oof, test = in_order(team)
+    n_refused = 0
+    for seed in range(20):
+        shuffled = np.random.default_rng(seed).permutation(oof)
+        with pytest.raises(
+            InputError, match=r"in the order of the prepared rows its pearson is .* bring ids"
+        ) as caught:
+            read_request(array_request(team, shuffled[:, 0], test[:, 0]), team.data)
+        n_refused += len(caught.value.faults)
+    assert n_refused == 20
+
+
+def test_the_bound_of_chance_is_the_quantile_of_shuffles() -> None:
+    from blend.imports.foreign_rows import CHANCE
+
+    random = np.random.default_rng(0)
+    score, prediction = random.integers(0, 5, 240) / 4, random.normal(size=240)
+    found = [pearson(random.permutation(score), prediction) for _ in range(20_000)]
+    assert np.quantile(found, 0.999) == pytest.approx(CHANCE / np.sqrt(239), rel=0.07)
+
+
+def test_a_pickle_is_not_opened(team: Team) -> None:
+    request = array_request(team, np.array([object()] * 240), np.arange(N_TEST))
+    with pytest.raises(InputError, match=r"oof.npy: cannot be read as .npy \(.*allow_pickle=False"):
+        read_request(request, team.data)
+
+
+def write_folder(team: Team, models: list[str], oof: str = "oof/{}.csv", test: str = "test/{}.csv") -> None:
+    for model in models:
+        team.write(team.oof("pred").assign(pred=team.oof(model)[model]), oof.format(model))
+        team.write(team.test("pred").assign(pred=team.test(model)[model]), test.format(model))
+
+
+def test_a_folder_is_one_model_for_each_file(team: Team) -> None:
+    write_folder(team, ["one", "two.v2", "three"])
+    (team.folder / "oof" / "notes.txt").write_text("ours are best")
+    request = Request(oof=str(team.folder / "oof"), test=str(team.folder / "test"), name=None)
+    imported = read_request(request, team.data)
+    assert sorted(model.name for model in imported.models) == ["one", "three", "two.v2"]
+    assert any("notes.txt" in note for note in imported.notes)
+    model = next(model for model in imported.models if model.name == "two.v2")
+    expected = by_id(team.test("two.v2"), "two.v2", team.data.test["id"].to_pylist())
+    np.testing.assert_allclose(model.test, expected, atol=1e-12)
+
+
+def test_the_star_of_a_pattern_names_the_model(team: Team) -> None:
+    write_folder(team, ["one", "two"], oof="all/oof_{}.csv", test="all/sub_{}.csv")
+    request = Request(oof=str(team.folder / "all/oof_*.csv"), test=str(team.folder / "all/sub_*"), name="team")
+    assert [model.name for model in read_request(request, team.data).models] == ["team-one", "team-two"]
+
+
+def test_files_without_a_partner_and_every_other_fault_come_at_once(team: Team) -> None:
+    write_folder(team, ["one", "two", "three"])
+    (team.folder / "test" / "one.csv").unlink()
+    (team.folder / "oof" / "two.csv").unlink()
+    team.write(team.oof("pred").assign(pred=1.0), "oof/three.csv")
+    with pytest.raises(InputError) as caught:
+        read_request(Request(oof=str(team.folder / "oof"), test=str(team.folder / "test"), name=None), team.data)
+    assert len(caught.value.faults) == 3
+    assert caught.match(r"oof/one.csv: has no partner with test predictions of the name 'one'")
+    assert caught.match(r"test/two.csv: has no partner with out-of-fold predictions of the name 'two'")
+    assert caught.match(r"oof/three.csv, column pred: predicts 1 for all 240 rows")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"oof": "{}/nowhere.csv"}, r"--oof .*nowhere.csv: no such file or folder"),
+        ({"oof": "{}/oof/one.txt"}, r"unknown format '.txt'; known: .csv, .parquet"),
+        ({"oof": "{}/oof/*.txt", "test": "{}/oof"}, r"--oof .*: no file there with one of the suffixes"),
+        ({"oof": "{}/*/*one*"}, r"a pattern has one \*"),
+        ({"oof": "{}/oof"}, r"must both be a file, or both a folder"),
+        ({"name": None}, r"give --name NAME"),
+        ({"name": "a,b"}, r"'a,b': a model's name may hold no comma"),
+        ({"prediction_columns": ("nothing",)}, r"has no column 'nothing', which --prediction-column names"),
+        ({"id_column": "key"}, r"has no column 'key', which --id-column names"),
+    ],
+)
+def test_a_request_that_cannot_be_met(team: Team, settings: dict[str, Any], message: str) -> None:
+    write_folder(team, ["one"])
+    (team.folder / "oof" / "one.txt").write_text("x")
+    given = {"oof": "{}/oof/one.csv", "test": "{}/test/one.csv", "name": "theirs", **settings}
+    given |= {key: given[key].format(team.folder) for key in ("oof", "test")}
+    with pytest.raises(InputError, match=message):
+        read_request(Request(**given), team.data)
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_same_again_changes_nothing_and_another_content_is_refused(team: Team, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    oof, test = team.oof("a"), team.test("a")
+    write_imported(read_request(team.request(oof, test), team.data), str(out))
+    before = contents(out)
+    assert len(before) == 2 + 2 * 4
+    write_imported(read_request(team.request(oof, test), team.data), str(out))
+    assert contents(out) == before
+    for changed_oof, changed_test, settings in (
+        (spoil(oof, 60, "a", 0.25), test, {}),
+        (oof, test.assign(a=-test["a"]), {}),
+        (oof, test, {"split": team.data.path}),
+        (oof, test, {"family": "other"}),
+    ):
+        changed = team.request(changed_oof, changed_test, **settings)
+        with pytest.raises(InputError, match="'theirs' stands there for other predictions"):
+            write_imported(read_request(changed, team.data), str(out))
+        assert contents(out) == before
+    write_imported(read_request(team.request(oof, test, name="more"), team.data), str(out))
+    assert set(yaml.safe_load((out / "study.yaml").read_text())["names"]) == {"theirs", "more"}
+    assert {path: content for path, content in contents(out).items() if path != "study.yaml"}.items() >= {
+        path: content for path, content in before.items() if path != "study.yaml"
+    }.items()
+
+
+def test_what_was_cut_off_is_completed(team: Team, tmp_path: Path) -> None:
+    imported = read_request(team.request(team.oof("a"), team.test("a")), team.data)
+    candidate = write_imported(imported, str(tmp_path / "out"))["theirs"]
+    before = {path: content for path, (content, _) in contents(tmp_path / "out").items()}
+    (tmp_path / "out" / "oof" / candidate / "fold-3.arrow").unlink()
+    (tmp_path / "out" / "study.yaml").unlink()
+    write_imported(imported, str(tmp_path / "out"))
+    assert {path: content for path, (content, _) in contents(tmp_path / "out").items()} == before
+
+
+def test_a_search_and_other_data_keep_their_run_directory(
+    team: Team, full_run: Any, toolbox: Any, tmp_path: Path
+) -> None:
+    imported = read_request(team.request(team.oof("a"), team.test("a")), team.data)
+    with pytest.raises(InputError, match=r"study.yaml: is the study of a search"):
+        write_imported(imported, full_run.path)
+    write_imported(imported, str(tmp_path / "out"))
+    other = Team(tmp_path / "others", toolbox.make_prepared(tmp_path / "other", score_seed=5))
+    with pytest.raises(InputError, match=r"study.yaml: holds models of other data"):
+        write_imported(
+            read_request(other.request(other.oof("a"), other.test("a"), name="more"), other.data), str(tmp_path / "out")
+        )
+
+
+def test_from_files_of_a_team_to_a_blend_in_one_command(team: Team, tmp_path: Path) -> None:
+    write_folder(team, [f"m{number:02d}" for number in range(12)])
+    out = tmp_path / "runs" / "team"
+    files = "--oof", team.folder / "oof", "--test", team.folder / "test"
+    done = subprocess.run(
+        [sys.executable, "-m", "blend", "import", *files, "--data", team.data.path, "--out", out, "--fit", "--clip"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"COLUMNS": "200", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"Wrote 12 models to {out}." in done.stdout
+    assert "nested scores can flatter" in done.stdout
+    record = json.loads((out / "blends" / "nelder-mead" / "blend.json").read_text())
+    assert 1 < len(record["members"]) <= 12
+    assert {member["label"] for member in record["members"]} < {f"m{number:02d} (imported)" for number in range(12)}
+    assert (out / "blends" / "nelder-mead" / "submission.csv").exists()
+
+
+def test_imported_models_blend_behind_a_run(team: Team, full_run: Any, tmp_path: Path) -> None:
+    out = tmp_path / "team-run"
+    oof, test = team.write(team.oof("a"), "a.parquet"), team.write(team.test("a"), "b.csv")
+    printed = blend(
+        "import", "--oof", oof, "--test", test, "--name", "theirs", "--data", team.data.path, "--out", out,
+        "--split", team.data.path, "--family", "theirs",
+    )  # fmt: skip
+    assert printed.splitlines()[-1].startswith(f"Next: python -m blend fit {out} --data {team.data.path}")
+    assert "240" in printed
+    blend("fit", full_run.path, out, "--name", "both")
+    record = json.loads((full_run.root / "blends" / "both" / "blend.json").read_text())
+    assert [member["label"] for member in record["members"]][-1] == "theirs (imported)"
+    assert record["mixed_splits"] is False
+    blend("fit", full_run.path, out, "--members", "aaa,theirs", "--name", "two")
+
+
+def test_a_dead_one_is_named(team: Team, tmp_path: Path) -> None:
+    files = team.write(team.oof("a", noise=500.0), "a.csv"), team.write(team.test("a"), "b.csv")
+    out = tmp_path / "out"
+    printed = blend(
+        "import", "--oof", files[0], "--test", files[1], "--name", "theirs", "--data", team.data.path, "--out", out
+    )
+    assert "so `blend fit` leaves them out: theirs" in printed
+
+
+def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    blend("import", "--help")
+    assert "python -m blend import --oof team/oof" in " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,342 @@
+import inspect
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, huber, softmax, xlogy
+from scipy.stats import entropy, norm, pearsonr
+from torch.nn import functional
+
+from data_prep.errors import InputError
+from data_prep.task import PPPM, Task
+from models.candidate import Candidate
+from models.parts.losses import LOSSES, new_loss
+
+LEAST, GREATEST = -1.0, 3.0
+LEVELS = (-1.0, 0.0, 0.5, 3.0)
+TASK = Task(name="wide", text_columns=("text",), score_levels=LEVELS)
+CONTINUOUS = Task(name="smooth", text_columns=("text",), score_range=(LEAST, GREATEST))
+OVER_LEVELS = ["cross_entropy", "kl"]
+UNSCALED = ["pearson", "ranking"]
+
+
+@pytest.fixture(params=LOSSES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def loss(name):
+    return LOSSES[name](task=TASK)
+
+
+def draw(loss, n_rows=16, seed=0):
+    """Return random outputs, scores off the levels, and groups of about four rows."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = LEAST + (GREATEST - LEAST) * torch.rand(n_rows, generator=generator)
+    outputs = torch.randn(n_rows, loss.n_outputs, generator=generator)
+    return outputs, scores, torch.randint(max(n_rows // 4, 1), (n_rows,), generator=generator)
+
+
+def outputs_for(loss, scores):
+    """Return outputs that a loss turns into `scores` (into an increasing function of them, for soft labels)."""
+    scores = torch.as_tensor(scores, dtype=torch.float32)
+    if hasattr(loss, "labels"):
+        return loss.labels(scores).clamp(min=1e-9).log()
+    if loss.n_outputs == 2:
+        return torch.stack([scores, torch.full_like(scores, -1.0)], dim=1)
+    if type(loss) is LOSSES["bce"]:
+        return ((scores - loss.task.least) / (loss.task.greatest - loss.task.least)).logit(1e-6).unsqueeze(1)
+    return scores.unsqueeze(1)
+
+
+def soft_labels(scores, width):
+    place = np.interp(scores, LEVELS, np.arange(len(LEVELS)))
+    distance = np.abs(place[:, None] - np.arange(len(LEVELS)))
+    if width == 0:
+        return np.maximum(1 - distance, 0)
+    shares = norm.pdf(distance, scale=width)
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def pair_losses(output, score, group):
+    """Return RankNet's loss of every pair of one group, by two loops."""
+    rows = range(len(output))
+    return [
+        math.log1p(math.exp(output[worse] - output[better]))
+        for better, worse in itertools.product(rows, rows)
+        if group[better] == group[worse] and score[better] > score[worse]
+    ]
+
+
+REFERENCES = {
+    "mse": lambda output, score: np.mean((output[:, 0] - score) ** 2),
+    "huber": lambda output, score: np.mean(huber(0.3, output[:, 0] - score)),
+    "smooth_l1": lambda output, score: np.mean(huber(0.3, output[:, 0] - score)) / 0.3,
+    "log_cosh": lambda output, score: np.mean(np.log(np.cosh(output[:, 0] - score))),
+    "bce": lambda output, score: bce_reference(expit(output[:, 0]), (score - LEAST) / (GREATEST - LEAST)),
+    "pearson": lambda output, score: 1 - pearsonr(output[:, 0], score).statistic,
+    "mse_pearson": lambda output, score: (
+        0.8 * np.mean((output[:, 0] - score) ** 2) + 0.2 * (1 - pearsonr(output[:, 0], score).statistic)
+    ),
+    "gaussian_nll": lambda output, score: (
+        -np.mean(norm.logpdf(score, loc=output[:, 0], scale=np.sqrt(np.exp(output[:, 1]) + 0.04**2)))
+    ),
+    "cross_entropy": lambda output, score: (
+        -np.mean(np.sum(soft_labels(score, 0.7) * np.log(softmax(output, axis=1)), axis=1))
+    ),
+    "kl": lambda output, score: np.mean(entropy(soft_labels(score, 0.7), softmax(output, axis=1), axis=1)),
+}
+OPTIONS = {"loss_delta": 0.3, "pearson_weight": 0.2, "label_width": 0.7}
+
+
+def bce_reference(guess, probability):
+    return -np.mean(xlogy(probability, guess) + xlogy(1 - probability, 1 - guess))
+
+
+def with_options(name, **extra):
+    """Build a loss with none of its options at its default."""
+    kind = LOSSES[name]
+    return kind(task=TASK, **{option: OPTIONS[option] for option in kind.options} | extra)
+
+
+def test_equals_an_independent_reference(name):
+    loss = with_options(name)
+    outputs, scores, groups = draw(loss)
+    output, score = outputs.double().numpy(), scores.double().numpy()
+    if loss.within_groups:
+        expected = np.mean(pair_losses(output[:, 0], score, groups.numpy()))
+    else:
+        expected = REFERENCES[name](output, score)
+    assert loss(outputs, scores, groups).item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_gradient_is_that_of_finite_differences(name):
+    loss = with_options(name)
+    outputs, scores, groups = draw(loss, 6)
+    doubled = outputs.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda values: loss(values, scores.double(), groups), (doubled,), atol=1e-6)
+
+
+def test_computes_in_float32_and_leaves_float64_alone(loss):
+    outputs, scores, groups = draw(loss)
+    value = loss(outputs.bfloat16(), scores, groups)
+    assert value.dtype == torch.float32
+    assert value.shape == ()
+    assert torch.equal(value, loss(outputs.bfloat16().float(), scores, groups))
+    assert loss.to_scores(outputs.bfloat16()).dtype == torch.float32
+    assert loss(outputs.double(), scores, groups).dtype == torch.float64
+
+
+def test_every_option_is_a_field_of_candidate_with_the_same_default(name):
+    parameters = inspect.signature(LOSSES[name]).parameters
+    assert set(parameters) == {"task", *LOSSES[name].options}
+    for option in LOSSES[name].options:
+        assert Candidate.model_fields[option].default == parameters[option].default
+        built = new_loss(Candidate(loss=name, **{option: OPTIONS[option]}), PPPM)
+        assert getattr(built, option) == OPTIONS[option]
+
+
+def test_to_scores_gives_a_score_per_row_in_the_order_of_the_outputs(loss):
+    truth = torch.linspace(LEAST + 0.1, GREATEST - 0.1, 9)
+    outputs = outputs_for(loss, truth)
+    assert outputs.shape == (9, loss.n_outputs)
+    scores = loss.to_scores(outputs)
+    assert scores.shape == (9,)
+    assert (scores.diff() > 0).all()
+    if type(loss) not in [LOSSES[name] for name in UNSCALED]:
+        torch.testing.assert_close(scores, truth, rtol=0, atol=1e-4)
+
+
+def test_is_the_mean_over_rows_of_a_batch_twice_as_large(loss):
+    outputs, scores, groups = draw(loss)
+    twice = loss(outputs.repeat(2, 1), scores.repeat(2), torch.cat([groups, groups + 100]))
+    torch.testing.assert_close(twice, loss(outputs, scores, groups))
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in UNSCALED])
+def test_is_least_where_to_scores_gives_the_truth(name):
+    loss = LOSSES[name](task=TASK)
+    _, scores, _ = draw(loss, 5)
+    outputs = outputs_for(loss, scores + torch.tensor([0.3, -0.2, 0.1, -0.3, 0.2])).requires_grad_()
+    optimizer = torch.optim.LBFGS([outputs], max_iter=500, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+
+    def evaluate():
+        optimizer.zero_grad()
+        value = loss(outputs, scores)
+        value.backward()
+        return value
+
+    optimizer.step(evaluate)
+    torch.testing.assert_close(loss.to_scores(outputs.detach()), scores, rtol=0, atol=5e-3)
+
+
+def test_perfect_order_is_best_and_reversed_order_worst(name):
+    loss = LOSSES[name](task=TASK, **({"label_width": 1.0} if name in OVER_LEVELS else {}))
+    scores = torch.tensor([-1.0, -0.5, 0.0, 0.5, 3.0])
+    outputs = outputs_for(loss, [-0.9, -0.4, 0.1, 0.8, 2.7])
+    groups = torch.zeros(5, dtype=torch.int64)
+    values = {order: loss(outputs[list(order)], scores, groups).item() for order in itertools.permutations(range(5))}
+    assert len(values) == 120
+    assert min(values, key=values.get) == (0, 1, 2, 3, 4)
+    assert max(values, key=values.get) == (4, 3, 2, 1, 0)
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 32])
+@pytest.mark.parametrize("constant", ["outputs", "scores", "both"])
+def test_constants_give_finite_losses_and_gradients(loss, n_rows, constant):
+    outputs, scores, groups = draw(loss, n_rows)
+    if constant != "scores":
+        outputs = torch.full_like(outputs, 0.1)
+    if constant != "outputs":
+        scores = torch.full_like(scores, 0.7)
+    outputs.requires_grad_()
+    value = loss(outputs, scores, groups)
+    value.backward()
+    assert value.isfinite()
+    assert outputs.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [1e4, -1e4])
+def test_huge_outputs_give_finite_losses_and_gradients(name, size):
+    loss = LOSSES[name](task=PPPM)
+    outputs = torch.zeros(6, loss.n_outputs)
+    outputs[::2] = size
+    outputs[:, 1:] = -outputs[:, 1:]
+    outputs.requires_grad_()
+    value = loss(outputs, torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0, 0.0]), torch.zeros(6, dtype=torch.int64))
+    value.backward()
+    assert value.isfinite()
+    assert outputs.grad.isfinite().all()
+    assert loss.to_scores(outputs).isfinite().all()
+
+
+@pytest.mark.parametrize("n_rows", [2, 4, 32])
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-12, 0.0), (1e15, 0.0), (0.5, 7.0)])
+def test_pearson_of_perfect_and_reversed_outputs_whatever_the_scale(n_rows, scale, offset):
+    loss = LOSSES["pearson"](task=PPPM)
+    scores = torch.rand(n_rows, generator=torch.Generator().manual_seed(0))
+    outputs = (scores * scale + offset).unsqueeze(1)
+    assert loss(outputs, scores).item() == pytest.approx(0, abs=1e-5)
+    assert loss(-outputs, scores).item() == pytest.approx(2, abs=1e-5)
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 32])
+@pytest.mark.parametrize("constant", ["outputs", "scores", "both"])
+def test_pearson_learns_nothing_from_a_constant(n_rows, constant):
+    loss = LOSSES["pearson"](task=PPPM)
+    outputs, scores, _ = draw(loss, n_rows)
+    if constant != "scores":
+        outputs = torch.full_like(outputs, 0.1)
+    if constant != "outputs":
+        scores = torch.full_like(scores, 0.7)
+    outputs.requires_grad_()
+    value = loss(outputs, scores)
+    value.backward()
+    assert value.item() == 1
+    assert torch.equal(outputs.grad, torch.zeros_like(outputs))
+
+
+def test_huber_with_delta_1_is_half_the_squared_error_on_small_errors():
+    scores = torch.tensor([0.0, 0.25, 1.0])
+    outputs = torch.tensor([[0.3], [0.9], [0.1]])
+    half = LOSSES["mse"](task=PPPM)(outputs, scores) / 2
+    torch.testing.assert_close(LOSSES["huber"](task=PPPM)(outputs, scores), half)
+
+
+@pytest.mark.parametrize("delta", [0.1, 1.0, 2.0])
+def test_smooth_l1_is_huber_divided_by_its_delta(delta):
+    huber, smooth = (LOSSES[name](task=TASK, loss_delta=delta) for name in ("huber", "smooth_l1"))
+    outputs, scores, _ = draw(huber)
+    torch.testing.assert_close(smooth(outputs, scores) * delta, huber(outputs, scores))
+
+
+def test_gaussian_variance_is_learnt_down_to_its_floor():
+    loss = LOSSES["gaussian_nll"](task=TASK)
+    scores = torch.tensor([0.5, 1.5])
+    exact = torch.tensor([[0.5, -1000.0], [1.5, -1000.0]])
+    floor = 0.01 * (GREATEST - LEAST)
+    assert loss(exact, scores).item() == pytest.approx(-norm.logpdf(0, scale=floor), rel=1e-6)
+    spread = torch.tensor([[1.0, math.log(0.25 - floor**2)]] * 2)  # both miss by 0.5, so a variance of 0.25 is best
+    for step in (-0.1, 0.1):
+        assert loss(spread, scores) < loss(spread + torch.tensor([0.0, step]), scores)
+
+
+@pytest.mark.parametrize("width", [0.0, 0.3, 1.0, 5.0])
+def test_kl_is_cross_entropy_less_the_entropy_of_the_labels(width):
+    kl, cross = (LOSSES[name](task=TASK, label_width=width) for name in ("kl", "cross_entropy"))
+    outputs, scores, _ = draw(kl)
+    outputs.requires_grad_()
+    difference = (cross(outputs, scores) - kl(outputs, scores)).item()
+    assert difference == pytest.approx(entropy(soft_labels(scores.numpy(), width), axis=1).mean(), abs=1e-5)
+    gradients = [torch.autograd.grad(loss(outputs, scores), outputs)[0] for loss in (kl, cross)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-7)
+
+
+def test_cross_entropy_of_scores_on_levels_is_that_of_classes():
+    loss = LOSSES["cross_entropy"](task=PPPM)
+    classes = torch.arange(5).repeat(3)
+    outputs = torch.randn(15, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(loss(outputs, classes / 4), functional.cross_entropy(outputs, classes))
+
+
+@pytest.mark.parametrize("width", [0.0, 0.3, 1.0])
+def test_labels_are_distributions(width):
+    loss = LOSSES["kl"](task=TASK, label_width=width)
+    scores = torch.tensor([*LEVELS, 0.2, 1.0, 2.9])
+    labels = loss.labels(scores)
+    np.testing.assert_allclose(labels, soft_labels(scores.numpy(), width), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(labels.sum(dim=1), torch.ones(len(scores)))
+    if width == 0:
+        assert torch.equal(labels[: len(LEVELS)], torch.eye(len(LEVELS)))
+        torch.testing.assert_close(labels @ torch.tensor(LEVELS), scores)
+
+
+def test_scores_beyond_the_levels_count_as_the_nearest():
+    task = Task(name="wider", text_columns=("text",), score_levels=(0.0, 1.0, 2.0), score_range=(-1.0, 5.0))
+    labels = LOSSES["kl"](task=task).labels(torch.tensor([-1.0, 5.0]))
+    assert torch.equal(labels, torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
+
+
+@pytest.mark.parametrize("name", OVER_LEVELS)
+def test_a_task_without_levels_is_refused(name):
+    with pytest.raises(InputError, match=r"task 'smooth' has score_range only; give its task file score_levels, or"):
+        new_loss(Candidate(loss=name), CONTINUOUS)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in OVER_LEVELS])
+def test_other_losses_need_no_levels(name):
+    loss = new_loss(Candidate(loss=name), CONTINUOUS)
+    outputs, scores, groups = draw(loss)
+    assert loss(outputs, scores, groups).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("scores", "groups"),
+    [([0.5], [0]), ([0.5, 0.5, 0.5], [1, 1, 1]), ([0.0, 0.5, 1.0], [0, 1, 2])],
+    ids=["one row", "equal scores", "different anchors"],
+)
+def test_ranking_learns_nothing_without_a_pair(scores, groups):
+    loss = LOSSES["ranking"](task=PPPM)
+    outputs = torch.randn(len(scores), 1, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    value = loss(outputs, torch.tensor(scores), torch.tensor(groups))
+    value.backward()
+    assert value.item() == 0
+    assert torch.equal(outputs.grad, torch.zeros_like(outputs))
+
+
+def test_ranking_compares_within_an_anchor_only():
+    loss = LOSSES["ranking"](task=PPPM)
+    outputs, scores = torch.tensor([[0.0], [1.0], [5.0], [7.0]]), torch.tensor([0.0, 1.0, 0.0, 1.0])
+    groups = torch.tensor([3, 3, 8, 8])
+    shifted = outputs + torch.tensor([[0.0], [0.0], [100.0], [100.0]])
+    assert loss(outputs, scores, groups).item() == pytest.approx(
+        (math.log1p(math.exp(-1)) + math.log1p(math.exp(-2))) / 2
+    )
+    torch.testing.assert_close(loss(shifted, scores, groups), loss(outputs, scores, groups))
+
+
+def test_only_ranking_asks_for_anchors():
+    assert [name for name, kind in LOSSES.items() if kind.within_groups] == ["ranking"]

@@ -1,0 +1,47 @@
+"""A step in a process whose address space is truly limited: it ends, in micro-batches, for losses of either kind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STEP = """
+import resource, sys
+import numpy as np
+import torch
+from data_prep.task import PPPM
+from models.text.batches import Batch
+from models.candidate import Candidate
+from models.training.learner import new_learner
+
+torch.set_num_threads(1)
+candidate = Candidate(backbone=sys.argv[1], loss=sys.argv[2], precision="fp32", max_length=60)
+learner = new_learner(candidate, PPPM, vocabulary=np.arange(40), backbones=None, device=torch.device("cpu"))
+draw = torch.Generator().manual_seed(1)
+
+def batch(rows):
+    ids = torch.randint(5, 40, (rows, 60), generator=draw)
+    scores, groups = torch.rand(rows, generator=draw), torch.arange(rows) // 6
+    return Batch(input_ids=ids, attention_mask=torch.ones_like(ids), rows=np.arange(rows), scores=scores, groups=groups)
+
+learner.step(batch(2), 1.0)
+taken = next(line for line in open("/proc/self/status") if line.startswith("VmSize"))
+limit = int(taken.split()[1]) * 1024 + 100 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+print(learner.step(batch(1024), 1.0), learner.micro_batches)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux, which says how much a process has")
+@pytest.mark.parametrize("loss", ["mse", "pearson"])
+def test_a_step_that_does_not_fit_is_done_in_micro_batches(loss: str, tiny_bert: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", STEP, tiny_bert, loss],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) > 1, done.stdout

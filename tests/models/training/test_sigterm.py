@@ -1,0 +1,111 @@
+"""SIGTERM while a fold run trains: its state is kept at once, and what goes on from it is bit for bit the same."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from models.candidate import Candidate
+from models.training.checkpoint import CheckpointFolder
+from models.training.sigterm import Terminated, training
+from models.training.train_fold import train_fold
+
+SETTINGS = {"epochs": 2, "batch_size": 16, "precision": "fp32", "keep": "best", "ema": 0.9}
+TRAIN = """
+import os, signal, sys, threading, time
+from data_prep.prepared import load_prepared
+from models.candidate import Candidate
+from models.training.checkpoint import CheckpointFolder
+from models.training import train_fold as training
+from models.training.sigterm import heed_termination
+
+data, folder, settings, where, at = sys.argv[1:]
+at, step = int(at), training.Learner.step
+
+def counted(self, *args, **kwargs):
+    counted.steps += 1
+    if counted.steps == at:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(self, *args, **kwargs)
+
+counted.steps = 0
+training.Learner.step = counted
+def work():
+    training.train_fold(
+        Candidate.model_validate_json(settings), load_prepared(data), 0, rungs=(0.5,), device="cpu",
+        checkpoint=CheckpointFolder(folder), checkpoint_seconds=1e9,
+    )
+    print("finished", flush=True)
+if where == "main":
+    work()
+else:
+    heed_termination()
+    thread = threading.Thread(target=work)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.05)
+    time.sleep(5)
+"""
+
+
+@pytest.mark.parametrize("at", [3, 13, 20], ids=["early", "at the rung", "late"])
+@pytest.mark.parametrize("where", ["main", "thread"])
+def test_a_fold_run_that_was_told_to_end_goes_on_bit_for_bit(where, at, prepared_tiny, tiny_bert, tmp_path):
+    candidate = Candidate(backbone=tiny_bert, **SETTINGS)
+    plain = train_fold(candidate, prepared_tiny, 0, rungs=(0.5,), device="cpu")
+    folder = CheckpointFolder(tmp_path / "state")
+    arguments = [prepared_tiny.path, str(folder.path), candidate.model_dump_json(), where, str(at)]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", TRAIN, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM), done.stderr
+    assert "finished" not in done.stdout
+
+    resumed = train_fold(candidate, prepared_tiny, 0, rungs=(0.5,), device="cpu", checkpoint=folder)
+    assert resumed.oof.equals(plain.oof)
+    assert resumed.test.equals(plain.test)
+    assert resumed.holdout.equals(plain.holdout)
+
+
+def test_the_state_is_that_of_the_step_in_which_the_signal_came(monkeypatch, prepared_tiny, tiny_bert, tmp_path):
+    candidate, folder = Candidate(backbone=tiny_bert, **SETTINGS), CheckpointFolder(tmp_path / "state")
+    taken = []
+
+    class Counting(type(folder)):
+        def save(self, state):
+            taken.append(state["step"])
+            super().save(state)
+
+    from models.training.learner import Learner
+
+    before, plain = signal.getsignal(signal.SIGTERM), Learner.step
+
+    def step(self, *args, **kwargs):
+        plain(self, *args, **kwargs)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Learner, "step", step)
+    with pytest.raises(Terminated):
+        train_fold(candidate, prepared_tiny, 0, device="cpu", checkpoint=Counting(folder.path), checkpoint_seconds=1e9)
+    assert taken == [1]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_thread_that_trains_leaves_the_handler_alone():
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with training() as told_to_end:
+            seen.append((signal.getsignal(signal.SIGTERM), told_to_end()))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(before, False)]

@@ -1,0 +1,96 @@
+"""What a conductor takes over from the one before it, besides the decisions, and how it is closed."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+from test_conductor import CutOffError, Worker, conductor, study
+
+from data_prep.prepared import Prepared
+from data_prep.store.oof_store import OofStore
+from search.driver.conductor import Conductor
+from search.ray_tune.run_study import _closed
+from search.run_dir.status_file import read_outcomes
+
+
+def promotions(run_dir: Path) -> dict[str, str]:
+    return {name: status.promotion for name, status in read_outcomes(str(run_dir)).items() if status.promotion}
+
+
+def test_why_candidates_went_on_outlives_their_driver(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    first = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
+    with pytest.raises(CutOffError):
+        Worker(prepared_tiny, tmp_path, effects=60).run(first)
+    first.close()
+    before = promotions(tmp_path)
+    assert any("goes on: " in why for why in before.values())
+    second = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
+    Worker(prepared_tiny, tmp_path).run(second)
+    second.close()
+    after = promotions(tmp_path)
+    assert before.items() <= after.items()
+    assert not [why for why in after.values() if "had been started before" in why]
+
+
+def test_one_candidate_stands_as_all_together_say(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    mine = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
+    with pytest.raises(CutOffError):
+        Worker(prepared_tiny, tmp_path, effects=25).run(mine)
+    for name, status in mine.status().items():
+        alone = mine.ladder.status_of(name)
+        assert (alone, alone.promotion) == (status, status.promotion)
+
+
+def test_without_its_list_of_samples_a_search_goes_on(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    first = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
+    with pytest.raises(CutOffError):
+        Worker(prepared_tiny, tmp_path, effects=25).run(first)
+    first.close()
+    stamps = {table: table.stat().st_mtime_ns for table in tmp_path.rglob("fold-*.arrow")}
+    assert stamps
+    assert json.loads((tmp_path / "sampled.json").read_text())
+    (tmp_path / "sampled.json").unlink()
+    (tmp_path / "sampled.journal").unlink(missing_ok=True)
+    second = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
+    Worker(prepared_tiny, tmp_path).run(second)
+    second.close()
+    assert stamps.items() <= {table: table.stat().st_mtime_ns for table in tmp_path.rglob("fold-*.arrow")}.items()
+    assert any(status.state == "finished" for status in second.status().values())
+    assert len(list(OofStore(tmp_path).fold_runs())) > len(stamps) / 2
+
+
+class Notes:
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+
+@pytest.fixture
+def full(tmp_path: Path, prepared_tiny: Prepared, monkeypatch: pytest.MonkeyPatch) -> Conductor:
+    """Return a conductor whose disk is full when it is to be closed."""
+    mine = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
+
+    def close() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "status.json")
+
+    monkeypatch.setattr(mine, "close", close)
+    return mine
+
+
+@pytest.mark.parametrize("first", [KeyError("a mistake"), KeyboardInterrupt(), OSError(errno.ENOSPC, "full", "curves")])
+def test_a_record_that_cannot_be_closed_hides_nothing(full: Conductor, first: BaseException) -> None:
+    notes = Notes()
+    with pytest.raises(type(first)) as raised, _closed(full, notes):  # type: ignore[arg-type]
+        raise first
+    assert raised.value is first
+    assert "the record stays in its journals" in notes.told[0]
+
+
+def test_a_record_that_cannot_be_closed_is_told_where_nothing_else_failed(full: Conductor) -> None:
+    with pytest.raises(OSError, match="No space left on device"), _closed(full, Notes()):  # type: ignore[arg-type]
+        pass

@@ -1,0 +1,419 @@
+"""Whole searches on a tiny random BERT: run, run again, and every way to be cut off."""
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_prep.prepared import Prepared
+from data_prep.store.oof_store import OofStore, Provenance
+from data_prep.store.tables import CURVES_SCHEMA, read_table
+from search.run_dir.curves import Curves
+from search.worker.fold_run import RETRY_SEED
+
+pytestmark = pytest.mark.ray
+
+CORE = sorted(os.sched_getaffinity(0))[os.getpid() % len(os.sched_getaffinity(0))]
+"""Searches run on one core, so that one fold run follows another and the order of events is fixed."""
+KINDS = ("oof", "test", "holdout")
+
+
+def write_study(folder: Path, data: Prepared, backbone: str, **changes: object) -> Path:
+    """Write a study of three candidates whose fold runs come one after another.
+
+    One is stopped at a rung; one dies on fold 0 (its first seed learns the opposite) and is tried again.
+    """
+    base = {"backbone": backbone, "epochs": 3, "backbone_lr": 0.003, "batch_size": 16, "precision": "fp32"}
+    study = {
+        "name": "tiny",
+        "data": data.path,
+        "resources": {"cpu": 1},
+        "ladder": {"rungs": [0.5], "min_peers": 1, "noise": 0.05, "min_gain": 1.0, "dead_below": 0.0},
+        "checkpoint_seconds": 1,
+        "candidates": {"mean": base, "cls": {**base, "head": "cls"}, "slow": {**base, "backbone_lr": 1e-6}},
+        **changes,
+    }
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+def command(study: Path) -> list[str]:
+    return [sys.executable, "-m", "search", "run", str(study), "--runs", str(study.parent / "runs"), "--no-dashboard"]
+
+
+def start(study: Path, *options: str, program: Sequence[str] = (), **environment: str) -> "subprocess.Popen[str]":
+    """Start a search, by `python -m search` or by a program that stands in for it."""
+    asked = command(study)
+    return subprocess.Popen(
+        ["taskset", "--cpu-list", str(CORE), *([sys.executable, *program, *asked[3:]] if program else asked), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "RAY_worker_niceness": "0",  # its 15 would starve the workers on a busy machine
+            "BLENDFOLD_CACHE": str(study.parent / "cache"),
+            **environment,
+        },
+    )
+
+
+def run(study: Path, *options: str, **environment: str) -> str:
+    return finish(start(study, *options, **environment))
+
+
+def finish(process: "subprocess.Popen[str]") -> str:
+    """Return what a search printed; one that does not end is ended, and fails the test."""
+    try:
+        output, _ = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    assert process.returncode == 0, output
+    return output
+
+
+def wait_for_points(process: "subprocess.Popen[str]", run_dir: Path, number: int) -> None:
+    """Wait until `number` rungs are on record."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        if len(Curves(str(run_dir)).points) >= number:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{number} rungs never came: {process.communicate()[0]}")
+
+
+def tables(run_dir: Path) -> dict[str, bytes]:
+    """Return every prediction table of a run directory."""
+    return {
+        str(path.relative_to(run_dir)): path.read_bytes()
+        for kind in KINDS
+        for path in sorted((run_dir / kind).rglob("*.arrow"))
+    }
+
+
+def curves(run_dir: Path) -> list[tuple[str, int, float, float, str]]:
+    """Return what every rung said, without its clock."""
+    table = read_table(run_dir / "curves.arrow", schema=CURVES_SCHEMA).drop_columns(["seconds"])
+    return [
+        (row["candidate"], row["fold"], row["progress"], row["epoch"], repr(row["metric"])) for row in table.to_pylist()
+    ]
+
+
+def test_a_search_leaves_tables_that_verify_for_each_finished_fold_run(undisturbed: Path) -> None:
+    store = OofStore(undisturbed)
+    finished = [(row[0], row[1]) for row in curves(undisturbed) if row[2] == 1.0 and row[4] != "nan"]
+    assert sorted(finished) == sorted(store.fold_runs())
+    assert len(finished) == len(set(finished))
+    for candidate, fold in finished:
+        for kind in KINDS:
+            assert store.read(kind, candidate, fold).num_rows > 0
+    assert any(len(store.folds(candidate)) == 4 for candidate in store.candidates())
+    assert not list((undisturbed / "checkpoints").rglob("*.pt")), "a finished fold run leaves no checkpoint"
+
+
+def test_a_hopeless_candidate_is_stopped_early(undisturbed: Path) -> None:
+    status = json.loads((undisturbed / "status.json").read_text())
+    assert sorted(entry["state"] for entry in status.values()) == ["finished", "stopped", "stopped"]
+    assert len(list(OofStore(undisturbed).fold_runs())) < 3 * 4
+
+
+def test_a_dead_fold_run_is_retried_with_another_seed(undisturbed: Path) -> None:
+    store = OofStore(undisturbed)
+    provenance = [Provenance.of(store.read("oof", *fold_run)) for fold_run in store.fold_runs()]
+    assert {(entry.attempt, entry.seed) for entry in provenance} == {(0, 42), (1, 42 + RETRY_SEED)}
+
+
+def test_running_again_repeats_nothing(undisturbed: Path) -> None:
+    before, told = tables(undisturbed), curves(undisturbed)
+    stamps = {path: path.stat().st_mtime_ns for path in undisturbed.glob("oof/*/*.arrow")}
+    output = run(undisturbed.parent.parent / "study.yaml")
+    assert " starts" not in output
+    assert tables(undisturbed) == before
+    assert curves(undisturbed) == told
+    assert stamps == {path: path.stat().st_mtime_ns for path in undisturbed.glob("oof/*/*.arrow")}
+
+
+def workers_of(driver: int) -> list[int]:
+    """Return the processes that run a fold run of this driver, by the name that Ray gives them."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and _is_worker(int(folder.name)) and driver in _ancestors(int(folder.name)):
+            found.append(int(folder.name))
+    return found
+
+
+def _is_worker(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"ray::ImplicitFunc")
+    except OSError:
+        return False
+
+
+def _ancestors(process: int) -> list[int]:
+    found: list[int] = []
+    while process > 1:
+        try:
+            process = int(Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            break
+        found.append(process)
+    return found
+
+
+WATCHED = """
+import os, signal
+from pathlib import Path
+from data_prep.console import run_app
+from search.ray_tune import run_study as runner
+from search.__main__ import app
+
+make_trainable, steps, death = runner.make_trainable, Path(os.environ["STEPS"]), Path(os.environ["DEATH"])
+
+def make_watched(workplace):
+    fold_run = make_trainable(workplace)
+
+    def watched(config):
+        from models.training.learner import Learner
+        step = Learner.step
+
+        def log(self, batch, share, *, epoch):
+            with steps.open("a") as file:
+                file.write(f"{config['label']} {config['attempt']} {epoch}\\n")
+            if config["fold"] == 2 and epoch == 2.25 and death.exists():
+                death.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+            step(self, batch, share, epoch=epoch)
+
+        Learner.step = log
+        try:
+            fold_run(config)
+        finally:
+            Learner.step = step
+
+    return watched
+
+runner.make_trainable = make_watched
+run_app(app)
+"""
+"""The search, whose workers write down every step before they take it; while there is a file DEATH, the first that is a
+quarter into the third epoch of fold 2 removes it and is killed."""
+
+
+def started(output: str) -> list[str]:
+    """Return the label of every fold run that a search started, in order."""
+    return re.findall(r"^ *\S+  (\S+)  starts", output, flags=re.MULTILINE)
+
+
+def finished(output: str) -> list[str]:
+    """Return the label of every fold run that a search finished, in order."""
+    return re.findall(r"^ *\S+  (\S+)  done", output, flags=re.MULTILINE)
+
+
+def test_search_interrupted_then_killed_then_a_worker_killed_change_nothing(
+    undisturbed: Path, tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str
+) -> None:
+    """The driver is killed alone: whether its workers notice at once or later, the next search must bear them."""
+    study = write_study(tmp_path, prepared_tiny, tiny_bert)
+    run_dir, steps, death = tmp_path / "runs" / "tiny", tmp_path / "steps", tmp_path / "death"
+    process = start(study)
+    wait_for_points(process, run_dir, 1)
+    process.send_signal(signal.SIGINT)
+    interrupted, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, interrupted
+    assert "Traceback" not in interrupted
+    assert f"python -m search run {study}" in interrupted
+    process = start(study)
+    wait_for_points(process, run_dir, 3)
+    process.kill()
+    killed, _ = process.communicate()
+    death.touch()
+    last = finish(start(study, program=["-c", WATCHED], STEPS=str(steps), DEATH=str(death)))
+    assert last.count("lost its worker") == 1
+    assert not death.exists()
+    taken: dict[str, list[float]] = {}
+    for label, attempt, epoch in map(str.split, steps.read_text().splitlines()):
+        taken.setdefault(label + attempt, []).append(float(epoch))
+    (victim,) = [label for label, epochs in taken.items() if epochs != sorted(set(epochs))]  # of others, no step twice
+    again = taken[victim].index(2.25) + 1
+    assert taken[victim][0] == 0.0, "it began in this search"
+    assert 1.5 <= taken[victim][again] <= 2.25, "on from its last checkpoint: the rung is at 1.5 epochs"
+    assert taken[victim][again:] == [step / 12 for step in range(round(taken[victim][again] * 12), 36)]
+    assert started(last).count(victim[:-1]) == 2
+    assert not set(finished(interrupted) + finished(killed)) & set(started(last))
+    assert not set(finished(interrupted)) & set(started(killed))
+    assert curves(run_dir) == curves(undisturbed)
+    assert tables(run_dir) == tables(undisturbed)
+
+
+MORTAL = """
+from ray.exceptions import OutOfMemoryError
+from data_prep.console import run_app
+from search.__main__ import app
+from search.ray_tune.searcher import FoldScheduler
+
+reports, pass_on = 0, FoldScheduler.on_trial_result
+
+def die_now_and_then(self, controller, trial, result):
+    global reports
+    reports += 1
+    if reports in (3, 4):
+        raise RuntimeError("Caught unexpected exception") from OutOfMemoryError("the memory monitor killed a worker")
+    return pass_on(self, controller, trial, result)
+
+FoldScheduler.on_trial_result = die_now_and_then
+run_app(app)
+"""
+"""The search with a Tune that dies at the third report and again at the next, before the search has heard of them."""
+
+
+def test_when_tune_dies_the_search_goes_on_and_ends_with_the_same_bytes(
+    undisturbed: Path, tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str
+) -> None:
+    study = write_study(tmp_path, prepared_tiny, tiny_bert)
+    output = finish(start(study, program=["-c", MORTAL]))
+    run_dir = tmp_path / "runs" / "tiny"
+    assert output.count("Ray Tune died (") == 2, output
+    assert len(list((run_dir / "ray").glob("session-*"))) == 3
+    assert curves(run_dir) == curves(undisturbed)
+    assert tables(run_dir) == tables(undisturbed)
+
+
+UNFIT = """
+from dataclasses import replace
+
+import search.ray_tune.run_study
+from search.worker.node_check import requirements_of
+
+search.ray_tune.run_study.requirements_of = lambda run_dir, **given: replace(requirements_of(run_dir, **given), code="")
+from search.__main__ import app, run_app
+run_app(app)
+"""
+
+
+def test_a_node_that_lacks_something_ends_the_search_before_anything_fails(
+    tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str
+) -> None:
+    process = start(write_study(tmp_path, prepared_tiny, tiny_bert), program=["-c", UNFIT])
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, output
+    assert f"node {socket.gethostname()}: its code is not the driver's" in output
+    assert "Every node needs this version of blendfold" in output
+    assert "failed:" not in output
+    assert tables(tmp_path / "runs" / "tiny") == {}
+
+
+def test_a_fold_run_that_cannot_be_done_fails_alone(tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str) -> None:
+    base = {"backbone": tiny_bert, "epochs": 1, "batch_size": 32}
+    study = write_study(
+        tmp_path,
+        prepared_tiny,
+        tiny_bert,
+        ladder={"enabled": False, "dead_below": -1.0},
+        candidates={"absent": {**base, "backbone": str(tmp_path / "absent")}, "sound": base},
+    )
+    output = run(study)
+    assert "failed: " in output
+    assert str(tmp_path / "absent") in output
+    assert len(list(OofStore(tmp_path / "runs" / "tiny").fold_runs())) == 4
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running Ray head with one core."""
+
+    pid: int
+    address: str
+    token: str
+    """The file that holds its token."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": self.token}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Start a Ray cluster on the loopback interface, and end it with everything it started."""
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # the paths of its sockets may not be longer than 107 bytes
+    token = tmp_path / "token"
+    token.write_text(secrets.token_hex(32))
+    port, client_port = free_ports(2)
+    resources = "--num-cpus 1 --object-store-memory 100000000 --include-dashboard false --disable-usage-stats"
+    place = f"--node-ip-address 127.0.0.2 --port {port} --ray-client-server-port {client_port} --temp-dir {folder}"
+    head = subprocess.Popen(
+        [Path(sys.executable).with_name("ray"), "start", "--head", "--block", *resources.split(), *place.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "RAY_worker_niceness": "0",
+            "BLENDFOLD_CACHE": str(tmp_path / "cache"),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+        },
+    )
+    try:
+        assert head.stdout is not None
+        printed = list(itertools.takewhile(lambda line: "--block" not in line, head.stdout))
+        assert head.poll() is None, "".join(printed)
+        yield Cluster(head.pid, f"127.0.0.2:{port}", str(token))
+    finally:
+        for process in [*processes_below(head.pid), head.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        head.communicate()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_ports(number: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.2", 0))) for _ in range(number)]
+        return [listener.getsockname()[1] for listener in listeners]
+
+
+def processes_below(ancestor: int) -> list[int]:
+    everything = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    return [process for process in everything if ancestor in _ancestors(process)]
+
+
+def test_on_a_cluster_it_goes_on_after_an_interruption_and_leaves_nothing_there(
+    cluster: Cluster, undisturbed: Path, tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str
+) -> None:
+    study = write_study(tmp_path, prepared_tiny, tiny_bert)
+    run_dir = tmp_path / "runs" / "tiny"
+    process = start(study, "--address", cluster.address, **cluster.environment)
+    wait_for_points(process, run_dir, 4)
+    assert workers_of(cluster.pid), "the cluster's worker was to do it"
+    process.send_signal(signal.SIGTERM)  # as `ray job stop` does
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert f"--address {cluster.address}" in output
+    deadline = time.monotonic() + 20
+    while workers_of(cluster.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not workers_of(cluster.pid), "fold runs must end with their driver"
+    assert len(tables(run_dir)) < len(tables(undisturbed)), "it was to be interrupted before the end"
+    run(study, "--address", cluster.address, **cluster.environment)
+    assert curves(run_dir) == curves(undisturbed)
+    assert tables(run_dir) == tables(undisturbed)

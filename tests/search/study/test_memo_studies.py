@@ -1,0 +1,124 @@
+"""The studies of the memo: all experiments, each on its split, nothing cut; two of them through Ray to a blend."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from data_prep.errors import InputError
+from data_prep.prepare.prepare_folder import prepare
+from data_prep.store.oof_store import OofStore
+from models.backbones.tiny_checkpoints import make_tiny
+from models.memo import load_memo, read_memo
+from search.study.space import read_candidates
+from search.study.study_file import read_study
+
+ROOT = Path(__file__).parents[3]
+STUDIES = {path.stem.removeprefix("memo-").upper(): path for path in (ROOT / "studies").glob("memo-*.yaml")}
+IN_SMALL = {"epochs": 2, "batch_size": 64, "max_length": 48, "precision": "fp32"}
+
+
+def test_there_is_a_study_for_every_split_and_each_experiment_is_in_one() -> None:
+    assert set(STUDIES) == set(read_memo().splits)
+    names = [name for path in STUDIES.values() for name in read_study(path).candidates]
+    assert sorted(names) == sorted(load_memo())
+
+
+@pytest.mark.parametrize("split", sorted(STUDIES))
+def test_a_study_holds_the_experiments_of_its_split_as_the_memo_says(split: str) -> None:
+    study = read_study(STUDIES[split])
+    memo = load_memo()
+    for name, candidate in read_candidates(study.candidates).items():
+        assert candidate == memo[name].candidate
+        assert memo[name].split in (split, None)
+
+
+@pytest.mark.parametrize("split", sorted(STUDIES))
+def test_a_study_says_how_its_split_is_prepared_and_cuts_nothing(split: str) -> None:
+    study = read_study(STUDIES[split])
+    comment = STUDIES[split].read_text().split("name:")[0]
+    assert f"{read_memo().splits[split].arguments} --out {study.data}\n" in comment
+    assert f"python -m search run studies/{STUDIES[split].name}" in comment
+    assert not study.ladder.enabled
+    assert study.ladder.dead_below == -1.0
+    assert study.score_epochs
+    assert study.budget.candidates is None
+    assert study.resources.gpu == 1
+
+
+def test_unknown_memo_names_are_an_error_that_lists_the_known(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({"name": "x", "data": "x", "candidates": ["exp004", "exp045", "exp99"]}))
+    with pytest.raises(InputError, match="unknown memo name exp045, exp99; known: baseline, exp001, exp002"):
+        read_study(path)
+
+
+def test_a_memo_study_in_small(tmp_path: Path) -> None:
+    content = yaml.safe_load(STUDIES["B"].read_text())
+    in_small = {"backbone": "minilm-l6", "layers": 2, "epochs": 1, "reinit_layers": 0}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(content | {"candidates": ["exp018", "exp047"], "override": in_small}))
+    study = read_study(path)
+    memo = load_memo()
+    for name, candidate in read_candidates(study.candidates).items():
+        assert candidate == memo[name].candidate.model_copy(update=in_small)
+        assert study.resources.of(candidate.backbone).gpu == 1
+
+
+def command(package: str, *arguments: object) -> str:
+    """Run a command of blendfold as a user does and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", package, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def first_rows(name: str, n_rows: int, folder: Path) -> Path:
+    with (ROOT / "data_prep" / "sample" / name).open(newline="") as file:
+        lines = list(csv.reader(file))[: n_rows + 1]
+    with (folder / name).open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    return folder / name
+
+
+@pytest.fixture
+def small_study(tmp_path: Path) -> Path:
+    """Return a study of three experiments of split A on a part of the sample, with tiny checkpoints beside it."""
+    memo = load_memo()
+    names = ["exp004", "exp005", "exp006"]
+    for backbone in sorted({memo[name].candidate.backbone for name in names}):
+        make_tiny(backbone, tmp_path / "tiny" / backbone)
+    train, test = first_rows("train.csv", 200, tmp_path), first_rows("test.csv", 20, tmp_path)
+    data = prepare(train=train, test=test, out=str(tmp_path / "prepared"), n_folds=2, seed=0)
+    content: dict[str, Any] = yaml.safe_load(STUDIES["A"].read_text())
+    content |= {"data": data.path, "candidates": names, "override": IN_SMALL, "resources": {"cpu": 1}}
+    path = tmp_path / "memo-a.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.ray
+def test_experiments_run_and_are_blended_by_name(small_study: Path) -> None:
+    folder = small_study.parent
+    options = ("--runs", folder / "runs", "--backbones", folder / "tiny", "--no-dashboard")
+    command("search", "run", small_study, *options, "--only", "exp004,exp005")
+    run_dir = folder / "runs" / "memo-a"
+    names = yaml.safe_load((run_dir / "study.yaml").read_text())["names"]
+    assert list(names) == ["exp004", "exp005", "exp006"]
+    fold_runs = sorted(OofStore(run_dir).fold_runs())
+    assert fold_runs == sorted((names[name], fold) for name in ("exp004", "exp005") for fold in (0, 1))
+    command("blend", "fit", run_dir, "--members", "exp004,exp005", "--dead-below", "-1", "--clip")
+    record = json.loads((run_dir / "blends" / "exp004-exp005" / "blend.json").read_text())
+    assert [member["candidate"] for member in record["members"]] == [names["exp004"], names["exp005"]]

@@ -1,0 +1,153 @@
+"""The story of each candidate: what is on record, in its order, with the search's own reasons."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared
+from data_prep.store.files import write_json
+from data_prep.store.oof_store import OofStore, Provenance
+from models.candidate import Candidate
+from search.__main__ import app
+from search.ladder.fold_ladder import CandidateStatus
+from search.run_dir.curves import CurvePoint, Curves
+from search.run_dir.status_file import write_outcomes
+from search.watch.candidate_stories import Story, explain
+
+
+@dataclass
+class Record:
+    """A run directory, written point by point."""
+
+    path: str
+    data: Prepared
+    candidates: list[Candidate] = field(default_factory=list)
+
+    def add(self, seed: int) -> Candidate:
+        candidate = Candidate(seed=seed)
+        write_json(candidate.model_dump(mode="json"), f"{self.path}/candidates/{candidate.id}.json")
+        self.candidates.append(candidate)
+        return candidate
+
+    def point(self, candidate: Candidate, fold: int, progress: float, metric: float, *, table: bool = True) -> None:
+        """Append a point; at the end also the prediction table, unless it is to be missing."""
+        Curves(self.path).append(CurvePoint(candidate.id, fold, progress, progress, metric, 60.0 * progress))
+        if progress == 1 and table:
+            rows = self.data.train.filter(pc.equal(self.data.train["fold"], fold))
+            noise = np.random.default_rng([candidate.seed, fold]).normal(size=len(rows))
+            prediction = pa.array(rows["score"].to_numpy() + noise, pa.float32())
+            oof = pa.table({"id": rows["id"], "fold": rows["fold"], "score": rows["score"], "prediction": prediction})
+            n_test = len(self.data.test)
+            test = pa.table(
+                {
+                    "id": self.data.test["id"],
+                    "fold": pa.array([fold] * n_test, pa.int8()),
+                    "prediction": pa.array(np.zeros(n_test), pa.float32()),
+                }
+            )
+            manifest = self.data.manifest
+            stamp = Provenance(candidate.id, fold, manifest.data_hash, manifest.split_hash, 1, 1.0, 0)
+            OofStore(self.path).write(stamp, oof=oof, test=test)
+
+    def stories(self) -> dict[str, Story]:
+        return {story.candidate: story for story in explain(self.path).stories}
+
+
+@pytest.fixture
+def record(tmp_path, prepared_tiny: Prepared) -> Record:
+    ladder = {"rungs": [0.5], "min_peers": 1, "eta": 2}
+    (tmp_path / "study.yaml").write_text(
+        yaml.safe_dump({"name": "made-up", "data": prepared_tiny.path, "ladder": ladder})
+    )
+    return Record(str(tmp_path), prepared_tiny)
+
+
+def test_a_line_tells_what_was_scored_where_decided_and_spent(record: Record) -> None:
+    good, weak = record.add(1), record.add(2)
+    record.point(good, 0, 0.5, 0.7)
+    record.point(weak, 0, 0.5, 0.6)
+    for fold in range(record.data.manifest.n_folds):
+        record.point(good, fold, 1.0, 0.8 + fold / 100)
+    stories = record.stories()
+    assert stories[good.id].folds[0] == ("50% 0.7000", "0.8000")
+    assert stories[good.id].folds[1] == ("0.8100",)
+    assert "goes on: fold 0 0.8000 is rank 1 of 2 judged in" in stories[good.id].promotion
+    assert stories[good.id].state == "finished"
+    assert stories[good.id].minutes == record.data.manifest.n_folds
+    assert stories[weak.id].state == "stopped"
+    assert "cut on fold 0 at 50%: 0.6000 is more than 0.0100 below the 0.7000 of rank 1 of 2" in str(stories[weak.id])
+    assert stories[weak.id].minutes == 0.5
+    assert list(stories) == [good.id, weak.id], "in the order in which they first reported"
+
+
+def test_the_search_has_the_word_on_what_it_decided(record: Record) -> None:
+    waiting, going = record.add(1), record.add(2)
+    for candidate in (waiting, going):
+        record.point(candidate, 0, 1.0, 0.7)
+    kept = {
+        waiting.id: CandidateStatus("stopped", "not promoted: the search said so"),
+        going.id: CandidateStatus("running", "goes on: the search said so"),
+    }
+    write_outcomes(record.path, kept)
+    stories = record.stories()
+    assert (stories[waiting.id].state, stories[waiting.id].reason) == ("stopped", "not promoted: the search said so")
+    assert stories[going.id].reason == "goes on: the search said so"
+    for fold in range(1, record.data.manifest.n_folds):
+        record.point(going, fold, 1.0, 0.7)
+    assert record.stories()[going.id].state == "finished", "the record went on after status.json was last written"
+
+
+def test_a_death_a_lost_table_and_a_candidate_that_never_began_are_told(record: Record) -> None:
+    dying, lost, idle = record.add(1), record.add(2), record.add(3)
+    record.point(dying, 0, 0.5, float("nan"))
+    record.point(dying, 0, 0.5, float("nan"))
+    record.point(lost, 0, 1.0, 0.7, table=False)
+    stories = record.stories()
+    assert stories[dying.id].folds[0] == ("50% nan, died and tried again", "50% nan")
+    assert stories[dying.id].state == "failed"
+    assert stories[lost.id].folds[0] == ("0.7000, its tables are gone",)
+    assert stories[lost.id].state == "running"
+    assert stories[idle.id].state == "not begun"
+
+
+def test_the_command_prints_a_line_each_and_what_to_run_next(record: Record) -> None:
+    candidate = record.add(1)
+    record.point(candidate, 0, 1.0, 0.7)
+    open_ended = CliRunner().invoke(app, ["explain", record.path])
+    assert open_ended.exit_code == 0
+    first, *_, last = open_ended.output.strip().splitlines()
+    assert first.startswith(f"{candidate.label} {candidate.id[:6]} (1.0 min): fold 0: 0.7000 -> waiting: ")
+    assert "the search has not ended" in last
+    write_outcomes(record.path, {candidate.id: CandidateStatus("stopped", "enough")})
+    assert f"next: python -m blend fit {record.path}" in CliRunner().invoke(app, ["explain", record.path]).output
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path) -> None:
+    with pytest.raises(InputError, match="not a run directory"):
+        explain(str(tmp_path))
+
+
+def test_why_a_candidate_went_on_is_told_as_it_was_decided(record: Record) -> None:
+    candidate = record.add(1)
+    for fold in (0, 1):
+        record.point(candidate, fold, 1.0, 0.7)
+    assert "had been started before" in record.stories()[candidate.id].promotion
+    write_outcomes(record.path, {candidate.id: CandidateStatus("running", "is on fold 1", "goes on: it was the best")})
+    assert record.stories()[candidate.id].promotion == "goes on: it was the best"
+
+
+def test_ladder_settings_of_another_version_are_left_out_and_named(record: Record) -> None:
+    candidate = record.add(1)
+    record.point(candidate, 0, 1.0, 0.7)
+    study = Path(record.path) / "study.yaml"
+    study.write_text(study.read_text().replace("eta: 2", "eta: 2\n  paired_sd: 0.005"))
+    first, line, *_ = CliRunner().invoke(app, ["explain", record.path]).output.splitlines()
+    assert first.startswith(f"{study}: ladder has settings of another version, left out here (paired_sd=0.005)")
+    assert line.startswith(candidate.label)

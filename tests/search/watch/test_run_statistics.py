@@ -1,0 +1,125 @@
+"""What one run of the search has seen, and what it says of it."""
+
+import time
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import pytest
+
+from data_prep.scoring.metrics import METRICS
+from models.candidate import Candidate
+from search.driver.conductor import Assignment
+from search.ladder.fold_ladder import Decision
+from search.run_dir.curves import CurvePoint
+from search.run_dir.pulse_file import BestBlend, Leader, LiveRun, Spent
+from search.study.study_file import Resources, StudyResources
+from search.watch.run_statistics import Tally
+
+GO, STOP, RETRY = Decision(True, ""), Decision(False, "weak"), Decision(False, "dead", retry=True)
+SMALL = Candidate(epochs=2)
+LARGE = Candidate(backbone="large", epochs=4)
+
+
+@dataclass
+class Clock:
+    """A search whose time passes when it is told to."""
+
+    seconds: float = 0.0
+    tally: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tally = Tally(
+            metric=METRICS["rmse"],
+            n_folds=3,
+            resources=StudyResources(cpu=2, backbones={"large": Resources(cpu=4, gpu=1)}),
+            training_rows=[100, 110, 120],
+            clock=lambda: self.seconds,
+            today=lambda: 1e9 + self.seconds,
+        )
+
+    def start(self, candidate: Candidate, fold: int, attempt: int = 0) -> Assignment:
+        assignment = Assignment(candidate, fold, attempt)
+        self.tally.started(assignment)
+        return assignment
+
+    def report(self, run: Assignment, progress: float, metric: float, took: float, decision: Decision = GO) -> None:
+        """Let `took` seconds pass, all of them spent by the run."""
+        self.seconds += took
+        slot = self.tally.slots[run.label]
+        point = CurvePoint(run.candidate.id, run.fold, progress, progress, metric, slot.seconds + took)
+        self.tally.reported(run, point, decision)
+
+
+def test_a_pulse_says_what_runs_how_fast_and_at_what_cost() -> None:
+    clock = Clock()
+    clock.tally.to_come = lambda: 3
+    clock.tally.spent_before(7200, Resources(cpu=2, gpu=0.5))
+    assert clock.tally.pulse("").rows_per_second is None
+    assert clock.tally.pulse("").seconds_left is None
+    small, large = clock.start(SMALL, 0), clock.start(LARGE, 0)
+    clock.report(small, 0.5, 0.4, took=10)  # 100 rows
+    clock.report(small, 1.0, 0.3, took=10)  # 100 more
+    clock.report(large, 0.25, 0.5, took=20)  # 100
+    pulse = clock.tally.pulse("")
+    assert pulse.running == (LiveRun(LARGE.id, LARGE.label, 0, 0, 40.0, 0.25, 0.5),)
+    assert pulse.rows_per_second == pytest.approx(300 / 40)
+    assert (pulse.at, pulse.begun) == (1e9 + 40, 1e9)
+    assert pulse.best == Leader(SMALL.id, SMALL.label, 0.3, 1)
+    assert pulse.seconds_left == pytest.approx((3 + 0.5) * 20), (
+        "fold runs to come and half of one, each as the one done"
+    )
+    cores, gpus = 20 * 2 + 40 * 4, 40
+    assert pulse.spent.core_hours == pytest.approx(4 + cores / 3600)
+    assert pulse.spent.gpu_hours == pytest.approx(1 + gpus / 3600)
+    assert pulse.left == Spent(pytest.approx(70 * 2 / 3600), 0.0)
+
+
+def test_every_end_is_counted_once() -> None:
+    clock = Clock()
+    ends = {"finished": GO, "stopped": STOP, "dead": RETRY}
+    for fold, decision in enumerate(ends.values()):
+        clock.report(clock.start(SMALL, fold), 1.0, 0.5, took=1, decision=decision)
+    clock.tally.failed(clock.start(SMALL, 2, attempt=1), "no such loss")
+    clock.tally.lost(clock.start(LARGE, 0), "lost its worker (killed)")
+    clock.start(LARGE, 0)
+    clock.tally.restarted("Ray Tune died")
+    pulse = clock.tally.pulse("done")
+    expected = {"started": 6, "finished": 1, "stopped": 1, "dead": 1, "failed": 1, "promoted": 1}
+    assert dict(pulse.counts) == expected
+    assert pulse.running == ()
+    assert pulse.ended == "done"
+    said = [trouble.what for trouble in pulse.troubles]
+    assert ["no such loss" in said[0], "lost its worker" in said[1], said[2]] == [True, True, "Ray Tune died"]
+
+
+def test_what_an_earlier_run_finished_is_ranked_but_not_counted() -> None:
+    clock = Clock()
+    for fold in (0, 1):
+        clock.tally.recalled(LARGE, fold, 0.2)
+    clock.start(LARGE, 2)
+    pulse = clock.tally.pulse("")
+    assert pulse.best == Leader(LARGE.id, LARGE.label, 0.2, 2)
+    assert (pulse.counts["finished"], pulse.counts["promoted"]) == (0, 0)
+
+
+def test_the_best_blend_is_fitted_when_a_pulse_is_taken_and_others_have_finished() -> None:
+    class FakeLadder:
+        names: tuple[str, ...] = ()
+        fitted: ClassVar[list[tuple[str, ...]]] = []
+
+        def finished(self) -> tuple[str, ...]:
+            return self.names
+
+        def blended(self, candidates: tuple[str, ...]) -> BestBlend:
+            self.fitted.append(candidates)
+            return BestBlend(0.5, 1, len(candidates))
+
+    tally, ladder = Clock().tally, FakeLadder()
+    assert tally.pulse("").blend is None
+    for names in ((), ("a",), ("a",), ("a", "b")):
+        ladder.names = names
+        tally.blends.look(ladder)
+        time.sleep(0.01)  # a fit of no time may be done again at once
+        blend = tally.pulse("").blend
+    assert ladder.fitted == [("a",), ("a", "b")]
+    assert blend == BestBlend(0.5, 1, 2)
