@@ -21,7 +21,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from search.ladder.fold_ladder import Decision, FoldLadder, FoldRun, LadderSettings
+from search.ladder.decisions import Decision, FoldRun
+from search.ladder.fold_ladder import FoldLadder
+from search.ladder.settings import LadderSettings
 
 Answer = TypeVar("Answer")
 

@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from search.ladder.settings import read_settings
+from search.replay.ladder_option import read_ladder_option
 from search.replay.recording import read_recording
 from search.replay.replay_search import Replay, Summary, replay
 
@@ -69,7 +69,7 @@ def main() -> None:
     recording = read_recording(given.curves)
     if recording.rows is None:
         parser.error(f"{given.curves} holds no predictions, so no blend can be scored")
-    settings = read_settings(given.ladder).for_metric(recording.metric)
+    settings = read_ladder_option(given.ladder).for_metric(recording.metric)
     found = replay(recording, settings, n_orders=given.orders, n_workers=given.workers, seed=given.seed, progress=print)
     with mpl.rc_context({"svg.hashsalt": "blendfold", "svg.fonttype": "none"}):
         metadata = {"Date": None} if given.out.endswith(".svg") else None

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from search.ladder.fold_ladder import FoldLadder, FoldRun, LadderSettings
+from search.ladder.decisions import FoldRun
+from search.ladder.fold_ladder import FoldLadder
+from search.ladder.settings import LadderSettings
 
 N_FOLDS, N_ROWS, N_SLOTS = 4, 20_000, 3
 RUNGS = (1 / 3, 2 / 3, 1.0)

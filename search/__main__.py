@@ -224,7 +224,7 @@ def replay(
 
     Example: `python -m search replay curves.csv --split B --ladder eta=2,noise=0.01 --members roberta-large`
     """
-    from search.ladder.settings import read_settings  # noqa: PLC0415
+    from search.replay.ladder_option import read_ladder_option  # noqa: PLC0415
     from search.replay.recording import keep_recording, read_recording  # noqa: PLC0415 - imports torch
     from search.replay.replay_report import replay_report  # noqa: PLC0415
     from search.replay.replay_search import replay as play_all  # noqa: PLC0415
@@ -241,7 +241,7 @@ def replay(
             soft_wrap=True,
         )
         return
-    settings = read_settings(ladder).for_metric(recording.metric)
+    settings = read_ladder_option(ladder).for_metric(recording.metric)
     names = [name.strip() for name in (members or "").split(",") if name.strip()]
     with console.status("playing") as status:
         found = play_all(

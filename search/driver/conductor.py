@@ -18,16 +18,14 @@ from data_prep.prepared import Prepared
 from data_prep.store.files import exists, join, read_bytes, write_json
 from data_prep.store.oof_store import OofStore, Provenance
 from models.candidate import Candidate
-from search.ladder.fold_ladder import CandidateStatus, Decision, FoldLadder, FoldRun
+from search.ladder.decisions import FINISHED, CandidateStatus, Decision, FoldRun, is_dead
+from search.ladder.fold_ladder import FoldLadder
 from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.drawn_candidates import Samples
 from search.run_dir.status_file import StatusFile, read_outcomes, write_outcomes
 from search.study.sampler import Sampler
 from search.study.space import read_candidates, read_space
 from search.study.study_file import Study
-
-FINISHED = 1.0
-"""Progress of a fold run whose tables are written."""
 
 
 @dataclass(frozen=True)
@@ -390,8 +388,3 @@ class Conductor:
         record.seen.add((provenance.attempt, FINISHED))
         self.curves.append(point)
         self._decide(run, point)
-
-
-def is_dead(utility: float, dead_below: float | None) -> bool:
-    """Tell whether a fold run learned nothing: its metric is NaN or under the ladder's `dead_below`."""
-    return math.isnan(utility) or (dead_below is not None and utility < dead_below)

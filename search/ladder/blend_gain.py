@@ -6,54 +6,31 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from search.ladder.blend_optimum import Optimum, Products, best_from, widen
-from search.ladder.prediction_products import Columns, KeptProducts
-from search.run_dir.pulse_file import BestBlend
+from search.ladder.blend_optimum import Products, SparseWeights, best_from, widen
+from search.ladder.decisions import BestBlend, BlendGain
+from search.ladder.prediction_products import KeptProducts, PredictionProducts
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Gain:
-    """Rise of the blend's Pearson on each half of the rows, with weights fitted on the other half."""
-
-    halves: tuple[float, float]
-    n_members: int
-    """Candidates in the blend that it was added to."""
-
-    @property
-    def mean(self) -> float:
-        """The mean of both halves."""
-        return (self.halves[0] + self.halves[1]) / 2
-
-    def reaches(self, least: float) -> bool:
-        """Tell whether the mean is at least `least` and both halves agree that there is a rise."""
-        return self.mean >= least and min(self.halves) > 0
-
-    def __str__(self) -> str:
-        """Return the numbers as a clause."""
-        first, second = self.halves
-        return f"{self.mean:+.4f} to the blend of {self.n_members} ({first:+.4f} and {second:+.4f} on the halves)"
-
-
-@dataclass(frozen=True)
-class _Half:
+class _RowHalf:
     """One half of a fold's rows."""
 
-    columns: Columns
+    columns: PredictionProducts
     kept: KeptProducts
 
     @classmethod
-    def empty(cls, rows: NDArray[np.intp], score: Floats) -> "_Half":
-        columns = Columns(rows, score)
+    def empty(cls, rows: NDArray[np.intp], score: Floats) -> "_RowHalf":
+        columns = PredictionProducts(rows, score)
         return cls(columns, KeptProducts(columns))
 
 
 @dataclass(frozen=True)
-class _Chosen:
-    """Some columns of a half, numbered anew; a `search.ladder.blend_optimum.Part`."""
+class _ChosenColumns:
+    """Some columns of a half, numbered anew; a `search.ladder.blend_optimum.RowProducts`."""
 
-    source: Columns | KeptProducts
+    source: PredictionProducts | KeptProducts
     at: NDArray[np.intp]
     cross: Floats
     diagonal: Floats
@@ -64,9 +41,9 @@ class _Chosen:
 
 
 @dataclass
-class _Fold:
+class _FoldPredictions:
     score: Floats
-    halves: tuple[_Half, _Half]
+    halves: tuple[_RowHalf, _RowHalf]
     positions: dict[str, int] = field(default_factory=dict)
 
     def numbers(self, names: Sequence[str]) -> NDArray[np.intp]:
@@ -76,32 +53,32 @@ class _Fold:
         for half in self.halves:
             half.kept.keep(self.numbers(names))
 
-    def chosen(self, names: Sequence[str], half: int, *, kept: bool) -> _Chosen:
+    def chosen(self, names: Sequence[str], half: int, *, kept: bool) -> _ChosenColumns:
         columns, at = self.halves[half].columns, self.numbers(names)
         source = self.halves[half].kept if kept else columns
-        return _Chosen(source, at, columns.cross(at), columns.diagonal(at), columns.square)
+        return _ChosenColumns(source, at, columns.cross(at), columns.diagonal(at), columns.square)
 
 
 @dataclass
-class _Blend:
+class _FittedOnHalves:
     """The blend of some candidates on some folds, fitted on each half; gains are kept until its members change."""
 
     members: tuple[str, ...]
-    fitted: tuple[Optimum, Optimum]
+    fitted: tuple[SparseWeights, SparseWeights]
     """On the first and the second half; columns are numbered as in `members`."""
     pearson: tuple[float, float]
     """On the half that the weights have not seen: first the one fitted on the first half."""
-    gains: dict[str, Gain] = field(default_factory=dict)
+    gains: dict[str, BlendGain] = field(default_factory=dict)
 
 
 class BlendEvidence:
     """Predictions of finished fold runs, kept on two halves of each fold's rows."""
 
     def __init__(self) -> None:
-        self._folds: dict[int, _Fold] = {}
-        self._blends: dict[tuple[int, ...], _Blend] = {}
-        self._latest: _Blend | None = None
-        self._shown: _Blend | None = None
+        self._folds: dict[int, _FoldPredictions] = {}
+        self._blends: dict[tuple[int, ...], _FittedOnHalves] = {}
+        self._latest: _FittedOnHalves | None = None
+        self._shown: _FittedOnHalves | None = None
 
     def add(
         self,
@@ -119,7 +96,7 @@ class BlendEvidence:
         truth = np.asarray(score, dtype=np.float64)
         if fold not in self._folds:
             first, second = split_in_halves(len(truth), group)
-            self._folds[fold] = _Fold(truth, (_Half.empty(first, truth), _Half.empty(second, truth)))
+            self._folds[fold] = _FoldPredictions(truth, (_RowHalf.empty(first, truth), _RowHalf.empty(second, truth)))
         known = self._folds[fold]
         if not np.array_equal(known.score, truth) or prediction.shape != truth.shape:
             raise ValueError(f"candidate {candidate} fold {fold}: rows or scores differ from those seen before")
@@ -137,14 +114,14 @@ class BlendEvidence:
             names = [name for name in names if name in positions]
         return tuple(names)
 
-    def gain(self, candidate: str, members: Sequence[str], folds: Sequence[int]) -> Gain | None:
+    def gain(self, candidate: str, members: Sequence[str], folds: Sequence[int]) -> BlendGain | None:
         """Return what `candidate` adds to the non-negative blend of `members` on the rows of `folds`.
 
         Members without predictions for all of `folds` are left out. None: nothing to add to, or nothing known.
         """
         return self.gains([candidate], members, folds).get(candidate)
 
-    def gains(self, candidates: Iterable[str], members: Sequence[str], folds: Sequence[int]) -> dict[str, Gain]:
+    def gains(self, candidates: Iterable[str], members: Sequence[str], folds: Sequence[int]) -> dict[str, BlendGain]:
         """Return what each of some candidates alone adds to the blend, without those of which that cannot be said."""
         names, known = self.known(members, folds), self.known(candidates, folds)
         if not names or not known:
@@ -154,7 +131,7 @@ class BlendEvidence:
             both = [self._products((*names, *asked), folds, half, kept=True) for half in (0, 1)]
             first, second = (_rises(blend, both, fitted=half) for half in (1, 0))
             for name, *halves in zip(asked, first.tolist(), second.tolist(), strict=True):
-                blend.gains[name] = Gain((halves[0], halves[1]), len(names))
+                blend.gains[name] = BlendGain((halves[0], halves[1]), len(names))
         return {name: blend.gains[name] for name in known}
 
     def blended(self, candidates: Iterable[str], folds: Sequence[int]) -> BestBlend | None:
@@ -171,7 +148,7 @@ class BlendEvidence:
         members = {int(column) for fit in blend.fitted for column in fit.support}
         return BestBlend(pearson=sum(blend.pearson) / 2, members=len(members), candidates=len(names))
 
-    def _blend(self, names: tuple[str, ...], folds: tuple[int, ...]) -> _Blend:
+    def _blend(self, names: tuple[str, ...], folds: tuple[int, ...]) -> _FittedOnHalves:
         """Fit the blend of `names`, from the weights of the last one on these folds, else of the last on others."""
         known = self._blends.get(folds)
         if known is not None and known.members == names:
@@ -181,14 +158,16 @@ class BlendEvidence:
         self._blends[folds] = self._latest = self._fit(names, folds, known or self._latest, kept=True)
         return self._latest
 
-    def _fit(self, names: tuple[str, ...], folds: tuple[int, ...], last: _Blend | None, *, kept: bool) -> _Blend:
+    def _fit(
+        self, names: tuple[str, ...], folds: tuple[int, ...], last: _FittedOnHalves | None, *, kept: bool
+    ) -> _FittedOnHalves:
         fits, scores = [], []
         both = [self._products(names, folds, half, kept=kept) for half in (0, 1)]
         for half in (0, 1):
-            start = Optimum.none() if last is None else last.fitted[half].renumbered(last.members, names)
+            start = SparseWeights.none() if last is None else last.fitted[half].renumbered(last.members, names)
             fits.append(best_from(both[half], start))
             scores.append(both[1 - half].pearson(fits[half]))
-        return _Blend(names, (fits[0], fits[1]), (scores[0], scores[1]))
+        return _FittedOnHalves(names, (fits[0], fits[1]), (scores[0], scores[1]))
 
     def _products(self, names: Sequence[str], folds: Sequence[int], half: int, *, kept: bool) -> Products:
         """Return the products of some candidates' columns over one half of the rows of some folds.
@@ -198,7 +177,7 @@ class BlendEvidence:
         return Products([self._folds[fold].chosen(names, half, kept=kept) for fold in folds])
 
 
-def _rises(blend: _Blend, both: Sequence[Products], *, fitted: int) -> Floats:
+def _rises(blend: _FittedOnHalves, both: Sequence[Products], *, fitted: int) -> Floats:
     """Return the rise of Pearson on one half when the weights of half `fitted` may use each of other columns too.
 
     Args:

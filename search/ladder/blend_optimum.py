@@ -28,25 +28,25 @@ _GUESSES = 6
 
 
 @dataclass(frozen=True)
-class Optimum:
+class SparseWeights:
     """The columns with weight, and their weights (least-squares scale; all positive)."""
 
     support: Index
     weights: Floats
 
     @classmethod
-    def none(cls) -> "Optimum":
+    def none(cls) -> "SparseWeights":
         """Return no weights at all."""
         return cls(np.empty(0, np.intp), np.empty(0))
 
-    def renumbered(self, old: Sequence[str], new: Sequence[str]) -> "Optimum":
+    def renumbered(self, old: Sequence[str], new: Sequence[str]) -> "SparseWeights":
         """Return the same weights for columns in another order; those that are gone are left out."""
         places = {name: place for place, name in enumerate(new)}
         kept = [(places[old[i]], w) for i, w in zip(self.support, self.weights, strict=True) if old[i] in places]
-        return Optimum(np.array([i for i, _ in kept], np.intp), np.array([w for _, w in kept], np.float64))
+        return SparseWeights(np.array([i for i, _ in kept], np.intp), np.array([w for _, w in kept], np.float64))
 
 
-class Part(Protocol):
+class RowProducts(Protocol):
     """Centred columns on some of the rows."""
 
     @property
@@ -68,7 +68,7 @@ class Part(Protocol):
 class Products:
     """Products of centred columns with each other and with the score, summed over parts and read where asked."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[RowProducts]) -> None:
         self._parts = parts
         self.square = sum(part.square for part in parts)
         self.cross: Floats = np.sum([part.cross for part in parts], axis=0)
@@ -92,7 +92,7 @@ class Products:
         found: Floats = self._read[self._place[rows]]
         return found
 
-    def pearson(self, blend: Optimum) -> float:
+    def pearson(self, blend: SparseWeights) -> float:
         """Return the Pearson of a blend with the score; 0 where the blend or the score is constant."""
         w, at = blend.weights, blend.support
         if not at.size:
@@ -100,7 +100,7 @@ class Products:
         variance = float(w @ self.block(at, at) @ w) * self.square
         return float(w @ self.cross[at]) / float(np.sqrt(variance)) if variance > 0 else 0.0
 
-    def gradient(self, blend: Optimum) -> Floats:
+    def gradient(self, blend: SparseWeights) -> Floats:
         """Return the correlation of every column with what a blend leaves of the score; 0 for constant columns."""
         rest = self.cross - blend.weights @ self.with_all(blend.support)
         correlation: Floats = np.divide(rest, self._scale, out=np.zeros_like(rest), where=self._scale > 0)
@@ -130,7 +130,7 @@ class Widened:
     """[columns]: the weight of the column itself."""
 
 
-def widen(products: Products, blend: Optimum, columns: Index) -> Widened:
+def widen(products: Products, blend: SparseWeights, columns: Index) -> Widened:
     """Return the best blends when the columns before the first of `columns`, whose best is `blend`, get one more each.
 
     A column enters when its gradient at `blend` is positive (otherwise the conditions of Karush, Kuhn and Tucker hold
@@ -240,7 +240,7 @@ def _solve_each(gram: Floats, used: NDArray[np.bool_], cross: Floats, sides: Flo
     return solutions[..., 0].T, solutions[..., 1].T
 
 
-def best_from(products: Products, start: Optimum, *, among: Index | None = None) -> Optimum:
+def best_from(products: Products, start: SparseWeights, *, among: Index | None = None) -> SparseWeights:
     """Return the weights >= 0 with the least squared error, and so the greatest Pearson, starting from `start`.
 
     Columns that are not `among` those that may have weight get none; None: all may. At its best scale a direction has
@@ -259,7 +259,7 @@ def best_from(products: Products, start: Optimum, *, among: Index | None = None)
         entering = int(np.argmax(gradient))
         if gradient[entering] <= _GRADIENT_TOLERANCE:
             return blend
-        wider = Optimum(np.append(blend.support, entering), np.append(blend.weights, 0.0))
+        wider = SparseWeights(np.append(blend.support, entering), np.append(blend.weights, 0.0))
         free = _free_weights(products, wider.support)
         if free is None or free[-1] <= 0:
             barred.append(entering)
@@ -267,14 +267,14 @@ def best_from(products: Products, start: Optimum, *, among: Index | None = None)
             blend, barred = _without_negatives(products, wider, free), []
 
 
-def _without_negatives(products: Products, blend: Optimum, free: Floats | None) -> Optimum:
+def _without_negatives(products: Products, blend: SparseWeights, free: Floats | None) -> SparseWeights:
     """Go from a blend towards the weights of any sign; a column whose weight reaches 0 on the way leaves."""
     support, weights = blend.support, blend.weights
     while support.size:
         if free is None:
             support, weights = support[:-1], weights[:-1]
         elif (free > 0).all():
-            return Optimum(support, free)
+            return SparseWeights(support, free)
         else:
             leaving = np.flatnonzero(free <= 0)
             shares = weights[leaving] / (weights[leaving] - free[leaving])
@@ -282,7 +282,7 @@ def _without_negatives(products: Products, blend: Optimum, free: Floats | None) 
             weights[leaving[np.argmin(shares)]] = 0.0
             support, weights = support[weights > 0], weights[weights > 0]
         free = _free_weights(products, support)
-    return Optimum.none()
+    return SparseWeights.none()
 
 
 def _free_weights(products: Products, support: Index) -> Floats | None:

@@ -1,29 +1,30 @@
-"""`Roster`: the candidates of a search, indexed by what decisions ask of them."""
+"""`CandidateIndex`: the candidates of a search, indexed by what decisions ask of them."""
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from search.ladder.candidate_state import CandidateStatus, Standing, State
+from search.ladder.candidate_state import CandidateState
+from search.ladder.decisions import CandidateStatus, StateName
 
 
 @dataclass
 class _Family:
     """What is kept of one family."""
 
-    ranking: list[tuple[float, int, Standing]] = field(default_factory=list)
+    ranking: list[tuple[float, int, CandidateState]] = field(default_factory=list)
     """(-utility on fold 0, order of first sight, candidate) of those not failed: ascending, so best first."""
     n_judged: int = 0
 
 
-class Roster:
+class CandidateIndex:
     """All candidates in order of first sight; whoever changes a state, a promotion or fold 0 does it here."""
 
     def __init__(self) -> None:
-        self._all: dict[str, Standing] = {}
-        self._order: list[Standing] = []
+        self._all: dict[str, CandidateState] = {}
+        self._order: list[CandidateState] = []
         self._families: dict[str, _Family] = {}
-        self._states: dict[State, dict[int, Standing]] = {}
+        self._states: dict[StateName, dict[int, CandidateState]] = {}
         self._going: list[int] = []
         self._rungs: dict[tuple[str, int, float], list[float]] = {}
         self.n_judged = 0
@@ -31,22 +32,22 @@ class Roster:
         self.n_promoted = 0
         """Candidates ever promoted, whatever became of them."""
 
-    def __iter__(self) -> Iterator[Standing]:
+    def __iter__(self) -> Iterator[CandidateState]:
         return iter(self._order)
 
-    def __getitem__(self, key: str | int) -> Standing:
+    def __getitem__(self, key: str | int) -> CandidateState:
         """Return a candidate by name or by its order of first sight."""
         return self._order[key] if isinstance(key, int) else self._all[key]
 
-    def get(self, name: str) -> Standing | None:
+    def get(self, name: str) -> CandidateState | None:
         """Return a candidate by name; None where it has not been seen."""
         return self._all.get(name)
 
-    def meet(self, name: str, family: str) -> Standing:
+    def meet(self, name: str, family: str) -> CandidateState:
         """Return a candidate by name, made on first sight."""
         candidate = self._all.get(name)
         if candidate is None:
-            candidate = self._all[name] = Standing(name, family, number=len(self._order))
+            candidate = self._all[name] = CandidateState(name, family, number=len(self._order))
             self._order.append(candidate)
             self._families.setdefault(family, _Family())
             self._states.setdefault(candidate.state, {})[candidate.number] = candidate
@@ -54,36 +55,36 @@ class Roster:
 
     # ---------------------------------------------------------------- changes
 
-    def settle(self, candidate: Standing, state: State, reason: str) -> None:
+    def settle(self, candidate: CandidateState, state: StateName, reason: str) -> None:
         """Give a candidate a state, with its reason."""
         self._leave(candidate)
         candidate.status = CandidateStatus(state, reason)
         self._enter(candidate)
 
-    def promote(self, candidate: Standing, reason: str) -> None:
+    def promote(self, candidate: CandidateState, reason: str) -> None:
         """Let a candidate go on to the later folds."""
         self._leave(candidate)
         candidate.promoted, candidate.status = True, CandidateStatus("running", reason)
         self._enter(candidate)
 
-    def finish(self, candidate: Standing, fold: int, utility: float) -> None:
+    def finish(self, candidate: CandidateState, fold: int, utility: float) -> None:
         """Note a finished fold."""
         self._leave(candidate)
         candidate.metrics[fold] = utility
         self._enter(candidate)
 
-    def pass_rung(self, candidate: Standing, fold: int, rung: float, utility: float) -> None:
+    def pass_rung(self, candidate: CandidateState, fold: int, rung: float, utility: float) -> None:
         """Note the utility at a rung."""
         candidate.rungs[fold, rung] = utility
         insort(self._rungs.setdefault((candidate.family, fold, rung), []), utility)
 
-    def forget_rungs(self, candidate: Standing, fold: int) -> None:
+    def forget_rungs(self, candidate: CandidateState, fold: int) -> None:
         """Take back what was seen of a dead fold run."""
         for key in [key for key in candidate.rungs if key[0] == fold]:
             seen = self._rungs[candidate.family, *key]
             del seen[bisect_left(seen, candidate.rungs.pop(key))]
 
-    def _leave(self, candidate: Standing) -> None:
+    def _leave(self, candidate: CandidateState) -> None:
         """Take the candidate out of every index, before it changes."""
         del self._states[candidate.state][candidate.number]
         if candidate.is_going:
@@ -93,7 +94,7 @@ class Roster:
             ranking = self._families[candidate.family].ranking
             del ranking[bisect_left(ranking, (-candidate.metrics[0], candidate.number))]
 
-    def _enter(self, candidate: Standing) -> None:
+    def _enter(self, candidate: CandidateState) -> None:
         """Put the candidate into every index, after it has changed."""
         self._states.setdefault(candidate.state, {})[candidate.number] = candidate
         if candidate.is_going:
@@ -102,7 +103,7 @@ class Roster:
         if candidate.is_ranked:
             insort(self._families[candidate.family].ranking, (-candidate.metrics[0], candidate.number, candidate))
 
-    def _count(self, candidate: Standing, step: int) -> None:
+    def _count(self, candidate: CandidateState, step: int) -> None:
         self.n_promoted += step * candidate.promoted
         self.n_judged += step * candidate.is_judged
         self._families[candidate.family].n_judged += step * candidate.is_judged
@@ -113,7 +114,7 @@ class Roster:
         """Return the families in order of first sight."""
         return list(self._families)
 
-    def in_state(self, state: State) -> list[Standing]:
+    def in_state(self, state: StateName) -> list[CandidateState]:
         """Return the candidates in a state, in order of first sight."""
         return [candidate for _, candidate in sorted(self._states.get(state, {}).items())]
 
@@ -125,13 +126,13 @@ class Roster:
         """Return how many of a family fold 0 has judged."""
         return self._families[family].n_judged
 
-    def ranking(self, family: str, first: int | None = None) -> list[Standing]:
+    def ranking(self, family: str, first: int | None = None) -> list[CandidateState]:
         """Return the family's candidates that finished fold 0 and did not fail, best first (ties: first seen first)."""
         return [candidate for _, _, candidate in self._families[family].ranking[:first]]
 
-    def leader_on_fold_0(self, candidate: Standing) -> Standing | None:
+    def leader_on_fold_0(self, candidate: CandidateState) -> CandidateState | None:
         """Return the best other candidate by fold 0 that was not stopped; of equals that of the first family."""
-        leader: Standing | None = None
+        leader: CandidateState | None = None
         for family in self._families.values():
             rivals = (other for _, _, other in family.ranking if other is not candidate and other.state != "stopped")
             best = next(rivals, None)
@@ -139,7 +140,7 @@ class Roster:
                 leader = best
         return leader
 
-    def rank(self, candidate: Standing) -> int:
+    def rank(self, candidate: CandidateState) -> int:
         """Return the rank, from 1, in the family by fold 0."""
         return bisect_left(self._families[candidate.family].ranking, (-candidate.metrics[0], candidate.number)) + 1
 

@@ -1,58 +1,28 @@
-"""`Standing`: where a candidate stands in the fold ladder."""
+"""What the ladder knows of one candidate."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-from search.ladder.blend_gain import Gain
+from search.ladder.decisions import BlendGain, CandidateStatus, FoldRun, StateName
 
-State = Literal["running", "waiting", "stopped", "failed", "finished"]
-
-
-@dataclass(frozen=True)
-class FoldRun:
-    """One candidate on one fold: the unit that is started, compared and stopped."""
-
-    candidate: str
-    family: str
-    fold: int
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What becomes of a fold run that has just reported, with the reason in one sentence."""
-
-    go: bool
-    reason: str
-    retry: bool = False
-    """The run died for the first time: `next_run` hands it out again, `attempt` then says 1."""
-
-
-@dataclass(frozen=True)
-class CandidateStatus:
-    """Where a candidate stands, with the reason in one sentence."""
-
-    state: State
-    reason: str
-    promotion: str = field(default="", compare=False)
-    """Why it went on after fold 0, as decided then; empty where it did not. A replay may not know it."""
+AT_FIRST = CandidateStatus("running", "every candidate starts on fold 0")
 
 
 @dataclass(eq=False)
-class Standing:
+class CandidateState:
     """What the ladder knows of one candidate."""
 
     name: str
     family: str
     number: int = 0
     """Order of first sight."""
-    status: CandidateStatus = CandidateStatus("running", "every candidate starts on fold 0")
+    status: CandidateStatus = AT_FIRST
     promoted: bool = False
     """Goes on to the later folds."""
     revived: bool = False
     """Was taken back because nothing else was left; never cut at a rung again."""
     promotion: str = ""
     """Why it goes on; while it waits, why the ladder would let it, when it last would."""
-    gain: Gain | None = None
+    gain: BlendGain | None = None
     """What it was last seen to add to the blend on fold 0."""
     metrics: dict[int, float] = field(default_factory=dict)
     """Utility of each finished fold."""
@@ -65,7 +35,7 @@ class Standing:
     deaths: dict[int, int] = field(default_factory=dict)
 
     @property
-    def state(self) -> State:
+    def state(self) -> StateName:
         """Where it stands."""
         return self.status.state
 

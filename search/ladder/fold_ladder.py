@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.ladder.blend_gain import BlendEvidence
-from search.ladder.candidate_index import Roster
-from search.ladder.candidate_state import CandidateStatus, Decision, FoldRun, Standing
-from search.ladder.fold_metrics import MetricTable
-from search.ladder.rung_gains import Growth
+from search.ladder.candidate_index import CandidateIndex
+from search.ladder.candidate_state import CandidateState
+from search.ladder.decisions import BestBlend, CandidateStatus, Decision, FoldRun, is_dead
+from search.ladder.fold_utilities import FoldUtilities
+from search.ladder.rung_gains import RungGains
 from search.ladder.settings import LadderSettings
-from search.run_dir.pulse_file import BestBlend
-
-__all__ = ["CandidateStatus", "Decision", "FoldLadder", "FoldRun", "LadderSettings"]
 
 _RUNG_SLACK = 0.1
 """A report up to this share of the schedule behind a rung counts there; a later one is compared with nothing."""
@@ -31,12 +29,12 @@ class FoldLadder:
     def __init__(self, settings: LadderSettings, *, n_folds: int) -> None:
         self.settings = settings
         self.n_folds = n_folds
-        self._roster = Roster()
-        self._table = MetricTable(n_folds)
+        self._roster = CandidateIndex()
+        self._table = FoldUtilities(n_folds)
         self._evidence = BlendEvidence()
         self._new_available = True
         self._held: frozenset[str] = frozenset()
-        self._growth = Growth()
+        self._growth = RungGains()
         self._repeats: set[int] = set()
         self._recalled: dict[str, str] = {}
 
@@ -67,7 +65,7 @@ class FoldLadder:
         if candidate.state in ("stopped", "failed"):
             candidate.live.discard(run.fold)
             return Decision(False, candidate.reason)
-        if run.fold not in candidate.metrics and self._is_dead(metric):
+        if run.fold not in candidate.metrics and is_dead(metric, self.settings.dead_below):
             return self._bury(candidate, run.fold, metric, f"at {progress:.0%} of its schedule")
         if candidate.promoted and self._drop_if_hopeless(candidate):
             candidate.live.discard(run.fold)
@@ -98,7 +96,7 @@ class FoldLadder:
         candidate = self._started(run)
         if run.fold in candidate.metrics:
             return Decision(True, f"fold {run.fold} had finished before")
-        if self._is_dead(metric) and candidate.state != "failed":
+        if is_dead(metric, self.settings.dead_below) and candidate.state != "failed":
             return self._bury(candidate, run.fold, metric, "at its end")
         candidate.live.discard(run.fold)
         if candidate.state == "failed":
@@ -168,10 +166,6 @@ class FoldLadder:
         free = [c for c in self._roster if not c.ended and c.name not in self._held]
         return sum(self.n_folds - len(c.metrics) - len(c.live) if c.promoted else len(c.again) for c in free)
 
-    def live_runs(self) -> list[FoldRun]:
-        """Return the runs that were started and have not ended, in order of first sight."""
-        return [c.run(fold) for c in self._roster for fold in sorted(c.live)]
-
     def finished(self) -> tuple[str, ...]:
         """Return the candidates that have finished all folds, in order of first sight."""
         return tuple(candidate.name for candidate in self._roster.in_state("finished"))
@@ -185,11 +179,7 @@ class FoldLadder:
 
     # ---------------------------------------------------------------- dead runs
 
-    def _is_dead(self, metric: float) -> bool:
-        floor = self.settings.dead_below
-        return math.isnan(metric) or (floor is not None and metric < floor)
-
-    def _bury(self, candidate: Standing, fold: int, metric: float, when: str) -> Decision:
+    def _bury(self, candidate: CandidateState, fold: int, metric: float, when: str) -> Decision:
         floor = self.settings.dead_below
         bound = "not a number (NaN or constant predictions)" if math.isnan(metric) else f"below {floor}"
         reason = f"fold {fold} is dead {when}: metric {metric:.4f} is {bound}"
@@ -204,7 +194,7 @@ class FoldLadder:
         self._repeat(candidate, fold)
         return Decision(False, f"{reason}; tried once more with another seed and a lower rate", retry=True)
 
-    def _repeat(self, candidate: Standing, fold: int) -> None:
+    def _repeat(self, candidate: CandidateState, fold: int) -> None:
         candidate.again.add(fold)
         self._repeats.add(candidate.number)
 
@@ -235,7 +225,7 @@ class FoldLadder:
         passed = [rung for rung in self.settings.rungs if rung <= progress + 1e-9]
         return passed[-1] if passed and progress < 1 and progress - passed[-1] <= _RUNG_SLACK else None
 
-    def _judge_at_rung(self, candidate: Standing, fold: int, rung: float) -> Decision:
+    def _judge_at_rung(self, candidate: CandidateState, fold: int, rung: float) -> Decision:
         settings = self.settings
         where = f"fold {fold} at {rung:.0%}"
         metric = candidate.rungs[fold, rung]
@@ -268,7 +258,7 @@ class FoldLadder:
             return math.floor(share) if self.settings.promote_early else 0
         return max(self.settings.family_quota, math.ceil(share))
 
-    def _ranked_in(self, family: str, kept: list[Standing]) -> list[Standing]:
+    def _ranked_in(self, family: str, kept: list[CandidateState]) -> list[CandidateState]:
         """The waiting candidates of a family that rank promotes: kept, or not hopeless on fold 0; sets the reason.
 
         Whoever ranks behind a hopeless one is hopeless, too.
@@ -286,20 +276,20 @@ class FoldLadder:
             chosen.append(candidate)
         return chosen
 
-    def _place(self, candidate: Standing) -> str:
+    def _place(self, candidate: CandidateState) -> str:
         """Say where fold 0 puts a candidate in its family."""
         return (
             f"fold 0 {candidate.metrics[0]:.4f} is rank {self._roster.rank(candidate)} of "
             f"{self._roster.n_judged_in(candidate.family)} judged in {candidate.family}"
         )
 
-    def _blended_in(self) -> Standing | None:
+    def _blended_in(self) -> CandidateState | None:
         """The waiting candidate that raises the blend most, if enough; sets its reason."""
         share = self._roster.n_judged / self.settings.eta if self.settings.promote_early else 0
         if self._new_available and self._roster.n_promoted >= math.floor(share):
             return None
         members = self._members((0,))
-        best: tuple[float, Standing] | None = None
+        best: tuple[float, CandidateState] | None = None
         waiting = [candidate for candidate in self._roster.in_state("waiting") if self._is_free(candidate)]
         gains = self._evidence.gains((candidate.name for candidate in waiting), members, (0,))
         for candidate in waiting:
@@ -314,7 +304,7 @@ class FoldLadder:
         going = (self._roster[number].name for number in self._roster.going())
         return self._evidence.known(going, folds)
 
-    def _why_promoted(self, candidate: Standing) -> str:
+    def _why_promoted(self, candidate: CandidateState) -> str:
         """The reason of a candidate that goes on: as decided, as recalled, or rebuilt from fold 0."""
         if not self.settings.enabled:
             return "the ladder is off: all folds run"
@@ -325,12 +315,12 @@ class FoldLadder:
         place = f"{self._place(candidate)}; " if candidate.is_ranked else ""
         return f"goes on: {place}its later folds had been started before"
 
-    def _status(self, candidate: Standing) -> CandidateStatus:
+    def _status(self, candidate: CandidateState) -> CandidateStatus:
         if candidate.state == "waiting":
             return self._waiting(candidate)
         return replace(candidate.status, promotion=candidate.promotion) if candidate.promoted else candidate.status
 
-    def _waiting(self, candidate: Standing) -> CandidateStatus:
+    def _waiting(self, candidate: CandidateState) -> CandidateStatus:
         """Where a waiting candidate stands, which changes with its family.
 
         What it adds to the blend is what was found when the blend last had a place to give.
@@ -345,14 +335,14 @@ class FoldLadder:
 
     # ---------------------------------------------------------------- beside the leader
 
-    def _kept(self) -> list[Standing]:
+    def _kept(self) -> list[CandidateState]:
         """The best of the best families: different families are what ensembles live from."""
         settings, families = self.settings, self._roster.families()
         best = [ranking for family in families if (ranking := self._roster.ranking(family, settings.family_quota))]
         best.sort(key=lambda ranking: -ranking[0].metrics[0])
         return [candidate for ranking in best[: settings.kept_families] for candidate in ranking]
 
-    def _leader_over(self, candidate: Standing, folds: tuple[int, ...]) -> Standing | None:
+    def _leader_over(self, candidate: CandidateState, folds: tuple[int, ...]) -> CandidateState | None:
         """The best other candidate, by mean over exactly these folds."""
         if folds == (0,):
             return self._roster.leader_on_fold_0(candidate)
@@ -360,14 +350,14 @@ class FoldLadder:
         best = self._table.best_over(rivals, folds)
         return None if best is None else self._roster[best]
 
-    def _paired(self, candidate: Standing) -> tuple[Standing, tuple[int, ...]] | None:
+    def _paired(self, candidate: CandidateState) -> tuple[CandidateState, tuple[int, ...]] | None:
         """The leader and the folds to compare over: those done, or fold 0 where nobody else has done them all."""
         leader, folds = self._leader_over(candidate, candidate.folds), candidate.folds
         if leader is None and folds[0] == 0:
             leader, folds = self._leader_over(candidate, (0,)), (0,)
         return None if leader is None else (leader, folds)
 
-    def _shortfall(self, candidate: Standing) -> str | None:
+    def _shortfall(self, candidate: CandidateState) -> str | None:
         """Say how far a hopeless candidate is behind the leader; None: there is hope, or no leader."""
         pair = self._paired(candidate)
         if pair is None:
@@ -380,13 +370,13 @@ class FoldLadder:
         where = f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
         return f"mean difference to {leader.name} on {where} {behind:+.4f}, at best {hope:+.4f} with noise {noise:.4f}"
 
-    def _is_wanted(self, candidate: Standing) -> bool:
+    def _is_wanted(self, candidate: CandidateState) -> bool:
         """Tell whether a hopeless candidate stays: the blend gains from it, or, where that is not known, it is kept."""
         others = tuple(name for name in self._members(candidate.folds) if name != candidate.name)
         gain = candidate.gain = self._evidence.gain(candidate.name, others, candidate.folds)
         return gain.mean >= self.settings.min_gain if gain else candidate in self._kept()
 
-    def _drop_if_hopeless(self, candidate: Standing) -> bool:
+    def _drop_if_hopeless(self, candidate: CandidateState) -> bool:
         """Stop a promoted candidate that is hopelessly behind the leader and adds nothing to the blend."""
         folds, settings = candidate.folds, self.settings
         if not settings.enabled or candidate.revived or not folds or candidate.state != "running":
@@ -404,7 +394,7 @@ class FoldLadder:
         self._roster.settle(candidate, "stopped", reason)
         return True
 
-    def _settle_after_finish(self, candidate: Standing) -> None:
+    def _settle_after_finish(self, candidate: CandidateState) -> None:
         if len(candidate.metrics) == self.n_folds:
             mean = candidate.mean(candidate.folds)
             candidate.again.clear()
@@ -433,7 +423,7 @@ class FoldLadder:
         going = [c for c in self._roster.in_state("running") if c.promoted and self._is_free(c)]
         going += [c for family in self._roster.families() for c in self._ranked_in(family, kept)]
 
-        def turn(candidate: Standing) -> tuple[int, float]:
+        def turn(candidate: CandidateState) -> tuple[int, float]:
             sure = not self.settings.enabled or candidate in kept or candidate.revived
             n_begun = 0 if sure else len(candidate.metrics.keys() | candidate.live)
             return n_begun, -candidate.metrics.get(0, math.inf)
@@ -445,11 +435,11 @@ class FoldLadder:
         wanted = self._blended_in()
         return wanted.run(self._open_fold(wanted) or 0) if wanted else None
 
-    def _is_free(self, candidate: Standing) -> bool:
+    def _is_free(self, candidate: CandidateState) -> bool:
         """Tell whether the candidate may be handed out: it is not held back."""
         return candidate.name not in self._held
 
-    def _open_fold(self, candidate: Standing) -> int | None:
+    def _open_fold(self, candidate: CandidateState) -> int | None:
         taken = candidate.metrics.keys() | candidate.live
         return next((fold for fold in range(self.n_folds) if fold not in taken), None)
 
@@ -470,6 +460,6 @@ class FoldLadder:
         self._roster.promote(best, best.promotion)
         return best.run(self._open_fold(best) or 0)
 
-    def _started(self, run: FoldRun) -> Standing:
+    def _started(self, run: FoldRun) -> CandidateState:
         self.start(run)
         return self._roster[run.candidate]

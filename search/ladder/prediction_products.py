@@ -1,4 +1,4 @@
-"""`Columns`: predictions on some rows, and their products with each other and with the score, all centred."""
+"""Predictions on some rows, and their products with each other and with the score, all centred."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ _BLOCK = 64
 """Columns that are stored, and multiplied, together: few enough that they stay in a core's cache."""
 
 
-class Columns:
+class PredictionProducts:
     """Columns on the same rows, in order of arrival; one is added at the same cost however many there are.
 
     They are kept in single precision, as prediction tables are, and centred and multiplied in double precision. Another
@@ -86,7 +86,7 @@ class KeptProducts:
     In a search they are the members of the blend, of which there are few, and not the candidates that wait to join.
     """
 
-    def __init__(self, columns: Columns) -> None:
+    def __init__(self, columns: PredictionProducts) -> None:
         self._columns = columns
         self._place = np.empty(0, dtype=np.intp)
         """[columns]: the row of `_kept` that has a column's products; -1 where none has."""

@@ -1,4 +1,4 @@
-"""`Growth`: what runs gain between a rung and the end of their fold, the measure of how far a rung can mislead."""
+"""`RungGains`: what runs gain between a rung and the end of their fold, the measure of how far a rung can mislead."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class _Gains:
         self.squares += before * (gain - self.mean)
 
 
-class Growth:
+class RungGains:
     """Gains from each rung of each fold, family by family."""
 
     def __init__(self) -> None:

@@ -1,14 +1,10 @@
 """`LadderSettings`: the thresholds of the fold ladder."""
 
-import re
 from typing import Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from data_prep.errors import InputError
 from data_prep.scoring.metrics import DEAD_BELOW, Metric
-from data_prep.store.yaml_documents import check_document, read_document
 
 
 class LadderSettings(BaseModel):
@@ -72,21 +68,3 @@ class LadderSettings(BaseModel):
         if metric.is_correlation or "dead_below" in self.model_fields_set:
             return self
         return self.model_copy(update={"dead_below": None})
-
-
-def read_settings(text: str | None) -> LadderSettings:
-    """Read settings from a YAML file or from `KEY=VALUE,...`; what is not named has its default.
-
-    Raises:
-        InputError: neither a file nor pairs, an unknown key, or a value that does not fit.
-    """
-    if not text:
-        return LadderSettings()
-    if "=" not in text:
-        return read_document(text, LadderSettings)
-    parts = re.split(r",(?![^\[]*\])", text)
-    if wrong := [part for part in parts if "=" not in part]:
-        raise InputError(f"--ladder {text}: {wrong[0]!r} is not KEY=VALUE; write e.g. eta=2,rungs=[0.4,0.8]")
-    pairs = (part.split("=", 1) for part in parts)
-    content = {key.strip(): yaml.safe_load(value) for key, value in pairs}
-    return check_document(content, LadderSettings, where="--ladder")

@@ -21,7 +21,7 @@ from ray.tune.search import Searcher
 
 from data_prep.errors import InputError
 from search.driver.conductor import Assignment, Conductor
-from search.ladder.fold_ladder import FoldRun
+from search.ladder.decisions import FoldRun
 from search.ray_tune.autoscaler_demand import Demand
 from search.ray_tune.family_resources import MemoryNeeds, Need
 from search.ray_tune.ray_session import WHAT_NODES_NEED, causes, headline_of

@@ -14,31 +14,33 @@ import optuna
 from numpy.typing import NDArray
 from optuna.trial import TrialState
 
-from search.ladder.fold_ladder import FoldLadder, FoldRun, LadderSettings
+from search.ladder.decisions import FoldRun
+from search.ladder.fold_ladder import FoldLadder
+from search.ladder.settings import LadderSettings
 from search.replay.recording import RecordedCandidate, RecordedRows, Recording
 
-Columns = tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.integer]]
+FoldColumns = tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.integer]]
 
 
 @dataclass(frozen=True)
-class Job:
+class ReplayJob:
     """What one worker does without a break: a candidate on some folds, one after another."""
 
     candidate: RecordedCandidate
     folds: tuple[int, ...]
 
 
-class Scheduler(Protocol):
+class ReplayScheduler(Protocol):
     """Says what runs next, and whether what has just reported goes on."""
 
-    def next_job(self) -> Job | None:
+    def next_job(self) -> ReplayJob | None:
         """Return what a free worker does now; None: nothing, at least until something is reported."""
 
-    def report(self, job: Job, fold: int, step: int) -> bool:
+    def report(self, job: ReplayJob, fold: int, step: int) -> bool:
         """Take report number `step` of a fold; False: the job ends here, and a fold at its end is not kept."""
 
 
-NewScheduler = Callable[[Recording, Sequence[RecordedCandidate]], Scheduler]
+NewScheduler = Callable[[Recording, Sequence[RecordedCandidate]], ReplayScheduler]
 """Makes a scheduler for a recording whose candidates arrive in the order given."""
 
 
@@ -52,7 +54,7 @@ class LadderPlayer:
         self._known = {candidate.name: candidate for candidate in order}
         self._columns = _columns_by_fold(recording)
 
-    def next_job(self) -> Job | None:
+    def next_job(self) -> ReplayJob | None:
         """Ask the ladder; start the next arrival where it names nothing."""
         run = self.ladder.next_run(new_available=bool(self._fresh))
         if run is None and self._fresh:
@@ -61,9 +63,9 @@ class LadderPlayer:
         if run is None:
             return None
         self.ladder.start(run)
-        return Job(self._known[run.candidate], (run.fold,))
+        return ReplayJob(self._known[run.candidate], (run.fold,))
 
-    def report(self, job: Job, fold: int, step: int) -> bool:
+    def report(self, job: ReplayJob, fold: int, step: int) -> bool:
         """Report to the ladder at the first logged epoch that reaches a rung, and at the end."""
         recorded = job.candidate.runs[fold]
         run = FoldRun(job.candidate.name, job.candidate.family, fold)
@@ -93,11 +95,11 @@ class AshaPlayer:
         self._share = 1 - 1 / reduction
         self._fresh = deque(order)
 
-    def next_job(self) -> Job | None:
+    def next_job(self) -> ReplayJob | None:
         """Start the next arrival on all its folds."""
         return _all_folds(self._fresh)
 
-    def report(self, job: Job, fold: int, step: int) -> bool:
+    def report(self, job: ReplayJob, fold: int, step: int) -> bool:
         """Compare at the highest milestone reached and not yet passed."""
         runs = job.candidate.runs
         if fold == len(runs) - 1 and step == len(runs[fold].progress) - 1:
@@ -126,13 +128,13 @@ class RandomPlayer:
     """Random search with full cross-validation: the first `n_candidates` arrivals on all folds, nothing is stopped."""
 
     def __init__(self, recording: Recording, order: Sequence[RecordedCandidate], *, n_candidates: int) -> None:
-        self._jobs = deque(Job(c, (fold,)) for c in order[:n_candidates] for fold in range(recording.n_folds))
+        self._jobs = deque(ReplayJob(c, (fold,)) for c in order[:n_candidates] for fold in range(recording.n_folds))
 
-    def next_job(self) -> Job | None:
+    def next_job(self) -> ReplayJob | None:
         """Return the next fold of the earliest arrival that has one."""
         return self._jobs.popleft() if self._jobs else None
 
-    def report(self, job: Job, fold: int, step: int) -> bool:  # noqa: ARG002
+    def report(self, job: ReplayJob, fold: int, step: int) -> bool:  # noqa: ARG002
         """Everything goes on."""
         return True
 
@@ -156,14 +158,14 @@ class WilcoxonPlayer:
         self._trials: dict[str, optuna.Trial] = {}
         self._fresh = deque(order)
 
-    def next_job(self) -> Job | None:
+    def next_job(self) -> ReplayJob | None:
         """Start the next arrival on all its folds."""
         job = _all_folds(self._fresh)
         if job is not None:
             self._trials[job.candidate.name] = self._study.ask()
         return job
 
-    def report(self, job: Job, fold: int, step: int) -> bool:
+    def report(self, job: ReplayJob, fold: int, step: int) -> bool:
         """Report a fold at its end, and ask whether to prune unless it is the last."""
         runs, trial = job.candidate.runs, self._trials[job.candidate.name]
         if step < len(runs[fold].progress) - 1:
@@ -180,19 +182,19 @@ class WilcoxonPlayer:
         return not prune
 
 
-def _all_folds(fresh: deque[RecordedCandidate]) -> Job | None:
+def _all_folds(fresh: deque[RecordedCandidate]) -> ReplayJob | None:
     if not fresh:
         return None
     candidate = fresh.popleft()
-    return Job(candidate, tuple(range(len(candidate.runs))))
+    return ReplayJob(candidate, tuple(range(len(candidate.runs))))
 
 
-def _columns_by_fold(recording: Recording) -> dict[tuple[str, int], Columns]:
+def _columns_by_fold(recording: Recording) -> dict[tuple[str, int], FoldColumns]:
     """Return prediction, score and group of each candidate on each fold; empty where no predictions are known."""
     rows: RecordedRows | None = recording.rows
     if rows is None:
         return {}
-    found: dict[tuple[str, int], Columns] = {}
+    found: dict[tuple[str, int], FoldColumns] = {}
     for fold in range(recording.n_folds):
         inside = rows.fold == fold
         score, group = rows.score[inside], rows.group[inside]

@@ -8,14 +8,14 @@ from functools import partial
 import numpy as np
 
 from data_prep.errors import InputError
-from search.ladder.fold_ladder import LadderSettings
+from search.ladder.settings import LadderSettings
 from search.replay.nested_blend_score import BlendScores
 from search.replay.players import (
     AshaPlayer,
-    Job,
     LadderPlayer,
     NewScheduler,
     RandomPlayer,
+    ReplayJob,
     WilcoxonPlayer,
 )
 from search.replay.recording import RecordedCandidate, RecordedRun, Recording
@@ -108,7 +108,7 @@ def play(recording: Recording, new_scheduler: NewScheduler, order: Sequence[int]
     numbers = {candidate.name: number for number, candidate in enumerate(recording.candidates)}
     scheduler = new_scheduler(recording, [recording.candidates[number] for number in order])
     clock = _seconds if recording.is_timed else _epochs
-    busy: list[tuple[float, int, Job, int, int]] = []
+    busy: list[tuple[float, int, ReplayJob, int, int]] = []
     kept = dict.fromkeys(numbers, 0)
     spent, now, started = 0.0, 0.0, 0
     completions: list[tuple[float, int]] = []
@@ -139,7 +139,7 @@ def _seconds(run: RecordedRun) -> tuple[float, ...]:
     return run.seconds
 
 
-def _step(clock: Callable[[RecordedRun], tuple[float, ...]], job: Job, position: int, step: int) -> float:
+def _step(clock: Callable[[RecordedRun], tuple[float, ...]], job: ReplayJob, position: int, step: int) -> float:
     """Return how long a report takes after the one before it."""
     ticks = clock(job.candidate.runs[job.folds[position]])
     return ticks[step] - (ticks[step - 1] if step else 0.0)

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from data_prep.errors import InputError
 from data_prep.store.files import exists, join, read_bytes, write_json
+from search.ladder.decisions import BestBlend
 
 PULSE_FILE = "pulse.json"
 PULSE_SECONDS = 5.0
@@ -44,18 +45,6 @@ class Leader:
     label: str
     mean: float
     folds: int
-
-
-@dataclass(frozen=True)
-class BestBlend:
-    """The non-negative blend of all candidates that have finished every fold."""
-
-    pearson: float
-    """On each half of every fold's rows with weights fitted on the other halves; the mean of both."""
-    members: int
-    """Candidates with weight."""
-    candidates: int
-    """Candidates that it could choose from."""
 
 
 @dataclass(frozen=True)

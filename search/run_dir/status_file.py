@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from data_prep.store.files import exists, join, read_bytes, write_json
-from search.ladder.fold_ladder import CandidateStatus
+from search.ladder.decisions import CandidateStatus
 from search.run_dir.time_share import Ration
 
 SHARE = 0.05

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from data_prep.scoring.moments import best_nonnegative_weights, moments
 from data_prep.store.files import join, list_names, remove_folder
 from data_prep.store.oof_store import OofStore
-from search.ladder.candidate_state import CandidateStatus, State
+from search.ladder.decisions import CandidateStatus, StateName
 from search.run_dir.disk_budget import candidates_with_weights, read_shares, remove_weights, write_shares
 from search.run_dir.time_share import Ration
 
@@ -36,7 +36,7 @@ class WeightKeeper:
         self._ration = Ration(TIME_SHARE, clock)
         self._keep = keep
         self._store = OofStore(run_dir)
-        self._known: dict[str, State] = {}
+        self._known: dict[str, StateName] = {}
         self._shares: dict[str, float] = read_shares(run_dir)
 
     def offer(self, states: Statuses) -> None:

@@ -17,7 +17,7 @@ from models.candidate import Candidate
 from models.memo import load_memo
 from models.parts.losses import new_loss
 from models.text.recipes import RECIPES
-from search.ladder.fold_ladder import LadderSettings
+from search.ladder.settings import LadderSettings
 from search.study.space import read_candidates, read_space
 
 FROZEN_KEYS = ("data_hash", "split_hash", "rung_rows", "score_epochs", "ladder", "sampler", "seed", "space")

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from search.run_dir.pulse_file import BestBlend
+from search.ladder.decisions import BestBlend
 from search.run_dir.time_share import Ration
 
 SHARE = 0.2

@@ -20,8 +20,9 @@ from data_prep.store.files import join
 from data_prep.store.oof_store import OofStore
 from data_prep.store.yaml_documents import check_document
 from models.candidate import Candidate
-from search.driver.conductor import is_dead
-from search.ladder.fold_ladder import CandidateStatus, FoldLadder, FoldRun, LadderSettings
+from search.ladder.decisions import CandidateStatus, FoldRun, is_dead
+from search.ladder.fold_ladder import FoldLadder
+from search.ladder.settings import LadderSettings
 from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.kept_study import kept_study
 from search.run_dir.status_file import read_outcomes

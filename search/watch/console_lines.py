@@ -7,8 +7,8 @@ from rich.text import Text
 
 from data_prep.console import duration
 from models.candidate import Candidate
-from search.driver.conductor import FINISHED, Assignment
-from search.ladder.fold_ladder import Decision
+from search.driver.conductor import Assignment
+from search.ladder.decisions import FINISHED, Decision
 from search.run_dir.curves import CurvePoint
 from search.watch.run_statistics import Slot, Tally
 

@@ -26,7 +26,7 @@ from data_prep.store.files import join, list_names, read_bytes
 from data_prep.store.oof_store import OofStore, Provenance, retried_note
 from data_prep.store.tables import one_array
 from models.candidate import Candidate
-from search.ladder.fold_ladder import CandidateStatus
+from search.ladder.decisions import CandidateStatus
 from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.kept_study import kept_study
 from search.run_dir.status_file import read_outcomes

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from data_prep.prepared import Prepared
 from data_prep.scoring.metrics import Metric
 from models.candidate import Candidate
-from search.driver.conductor import FINISHED, Assignment
-from search.ladder.fold_ladder import Decision
+from search.driver.conductor import Assignment
+from search.ladder.decisions import FINISHED, Decision
 from search.run_dir.curves import CurvePoint
 from search.run_dir.pulse_file import Leader, LiveRun, Pulse, Spent, Trouble
 from search.study.study_file import Resources, Study, StudyResources

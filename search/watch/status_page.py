@@ -23,7 +23,7 @@ from data_prep.console import duration
 from data_prep.scoring.metrics import METRICS
 from data_prep.store.files import join, read_bytes
 from models.candidate_label import label_of
-from search.ladder.candidate_state import CandidateStatus
+from search.ladder.decisions import CandidateStatus
 from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.driver_lock import Claim, read_claim
 from search.run_dir.kept_study import kept_study

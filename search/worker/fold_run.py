@@ -20,7 +20,7 @@ from data_prep.store.files import base_name, join, read_bytes
 from data_prep.store.oof_store import OofStore, Provenance
 from data_prep.store.weight_folders import backbone_folder, backbone_is_kept, weights_folder
 from models.candidate import Candidate
-from search.driver.conductor import FINISHED, is_dead
+from search.ladder.decisions import FINISHED, is_dead
 from search.run_dir.disk_budget import DiskBudget
 from search.worker.node_check import Requirements, lacks, node_name
 

@@ -13,7 +13,7 @@ from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore, Provenance
 from models.candidate import Candidate
 from search.driver.conductor import Assignment, Conductor
-from search.ladder.fold_ladder import Decision
+from search.ladder.decisions import Decision
 from search.run_dir import status_file as outcomes
 from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.drawn_candidates import Samples

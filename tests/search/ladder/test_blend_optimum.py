@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.scoring.moments import Moments, best_nonnegative_weights, moments, pearson_of
 from search.ladder import blend_optimum as optimum
-from search.ladder.blend_optimum import Optimum, Products, best_from, widen
+from search.ladder.blend_optimum import Products, SparseWeights, best_from, widen
 
 
 def made_up(seed: int) -> Moments:
@@ -39,10 +39,10 @@ def products_of(table: Moments) -> Products:
     return Products([Whole(table)])
 
 
-def somewhere(table: Moments, seed: int) -> Optimum:
+def somewhere(table: Moments, seed: int) -> SparseWeights:
     generator = np.random.default_rng(seed + 1)
     support = generator.permutation(len(table.cross))[:3].astype(np.intp)
-    return Optimum(support, generator.uniform(0.1, 1.0, len(support)))
+    return SparseWeights(support, generator.uniform(0.1, 1.0, len(support)))
 
 
 @pytest.mark.parametrize("warm", [False, True])
@@ -50,7 +50,7 @@ def test_it_reaches_the_same_pearson_as_from_the_eigenvectors(warm: bool) -> Non
     for seed in range(300):
         table = made_up(seed)
         products = products_of(table)
-        blend = best_from(products, somewhere(table, seed) if warm else Optimum.none())
+        blend = best_from(products, somewhere(table, seed) if warm else SparseWeights.none())
         expected = np.nan_to_num(pearson_of(table, best_nonnegative_weights(table)))
         assert products.pearson(blend) == pytest.approx(expected, abs=1e-10), seed
         assert (blend.weights > 0).all()
@@ -69,7 +69,7 @@ def test_many_columns_at_once_are_each_worth_what_they_are_alone(monkeypatch, gu
         columns = np.arange(n_members, n_columns)
         if not n_members:
             continue
-        blend = best_from(products_of(table.of(range(n_members))), Optimum.none())
+        blend = best_from(products_of(table.of(range(n_members))), SparseWeights.none())
         wider = widen(products_of(table), blend, columns)
         found = products_of(table).pearson_of_each(wider)
         places = {column: place for place, column in enumerate(wider.columns.tolist())}
@@ -87,6 +87,6 @@ def test_many_columns_at_once_are_each_worth_what_they_are_alone(monkeypatch, gu
 
 
 def test_weights_follow_their_columns_to_new_numbers() -> None:
-    blend = Optimum(np.array([0, 2]), np.array([0.25, 0.75])).renumbered(["a", "b", "c"], ["c", "d", "b"])
+    blend = SparseWeights(np.array([0, 2]), np.array([0.25, 0.75])).renumbered(["a", "b", "c"], ["c", "d", "b"])
     assert blend.support.tolist() == [0]
     assert blend.weights.tolist() == [0.75]

@@ -22,19 +22,21 @@ from test_fold_ladder import (
     states,
     surfaces,
 )
-from test_fold_metrics import by_dummies
+from test_fold_utilities import by_dummies
 
 from data_prep.scoring.moments import best_nonnegative_weights, moments, pearson_of
-from search.ladder.blend_gain import BlendEvidence, Gain, split_in_halves
-from search.ladder.candidate_index import Roster
-from search.ladder.candidate_state import Standing, State
-from search.ladder.fold_ladder import FoldLadder, FoldRun, LadderSettings
-from search.ladder.fold_metrics import MetricTable
+from search.ladder.blend_gain import BlendEvidence, split_in_halves
+from search.ladder.candidate_index import CandidateIndex
+from search.ladder.candidate_state import CandidateState
+from search.ladder.decisions import BlendGain, FoldRun, StateName
+from search.ladder.fold_ladder import FoldLadder
+from search.ladder.fold_utilities import FoldUtilities
+from search.ladder.settings import LadderSettings
 
 # ---------------------------------------------------------------- a plain reference without any index
 
 
-class PlainRoster(Roster):
+class PlainIndex(CandidateIndex):
     """Answers every question by looking at all candidates."""
 
     def __getattribute__(self, name: str) -> object:
@@ -42,7 +44,7 @@ class PlainRoster(Roster):
             return sum(c.is_judged for c in self)
         return sum(c.promoted for c in self) if name == "n_promoted" else super().__getattribute__(name)
 
-    def in_state(self, state: State) -> list[Standing]:
+    def in_state(self, state: StateName) -> list[CandidateState]:
         return [c for c in self if c.state == state]
 
     def going(self) -> list[int]:
@@ -51,22 +53,22 @@ class PlainRoster(Roster):
     def n_judged_in(self, family: str) -> int:
         return sum(c.family == family and c.is_judged for c in self)
 
-    def ranking(self, family: str, first: int | None = None) -> list[Standing]:
+    def ranking(self, family: str, first: int | None = None) -> list[CandidateState]:
         done = [c for c in self if c.family == family and 0 in c.metrics and c.state != "failed"]
         return sorted(done, key=lambda c: -c.metrics[0])[:first]
 
-    def leader_on_fold_0(self, candidate: Standing) -> Standing | None:
+    def leader_on_fold_0(self, candidate: CandidateState) -> CandidateState | None:
         rivals = [c for family in self.families() for c in self.ranking(family) if c is not candidate]
         return max((c for c in rivals if c.state != "stopped"), key=lambda c: c.metrics[0], default=None)
 
-    def rank(self, candidate: Standing) -> int:
+    def rank(self, candidate: CandidateState) -> int:
         return self.ranking(candidate.family).index(candidate) + 1
 
     def seen_at(self, family: str, fold: int, rung: float) -> list[float]:
         return sorted(c.rungs[fold, rung] for c in self if c.family == family and (fold, rung) in c.rungs)
 
 
-class PlainTable(MetricTable):
+class PlainTable(FoldUtilities):
     def best_over(self, rows: Sequence[int], folds: Sequence[int]) -> int | None:
         complete = [row for row in rows if not np.isnan(self._values[row, list(folds)]).any()]
         return max(complete, key=lambda row: sum(self._values[row, fold] for fold in folds), default=None)
@@ -87,13 +89,13 @@ class PlainEvidence(BlendEvidence):
         super().add(candidate, fold, prediction, *others)
         self._rows[candidate, fold] = prediction
 
-    def gain(self, candidate: str, members: Sequence[str], folds: Sequence[int]) -> Gain | None:
+    def gain(self, candidate: str, members: Sequence[str], folds: Sequence[int]) -> BlendGain | None:
         blend = self.known(members, folds)
         if not blend or not self.known([candidate], folds):
             return None
         halves = [self._half([*blend, candidate], folds, half) for half in (0, 1)]
         rises = [self._rise_of(halves[1], halves[0]), self._rise_of(halves[0], halves[1])]
-        return Gain((rises[0], rises[1]), len(blend))
+        return BlendGain((rises[0], rises[1]), len(blend))
 
     def _half(self, names: list[str], folds: Sequence[int], half: int):
         tables = []
@@ -114,7 +116,7 @@ class PlainEvidence(BlendEvidence):
 class PlainLadder(FoldLadder):
     def __init__(self, settings: LadderSettings, *, n_folds: int) -> None:
         super().__init__(settings, n_folds=n_folds)
-        self._roster, self._table, self._evidence = PlainRoster(), PlainTable(n_folds), PlainEvidence()
+        self._roster, self._table, self._evidence = PlainIndex(), PlainTable(n_folds), PlainEvidence()
 
 
 choices = st.fixed_dictionaries(
@@ -218,7 +220,7 @@ class Watched(FoldLadder):
                 gain = self._evidence.gain(candidate.name, members, (0,))
                 assert not (gain and gain.reaches(self.settings.min_gain)), "one that the blend wants was left waiting"
 
-    def _check_promotion(self, candidate: Standing) -> None:
+    def _check_promotion(self, candidate: CandidateState) -> None:
         ranking = self._roster.ranking(candidate.family)
         better = [c for c in ranking[: ranking.index(candidate)] if c.state == "waiting"]
         by_blend = candidate.promotion.startswith("goes on: adds")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.ladder.blend_gain import BlendEvidence
-from search.ladder.prediction_products import Columns, KeptProducts
+from search.ladder.prediction_products import KeptProducts, PredictionProducts
 
 steps = st.lists(st.one_of(st.integers(1, 90), st.just("ask")), min_size=1, max_size=12)
 """So many columns come, or something is asked."""
@@ -23,7 +23,7 @@ def plain(columns: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
 def test_products_are_those_of_centred_columns_whatever_was_asked_before(script: list[str | int], seed: int) -> None:
     generator = np.random.default_rng(seed)
     rows, score = np.sort(generator.permutation(40)[:23]), generator.normal(size=40)
-    columns = Columns(rows, score)
+    columns = PredictionProducts(rows, score)
     kept, seen = KeptProducts(columns), [(1000 + generator.normal(size=40)).astype(np.float32)]
     kept.add(seen[0])
     for step in script:

@@ -4,7 +4,9 @@ import random
 
 import pytest
 
-from search.ladder.fold_ladder import FoldLadder, FoldRun, LadderSettings
+from search.ladder.decisions import FoldRun
+from search.ladder.fold_ladder import FoldLadder
+from search.ladder.settings import LadderSettings
 from search.plan.forecast import forecast, passing
 
 STRICT = LadderSettings(rungs=(0.5,), noise=0.0, growth=0.0, min_peers=2, dead_below=None)

@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 
 from models.candidate import Candidate
 from search.driver.conductor import Assignment
-from search.ladder.fold_ladder import Decision
+from search.ladder.decisions import Decision
 from search.ray_tune import searcher as adapter
 from search.ray_tune.family_resources import MemoryNeeds
 from search.ray_tune.searcher import TRIES, FoldScheduler, FoldSearcher

@@ -23,14 +23,15 @@ from data_prep.store.files import write_json
 from data_prep.store.oof_store import OofStore, Provenance
 from models.candidate import Candidate
 from search.__main__ import app
-from search.ladder.settings import LadderSettings, read_settings
+from search.ladder.settings import LadderSettings
+from search.replay.ladder_option import read_ladder_option
 from search.replay.nested_blend_score import N_DRAWS, BlendScores
 from search.replay.players import (
     AshaPlayer,
-    Job,
     LadderPlayer,
     NewScheduler,
     RandomPlayer,
+    ReplayJob,
     WilcoxonPlayer,
     _all_folds,
     quantile,
@@ -146,13 +147,13 @@ class TunePlayer:
         )
         self._fresh = deque(order)
 
-    def next_job(self) -> Job | None:
+    def next_job(self) -> ReplayJob | None:
         job = _all_folds(self._fresh)
         if job is not None:
             self._asha.on_trial_add(None, SimpleNamespace(trial_id=job.candidate.name))
         return job
 
-    def report(self, job: Job, fold: int, step: int) -> bool:
+    def report(self, job: ReplayJob, fold: int, step: int) -> bool:
         runs = job.candidate.runs
         if fold == len(runs) - 1 and step == len(runs[fold].progress) - 1:
             return True
@@ -441,15 +442,15 @@ def test_a_run_directory_gives_curves_and_predictions_and_stays_small(
 
 
 def test_settings_from_text_and_file(tmp_path: Path) -> None:
-    assert read_settings(None) == LadderSettings()
-    assert read_settings("eta=2, rungs=[0.4,0.8]") == LadderSettings(eta=2, rungs=(0.4, 0.8))
+    assert read_ladder_option(None) == LadderSettings()
+    assert read_ladder_option("eta=2, rungs=[0.4,0.8]") == LadderSettings(eta=2, rungs=(0.4, 0.8))
     path = tmp_path / "ladder.yaml"
     path.write_text(yaml.safe_dump({"eta": 2, "noise": 0.01}))
-    assert read_settings(str(path)) == LadderSettings(eta=2, noise=0.01)
+    assert read_ladder_option(str(path)) == LadderSettings(eta=2, noise=0.01)
     with pytest.raises(InputError, match="unknown key 'etta'; known keys: dead_below"):
-        read_settings("etta=2")
+        read_ladder_option("etta=2")
     with pytest.raises(InputError, match="'3' is not KEY=VALUE"):
-        read_settings("eta=2,3")
+        read_ladder_option("eta=2,3")
 
 
 def test_the_command_line_plays_and_keeps(tmp_path: Path) -> None:

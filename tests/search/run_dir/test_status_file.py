@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from search.ladder.candidate_state import CandidateStatus
+from search.ladder.decisions import CandidateStatus
 from search.run_dir.status_file import SHARE, StatusFile, read_outcomes
 
 

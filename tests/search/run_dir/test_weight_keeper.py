@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.store.oof_store import OofStore, Provenance
 from data_prep.store.tables import OOF_SCHEMA, TEST_SCHEMA
-from search.ladder.candidate_state import CandidateStatus, State
+from search.ladder.decisions import CandidateStatus, StateName
 from search.run_dir.disk_budget import (
     GIGABYTE,
     DiskBudget,
@@ -53,7 +53,7 @@ def put(run_dir: str | Path, candidate: str, fold: int, size: int = 1000) -> Non
     (folder / "model.safetensors").write_bytes(bytes(size))
 
 
-def where(**states: State) -> Mapping[str, CandidateStatus]:
+def where(**states: StateName) -> Mapping[str, CandidateStatus]:
     return {name: CandidateStatus(state, "") for name, state in states.items()}
 
 
@@ -83,7 +83,7 @@ def test_shares_are_the_best_non_negative_blend_over_all_folds(run_dir: str) -> 
     ],
 )
 def test_weights_stay_while_their_candidate_can_be_in_the_blend(
-    run_dir: str, states: dict[str, State], left: list[str]
+    run_dir: str, states: dict[str, StateName], left: list[str]
 ) -> None:
     before = {path: path.read_bytes() for path in Path(run_dir).rglob("*.arrow")}
     put(run_dir, "backbones", 0)

@@ -11,7 +11,9 @@ from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 from scipy.stats import wilcoxon
 
-from search.ladder.fold_ladder import FoldLadder, FoldRun, LadderSettings
+from search.ladder.decisions import FoldRun
+from search.ladder.fold_ladder import FoldLadder
+from search.ladder.settings import LadderSettings
 from search.study import tpe_window as observations
 from search.study.sampler import SAMPLERS, Sample, Sampler
 from search.study.space import Space, read_space

@@ -18,7 +18,7 @@ from data_prep.store.files import write_json
 from data_prep.store.oof_store import OofStore, Provenance
 from models.candidate import Candidate
 from search.__main__ import app
-from search.ladder.fold_ladder import CandidateStatus
+from search.ladder.decisions import CandidateStatus
 from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.status_file import write_outcomes
 from search.watch.leaderboard import Leaderboard, _Draws, _Fold, _resampled, leaderboard, minutes_by_candidate

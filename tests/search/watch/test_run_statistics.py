@@ -9,9 +9,9 @@ import pytest
 from data_prep.scoring.metrics import METRICS
 from models.candidate import Candidate
 from search.driver.conductor import Assignment
-from search.ladder.fold_ladder import Decision
+from search.ladder.decisions import BestBlend, Decision
 from search.run_dir.curves import CurvePoint
-from search.run_dir.pulse_file import BestBlend, Leader, LiveRun, Spent
+from search.run_dir.pulse_file import Leader, LiveRun, Spent
 from search.study.study_file import Resources, StudyResources
 from search.watch.run_statistics import Tally
 

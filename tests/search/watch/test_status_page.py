@@ -19,21 +19,11 @@ from data_prep.errors import InputError
 from data_prep.store.files import write_json
 from models.candidate import Candidate
 from search.__main__ import app
-from search.ladder.fold_ladder import CandidateStatus
+from search.ladder.decisions import BestBlend, CandidateStatus
 from search.run_dir import pulse_file as pulses
 from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.driver_lock import CLAIM_FILE, Claim, claim
-from search.run_dir.pulse_file import (
-    BestBlend,
-    Heartbeat,
-    Leader,
-    LiveRun,
-    Pulse,
-    Spent,
-    Trouble,
-    read_pulse,
-    write_pulse,
-)
+from search.run_dir.pulse_file import Heartbeat, Leader, LiveRun, Pulse, Spent, Trouble, read_pulse, write_pulse
 from search.run_dir.status_file import write_outcomes
 from search.watch import status_page as pages
 from search.watch.status_page import Status, StatusReader, follow

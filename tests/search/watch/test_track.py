@@ -18,7 +18,7 @@ from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore
 from models.candidate import Candidate
 from search.__main__ import app
-from search.ladder.fold_ladder import CandidateStatus
+from search.ladder.decisions import CandidateStatus
 from search.run_dir.status_file import write_outcomes
 from search.watch.tensorboard import write_event_files
 from search.watch.tracked_run import read_tracked

@@ -6,15 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.ladder.fold_ladder import FoldLadder, FoldRun, LadderSettings
-from search.ladder.fold_metrics import MetricTable
+from search.ladder.decisions import FoldRun
+from search.ladder.fold_ladder import FoldLadder
+from search.ladder.fold_utilities import FoldUtilities
+from search.ladder.settings import LadderSettings
 
 MEMO = Path(__file__).parents[4] / "shared" / "data" / "memo" / "curves.csv"
 
 
-def table_of(values: np.ndarray, seed: int = 0) -> MetricTable:
+def table_of(values: np.ndarray, seed: int = 0) -> FoldUtilities:
     """Put the known cells in random order."""
-    table = MetricTable(values.shape[1])
+    table = FoldUtilities(values.shape[1])
     cells = np.argwhere(~np.isnan(values))
     for row, fold in np.random.default_rng(seed).permutation(cells):
         table.put(int(row), int(fold), float(values[row, fold]))

@@ -1,4 +1,4 @@
-"""`MetricTable`: the finished folds of all candidates, for comparisons that span candidates."""
+"""`FoldUtilities`: the finished folds of all candidates, for comparisons that span candidates."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class MetricTable:
+class FoldUtilities:
     """Utilities [candidates, folds] of finished fold runs; a row is a candidate's order of first sight."""
 
     def __init__(self, n_folds: int) -> None:
