@@ -30,7 +30,8 @@ from data_prep.prepared import Prepared, load_prepared
 from models.backbones.checkpoint_files import load_tokenizer
 from models.backbones.encoder import load_backbone
 from models.candidate import Candidate
-from models.parts.heads import Head, new_head
+from models.parts.build import new_head
+from models.parts.heads import Head
 from models.text.recipes import RECIPES
 from models.training.devices import find_device, find_precision
 from models.training.train_fold import train_fold

@@ -30,6 +30,11 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
+def print_line(text: str) -> None:
+    """Print a line as it is: no colors, no markup, no wrapping."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def new_app(help_text: str) -> typer.Typer:
     """Return a typer application with the house settings; verbs are added with `@app.command()`."""
     return typer.Typer(

@@ -2,26 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from models.candidate_label import label_of
-from models.parts.adversary import ADVERSARIES
-from models.parts.heads import HEADS
-from models.parts.losses import LOSSES
-from models.text.recipes import RECIPES
+from data_prep.candidate_label import candidate_label
+from models.part_options import PART_OPTIONS
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-
-REGISTRIES: dict[str, Mapping[str, Any]] = {
-    "recipe": RECIPES,
-    "head": HEADS,
-    "loss": LOSSES,
-    "adversary": ADVERSARIES,
-}
-"""Fields that name an entry of a registry. An entry's `options` are the candidate's fields that it alone heeds."""
 
 PREREQUISITES = {
     "head_width": "head_layers",
@@ -45,7 +33,7 @@ class Candidate(BaseModel):
     layers: int | None = Field(default=None, ge=1)
     """Encoder layers kept, counted from the input; None keeps all."""
     recipe: str = "pair_context"
-    """How a row becomes text: a name in `models.text.recipes.RECIPES`."""
+    """How a row becomes text: a name in `models.part_options.RECIPE_OPTIONS`."""
     context: Literal["full", "class", "code", "stripped"] = "full"
     """What stands for a CPC code: section and class title, class title, the code itself, or the full titles without
     the leading letters that a widely copied table had lost."""
@@ -68,7 +56,7 @@ class Candidate(BaseModel):
     max_length: int = Field(default=64, ge=8)
     """Tokens of a row at most, special tokens included."""
     head: str = "mean"
-    """How tokens become one vector: a name in `models.parts.heads.HEADS`."""
+    """How tokens become one vector: a name in `models.part_options.HEAD_OPTIONS`."""
     head_norm: bool = False
     """LayerNorm on the pooled vector."""
     head_layers: int = Field(default=0, ge=0)
@@ -82,7 +70,7 @@ class Candidate(BaseModel):
     graded_dropout: bool = False
     """Sample i of n drops with probability `head_dropout` * i / n, instead of all with the same."""
     loss: str = "mse"
-    """A name in `models.parts.losses.LOSSES`."""
+    """A name in `models.part_options.LOSS_OPTIONS`."""
     loss_delta: float = Field(default=1.0, gt=0)
     """Error, on the scale of the scores, up to which a robust loss is quadratic."""
     label_width: float = Field(default=0.0, ge=0)
@@ -120,7 +108,7 @@ class Candidate(BaseModel):
     reinit_layers: int = Field(default=0, ge=0)
     """Top layers, of those kept, that start from fresh weights."""
     adversary: str = "none"
-    """A name in `models.parts.adversary.ADVERSARIES`."""
+    """A name in `models.part_options.ADVERSARY_OPTIONS`."""
     adversary_start: float = Field(default=1.0, ge=0)
     """Epoch from which the adversary acts, counted from 0."""
     adversary_eps: float = Field(default=1e-2, gt=0)
@@ -142,12 +130,12 @@ class Candidate(BaseModel):
     seed: int = Field(default=42, ge=0)
     """Of the head's weights, the order of rows and every dropout."""
 
-    @field_validator(*REGISTRIES)
+    @field_validator(*PART_OPTIONS)
     @classmethod
     def _check_name(cls, name: str, info: ValidationInfo) -> str:
-        registry = REGISTRIES[str(info.field_name)]
-        if name not in registry:
-            raise ValueError(f"unknown {info.field_name} {name!r}; known: {', '.join(registry)}")
+        known = PART_OPTIONS[str(info.field_name)]
+        if name not in known:
+            raise ValueError(f"unknown {info.field_name} {name!r}; known: {', '.join(known)}")
         return name
 
     @model_validator(mode="after")
@@ -163,15 +151,15 @@ class Candidate(BaseModel):
         """Return what is set without any effect: it would give one model two ids."""
         set_fields = self.model_dump(exclude_defaults=True)
         idle = []
-        for field, registry in REGISTRIES.items():
-            heeded = getattr(registry[getattr(self, field)], "options", ())
-            for option in sorted({option for entry in registry.values() for option in entry.options}):
-                if option in set_fields and option not in heeded:
-                    users = ", ".join(name for name, entry in registry.items() if option in entry.options)
-                    idle.append(f"{option} has no effect with {field}={getattr(self, field)!r}; it needs {users}")
-        for option, other in PREREQUISITES.items():
-            if option in set_fields and other not in set_fields:
-                idle.append(f"{option} has no effect while {other} is {getattr(self, other)!r}")
+        for field, choices in PART_OPTIONS.items():
+            chosen = choices[getattr(self, field)].settings
+            for setting in sorted({setting for choice in choices.values() for setting in choice.settings}):
+                if setting in set_fields and setting not in chosen:
+                    users = ", ".join(name for name, choice in choices.items() if setting in choice.settings)
+                    idle.append(f"{setting} has no effect with {field}={getattr(self, field)!r}; it needs {users}")
+        for setting, other in PREREQUISITES.items():
+            if setting in set_fields and other not in set_fields:
+                idle.append(f"{setting} has no effect while {other} is {getattr(self, other)!r}")
         if self.prediction_shuffles > 1 and not self.shuffle_siblings:
             idle.append("prediction_shuffles has no effect while shuffle_siblings is False")
         return idle
@@ -190,4 +178,4 @@ class Candidate(BaseModel):
     @property
     def label(self) -> str:
         """A short name a person recognises: backbone, kept layers, recipe, head, loss."""
-        return label_of(vars(self))
+        return candidate_label(vars(self))

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from data_prep.errors import InputError
+from data_prep.store.files import is_file
 from data_prep.store.yaml_documents import read_document
 from models.candidate import Candidate
 
@@ -87,3 +89,17 @@ def read_memo() -> Memo:
 def load_memo() -> dict[str, Experiment]:
     """Return every experiment by name: `baseline`, `exp001` to `exp047` (there is no 045), `baseline_ernie`."""
     return dict(read_memo().experiments)
+
+
+def read_candidate(text: str) -> tuple[Candidate, str | None]:
+    """Return the candidate in a file, or the memo's candidate of that name with its record.
+
+    Raises:
+        InputError: neither a file nor a name, or the file does not fit.
+    """
+    if is_file(text):
+        return read_document(text, Candidate), None
+    experiments = load_memo()
+    if text not in experiments:
+        raise InputError(f"--candidate {text}: no such file, and no memo name ({', '.join(experiments)})")
+    return experiments[text].candidate, experiments[text].record

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from data_prep.candidate_label import candidate_label
 from data_prep.errors import InputError
 from data_prep.store.files import exists, join, read_bytes
 from data_prep.store.oof_store import OofStore
@@ -103,10 +104,8 @@ def read_label(run: str, candidate: str) -> tuple[str, str]:
         return candidate, candidate
     if settings.get("imported"):
         return f"{settings['name']} (imported)", str(settings["family"])
-    family = str(settings.get("backbone", candidate))
-    depth = f"-k{settings['layers']}" if settings.get("layers") else ""
-    choices = [str(settings[key]) for key in ("recipe", "head", "loss") if key in settings]
-    label = "-".join([family.rstrip("/").rsplit("/", 1)[-1] + depth, *choices])
+    settings = {"backbone": candidate, **settings}
+    family, label = str(settings["backbone"]), candidate_label(settings)
     names = [name for name, named in _read_names(run).items() if named == candidate]
     return " ".join([*names, label]), family
 

@@ -18,6 +18,7 @@ from transformers import AutoModel
 from data_prep.errors import InputError
 from models.backbones.checkpoint_files import SHIPPED, quiet
 from models.backbones.families import FAMILIES, Family
+from models.backbones.family_memory import family_config
 
 N_TOKENS = 600
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -82,7 +83,7 @@ def _make(family: Family, out: Path, texts: Sequence[str], seed: int) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     n_tokens = TOKENIZERS[family.tokenizer](out, texts)
     sizes = SHAPES.get(family.model_type, {})
-    config = family.config(**({} if family.model_type in OWN_NAMES else SHAPE), **sizes, vocab_size=n_tokens)
+    config = family_config(family, **({} if family.model_type in OWN_NAMES else SHAPE), **sizes, vocab_size=n_tokens)
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
         AutoModel.from_config(config).save_pretrained(out)

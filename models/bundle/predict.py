@@ -28,7 +28,7 @@ WARM_UP_ROWS = 16
 
 
 @dataclass(frozen=True)
-class Job:
+class ModelJob:
     """What one model has to do."""
 
     member: BundledMember
@@ -45,14 +45,14 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Watcher:
+class PredictionWatcher:
     """Who is told how predicting goes."""
 
     begin: Callable[[float, float], None]
     """Takes, when the first model is ready, the work of all models and the seconds it may take."""
-    start: Callable[[Job], None]
+    start: Callable[[ModelJob], None]
     """Takes each model's job before it predicts."""
-    finish: Callable[[Job], None]
+    finish: Callable[[ModelJob], None]
     """Takes it when it has."""
 
 
@@ -68,7 +68,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def predict_bundle(bundle: Bundle, table: pa.Table, *, device: str, threads: int, watcher: Watcher) -> Floats:
+def predict_bundle(bundle: Bundle, table: pa.Table, *, device: str, threads: int, watcher: PredictionWatcher) -> Floats:
     """Return the blend's prediction [rows], not clipped.
 
     Each row's siblings, where a recipe wants any, are sought in the table itself. There is one model in memory at a
@@ -105,19 +105,19 @@ class _Desk:
         self._device, self._threads = device, threads
         self._rows: tuple[tuple[str, Candidate], Rows] | None = None
 
-    def plan(self) -> list[Job]:
+    def plan(self) -> list[ModelJob]:
         """Return the jobs, those of a candidate one after the other."""
         jobs = []
         for member, part in zip(self._bundle.contents.members, self._bundle.contents.combination.parts, strict=True):
             candidate = self._bundle.candidates[member.candidate]
             n_tokens = len(self._encodable(member, candidate).encode(0).ids) * candidate.prediction_shuffles
             jobs += [
-                Job(member, part, place, float(n_tokens * self._bundle.n_multiplied(member, fold)))
+                ModelJob(member, part, place, float(n_tokens * self._bundle.n_multiplied(member, fold)))
                 for place, fold in enumerate(member.folds)
             ]
         return jobs
 
-    def do(self, job: Job, *, first: Callable[[float], None] | None) -> Floats:
+    def do(self, job: ModelJob, *, first: Callable[[float], None] | None) -> Floats:
         """Return a model's weighted contribution [rows].
 
         Args:

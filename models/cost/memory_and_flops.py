@@ -12,10 +12,9 @@ from data_prep.errors import InputError
 from data_prep.task import Task
 from models.backbones.checkpoint_files import find_backbone, load_config
 from models.backbones.encoder import SHIFTING, bare_encoder, keep_layers, parts_of
-from models.backbones.families import GIB, layer_bytes, layer_lengths, released_config
+from models.backbones.family_memory import GIB, layer_bytes, layer_lengths, released_config
 from models.candidate import Candidate, Precision
-from models.parts.heads import new_head
-from models.parts.losses import new_loss
+from models.parts.build import new_head, new_loss
 
 BACKWARD = 2
 """The way back computes two products for each of the forward pass: gradients of inputs, gradients of weights."""
@@ -133,7 +132,7 @@ def peak_memory(
     prediction: tuple[int, int] = (0, 0),
     precision: Precision,
 ) -> Memory:
-    """Return what a fold run needs at its largest batch, computed as in `models.backbones.families.training_memory`.
+    """Return what a fold run needs at its largest batch, by the formula of `family_memory.training_memory`.
 
     Counted as if every layer kept its activations, whether it learns or not, and all embeddings of the vocabulary were
     there: an upper estimate but for what an allocator loses in fragments.

@@ -4,40 +4,31 @@ A step first computes the gradient at the weights as they are, then the adversar
 the step computes the gradient there (with dropout masks of its own), and the weights come back bit by bit.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from models.candidate import Candidate
-
 
 class Adversary(ABC):
-    """Moves its `targets` along their gradients, from a given epoch on."""
+    """Moves its `targets` along their gradients, from the epoch `start` on.
 
-    options: ClassVar[tuple[str, ...]] = ()
-    """Fields of the candidate that this adversary alone heeds."""
+    Its settings in `models.part_options` are arguments of its constructor, beside the token embedding and the
+    matrices: every trained weight with two or more dimensions.
+    """
+
     replaces: ClassVar[bool] = False
     """Whether the gradient at the perturbed weights replaces the plain one; else it is added to it."""
     targets: Sequence[nn.Parameter]
+    start: float
 
-    @abstractmethod
-    def __init__(self, candidate: "Candidate", *, embedding: nn.Parameter, matrices: Sequence[nn.Parameter]) -> None:
-        """Choose what to perturb.
-
-        Args:
-            candidate: gives start and size.
-            embedding: the token embedding.
-            matrices: every trained weight with two or more dimensions.
-        """
-
-    @abstractmethod
     def acts(self, epoch: float) -> bool:
         """Tell whether a step that begins after `epoch` epochs is perturbed."""
+        return epoch >= self.start
 
     @abstractmethod
     def perturbation(self, weight: Tensor, gradient: Tensor) -> Tensor:
@@ -62,12 +53,8 @@ class Adversary(ABC):
 class NoAdversary(Adversary):
     """The weights stay as they are."""
 
-    def __init__(self, candidate: "Candidate", *, embedding: nn.Parameter, matrices: Sequence[nn.Parameter]) -> None:  # noqa: ARG002
-        self.targets = ()
-
-    def acts(self, epoch: float) -> bool:  # noqa: ARG002
-        """Never."""
-        return False
+    def __init__(self, *, embedding: nn.Parameter, matrices: Sequence[nn.Parameter]) -> None:  # noqa: ARG002
+        self.targets, self.start = (), math.inf
 
     def perturbation(self, weight: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG002
         """Return zeros."""
@@ -82,16 +69,17 @@ class FastGradientMethod(Adversary):
     training for text; there the size is absolute). Frozen embeddings are perturbed all the same.
     """
 
-    options = ("adversary_start", "adversary_eps")
-
-    def __init__(self, candidate: "Candidate", *, embedding: nn.Parameter, matrices: Sequence[nn.Parameter]) -> None:  # noqa: ARG002
-        self.start, self.eps = candidate.adversary_start, candidate.adversary_eps
+    def __init__(
+        self,
+        *,
+        embedding: nn.Parameter,
+        matrices: Sequence[nn.Parameter],  # noqa: ARG002
+        adversary_start: float,
+        adversary_eps: float,
+    ) -> None:
+        self.start, self.eps = adversary_start, adversary_eps
         embedding.requires_grad_()
         self.targets = [embedding]
-
-    def acts(self, epoch: float) -> bool:
-        """From the start on."""
-        return epoch >= self.start
 
     def perturbation(self, weight: Tensor, gradient: Tensor) -> Tensor:
         """Return eps * ||rows with a gradient|| * g / ||g||, [tokens, dim]."""
@@ -109,16 +97,19 @@ class AdversarialWeightPerturbation(Adversary):
     for one more copy of the matrices.
     """
 
-    options = ("adversary_start", "adversary_eps", "adversary_lr")
     replaces = True
 
-    def __init__(self, candidate: "Candidate", *, embedding: nn.Parameter, matrices: Sequence[nn.Parameter]) -> None:  # noqa: ARG002
-        self.start, self.eps, self.rate = candidate.adversary_start, candidate.adversary_eps, candidate.adversary_lr
+    def __init__(
+        self,
+        *,
+        embedding: nn.Parameter,  # noqa: ARG002
+        matrices: Sequence[nn.Parameter],
+        adversary_start: float,
+        adversary_eps: float,
+        adversary_lr: float,
+    ) -> None:
+        self.start, self.eps, self.rate = adversary_start, adversary_eps, adversary_lr
         self.targets = matrices
-
-    def acts(self, epoch: float) -> bool:
-        """From the start on."""
-        return epoch >= self.start
 
     def perturbation(self, weight: Tensor, gradient: Tensor) -> Tensor:
         """Return clip(lr * ||W|| * g / ||g||, -eps |W|, eps |W|)."""
@@ -133,13 +124,9 @@ def unit(gradient: Tensor) -> Tensor:
     return torch.where(norm.isfinite() & (norm > 0), gradient / norm, 0.0)
 
 
-def new_adversary(candidate: "Candidate", *, embedding: nn.Parameter, matrices: Sequence[nn.Parameter]) -> Adversary:
-    """Build the candidate's adversary; arguments as for `Adversary`."""
-    return ADVERSARIES[candidate.adversary](candidate, embedding=embedding, matrices=matrices)
-
-
-ADVERSARIES: dict[str, type[Adversary]] = {
+ADVERSARIES: dict[str, Callable[..., Adversary]] = {
     "none": NoAdversary,
     "fgm": FastGradientMethod,
     "awp": AdversarialWeightPerturbation,
 }
+"""Name -> adversary; `models.part_options` says what each is and which settings it has."""

@@ -7,17 +7,12 @@ part, and pooling runs in float32 whatever the autocast precision.
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from models.parts.head_output import CodeEmbedding, Output, SampledDropout, dropout_rates, new_linear
-from models.text.recipes import RECIPES
-
-if TYPE_CHECKING:
-    from models.candidate import Candidate
+from models.parts.head_output import CodeEmbedding, Output, SampledDropout, new_linear
 
 ATTENTION_WIDTH = 512
 CNN_CHANNELS = 256
@@ -46,9 +41,6 @@ class HeadSettings:
 
 class Head(nn.Module):
     """Scores each row by the hidden states of its tokens."""
-
-    options: ClassVar[tuple[str, ...]] = ()
-    """Fields of the candidate that this head heeds and others may not."""
 
     def __init__(self, settings: HeadSettings) -> None:
         super().__init__()
@@ -80,8 +72,6 @@ class PoolingHead(Head):
 
     The embedding of a row's CPC code, where there is one, stands beside the pooled vector.
     """
-
-    options = ("head_norm", "head_layers", "head_width")
 
     def __init__(self, settings: HeadSettings, *, pooled_size: int | None = None) -> None:
         """Build all but the pooling; `pooled_size` is the size of the pooled vector, None: that of a hidden state."""
@@ -261,29 +251,6 @@ def weighted_sum(hidden: Tensor, weights: Tensor) -> Tensor:
     return (hidden.float() * weights.float().unsqueeze(-1)).sum(dim=1)
 
 
-def new_head(candidate: "Candidate", *, hidden_size: int, n_states: int, n_outputs: int) -> Head:
-    """Build the candidate's head; its initial weights come from torch's random stream.
-
-    Args:
-        candidate: says which head, and what surrounds its pooling.
-        hidden_size: width of the backbone's hidden states.
-        n_states: hidden states that the backbone can give.
-        n_outputs: outputs that the loss needs.
-    """
-    rates = dropout_rates(candidate.head_dropout, samples=candidate.dropout_samples, graded=candidate.graded_dropout)
-    settings = HeadSettings(
-        hidden_size,
-        n_states,
-        n_outputs,
-        codes=RECIPES[candidate.recipe].codes,
-        norm=candidate.head_norm,
-        layers=candidate.head_layers,
-        width=candidate.head_width,
-        dropout_rates=rates,
-    )
-    return HEADS[candidate.head](settings)
-
-
 HEADS: dict[str, type[Head]] = {
     "cls": ClsHead,
     "cls_last4": ClsLast4Head,
@@ -294,3 +261,4 @@ HEADS: dict[str, type[Head]] = {
     "lstm": LstmHead,
     "cnn": CnnHead,
 }
+"""Name -> head; `models.part_options` says what each is and which settings it has."""

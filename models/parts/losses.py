@@ -6,17 +6,14 @@ A loss computes in float32 whatever lower precision the outputs have, and its va
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from data_prep.errors import InputError
 from data_prep.task import Task
-
-if TYPE_CHECKING:
-    from models.candidate import Candidate
+from models.task_fit import target_levels
 
 LEAST_DEVIATION = 0.01
 """Least standard deviation that `GaussianNll` can predict, as a share of the task's range."""
@@ -24,10 +21,11 @@ LEAST_DEVIATION = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Loss(ABC):
-    """A loss over outputs [batch, n_outputs] and scores [batch]."""
+    """A loss over outputs [batch, n_outputs] and scores [batch].
 
-    options: ClassVar[tuple[str, ...]] = ()
-    """Fields of the candidate that this loss heeds; each is a field of the loss, too."""
+    Its settings in `models.part_options` are its fields.
+    """
+
     within_groups: ClassVar[bool] = False
     """Whether the loss compares rows of one anchor, which then must meet in a batch."""
 
@@ -87,7 +85,6 @@ class Huber(PointwiseLoss):
     d = 1 gives half the mean squared error.
     """
 
-    options = ("loss_delta",)
     loss_delta: float = 1.0
 
     def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
@@ -99,7 +96,6 @@ class Huber(PointwiseLoss):
 class SmoothL1(PointwiseLoss):
     """The Huber loss divided by `loss_delta`: slope 1 in the straight part, whatever the delta (Girshick, 2015)."""
 
-    options = ("loss_delta",)
     loss_delta: float = 1.0
 
     def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
@@ -159,7 +155,6 @@ class MsePearson(Loss):
     Teams of the PPPM competition (2022) trained with such a sum.
     """
 
-    options = ("pearson_weight",)
     pearson_weight: float = 0.5
 
     def __call__(self, outputs: Tensor, scores: Tensor, groups: Tensor | None = None) -> Tensor:
@@ -207,29 +202,19 @@ class LevelsLoss(PointwiseLoss):
         InputError: the task has no score levels.
     """
 
-    options = ("label_width",)
     label_width: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.task.score_levels is None:
-            raise InputError(
-                f"losses over score levels need the legal scores: task {self.task.name!r} has score_range only; give "
-                f"its task file score_levels, or use a loss such as mse, bce or gaussian_nll"
-            )
+        target_levels(self.task)
 
     @property
     def n_outputs(self) -> int:
         """One for each level."""
-        return len(self._levels)
-
-    @property
-    def _levels(self) -> tuple[float, ...]:
-        assert self.task.score_levels is not None
-        return self.task.score_levels
+        return len(target_levels(self.task))
 
     def labels(self, scores: Tensor) -> Tensor:
         """Return scores [batch] as distributions over the levels [batch, levels]."""
-        place = _place(scores, scores.new_tensor(self._levels))
+        place = _place(scores, scores.new_tensor(target_levels(self.task)))
         steps = torch.arange(self.n_outputs, device=scores.device)
         distance = (place.unsqueeze(-1) - steps).abs()
         if self.label_width == 0:
@@ -239,7 +224,7 @@ class LevelsLoss(PointwiseLoss):
     def to_scores(self, outputs: Tensor) -> Tensor:
         """Return the expected scores."""
         values = _full(outputs)
-        return values.softmax(dim=-1) @ values.new_tensor(self._levels)
+        return values.softmax(dim=-1) @ values.new_tensor(target_levels(self.task))
 
 
 class CrossEntropy(LevelsLoss):
@@ -311,16 +296,6 @@ def _place(scores: Tensor, levels: Tensor) -> Tensor:
     return below + share.clamp(0, 1)
 
 
-def new_loss(candidate: "Candidate", task: Task) -> Loss:
-    """Build the candidate's loss for a task.
-
-    Raises:
-        InputError: the loss needs something that the task lacks.
-    """
-    kind = LOSSES[candidate.loss]
-    return kind(task=task, **{option: getattr(candidate, option) for option in kind.options})
-
-
 LOSSES: dict[str, type[Loss]] = {
     "mse": MeanSquaredError,
     "huber": Huber,
@@ -334,3 +309,4 @@ LOSSES: dict[str, type[Loss]] = {
     "kl": KullbackLeibler,
     "ranking": Ranking,
 }
+"""Name -> loss; `models.part_options` says what each is and which settings it has."""

@@ -6,20 +6,16 @@ tokens for that, `models.text.row_pools` puts all tokens together.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from data_prep.errors import InputError
 from data_prep.task import Task
-
-if TYPE_CHECKING:
-    from models.candidate import Candidate
+from models.candidate import Candidate
 
 MASK = "MASK"
 """Stands for the tokenizer's mask token in connective words."""
 CLOZE = ("in the field of", "the phrase", f"means {MASK}")
 """Connective words of `prompt`, ahead of context text, anchor and target."""
-SEPARATORS = ("separator", "spell_separator")
-SHUFFLES = ("shuffle_siblings", "prediction_shuffles")
 
 
 @dataclass(frozen=True)
@@ -67,37 +63,33 @@ class Layout:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named way of turning rows into text; works by the roles of the task's text columns."""
+    """A way of turning rows into text; works by the roles of the task's text columns."""
 
-    name: str
-    summary: str
-    layout: Callable[[Task, "Candidate"], Layout]
-    """Raises `InputError` when the task lacks a column that the recipe or the candidate's options need."""
-    options: tuple[str, ...] = ()
-    """Fields of the candidate that this recipe heeds and others may not."""
+    layout: Callable[[Task, Candidate], Layout]
+    """Raises `InputError` when the task lacks a column that the recipe or the candidate's settings need."""
     codes: bool = False
     """Batches carry each row's CPC section and class number for the head."""
 
 
-def _pair(task: Task, candidate: "Candidate") -> Layout:  # noqa: ARG001
+def _pair(task: Task, candidate: Candidate) -> Layout:  # noqa: ARG001
     return Layout(columns=task.text_columns[:2])
 
 
-def _pair_context(task: Task, candidate: "Candidate") -> Layout:
+def _pair_context(task: Task, candidate: Candidate) -> Layout:
     context = _context(task, candidate)
     return Layout(columns=(*_first_two(task), context), yielding=(context,))
 
 
-def _context_first(task: Task, candidate: "Candidate") -> Layout:
+def _context_first(task: Task, candidate: Candidate) -> Layout:
     context = _context(task, candidate)
     return Layout(columns=(context, *_first_two(task)), yielding=(context,))
 
 
-def _two_segments(task: Task, candidate: "Candidate") -> Layout:
+def _two_segments(task: Task, candidate: Candidate) -> Layout:
     return replace(_context_first(task, candidate), segments=True)
 
 
-def _code_embedding(task: Task, candidate: "Candidate") -> Layout:  # noqa: ARG001
+def _code_embedding(task: Task, candidate: Candidate) -> Layout:  # noqa: ARG001
     if task.cpc_column is None:
         raise InputError(
             f"recipe code_embedding needs CPC codes: task {task.name!r} has no cpc_column; use recipe pair"
@@ -105,29 +97,29 @@ def _code_embedding(task: Task, candidate: "Candidate") -> Layout:  # noqa: ARG0
     return Layout(columns=_first_two(task), segments=True)
 
 
-def _grouped(task: Task, candidate: "Candidate") -> Layout:
+def _grouped(task: Task, candidate: Candidate) -> Layout:
     return replace(_pair_context(task, candidate), siblings=_siblings(task, candidate))
 
 
-def _packed(task: Task, candidate: "Candidate") -> Layout:
+def _packed(task: Task, candidate: Candidate) -> Layout:
     return _anchor_and_group(task, candidate, arranged="packed")
 
 
-def _marked(task: Task, candidate: "Candidate") -> Layout:
+def _marked(task: Task, candidate: Candidate) -> Layout:
     return _anchor_and_group(task, candidate, arranged="marked")
 
 
-def _anchor_and_group(task: Task, candidate: "Candidate", *, arranged: Literal["packed", "marked"]) -> Layout:
+def _anchor_and_group(task: Task, candidate: Candidate, *, arranged: Literal["packed", "marked"]) -> Layout:
     context = _context(task, candidate)
     siblings = replace(_siblings(task, candidate), arranged=arranged)
     return Layout(columns=(_first_two(task)[0], context), yielding=(context,), siblings=siblings)
 
 
-def _prompt(task: Task, candidate: "Candidate") -> Layout:
+def _prompt(task: Task, candidate: Candidate) -> Layout:
     return replace(_context_first(task, candidate), words=CLOZE)
 
 
-def _siblings(task: Task, candidate: "Candidate") -> Siblings:
+def _siblings(task: Task, candidate: Candidate) -> Siblings:
     anchor, target = _first_two(task)
     by_section = candidate.sibling_scope == "section"
     if by_section and task.cpc_column is None:
@@ -150,7 +142,7 @@ def _first_two(task: Task) -> tuple[str, str]:
     return task.text_columns[0], task.text_columns[1]
 
 
-def _context(task: Task, candidate: "Candidate") -> str:
+def _context(task: Task, candidate: Candidate) -> str:
     if task.cpc_column is not None:
         return task.cpc_column if candidate.context == "code" else "context_text"
     if len(task.text_columns) < 3:
@@ -166,44 +158,14 @@ def _context(task: Task, candidate: "Candidate") -> str:
 
 
 RECIPES: dict[str, Recipe] = {
-    "pair": Recipe("pair", "anchor, target", _pair, SEPARATORS),
-    "pair_context": Recipe("pair_context", "anchor, target, context text", _pair_context, ("context", *SEPARATORS)),
-    "context_first": Recipe("context_first", "context text, anchor, target", _context_first, ("context", *SEPARATORS)),
-    "two_segments": Recipe(
-        "two_segments",
-        "context text and anchor as first segment, target as second",
-        _two_segments,
-        ("context", "segment_ids", *SEPARATORS),
-    ),
-    "code_embedding": Recipe(
-        "code_embedding",
-        "anchor and target as two segments; CPC section and class number reach the head as embeddings",
-        _code_embedding,
-        ("segment_ids",),
-        codes=True,
-    ),
-    "grouped": Recipe(
-        "grouped",
-        "pair_context, then the other targets of the same anchor and context (or section), shuffled per epoch",
-        _grouped,
-        ("context", *SEPARATORS, "sibling_scope", "max_siblings", "own_target", *SHUFFLES),
-    ),
-    "packed": Recipe(
-        "packed",
-        "anchor, context text, then all targets of the two in one text; each row is scored from its target's tokens",
-        _packed,
-        ("context", *SEPARATORS, *SHUFFLES),
-    ),
-    "marked": Recipe(
-        "marked",
-        "anchor, context text, then all targets of the two, the row's own among them between two [TAR] markers",
-        _marked,
-        ("context", *SEPARATORS, "sibling_scope", "max_siblings", *SHUFFLES),
-    ),
-    "prompt": Recipe(
-        "prompt",
-        'a cloze text, "in the field of CONTEXT the phrase ANCHOR means [MASK] TARGET", scored from the mask token',
-        _prompt,
-        ("context",),
-    ),
+    "pair": Recipe(_pair),
+    "pair_context": Recipe(_pair_context),
+    "context_first": Recipe(_context_first),
+    "two_segments": Recipe(_two_segments),
+    "code_embedding": Recipe(_code_embedding, codes=True),
+    "grouped": Recipe(_grouped),
+    "packed": Recipe(_packed),
+    "marked": Recipe(_marked),
+    "prompt": Recipe(_prompt),
 }
+"""Name -> recipe; `models.part_options` says what each is and which settings it has."""

@@ -14,9 +14,9 @@ from data_prep.errors import InputError
 from data_prep.task import Task
 from models.backbones.encoder import load_backbone
 from models.candidate import Candidate, Precision
-from models.parts.adversary import Adversary, new_adversary
-from models.parts.heads import new_head
-from models.parts.losses import Loss, new_loss
+from models.parts.adversary import Adversary
+from models.parts.build import new_adversary, new_head, new_loss
+from models.parts.losses import Loss
 from models.parts.scorer import Scorer
 from models.parts.weight_average import WeightAverage
 from models.parts.weight_regularizers import Mixout, reinitialize_layers

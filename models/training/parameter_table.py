@@ -1,4 +1,4 @@
-"""What the optimiser does to a candidate's parameters, as a table."""
+"""What the optimizer does to a candidate's parameters, as a table to print."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from rich.table import Table
 
 from data_prep.task import PPPM
 from models.candidate import Candidate
-from models.parts.losses import new_loss
+from models.parts.build import new_loss
 from models.training.learner import new_scorer
 
 
@@ -55,7 +55,7 @@ def describe_groups(candidate: Candidate, *, backbones: str | None = None) -> li
     ]
 
 
-def explain(candidate: Candidate, *, backbones: str | None = None) -> Table:
+def parameter_table(candidate: Candidate, *, backbones: str | None = None) -> Table:
     """Return the parameter groups of a candidate as a table to print; arguments and errors as `describe_groups`."""
     rows = describe_groups(candidate, backbones=backbones)
     trained = sum(row.n_parameters for row in rows if row.rate > 0)

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from models.backbones.families import GIB
+from models.backbones.family_memory import GIB
 from models.candidate import Precision
 from models.cost.token_counts import PIECE
 from search.plan.forecast import ASSUMPTION

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from data_prep.prepared import Prepared, load_prepared
-from models.backbones.families import GIB
+from models.backbones.family_memory import GIB
 from models.candidate import Candidate, Precision
 from models.cost.memory_and_flops import Anatomy, Memory, dissect, forward_operations, peak_memory, step_passes
 from models.cost.token_counts import Workload, Workloads

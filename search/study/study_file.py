@@ -15,8 +15,7 @@ from data_prep.store.yaml_documents import check_document, read_document
 from data_prep.task import Task
 from models.candidate import Candidate
 from models.memo import load_memo
-from models.parts.losses import new_loss
-from models.text.recipes import RECIPES
+from models.task_fit import check_task
 from search.ladder.settings import LadderSettings
 from search.study.space import read_candidates, read_space
 
@@ -248,10 +247,7 @@ def _misfits(study: Study, task: Task) -> list[str]:
     if study.space:
         tried += [("space", Candidate.model_validate(settings)) for settings in read_space(study.space).corners()]
     faults = [
-        f"{where}: {fault}"
-        for where, candidate in tried
-        for check in (partial(RECIPES[candidate.recipe].layout, task, candidate), partial(new_loss, candidate, task))
-        for fault in _faults_of(check)
+        f"{where}: {fault}" for where, candidate in tried for fault in _faults_of(partial(check_task, candidate, task))
     ]
     return list(dict.fromkeys(faults))
 

@@ -19,10 +19,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from data_prep.candidate_label import candidate_label
 from data_prep.console import duration
 from data_prep.scoring.metrics import METRICS
 from data_prep.store.files import join, read_bytes
-from models.candidate_label import label_of
 from search.ladder.decisions import CandidateStatus
 from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.driver_lock import Claim, read_claim
@@ -286,7 +286,7 @@ class StatusReader:
     def _label(self, candidate: str) -> str:
         if candidate not in self._labels:
             content = read_bytes(join(self._run_dir, "candidates", f"{candidate}.json"))
-            self._labels[candidate] = label_of(json.loads(content))
+            self._labels[candidate] = candidate_label(json.loads(content))
         return self._labels[candidate]
 
 

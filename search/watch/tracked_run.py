@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from data_prep.candidate_label import candidate_label
 from data_prep.errors import InputError
 from data_prep.prepared import load_prepared
 from data_prep.store.files import join, read_bytes
 from data_prep.store.oof_store import OofStore
-from models.candidate_label import label_of
 from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.kept_study import kept_study
 from search.run_dir.pulse_file import Pulse, read_pulse
@@ -47,7 +47,7 @@ class Tracked:
     @property
     def name(self) -> str:
         """A short name a person recognises, with the start of the id."""
-        return f"{label_of(self.settings)}-{self.candidate[:6]}"
+        return f"{candidate_label(self.settings)}-{self.candidate[:6]}"
 
     @property
     def mean(self) -> float:

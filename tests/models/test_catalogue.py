@@ -1,10 +1,12 @@
 import re
+import subprocess
+import sys
 
 import pytest
 
-from models.backbones.families import FAMILIES
 from models.candidate import Candidate
 from models.catalogue import catalogue
+from models.part_options import PART_OPTIONS
 from models.parts.adversary import ADVERSARIES
 from models.parts.head_output import SampledDropout
 from models.parts.heads import HEADS
@@ -15,31 +17,32 @@ from models.text.recipes import RECIPES
 
 
 @pytest.mark.parametrize(
-    ("kind", "registry"),
-    [("backbone", FAMILIES), ("recipe", RECIPES), ("head", HEADS), ("loss", LOSSES), ("adversary", ADVERSARIES)],
+    ("kind", "registry"), [("recipe", RECIPES), ("head", HEADS), ("loss", LOSSES), ("adversary", ADVERSARIES)]
 )
-def test_lists_all_of_a_registry(kind, registry):
-    assert [entry.name for entry in catalogue()[kind]] == list(registry)
+def test_what_can_be_chosen_is_what_can_be_built(kind, registry):
+    assert list(PART_OPTIONS[kind]) == list(registry)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in PART_OPTIONS.items() for name in names])
+def test_settings_of_a_part_are_fields_of_the_candidate(kind, name):
+    assert set(PART_OPTIONS[kind][name].settings) <= set(Candidate.model_fields)
 
 
 def test_every_entry_says_what_it_is_in_one_line():
     for entries in catalogue().values():
-        for entry in entries:
-            assert 5 < len(entry.summary) < 200, entry
+        for name, entry in entries.items():
+            assert 5 < len(entry.summary) < 200, name
             assert "\n" not in entry.summary
 
 
-def test_every_head_loss_and_regulariser_names_its_source():
+def test_every_head_loss_and_regularizer_names_its_source():
     adversaries = [kind for name, kind in ADVERSARIES.items() if name != "none"]
-    regularisers = [*adversaries, Mixout, reinitialize_layers, WeightAverage, SampledDropout]
-    for kind in (*HEADS.values(), *LOSSES.values(), *regularisers):
+    regularizers = [*adversaries, Mixout, reinitialize_layers, WeightAverage, SampledDropout]
+    for kind in (*HEADS.values(), *LOSSES.values(), *regularizers):
         assert re.search(r"\b(18|19|20)\d\d\b", vars(kind).get("__doc__") or kind.__doc__), kind
 
 
-def test_settings_named_are_settings_of_a_candidate():
-    kinds = catalogue()
-    for entry in kinds["regulariser"] + kinds["means"]:
-        assert entry.name in Candidate.model_fields
-    for entries in kinds.values():
-        for entry in entries:
-            assert set(entry.options) <= set(Candidate.model_fields), entry
+def test_candidates_and_their_catalogue_load_without_the_libraries_that_train():
+    heavy = ("torch", "transformers", "numpy", "pyarrow", "pandas", "scipy", "yaml")
+    code = f"import sys, models.candidate, models.catalogue; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -4,9 +4,9 @@ import pytest
 from typer.testing import CliRunner
 
 from data_prep.errors import InputError
-from models.__main__ import app, read_candidate
+from models.__main__ import app
 from models.catalogue import catalogue
-from models.memo import load_memo
+from models.memo import load_memo, read_candidate
 
 
 def run(*arguments):
@@ -17,8 +17,8 @@ def test_list_shows_everything_in_a_line_each():
     lines = run("list").output.splitlines()
     for kind, entries in catalogue().items():
         assert lines.count(kind) == 1
-        for entry in entries:
-            assert any(line.split()[:1] == [entry.name] and entry.summary in line for line in lines), entry
+        for name, entry in entries.items():
+            assert any(line.split()[:1] == [name] and entry.summary in line for line in lines), name
 
 
 def test_list_can_show_one_kind():
@@ -42,7 +42,7 @@ def test_tiny_says_how_to_use_what_it_made_and_explain_uses_it(tmp_path):
 def test_a_candidate_is_a_file_or_a_memo_name(tmp_path):
     path = tmp_path / "exp.yaml"
     path.write_text("layers: 2\n")
-    assert read_candidate(str(path)).layers == 2
-    assert read_candidate("exp018") == load_memo()["exp018"].candidate
+    assert read_candidate(str(path))[0].layers == 2
+    assert read_candidate("exp018")[0] == load_memo()["exp018"].candidate
     with pytest.raises(InputError, match=r"--candidate exp999: no such file, and no memo name \(baseline, exp001"):
         read_candidate("exp999")

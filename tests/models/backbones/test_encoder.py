@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from data_prep.errors import InputError
 from models.backbones.encoder import load_backbone
 from models.backbones.families import FAMILIES
+from models.backbones.family_memory import family_config
 from models.backbones.tiny_checkpoints import sample_phrases
 
 ARCHITECTURES = [
@@ -96,7 +97,7 @@ def test_a_row_alone_equals_the_row_in_a_batch(name, attention, tiny):
 
 @pytest.mark.parametrize("blocks", [[2, 2], [1, 1, 1], [1, 1, 1, 1]])
 def test_padding_changes_nothing_in_a_funnel_of_any_depth(blocks, tiny, tmp_path):
-    config = FAMILIES["funnel-large"].config(d_model=32, n_head=2, d_head=16, d_inner=64, block_sizes=blocks)
+    config = family_config(FAMILIES["funnel-large"], d_model=32, n_head=2, d_head=16, d_inner=64, block_sizes=blocks)
     for file in ("vocab.txt", "tokenizer_config.json"):
         (tmp_path / file).write_bytes((Path(tiny("funnel-xlarge")) / file).read_bytes())
     torch.manual_seed(0)
@@ -223,7 +224,7 @@ def test_layers_kept_are_the_first_ones(name, tiny):
 
 
 def test_a_funnel_keeps_layers_across_its_blocks(tiny, tmp_path):
-    config = FAMILIES["funnel-large"].config(d_model=32, n_head=2, d_head=16, d_inner=64, block_sizes=[2, 2, 2])
+    config = family_config(FAMILIES["funnel-large"], d_model=32, n_head=2, d_head=16, d_inner=64, block_sizes=[2, 2, 2])
     for file in ("vocab.txt", "tokenizer_config.json"):
         (tmp_path / file).write_bytes((Path(tiny("funnel-xlarge")) / file).read_bytes())
     AutoModel.from_config(config).save_pretrained(tmp_path)

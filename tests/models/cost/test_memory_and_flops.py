@@ -8,7 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data_prep.errors import InputError
 from data_prep.task import PPPM
-from models.backbones.families import FAMILIES, GIB, count_parameters, released_config, training_memory
+from models.backbones.families import FAMILIES
+from models.backbones.family_memory import GIB, count_parameters, released_config, training_memory
 from models.candidate import Candidate
 from models.cost.memory_and_flops import backbone_config, dissect, forward_operations, peak_memory, step_passes
 from models.text.batches import Batch

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from models.candidate import Candidate
-from models.parts.adversary import ADVERSARIES, new_adversary
+from models.parts.adversary import ADVERSARIES
+from models.parts.build import new_adversary
 
 ACTIVE = sorted(set(ADVERSARIES) - {"none"})
 

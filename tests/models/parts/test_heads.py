@@ -6,8 +6,9 @@ from torch import nn
 from torch.nn import functional
 
 from models.candidate import Candidate
+from models.parts.build import new_head
 from models.parts.head_output import CodeEmbedding, Output, SampledDropout, dropout_rates
-from models.parts.heads import HEADS, HeadSettings, PoolingHead, new_head
+from models.parts.heads import HEADS, HeadSettings, PoolingHead
 
 BATCH, TOKENS, HIDDEN = 4, 6, 8
 N_STATES = 5

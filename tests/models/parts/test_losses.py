@@ -12,7 +12,10 @@ from torch.nn import functional
 from data_prep.errors import InputError
 from data_prep.task import PPPM, Task
 from models.candidate import Candidate
-from models.parts.losses import LOSSES, new_loss
+from models.part_options import LOSS_OPTIONS
+from models.parts.build import new_loss
+from models.parts.losses import LOSSES
+from models.task_fit import check_task
 
 LEAST, GREATEST = -1.0, 3.0
 LEVELS = (-1.0, 0.0, 0.5, 3.0)
@@ -98,8 +101,7 @@ def bce_reference(guess, probability):
 
 def with_options(name, **extra):
     """Build a loss with none of its options at its default."""
-    kind = LOSSES[name]
-    return kind(task=TASK, **{option: OPTIONS[option] for option in kind.options} | extra)
+    return LOSSES[name](task=TASK, **{setting: OPTIONS[setting] for setting in LOSS_OPTIONS[name].settings} | extra)
 
 
 def test_equals_an_independent_reference(name):
@@ -132,8 +134,8 @@ def test_computes_in_float32_and_leaves_float64_alone(loss):
 
 def test_every_option_is_a_field_of_candidate_with_the_same_default(name):
     parameters = inspect.signature(LOSSES[name]).parameters
-    assert set(parameters) == {"task", *LOSSES[name].options}
-    for option in LOSSES[name].options:
+    assert set(parameters) == {"task", *LOSS_OPTIONS[name].settings}
+    for option in LOSS_OPTIONS[name].settings:
         assert Candidate.model_fields[option].default == parameters[option].default
         built = new_loss(Candidate(loss=name, **{option: OPTIONS[option]}), PPPM)
         assert getattr(built, option) == OPTIONS[option]
@@ -304,10 +306,13 @@ def test_scores_beyond_the_levels_count_as_the_nearest():
 def test_a_task_without_levels_is_refused(name):
     with pytest.raises(InputError, match=r"task 'smooth' has score_range only; give its task file score_levels, or"):
         new_loss(Candidate(loss=name), CONTINUOUS)
+    with pytest.raises(InputError, match="give its task file score_levels"):
+        check_task(Candidate(recipe="pair", loss=name), CONTINUOUS)
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name not in OVER_LEVELS])
 def test_other_losses_need_no_levels(name):
+    check_task(Candidate(recipe="pair", loss=name), CONTINUOUS)
     loss = new_loss(Candidate(loss=name), CONTINUOUS)
     outputs, scores, groups = draw(loss)
     assert loss(outputs, scores, groups).isfinite()

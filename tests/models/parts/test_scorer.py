@@ -6,8 +6,9 @@ from data_prep.task import PPPM
 from models.backbones.encoder import load_backbone
 from models.backbones.families import FAMILIES
 from models.candidate import Candidate
-from models.parts.heads import HEADS, new_head
-from models.parts.losses import LOSSES, new_loss
+from models.parts.build import new_head, new_loss
+from models.parts.heads import HEADS
+from models.parts.losses import LOSSES
 from models.parts.scorer import Scorer, span_places
 from models.text.batches import Batch
 

@@ -9,7 +9,8 @@ from transformers import AutoTokenizer
 
 from models.backbones.encoder import load_backbone
 from models.candidate import Candidate
-from models.parts.heads import HEADS, new_head
+from models.parts.build import new_head
+from models.parts.heads import HEADS
 from models.parts.scorer import Scorer
 from models.text.packing import deal
 from models.text.row_pools import load_pools

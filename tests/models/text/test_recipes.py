@@ -8,6 +8,7 @@ import pytest
 from data_prep.errors import InputError
 from data_prep.task import PPPM, Task
 from models.candidate import Candidate
+from models.part_options import RECIPE_OPTIONS
 from models.text.recipes import RECIPES
 from models.text.row_pools import load_pools
 
@@ -100,7 +101,7 @@ def test_every_recipe_is_written_out():
     assert {recipe for recipe, *_ in TEXTS} == set(RECIPES)
 
 
-@pytest.mark.parametrize("recipe", [name for name in RECIPES if "separator" in RECIPES[name].options])
+@pytest.mark.parametrize("recipe", [name for name, option in RECIPE_OPTIONS.items() if "separator" in option.settings])
 def test_a_literal_separator_is_one_new_token(recipe, load, kind):
     options, row, expected = FIRST[recipe]
     pools, tokenizer = load(recipe, separator="[s]", **options)
@@ -190,16 +191,10 @@ def test_prompt_needs_a_mask_token(few_rows, tmp_path):
         load_pools(few_rows, 0, candidate=Candidate(recipe="prompt"), tokenizer=ByT5Tokenizer(), cache=tmp_path)
 
 
-@pytest.mark.parametrize("recipe", [name for name in RECIPES if "separator" in RECIPES[name].options])
+@pytest.mark.parametrize("recipe", [name for name, option in RECIPE_OPTIONS.items() if "separator" in option.settings])
 def test_a_limit_without_room_for_phrases_is_refused(recipe, load):
     with pytest.raises(InputError, match="max_length=8 leaves no room for phrases"):
         load(recipe, max_length=8, separator="; and then there is ", spell_separator=True)
-
-
-def test_registry_names_its_recipes():
-    assert all(name == recipe.name and recipe.summary for name, recipe in RECIPES.items())
-    options = {option for recipe in RECIPES.values() for option in recipe.options}
-    assert options <= set(Candidate.model_fields)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -237,7 +232,7 @@ def test_a_task_without_context_is_refused(name):
 
 
 @pytest.mark.parametrize("form", ["class", "code", "stripped"])
-@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if "context" in recipe.options])
+@pytest.mark.parametrize("name", [name for name, option in RECIPE_OPTIONS.items() if "context" in option.settings])
 def test_forms_of_the_context_need_codes(name, form):
     with pytest.raises(InputError, match=rf"context={form} needs CPC codes.*'answers' has no cpc_column"):
         RECIPES[name].layout(ANSWERS, Candidate(recipe=name, context=form))

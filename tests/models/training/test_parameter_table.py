@@ -6,7 +6,7 @@ from rich.console import Console
 from models.backbones.encoder import load_backbone
 from models.candidate import Candidate
 from models.parts.heads import HEADS
-from models.training.parameter_table import describe_groups, explain
+from models.training.parameter_table import describe_groups, parameter_table
 
 SETTINGS = {"backbone_lr": 1e-4, "head_lr": 1e-3, "layer_decay": 0.5, "weight_decay": 0.1}
 
@@ -46,7 +46,7 @@ def test_a_head_with_rate_0_is_shown_as_frozen(tiny_bert):
 def test_the_table_shows_every_group_and_the_totals(tiny_bert):
     candidate = Candidate(backbone=tiny_bert, freeze_layers=1, **SETTINGS)
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(explain(candidate))
+    console.print(parameter_table(candidate))
     text = console.export_text()
     rows = describe_groups(candidate)
     assert candidate.id in text

@@ -10,7 +10,7 @@ import yaml
 
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
-from models.backbones.families import GIB
+from models.backbones.family_memory import GIB
 from search.cluster.machines import Machine, NodeType, read_cluster, read_machines, this_machine
 from search.plan.plan_report import misfits
 from search.plan.search_plan import Plan, count_slots, plan_study

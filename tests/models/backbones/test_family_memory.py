@@ -8,7 +8,8 @@ from transformers import AutoConfig, AutoModel
 
 from models.backbones.checkpoint_files import trim
 from models.backbones.encoder import bare_encoder, load_backbone
-from models.backbones.families import FAMILIES, GIB, count_parameters, gpu_share, table, training_memory
+from models.backbones.families import FAMILIES
+from models.backbones.family_memory import GIB, count_parameters, gpu_share, table, training_memory
 from models.backbones.tiny_checkpoints import make_tiny
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "backbones.md"
