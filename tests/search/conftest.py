@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from test_run_study import run, write_study
 
 from data_prep.prepared import Prepared
+from whole_search import run, write_study
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-from store_server import Store
 
 from data_prep.errors import InputError
 from data_prep.store import node_cache
 from data_prep.store.files import join, write_bytes
 from data_prep.store.node_cache import NodeCache, default_limit, fetch_folder
 from models.backbones.checkpoint_files import find_backbone, load_config, load_model, load_tokenizer
+from store_server import Store
 
 KILOBYTE = 1e-6
 """In gigabytes."""

@@ -5,7 +5,6 @@ import time
 
 import pyarrow as pa
 import pytest
-from store_server import Store, each_tenth
 
 from data_prep.errors import FULL_DISK, InputError, StoreError, storage_fault
 from data_prep.store import object_store
@@ -26,6 +25,7 @@ from data_prep.store.files import (
     write_bytes,
 )
 from data_prep.store.tables import DamagedTableError, read_table, write_table
+from store_server import Store, each_tenth
 
 SCHEMA = pa.schema([("word", pa.string()), ("number", pa.int32())])
 TABLE = pa.table({"word": ["a", "b", None], "number": pa.array([1, 2, 3], pa.int32())})

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from loopback import ROOT, WORKERS, Loopback, loopback, reason_against
-from test_run_study import run, tables, write_study
 
 from data_prep.prepared import Prepared
+from loopback import ROOT, WORKERS, Loopback, loopback, reason_against
+from whole_search import run, tables, write_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.skipif(bool(reason_against()), reason=reason_against())]
 

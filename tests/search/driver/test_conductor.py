@@ -1,135 +1,25 @@
 """The conductor: cut off anywhere, a new one over the same directory goes on exactly as the old one would have."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
 
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore, Provenance
 from models.candidate import Candidate
-from search.driver.conductor import Assignment, Conductor
-from search.ladder.decisions import Decision
+from scripted_search import CutOffError, ScriptedWorker, conductor, record, study
 from search.run_dir import status_file as outcomes
-from search.run_dir.curves import CurvePoint, Curves
-from search.run_dir.drawn_candidates import Samples
 from search.run_dir.status_file import read_outcomes
-from search.study.sampler import Sample
-from search.study.study_file import Study
-from search.worker.fold_run import retried
 
-RUNGS = (0.25, 0.5, 1.0)
 THREE: dict[str, dict[str, Any]] = {"a": {}, "b": {"epochs": 2}, "c": {"epochs": 3}}
-
-
-class Silent:
-    """A watcher that keeps notes only."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def started(self, assignment: Assignment) -> None: ...
-    def reported(self, assignment: Assignment, point: CurvePoint, decision: Decision) -> None: ...
-    def failed(self, assignment: Assignment, reason: str) -> None: ...
-    def lost(self, assignment: Assignment, reason: str) -> None: ...
-    def recalled(self, candidate: Candidate, fold: int, metric: float) -> None: ...
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-class CutOffError(Exception):
-    """The driver dies here."""
-
-
-class Worker:
-    """Does fold runs one after another, and dies after a number of effects on the run directory."""
-
-    def __init__(self, data: Prepared, run_dir: Path, effects: int | None = None) -> None:
-        self.data, self.run_dir, self.effects = data, run_dir, effects
-
-    def run(self, conductor: Conductor) -> None:
-        while (assignment := conductor.next_assignment()) is not None:
-            self._fold_run(conductor, assignment)
-
-    def _effect(self) -> None:
-        if self.effects is not None:
-            if self.effects == 0:
-                raise CutOffError
-            self.effects -= 1
-
-    def _fold_run(self, conductor: Conductor, assignment: Assignment) -> None:
-        assert not OofStore(self.run_dir).is_finished(assignment.candidate.id, assignment.fold), "it is on record"
-        candidate = retried(assignment.candidate) if assignment.attempt else assignment.candidate
-        strength = float(np.clip(1 - abs(np.log10(candidate.backbone_lr) + 3.7), 0.1, 1)) - 0.1 * assignment.fold
-        dead = assignment.candidate.batch_size == 16 and not assignment.attempt
-        for progress in RUNGS:
-            metric = float("nan") if dead else strength * progress**0.3
-            if progress == 1.0 and not dead:
-                metric = self._write_tables(assignment, strength)
-                self._effect()
-            point = CurvePoint(assignment.candidate.id, assignment.fold, progress, progress, metric, 1.0)
-            decision = conductor.observe(assignment, point)
-            if decision.reason != "reported before":
-                self._effect()
-            if not decision.go:
-                return
-
-    def _write_tables(self, assignment: Assignment, strength: float) -> float:
-        store, identity, fold = OofStore(self.run_dir), assignment.candidate.id, assignment.fold
-        train, test = self.data.train, self.data.test
-        rows = train.filter(pa.array(train["fold"].to_numpy() == fold))
-        score = rows["score"].to_numpy()
-        noise = np.random.default_rng([int(identity, 16), fold]).random(len(score))
-        prediction = (strength * score + (1.05 - strength) * noise).astype(np.float32)
-        if not store.is_finished(identity, fold):
-            manifest = self.data.manifest
-            store.write(
-                Provenance(identity, fold, manifest.data_hash, manifest.split_hash, 0, 1.0, assignment.attempt),
-                oof=pa.table({"id": rows["id"], "fold": rows["fold"], "score": score, "prediction": prediction}),
-                test=pa.table(
-                    {
-                        "id": test["id"],
-                        "fold": np.full(len(test), fold, np.int8),
-                        "prediction": np.zeros(len(test), np.float32),
-                    }
-                ),
-            )
-        table = store.read("oof", identity, fold)
-        return self.data.task.measure(table["score"].to_numpy(), table["prediction"].to_numpy())
-
-
-def study(data: Prepared, **changes: Any) -> Study:
-    content = {
-        "name": "first",
-        "data": data.path,
-        "ladder": {"rungs": RUNGS[:-1], "min_peers": 2, "rung_eta": 3, "growth": 0.0},
-        "budget": {"candidates": 14},
-        "candidates": {"plain": {}, "dies once": {"batch_size": 16}},
-        "space": {"backbone_lr": {"loguniform": [1.0e-5, 1.0e-3]}, "head": ["cls", "mean"]},
-        **changes,
-    }
-    return Study.model_validate(content)
-
-
-def conductor(settings: Study, data: Prepared, run_dir: Path, **changes: Any) -> Conductor:
-    return Conductor(settings, data, str(run_dir), Silent(), **{"hours_spent": lambda: 0.0, **changes})
-
-
-def record(run_dir: Path) -> tuple[list[str], list[Sample], list[str]]:
-    """Return the decisive content of a run directory."""
-    points = [repr(replace(point, seconds=0)) for point in Curves(str(run_dir)).points]
-    tables = sorted(str(path.relative_to(run_dir)) for path in run_dir.rglob("fold-*.arrow"))
-    return points, Samples(str(run_dir)).drawn, tables
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, prepared_tiny: Prepared) -> Path:
     run_dir = tmp_path_factory.mktemp("whole")
-    Worker(prepared_tiny, run_dir).run(conductor(study(prepared_tiny), prepared_tiny, run_dir))
+    ScriptedWorker(prepared_tiny, run_dir).run(conductor(study(prepared_tiny), prepared_tiny, run_dir))
     return run_dir
 
 
@@ -150,7 +40,9 @@ def test_cut_off_again_and_again_it_ends_with_the_same_record(
     deaths, alive = 0, True
     while alive:
         try:
-            Worker(prepared_tiny, tmp_path, effects=every).run(conductor(study(prepared_tiny), prepared_tiny, tmp_path))
+            ScriptedWorker(prepared_tiny, tmp_path, effects=every).run(
+                conductor(study(prepared_tiny), prepared_tiny, tmp_path)
+            )
             alive = False
         except CutOffError:
             deaths += 1
@@ -172,7 +64,7 @@ def test_a_damaged_table_is_set_aside_and_only_its_fold_run_repeated(
     assert assignment is not None
     assert (assignment.candidate.id, assignment.fold) == (victim.parent.name, 1)
     assert again.next_assignment() is None, "nothing is decided before the evidence is whole"
-    Worker(prepared_tiny, run_dir)._fold_run(again, assignment)
+    ScriptedWorker(prepared_tiny, run_dir).fold_run(again, assignment)
     undisturbed = conductor(study(prepared_tiny), prepared_tiny, whole)
     assert again.status() == undisturbed.status()
     assert again.next_assignment() is None
@@ -190,7 +82,7 @@ def test_when_the_time_is_up_nothing_new_starts_but_one_candidate_completes(
         tmp_path,
         hours_spent=lambda: next(hours, 2.0),
     )
-    Worker(prepared_tiny, tmp_path).run(search)
+    ScriptedWorker(prepared_tiny, tmp_path).run(search)
     states = [entry.state for entry in search.status().values()]
     assert 1 < len(states) < 14
     assert states.count("finished") >= 1
@@ -206,14 +98,16 @@ def test_only_the_named_run_and_the_others_go_on_later(tmp_path: Path, prepared_
     settings = study(prepared_tiny, budget={}, space={}, ladder={"enabled": False}, candidates=THREE)
     ids = {name: Candidate(**changes).id for name, changes in THREE.items()}
     with pytest.raises(CutOffError):
-        Worker(prepared_tiny, tmp_path, effects=5).run(conductor(settings, prepared_tiny, tmp_path, only={ids["a"]}))
-    Worker(prepared_tiny, tmp_path).run(conductor(settings, prepared_tiny, tmp_path, only={ids["b"]}))
+        ScriptedWorker(prepared_tiny, tmp_path, effects=5).run(
+            conductor(settings, prepared_tiny, tmp_path, only={ids["a"]})
+        )
+    ScriptedWorker(prepared_tiny, tmp_path).run(conductor(settings, prepared_tiny, tmp_path, only={ids["b"]}))
     store = OofStore(tmp_path)
     assert store.folds(ids["b"]) == [0, 1, 2, 3]
     assert len(store.folds(ids["a"])) == 1, "it had begun, and was not asked for now"
     assert ids["c"] not in store.candidates()
     assert conductor(settings, prepared_tiny, tmp_path).status()[ids["a"]].state == "running"
-    Worker(prepared_tiny, tmp_path).run(conductor(settings, prepared_tiny, tmp_path))
+    ScriptedWorker(prepared_tiny, tmp_path).run(conductor(settings, prepared_tiny, tmp_path))
     assert {name: store.folds(identity) for name, identity in ids.items()} == {name: [0, 1, 2, 3] for name in THREE}
 
 
@@ -225,7 +119,7 @@ def test_with_only_nothing_is_drawn_and_a_stopped_candidate_of_another_name_stay
     grown = study(prepared_tiny, budget={"candidates": 20}, candidates={"plain": {}, "dies once": {"batch_size": 16}})
     again = conductor(grown, prepared_tiny, run_dir, only={Candidate().id})
     assert again.candidates_to_come == 0
-    Worker(prepared_tiny, run_dir).run(again)
+    ScriptedWorker(prepared_tiny, run_dir).run(again)
     assert record(run_dir)[1] == record(whole)[1], "no candidate was drawn"
     changed = set(record(run_dir)[2]) - set(record(whole)[2])
     assert all(Candidate().id in path for path in changed)
@@ -237,7 +131,7 @@ def test_where_candidates_stand_is_written_between_decisions(
     monkeypatch.setattr(outcomes, "SHARE", 1e9)  # never too early
     mine = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
     with pytest.raises(CutOffError):
-        Worker(prepared_tiny, tmp_path, effects=25).run(mine)
+        ScriptedWorker(prepared_tiny, tmp_path, effects=25).run(mine)
     assert not read_outcomes(str(tmp_path)), "no decision waits for it"
     mine.publish()
     assert read_outcomes(str(tmp_path)) == mine.status()

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
-from test_conductor import CutOffError, Worker, conductor, study
 
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore
+from scripted_search import CutOffError, ScriptedWorker, conductor, study
 from search.driver.conductor import Conductor
 from search.ray_tune.run_study import _closed
 from search.run_dir.status_file import read_outcomes
@@ -21,12 +21,12 @@ def promotions(run_dir: Path) -> dict[str, str]:
 def test_why_candidates_went_on_outlives_their_driver(tmp_path: Path, prepared_tiny: Prepared) -> None:
     first = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
     with pytest.raises(CutOffError):
-        Worker(prepared_tiny, tmp_path, effects=60).run(first)
+        ScriptedWorker(prepared_tiny, tmp_path, effects=60).run(first)
     first.close()
     before = promotions(tmp_path)
     assert any("goes on: " in why for why in before.values())
     second = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
-    Worker(prepared_tiny, tmp_path).run(second)
+    ScriptedWorker(prepared_tiny, tmp_path).run(second)
     second.close()
     after = promotions(tmp_path)
     assert before.items() <= after.items()
@@ -36,7 +36,7 @@ def test_why_candidates_went_on_outlives_their_driver(tmp_path: Path, prepared_t
 def test_one_candidate_stands_as_all_together_say(tmp_path: Path, prepared_tiny: Prepared) -> None:
     mine = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
     with pytest.raises(CutOffError):
-        Worker(prepared_tiny, tmp_path, effects=25).run(mine)
+        ScriptedWorker(prepared_tiny, tmp_path, effects=25).run(mine)
     for name, status in mine.status().items():
         alone = mine.ladder.status_of(name)
         assert (alone, alone.promotion) == (status, status.promotion)
@@ -45,7 +45,7 @@ def test_one_candidate_stands_as_all_together_say(tmp_path: Path, prepared_tiny:
 def test_without_its_list_of_samples_a_search_goes_on(tmp_path: Path, prepared_tiny: Prepared) -> None:
     first = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
     with pytest.raises(CutOffError):
-        Worker(prepared_tiny, tmp_path, effects=25).run(first)
+        ScriptedWorker(prepared_tiny, tmp_path, effects=25).run(first)
     first.close()
     stamps = {table: table.stat().st_mtime_ns for table in tmp_path.rglob("fold-*.arrow")}
     assert stamps
@@ -53,7 +53,7 @@ def test_without_its_list_of_samples_a_search_goes_on(tmp_path: Path, prepared_t
     (tmp_path / "sampled.json").unlink()
     (tmp_path / "sampled.journal").unlink(missing_ok=True)
     second = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
-    Worker(prepared_tiny, tmp_path).run(second)
+    ScriptedWorker(prepared_tiny, tmp_path).run(second)
     second.close()
     assert stamps.items() <= {table: table.stat().st_mtime_ns for table in tmp_path.rglob("fold-*.arrow")}.items()
     assert any(status.state == "finished" for status in second.status().values())

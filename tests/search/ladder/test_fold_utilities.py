@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from least_squares import residual_by_least_squares
 from search.ladder.decisions import FoldRun
 from search.ladder.fold_ladder import FoldLadder
 from search.ladder.fold_utilities import FoldUtilities
@@ -23,21 +24,12 @@ def table_of(values: np.ndarray, seed: int = 0) -> FoldUtilities:
     return table
 
 
-def by_dummies(values: np.ndarray) -> tuple[float, int]:
-    """Sum of squares and degrees of freedom that ordinary least squares leaves."""
-    rows, folds = np.nonzero(~np.isnan(values))
-    design = np.column_stack([rows == row for row in range(len(values))] + [folds == k for k in range(values.shape[1])])
-    known = values[rows, folds]
-    fitted = design @ np.linalg.lstsq(design.astype(float), known, rcond=None)[0]
-    return float(((known - fitted) ** 2).sum()), len(known) - int(np.linalg.matrix_rank(design))
-
-
 @pytest.mark.parametrize("seed", range(30))
 def test_the_residual_is_that_of_least_squares_with_cells_missing(seed: int) -> None:
     generator = np.random.default_rng(seed)
     values = generator.normal(0.8, 0.02, size=(int(generator.integers(2, 12)), int(generator.integers(2, 6))))
     values[generator.random(values.shape) < generator.uniform(0, 0.7)] = np.nan
-    squares, freedom = by_dummies(values)
+    squares, freedom = residual_by_least_squares(values)
     found = table_of(values).residual()
     assert found[1] == freedom
     assert found[0] == pytest.approx(squares if freedom else 0.0, abs=1e-12)
@@ -47,7 +39,7 @@ def test_folds_that_no_candidate_joins_are_told_apart() -> None:
     values = np.full((4, 4), np.nan)
     values[:2, :2] = [[0.8, 0.7], [0.81, 0.72]]
     values[2:, 2:] = [[0.6, 0.5], [0.61, 0.53]]
-    assert by_dummies(values)[1] == 2
+    assert residual_by_least_squares(values)[1] == 2
     assert table_of(values).residual() == pytest.approx((0.01**2 / 2 / 2 + 0.02**2 / 2 / 2, 2), abs=1e-12)
 
 
@@ -60,7 +52,7 @@ def test_a_candidate_left_out_does_not_count() -> None:
     values = np.random.default_rng(0).normal(size=(5, 4))
     table = table_of(values)
     table.forget(3)
-    assert table.residual() == pytest.approx(by_dummies(np.delete(values, 3, axis=0)), abs=1e-12)
+    assert table.residual() == pytest.approx(residual_by_least_squares(np.delete(values, 3, axis=0)), abs=1e-12)
 
 
 def test_the_best_is_over_exactly_the_folds_asked() -> None:
@@ -86,7 +78,7 @@ def test_the_band_is_the_prior_until_folds_are_shared_and_the_data_in_the_end() 
     values = 0.8 + 0.01 * generator.normal(size=(300, 1)) + 0.1 * np.arange(5) + 0.003 * generator.normal(size=(300, 5))
     assert told(values[:, :1], LadderSettings(noise=0.02)).noise == 0.02
     ladder = told(values, LadderSettings(noise=0.02, enabled=False))
-    squares, freedom = by_dummies(values)
+    squares, freedom = residual_by_least_squares(values)
     assert ladder.noise == pytest.approx(np.sqrt((4 * 0.02**2 + 2 * squares) / (4 + freedom)), abs=1e-12)
     assert ladder.noise == pytest.approx(np.sqrt(2) * 0.003, rel=0.07)
     fixed = told(values, LadderSettings(noise=0.02, prior_folds=1e12, enabled=False))

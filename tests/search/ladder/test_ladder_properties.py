@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_fold_ladder import (
+
+from data_prep.scoring.moments import best_nonnegative_weights, moments, pearson_of
+from ladder_play import (
     FIXED_BAND,
     N_FOLDS,
     QUIET,
@@ -22,9 +24,7 @@ from test_fold_ladder import (
     states,
     surfaces,
 )
-from test_fold_utilities import by_dummies
-
-from data_prep.scoring.moments import best_nonnegative_weights, moments, pearson_of
+from least_squares import residual_by_least_squares
 from search.ladder.blend_gain import BlendEvidence, split_in_halves
 from search.ladder.candidate_index import CandidateIndex
 from search.ladder.candidate_state import CandidateState
@@ -74,7 +74,7 @@ class PlainTable(FoldUtilities):
         return max(complete, key=lambda row: sum(self._values[row, fold] for fold in folds), default=None)
 
     def residual(self) -> tuple[float, int]:
-        squares, freedom = by_dummies(self._values)
+        squares, freedom = residual_by_least_squares(self._values)
         return (squares, freedom) if freedom else (0.0, 0)
 
 

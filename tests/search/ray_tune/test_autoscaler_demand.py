@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import ray
-from test_searcher import StubConductor, assignments
 
 from search.ray_tune import searcher as adapter
 from search.ray_tune.autoscaler_demand import LOOK_SECONDS, MOST, Demand
 from search.ray_tune.family_resources import MemoryNeeds, Need
 from search.ray_tune.searcher import FoldSearcher, LoopWatch
 from search.study.study_file import StudyResources
+from stub_conductor import StubConductor, assignments
 
 
 @dataclass

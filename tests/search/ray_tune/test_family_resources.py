@@ -58,9 +58,9 @@ def test_fold_runs_that_ran_out_together_enlarge_their_family_once(tmp_path: Pat
 @pytest.mark.parametrize("deaths", [1, 2, 3, 4])
 def test_a_fold_run_gets_more_each_time_and_only_smaller_parts_count_as_deaths(deaths: int, tmp_path: Path) -> None:
     import ray
-    from test_searcher import StubConductor
 
     from search.ray_tune.searcher import TRIES, FoldSearcher
+    from stub_conductor import StubConductor
 
     conductor, resources = StubConductor([Assignment(Candidate(), 0, 0)]), StudyResources(cpu=1, gpu=0.25)
     needs = MemoryNeeds(str(tmp_path), resources, lambda: [(4.0, 1.0)])

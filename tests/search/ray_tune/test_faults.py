@@ -15,7 +15,11 @@ from typing import Any
 
 import pytest
 from ray.cluster_utils import Cluster
-from test_run_study import (
+
+from data_prep.prepared import Prepared
+from data_prep.store.oof_store import OofStore
+from data_prep.store.tables import read_table
+from whole_search import (
     KINDS,
     curves,
     finish,
@@ -28,10 +32,6 @@ from test_run_study import (
     workers_of,
     write_study,
 )
-
-from data_prep.prepared import Prepared
-from data_prep.store.oof_store import OofStore
-from data_prep.store.tables import read_table
 
 pytestmark = pytest.mark.ray
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from test_run_study import finish, start, write_study
 
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore
+from whole_search import finish, start, write_study
 
 pytestmark = pytest.mark.ray
 

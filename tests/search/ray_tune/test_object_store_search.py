@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from store_server import Store, each_tenth
-from test_run_study import KINDS, finish, start, tables, write_study
 from typer.testing import CliRunner
 
 from blend.__main__ import app as blend_app
@@ -19,6 +17,8 @@ from data_prep.store.oof_store import OofStore
 from data_prep.store.tables import CURVES_SCHEMA, read_table
 from models.__main__ import app as models_app
 from search.__main__ import app as search_app
+from store_server import Store, each_tenth
+from whole_search import KINDS, finish, start, tables, write_study
 
 pytestmark = pytest.mark.ray
 

@@ -1,7 +1,6 @@
 """The adapter between Tune and the conductor, without a cluster."""
 
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,48 +12,15 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 from ray.tune.search import Searcher
 
-from models.candidate import Candidate
 from search.driver.conductor import Assignment
-from search.ladder.decisions import Decision
 from search.ray_tune import searcher as adapter
 from search.ray_tune.family_resources import MemoryNeeds
 from search.ray_tune.searcher import TRIES, FoldScheduler, FoldSearcher
-from search.run_dir.curves import CurvePoint
 from search.study.study_file import StudyResources
-
-
-@dataclass
-class StubConductor:
-    """Hands out a list of fold runs and notes what it is told."""
-
-    waiting: list[Assignment]
-    go: bool = True
-    told: list[tuple[str, Any]] = field(default_factory=list)
-
-    def next_assignment(self) -> Assignment | None:
-        return self.waiting.pop(0) if self.waiting else None
-
-    def observe(self, assignment: Assignment, point: CurvePoint) -> Decision:
-        self.told.append((f"observe {assignment.fold}", point.progress))
-        return Decision(self.go, "as told")
-
-    def fail(self, assignment: Assignment, reason: str) -> None:
-        self.told.append((f"fail {assignment.fold}", reason))
-
-    def publish(self) -> None:
-        self.told.append(("publish", None))
-
-    def lose(self, assignment: Assignment, reason: str) -> None:
-        self.told.append((f"lose {assignment.fold}", reason))
-        self.waiting.insert(0, assignment)
-
+from stub_conductor import StubConductor, assignments
 
 NODES = [(2.0, 1.0)]
 SHORT = "Ray's memory monitor killed a worker, for the machine ran short of memory"
-
-
-def assignments(number: int) -> list[Assignment]:
-    return [Assignment(Candidate(), fold, 0) for fold in range(number)]
 
 
 def set_up(conductor: StubConductor, **resources: float) -> tuple[FoldSearcher, FoldScheduler, list[Assignment]]:

@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
-from test_run_study import finish, start, write_study
 
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore
 from search.ray_tune.searcher import TRIES
+from whole_search import finish, start, write_study
 
 pytestmark = pytest.mark.ray
 

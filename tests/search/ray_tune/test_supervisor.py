@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 from ray.exceptions import OutOfMemoryError
-from test_conductor import CutOffError, Worker, record, study
 
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
+from scripted_search import CutOffError, ScriptedWorker, record, study
 from search.driver.conductor import Conductor
 from search.ray_tune import run_study as runner
 from search.ray_tune.run_study import STALLS, Outcome, run_study
@@ -36,7 +36,7 @@ class FakeTune:
         if life == 0:
             raise self.fault()
         try:
-            Worker(self.data, Path(run_dir), effects=None if life is None else life - 1).run(conductor)
+            ScriptedWorker(self.data, Path(run_dir), effects=None if life is None else life - 1).run(conductor)
         except CutOffError:
             raise self.fault() from None
 
@@ -79,7 +79,9 @@ def test_tune_may_die_as_long_as_something_gets_done(
     whole = tmp_path / "whole"
     settings = study(prepared_tiny)
     watcher = runner.Progress(runner.console, Tally.of(settings, prepared_tiny))
-    Worker(prepared_tiny, whole).run(Conductor(settings, prepared_tiny, str(whole), watcher, hours_spent=lambda: 0.0))
+    ScriptedWorker(prepared_tiny, whole).run(
+        Conductor(settings, prepared_tiny, str(whole), watcher, hours_spent=lambda: 0.0)
+    )
     tune, run, run_dir = search(lives, out_of_memory)
     outcome = run()
     assert tune.sessions == len(lives)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 from pyarrow import fs
-from store_server import Store
 
 from data_prep.errors import InputError
 from data_prep.store.files import list_names
 from search.run_dir import driver_lock as claims
 from search.run_dir.driver_lock import CLAIM_FILE, Claim, claim
+from store_server import Store
 
 HOLDER = """
 import sys, time

@@ -1,75 +1,30 @@
 """The story of each candidate: what is on record, in its order, with the search's own reasons."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
-from data_prep.store.files import write_json
-from data_prep.store.oof_store import OofStore, Provenance
-from models.candidate import Candidate
 from search.__main__ import app
 from search.ladder.decisions import CandidateStatus
-from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.status_file import write_outcomes
-from search.watch.candidate_stories import Story, explain
-
-
-@dataclass
-class Record:
-    """A run directory, written point by point."""
-
-    path: str
-    data: Prepared
-    candidates: list[Candidate] = field(default_factory=list)
-
-    def add(self, seed: int) -> Candidate:
-        candidate = Candidate(seed=seed)
-        write_json(candidate.model_dump(mode="json"), f"{self.path}/candidates/{candidate.id}.json")
-        self.candidates.append(candidate)
-        return candidate
-
-    def point(self, candidate: Candidate, fold: int, progress: float, metric: float, *, table: bool = True) -> None:
-        """Append a point; at the end also the prediction table, unless it is to be missing."""
-        Curves(self.path).append(CurvePoint(candidate.id, fold, progress, progress, metric, 60.0 * progress))
-        if progress == 1 and table:
-            rows = self.data.train.filter(pc.equal(self.data.train["fold"], fold))
-            noise = np.random.default_rng([candidate.seed, fold]).normal(size=len(rows))
-            prediction = pa.array(rows["score"].to_numpy() + noise, pa.float32())
-            oof = pa.table({"id": rows["id"], "fold": rows["fold"], "score": rows["score"], "prediction": prediction})
-            n_test = len(self.data.test)
-            test = pa.table(
-                {
-                    "id": self.data.test["id"],
-                    "fold": pa.array([fold] * n_test, pa.int8()),
-                    "prediction": pa.array(np.zeros(n_test), pa.float32()),
-                }
-            )
-            manifest = self.data.manifest
-            stamp = Provenance(candidate.id, fold, manifest.data_hash, manifest.split_hash, 1, 1.0, 0)
-            OofStore(self.path).write(stamp, oof=oof, test=test)
-
-    def stories(self) -> dict[str, Story]:
-        return {story.candidate: story for story in explain(self.path).stories}
+from search.watch.candidate_stories import explain
+from written_run import WrittenRun
 
 
 @pytest.fixture
-def record(tmp_path, prepared_tiny: Prepared) -> Record:
+def record(tmp_path, prepared_tiny: Prepared) -> WrittenRun:
     ladder = {"rungs": [0.5], "min_peers": 1, "eta": 2}
     (tmp_path / "study.yaml").write_text(
         yaml.safe_dump({"name": "made-up", "data": prepared_tiny.path, "ladder": ladder})
     )
-    return Record(str(tmp_path), prepared_tiny)
+    return WrittenRun(str(tmp_path), prepared_tiny)
 
 
-def test_a_line_tells_what_was_scored_where_decided_and_spent(record: Record) -> None:
+def test_a_line_tells_what_was_scored_where_decided_and_spent(record: WrittenRun) -> None:
     good, weak = record.add(1), record.add(2)
     record.point(good, 0, 0.5, 0.7)
     record.point(weak, 0, 0.5, 0.6)
@@ -87,7 +42,7 @@ def test_a_line_tells_what_was_scored_where_decided_and_spent(record: Record) ->
     assert list(stories) == [good.id, weak.id], "in the order in which they first reported"
 
 
-def test_the_search_has_the_word_on_what_it_decided(record: Record) -> None:
+def test_the_search_has_the_word_on_what_it_decided(record: WrittenRun) -> None:
     waiting, going = record.add(1), record.add(2)
     for candidate in (waiting, going):
         record.point(candidate, 0, 1.0, 0.7)
@@ -104,7 +59,7 @@ def test_the_search_has_the_word_on_what_it_decided(record: Record) -> None:
     assert record.stories()[going.id].state == "finished", "the record went on after status.json was last written"
 
 
-def test_a_death_a_lost_table_and_a_candidate_that_never_began_are_told(record: Record) -> None:
+def test_a_death_a_lost_table_and_a_candidate_that_never_began_are_told(record: WrittenRun) -> None:
     dying, lost, idle = record.add(1), record.add(2), record.add(3)
     record.point(dying, 0, 0.5, float("nan"))
     record.point(dying, 0, 0.5, float("nan"))
@@ -117,7 +72,7 @@ def test_a_death_a_lost_table_and_a_candidate_that_never_began_are_told(record: 
     assert stories[idle.id].state == "not begun"
 
 
-def test_the_command_prints_a_line_each_and_what_to_run_next(record: Record) -> None:
+def test_the_command_prints_a_line_each_and_what_to_run_next(record: WrittenRun) -> None:
     candidate = record.add(1)
     record.point(candidate, 0, 1.0, 0.7)
     open_ended = CliRunner().invoke(app, ["explain", record.path])
@@ -134,7 +89,7 @@ def test_a_folder_without_a_study_is_refused(tmp_path) -> None:
         explain(str(tmp_path))
 
 
-def test_why_a_candidate_went_on_is_told_as_it_was_decided(record: Record) -> None:
+def test_why_a_candidate_went_on_is_told_as_it_was_decided(record: WrittenRun) -> None:
     candidate = record.add(1)
     for fold in (0, 1):
         record.point(candidate, fold, 1.0, 0.7)
@@ -143,7 +98,7 @@ def test_why_a_candidate_went_on_is_told_as_it_was_decided(record: Record) -> No
     assert record.stories()[candidate.id].promotion == "goes on: it was the best"
 
 
-def test_ladder_settings_of_another_version_are_left_out_and_named(record: Record) -> None:
+def test_ladder_settings_of_another_version_are_left_out_and_named(record: WrittenRun) -> None:
     candidate = record.add(1)
     record.point(candidate, 0, 1.0, 0.7)
     study = Path(record.path) / "study.yaml"

@@ -15,7 +15,6 @@ import pytest
 import ray.util.metrics
 import torch
 from prometheus_client.parser import text_string_to_metric_families
-from test_run_study import finish, start, write_study
 
 from data_prep.prepared import Prepared
 from search.run_dir.pulse_file import read_pulse
@@ -28,6 +27,7 @@ from search.watch.prometheus import (
     WorkerTelemetry,
     exported_names,
 )
+from whole_search import finish, start, write_study
 
 DASHBOARD = Path(__file__).parents[3] / "clusters" / "grafana.json"
 PROGRAM = """

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 from tensorboardX.proto.event_pb2 import Event
-from test_candidate_stories import Record
 from typer.testing import CliRunner
 
 from data_prep.errors import InputError
@@ -22,17 +21,18 @@ from search.ladder.decisions import CandidateStatus
 from search.run_dir.status_file import write_outcomes
 from search.watch.tensorboard import write_event_files
 from search.watch.tracked_run import read_tracked
+from written_run import WrittenRun
 
 Curve = list[tuple[int, float]]
 
 
 @pytest.fixture
-def record(tmp_path: Path, prepared_tiny: Prepared) -> Record:
+def record(tmp_path: Path, prepared_tiny: Prepared) -> WrittenRun:
     """Return a run directory with one candidate on two folds and one that died and was tried again."""
     run_dir = tmp_path / "runs" / "s"
     run_dir.mkdir(parents=True)
     (run_dir / "study.yaml").write_text(yaml.safe_dump({"name": "s", "data": prepared_tiny.path}))
-    record = Record(str(run_dir), prepared_tiny)
+    record = WrittenRun(str(run_dir), prepared_tiny)
     good, dying = record.add(1), record.add(2)
     record.point(good, 0, 0.5, 0.6)
     record.point(good, 0, 1.0, 0.7)
@@ -69,7 +69,7 @@ def scalars(folder: Path) -> dict[str, Curve]:
     return found
 
 
-def test_tensorboard_gets_curves_settings_and_only_what_changed(record: Record, tmp_path: Path) -> None:
+def test_tensorboard_gets_curves_settings_and_only_what_changed(record: WrittenRun, tmp_path: Path) -> None:
     good, dying = record.candidates
     out = tmp_path / "tb"
     assert write_event_files(read_tracked(record.path), out) == (5, 0)
@@ -86,7 +86,7 @@ def test_tensorboard_gets_curves_settings_and_only_what_changed(record: Record, 
     assert scalars(out / name(dying) / "fold-0")["pearson"] == [(500, 0.3), (1000, 0.4)]
 
 
-def test_tensorboard_reads_the_later_file_of_a_fold_run_last(record: Record, tmp_path: Path) -> None:
+def test_tensorboard_reads_the_later_file_of_a_fold_run_last(record: WrittenRun, tmp_path: Path) -> None:
     fold = tmp_path / name(record.candidates[1]) / "fold-0"
     names = []
     for progress in (0.5, 0.6, 0.7, 0.8):
@@ -107,7 +107,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
-def track(record: Record, store: str) -> str:
+def track(record: WrittenRun, store: str) -> str:
     done = CliRunner().invoke(app, ["track", record.path, "--mlflow", store])
     assert done.exit_code == 0, done.output
     return done.output
@@ -130,7 +130,7 @@ def curve(store: str, run: Any, metric: str = "pearson") -> Curve:
 
 
 def test_mlflow_gets_a_run_for_each_candidate_and_in_it_for_each_fold(
-    record: Record, store: str, tmp_path: Path
+    record: WrittenRun, store: str, tmp_path: Path
 ) -> None:
     from mlflow.artifacts import download_artifacts
 
@@ -151,7 +151,7 @@ def test_mlflow_gets_a_run_for_each_candidate_and_in_it_for_each_fold(
     assert Path(table).read_bytes() == Path(OofStore(record.path).path("oof", good.id, 0)).read_bytes()
 
 
-def test_mlflow_is_brought_up_to_date_and_nothing_is_doubled(record: Record, store: str) -> None:
+def test_mlflow_is_brought_up_to_date_and_nothing_is_doubled(record: WrittenRun, store: str) -> None:
     good, dying = record.candidates
     track(record, store)
     before = runs(store)
@@ -171,7 +171,7 @@ def test_mlflow_is_brought_up_to_date_and_nothing_is_doubled(record: Record, sto
         assert {after[key].info.status for key in (name(good), f"{name(good)}-f2")} == {"KILLED"}
 
 
-def test_what_is_missing_or_refused_is_told(record: Record, store: str, tmp_path: Path) -> None:
+def test_what_is_missing_or_refused_is_told(record: WrittenRun, store: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="track needs --tensorboard DIR, --mlflow URI or both"):
         CliRunner().invoke(app, ["track", record.path], catch_exceptions=False)
     with pytest.raises(InputError, match="not a run directory"):
@@ -180,7 +180,7 @@ def test_what_is_missing_or_refused_is_told(record: Record, store: str, tmp_path
         CliRunner().invoke(app, ["track", record.path, "--mlflow", "nonsense://x"], catch_exceptions=False)
 
 
-def test_without_mlflow_the_extra_is_named(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_mlflow_the_extra_is_named(record: WrittenRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "mlflow.tracking", None)
     with pytest.raises(InputError, match=r"not installed.*pip install -e '\.\[track\]'"):
         CliRunner().invoke(app, ["track", record.path, "--mlflow", "sqlite:///x.db"], catch_exceptions=False)

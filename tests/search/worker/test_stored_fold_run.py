@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_server import Store
 
 from data_prep.prepared import Prepared, write_prepared
 from data_prep.store.files import join, list_sizes, write_json
 from data_prep.store.oof_store import OofStore
 from models.candidate import Candidate
 from search.worker.fold_run import Workplace, _run_fold, clean_up, no_show, prepared, run_fold
+from store_server import Store
 
 REQUESTS = {"PUT": 16, "GET": 13, "HEAD": 26}
 """What a fold run with two rungs may ask of the store at most, data and backbone, kept with its weights, included."""

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 HEAD, WORKERS = "127.0.0.2", ("127.0.0.3", "127.0.0.4")
 SSHD = "/usr/sbin/sshd"
 RAY_STOP = """#!/bin/bash
