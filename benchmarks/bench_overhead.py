@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.store.oof_store import OofStore
-from search.ray_tune import run_study as runner
+from search.ray_tune.run_study import run_study
+from search.ray_tune.run_tune import run_tune
 from search.run_dir.curves import CurvePoint, Curves
 from search.study.study_file import read_study
-from search.worker.fold_run import Workplace
+from search.worker.messages import FoldRunSettings, Report, order_from_dict, report_to_dict
 
 LOADING = ("tokenizer", "tokens", "model")
 TRAINING = ("steps", "prediction", "checkpoints", "the driver's answer at a rung", "batches and the rest")
@@ -63,16 +64,16 @@ class Trace:
         return traced
 
 
-def traced_fold_run(workplace: Workplace, folder: str, config: dict[str, Any]) -> None:
+def traced_fold_run(settings: FoldRunSettings, folder: str, config: dict[str, Any]) -> None:
     """Do a fold run on a worker, and keep a line of where its time went."""
     begun = time.monotonic()
     from ray import tune  # noqa: PLC0415 - workers only
 
     from models.training import checkpoint, learner  # noqa: PLC0415 - imports torch, as the fold run would
     from models.training import train_fold as training  # noqa: PLC0415 - imports torch, as the fold run would
-    from search.worker import fold_run as trainable  # noqa: PLC0415 - workers only
+    from search.worker import fold_run  # noqa: PLC0415 - workers only
 
-    os.chdir(workplace.home)
+    fold_run.enter_home(settings)
     trace = Trace()
     trace.seconds["imports"] = time.monotonic() - begun
     spans = [
@@ -85,14 +86,18 @@ def traced_fold_run(workplace: Workplace, folder: str, config: dict[str, Any]) -
         (checkpoint.CheckpointFolder, "save", "checkpoints"),
         (checkpoint.CheckpointFolder, "load", "checkpoints"),
         (OofStore, "write", "prediction tables"),
-        (trainable, "clean_up", "letting go of the model"),
+        (fold_run, "release_memory", "letting go of the model"),
     ]
     plain = [(owner, name, getattr(owner, name)) for owner, name, _ in spans]
     for owner, name, label in spans:
         setattr(owner, name, trace.wrap(label, getattr(owner, name)))
     try:
         report = trace.wrap("the driver's answer at a rung", tune.report)
-        trace.wrap("the rest of the fold run", trainable.run_fold)(workplace, config, report)
+
+        def send(message: Report) -> None:
+            report(report_to_dict(message))
+
+        trace.wrap("the rest of the fold run", fold_run.run_fold)(settings, order_from_dict(config), send)
     finally:
         for owner, name, function in plain:
             setattr(owner, name, function)
@@ -114,9 +119,9 @@ def main() -> None:
         read_off(Path(arguments.run), arguments.slots)
         return
     with tempfile.TemporaryDirectory() as folder:
-        runner.make_trainable = lambda workplace: partial(traced_fold_run, workplace, folder)  # type: ignore[attr-defined]
+        tune = partial(run_tune, make_trainable=lambda settings: partial(traced_fold_run, settings, folder))
         begun = time.monotonic()
-        runner.run_study(arguments.study, runs=str(Path(folder, "runs")), only=arguments.only)
+        run_study(arguments.study, runs=str(Path(folder, "runs")), only=arguments.only, tune=tune)
         ended = time.monotonic()
         workers = [
             [json.loads(line) for line in path.read_text().splitlines()] for path in Path(folder).glob("*.jsonl")

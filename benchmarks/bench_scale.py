@@ -33,12 +33,23 @@ from data_prep.store.oof_store import OofStore, Provenance
 from models.candidate import Candidate
 from search.driver.conductor import Conductor
 from search.ladder.fold_ladder import FoldLadder
+from search.ray_tune.ray_session import ray_session
+from search.ray_tune.run_study import run_study
+from search.ray_tune.run_tune import run_tune
 from search.study.sampler import Sampler
 from search.study.study_file import read_study, resolve_study
 from search.watch.console_lines import Progress
 from search.watch.run_statistics import Tally
-from search.worker import fold_run as trainable
-from search.worker.fold_run import Report, Workplace
+from search.worker.fold_run import load_prepared_once
+from search.worker.messages import (
+    FoldRunOrder,
+    FoldRunSettings,
+    Report,
+    ScoreReport,
+    SendReport,
+    order_from_dict,
+    report_to_dict,
+)
 
 SAMPLE = Path(__file__).parents[1] / "data_prep" / "sample"
 FAMILIES = ("deberta", "roberta", "electra", "bert", "funnel")
@@ -82,20 +93,18 @@ def predictions(data: Prepared, candidate: Candidate, fold: int) -> tuple[pa.Tab
     return oof, pa.table(test)
 
 
-def replay(workplace: Workplace, config: dict[str, Any], report: Report) -> None:
+def replay(settings: FoldRunSettings, order: FoldRunOrder, send: SendReport) -> None:
     """Do a fold run: a report at each rung, tables before the last."""
-    data, store = trainable.prepared(workplace.data, workplace.split_hash), OofStore(workplace.run_dir)
-    identity, fold = config["candidate"], config["fold"]
-    content = Path(workplace.run_dir, "candidates", f"{identity}.json").read_bytes()
-    oof, test = predictions(data, Candidate.model_validate_json(content), fold)
+    data, store = load_prepared_once(settings.data, settings.split_hash), OofStore(settings.run_dir)
+    candidate, fold = order.assignment.candidate, order.assignment.fold
+    oof, test = predictions(data, candidate, fold)
     metric = data.task.measure(oof["score"].to_numpy(), oof["prediction"].to_numpy())
     for progress in RUNGS:
         if progress == 1.0:
             manifest = data.manifest
-            provenance = Provenance(identity, fold, manifest.data_hash, manifest.split_hash, 0, 3.0)
+            provenance = Provenance(candidate.id, fold, manifest.data_hash, manifest.split_hash, 0, 3.0)
             store.write(provenance, oof=oof, test=test)
-        value = metric * progress**0.1
-        report({"progress": progress, "epoch": 3 * progress, "metric": value, "seconds": 1.0, "failure": ""})
+        send(ScoreReport(progress, epoch=3 * progress, metric=metric * progress**0.1, seconds=1.0))
 
 
 # What is measured
@@ -148,18 +157,16 @@ def watch_memory(seen: list[tuple[int, float]], store: OofStore, stop: threading
 # Tune's loop, played
 
 
-def play(conductor: Conductor, slots: int, workplace: Workplace) -> None:
+def play(conductor: Conductor, slots: int, settings: FoldRunSettings) -> None:
     """Take the place of Tune: keep `slots` fold runs going, their reports in random order."""
-    import ray  # noqa: PLC0415 - slow to import
+    from search.ray_tune.family_resources import FamilyResources  # noqa: PLC0415
+    from search.ray_tune.scheduler import FoldScheduler  # noqa: PLC0415 - imports Ray
+    from search.ray_tune.searcher import FoldSearcher  # noqa: PLC0415 - imports Ray
 
-    from search.ray_tune.family_resources import MemoryNeeds  # noqa: PLC0415
-    from search.ray_tune.searcher import FoldScheduler, FoldSearcher  # noqa: PLC0415 - imports Ray
-
-    ray.cluster_resources = lambda: {"CPU": float(slots)}
-    resources = conductor.study.resources
-    needs = MemoryNeeds(workplace.run_dir, resources, lambda: [(float(slots), 0.0)])
-    searcher = FoldSearcher(conductor, resources, lambda _: None, needs)
-    scheduler, order = FoldScheduler(searcher), np.random.default_rng(0)
+    resources, size = conductor.study.resources, {"CPU": float(slots)}
+    families = FamilyResources(settings.run_dir, resources, lambda: [(float(slots), 0.0)])
+    searcher = FoldSearcher(conductor, resources, lambda _: None, families, cluster_size=lambda: size)
+    scheduler, draw = FoldScheduler(searcher), np.random.default_rng(0)
     running: dict[str, list[dict[str, Any]]] = {}
     number = 0
     while True:
@@ -167,14 +174,13 @@ def play(conductor: Conductor, slots: int, workplace: Workplace) -> None:
         if isinstance(suggested, dict):
             trial, number = SimpleNamespace(trial_id=str(number), status="RUNNING"), number + 1
             scheduler.on_trial_add(None, trial)
-            running[trial.trial_id] = [suggested]
+            reports: list[Report] = []
+            replay(settings, order_from_dict(suggested), reports.append)
+            running[trial.trial_id] = [report_to_dict(report) for report in reports]
             continue
         if not running:
             return
-        name = list(running)[order.integers(len(running))]
-        if isinstance(running[name][0].get("candidate"), str):
-            config, running[name] = running[name][0], []
-            replay(workplace, config, running[name].append)
+        name = list(running)[draw.integers(len(running))]
         answer = scheduler.on_trial_result(None, SimpleNamespace(trial_id=name), running[name].pop(0))
         if answer == "STOP":
             del running[name]
@@ -218,7 +224,7 @@ def search_here(path: Path, run_dir: Path, slots: int) -> None:
         tally = Tally.of(resolved, data)
         conductor = Conductor(resolved, data, str(run_dir), Progress(Console(file=log), tally), hours_spent=lambda: 0.0)
         tally.to_come = lambda: conductor.candidates_to_come
-        workplace = Workplace(
+        settings = FoldRunSettings(
             run_dir=str(run_dir),
             data=study.data,
             split_hash=data.manifest.split_hash,
@@ -230,26 +236,23 @@ def search_here(path: Path, run_dir: Path, slots: int) -> None:
             home=".",
         )
         gc.collect()
-        gc.freeze()  # as the runner does
-        play(conductor, slots, workplace)
+        gc.freeze()  # as `run_tune` does
+        play(conductor, slots, settings)
         conductor.close()
 
 
 def search_on_ray(path: Path, run_dir: Path, slots: int) -> None:
     """Run the study as a user does, but for what a fold run does and how many slots the machine pretends to have."""
-    from search.ray_tune import ray_session as cluster  # noqa: PLC0415 - imports Ray later, with its settings
-    from search.ray_tune import run_study as runner  # noqa: PLC0415 - imports Ray later, with its settings
-
-    runner.make_trainable = lambda workplace: partial(simulated, workplace)  # type: ignore[attr-defined]
-    cluster.cores = lambda: slots
-    runner.run_study(path, runs=str(run_dir.parent), dashboard=False)
+    tune = partial(run_tune, make_trainable=lambda settings: partial(simulated, settings))
+    open_session = partial(ray_session, n_cores=slots)
+    run_study(path, runs=str(run_dir.parent), dashboard=False, open_session=open_session, tune=tune)
 
 
-def simulated(workplace: Workplace, config: dict[str, Any]) -> None:
+def simulated(settings: FoldRunSettings, config: dict[str, Any]) -> None:
     """Run on a worker."""
     from ray import tune  # noqa: PLC0415 - workers only
 
-    replay(workplace, config, tune.report)
+    replay(settings, order_from_dict(config), lambda report: tune.report(report_to_dict(report)))
 
 
 def reopen(path: Path, run_dir: Path) -> tuple[float, float]:

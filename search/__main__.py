@@ -280,18 +280,18 @@ def refit(
     """
     from search.ray_tune.refit import refit as train_again  # noqa: PLC0415 - imports torch
 
-    def note(text: str) -> None:
+    def message(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     try:
-        trained, kept = train_again(run_dir, blend, address=address, backbones=backbones, force=force, note=note)
+        trained, kept = train_again(run_dir, blend, address=address, backbones=backbones, force=force, message=message)
     except KeyboardInterrupt:
-        note("stopped; what is done is kept. To go on, give the same command again")
+        message("stopped; what is done is kept. To go on, give the same command again")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     done = (
         f"wrote the weights of {trained} fold runs and the files of {kept} backbones" if trained + kept else "all there"
     )
-    note(f"{done}; next: python -m blend bundle {run_dir} --blend {blend} --out DIR")
+    message(f"{done}; next: python -m blend bundle {run_dir} --blend {blend} --out DIR")
 
 
 def _show_leaderboard(run_dir: str) -> str:

@@ -7,7 +7,8 @@ directory replays them through a fresh ladder and a fresh sampler, so it takes u
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,26 +27,7 @@ from search.run_dir.status_file import StatusFile, read_outcomes, write_outcomes
 from search.study.sampler import Sampler
 from search.study.space import read_candidates, read_space
 from search.study.study_file import Study
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """A fold run to start now."""
-
-    candidate: Candidate
-    fold: int
-    attempt: int
-    """1 for the retry of a dead fold run, else 0."""
-
-    @property
-    def run(self) -> FoldRun:
-        """The fold run as the ladder knows it."""
-        return FoldRun(self.candidate.id, self.candidate.family, self.fold)
-
-    @property
-    def label(self) -> str:
-        """A short name a person recognises."""
-        return f"{self.candidate.label}-f{self.fold}-{self.candidate.id[:6]}"
+from search.worker.messages import Assignment
 
 
 class Watcher(Protocol):
@@ -388,3 +370,17 @@ class Conductor:
         record.seen.add((provenance.attempt, FINISHED))
         self.curves.append(point)
         self._decide(run, point)
+
+
+@contextmanager
+def closing(conductor: Conductor, message: Callable[[str], None]) -> Iterator[None]:
+    """Close the record at the end of the block; an error of the block is raised even where closing fails, too."""
+    try:
+        yield
+    except BaseException:
+        try:
+            conductor.close()
+        except OSError as error:
+            message(f"the record stays in its journals, which hold all of it: {error}")
+        raise
+    conductor.close()

@@ -15,7 +15,7 @@ from search.plan.forecast import FamilyForecast, forecast
 from search.study.sampler import Sampler
 from search.study.space import read_candidates, read_space
 from search.study.study_file import Resources, Study, read_study
-from search.worker.fold_run import scored_at
+from search.worker.fold_run import scoring_points
 
 TERA = 10**12
 HOST_PROCESS_GIB = 3.0
@@ -249,7 +249,7 @@ def _cost(
     def forward(batches: Sequence[Sequence[int]]) -> float:
         return sum(forward_operations(anatomy, texts=texts, tokens=tokens) for texts, tokens in batches)
 
-    scored = scored_at(study.ladder.rungs, candidate.epochs, score_epochs=study.score_epochs)
+    scored = scoring_points(study.ladder.rungs, candidate.epochs, score_epochs=study.score_epochs)
     training = forward(workload.epoch.tolist()) * candidate.epochs * step_passes(candidate)
     rungs = forward(workload.scored.tolist()) * (len(set(scored)) - 1)
     predictions = forward(workload.predicted.tolist())

@@ -1,46 +1,30 @@
-"""`MemoryNeeds`: what fold runs that ran out of memory need, kept for their family in the run directory."""
+"""`FamilyResources`: what fold runs get after their family ran out of memory, kept in the run directory."""
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from data_prep.store.files import exists, join, read_bytes, write_json
 from search.study.study_file import StudyResources
+from search.worker.messages import FoldRunResources
 
 FILE = "memory.json"
 
 Nodes = Callable[[], Sequence[tuple[float, float]]]
-"""Returns the CPU cores and the GPUs of each node that is there."""
+"""Returns the CPU cores and the GPUs of each node of the cluster."""
 
 
-@dataclass(frozen=True)
-class Need:
-    """What a fold run is given."""
-
-    cpu: float
-    gpu: float
-    micro_batches: int = 1
-    """Parts, for want of memory, that its steps are computed in."""
-
-    @property
-    def text(self) -> str:
-        """The need in words."""
-        gpu = f", gpu={self.gpu:g}" if self.gpu else ""
-        parts = f", {self.micro_batches} micro-batches" if self.micro_batches > 1 else ""
-        return f"cpu={self.cpu:g}{gpu}{parts}"
-
-
-class MemoryNeeds:
-    """Gives a family that ran out of memory a larger share, so that fewer share its machine; then smaller parts.
+class FamilyResources:
+    """Gives a family that ran out of memory a larger share of its machine; when there is none, smaller micro-batches.
 
     A share doubles up to a whole GPU and to the cores of the largest node that has room for it. When no node has more
-    to give, the micro-batches are halved. What was learned holds for all candidates of the family and for later runs
-    over the same directory; the study's own `resources` hold where they are more.
+    to give, the micro-batches are halved. The new share holds for all candidates of the family and for later runs over
+    the same directory; the study's own `resources` hold where they are more.
 
     Args:
         run_dir: the run directory.
         resources: what the study gives to fold runs.
-        nodes: is asked what nodes there are.
+        nodes: returns the nodes of the cluster.
     """
 
     def __init__(self, run_dir: str, resources: StudyResources, nodes: Nodes) -> None:
@@ -48,44 +32,44 @@ class MemoryNeeds:
         self._resources = resources
         self._nodes = nodes
         content = json.loads(read_bytes(self._path)) if exists(self._path) else {}
-        self._known = {family: Need(**need) for family, need in content.items()}
+        self._known = {family: FoldRunResources(**known) for family, known in content.items()}
 
-    def of(self, family: str) -> Need:
-        """Return what a fold run of the family is given."""
-        asked, known = self._resources.of(family), self._known.get(family)
+    def of(self, family: str) -> FoldRunResources:
+        """Return what a fold run of the family gets."""
+        usual, known = self._resources.of(family), self._known.get(family)
         if known is None:
-            return Need(asked.cpu, asked.gpu)
-        return Need(max(asked.cpu, known.cpu), max(asked.gpu, known.gpu), known.micro_batches)
+            return FoldRunResources(usual.cpu, usual.gpu)
+        return FoldRunResources(max(usual.cpu, known.cpu), max(usual.gpu, known.gpu), known.micro_batches)
 
     def can_grow(self, family: str) -> bool:
-        """Tell whether some node has a larger share for a fold run of the family."""
+        """Return whether some node has a larger share for a fold run of the family."""
         return self._larger(self.of(family)) is not None
 
-    def sizes(self) -> list[Need]:
+    def sizes(self) -> list[FoldRunResources]:
         """Return every size that a fold run may have."""
-        usual = [Need(size.cpu, size.gpu) for size in self._resources.each()]
+        usual = [FoldRunResources(size.cpu, size.gpu) for size in self._resources.each()]
         return [*usual, *(self.of(family) for family in self._known)]
 
-    def ran_out(self, family: str, given: Need) -> Need:
-        """Take note that a fold run of the family ran out of memory with what it was given; return what it gets next.
+    def ran_out(self, family: str, given: FoldRunResources) -> FoldRunResources:
+        """Record that a fold run of the family ran out of memory with what it had; return what the next one gets.
 
-        Where the family has been given more since then, that is to be tried first.
+        Where the family has got more since then, that is tried first.
         """
         now = self.of(family)
         if now != given:
             return now
-        now = self._larger(given) or Need(given.cpu, given.gpu, 2 * given.micro_batches)
+        now = self._larger(given) or FoldRunResources(given.cpu, given.gpu, 2 * given.micro_batches)
         self._known[family] = now
-        write_json({name: asdict(need) for name, need in self._known.items()}, self._path)
+        write_json({name: asdict(known) for name, known in self._known.items()}, self._path)
         return now
 
-    def _larger(self, need: Need) -> Need | None:
-        """Return the next larger share that some node has; of several nodes' the largest."""
-        gpus = [need.gpu] if need.gpu >= 1 or need.gpu == 0 else [min(2 * need.gpu, 1.0), need.gpu]
+    def _larger(self, given: FoldRunResources) -> FoldRunResources | None:
+        """Return the next larger share that some node has, the largest where nodes differ; None: no node has more."""
+        gpus = [given.gpu] if given.gpu >= 1 or given.gpu == 0 else [min(2 * given.gpu, 1.0), given.gpu]
         found = []
         for cores, gpu in self._nodes():
             for share in gpus:
-                larger = Need(max(need.cpu, min(2 * need.cpu, cores)), share, need.micro_batches)
-                if larger.cpu <= cores and larger.gpu <= gpu and larger != need:
+                larger = FoldRunResources(max(given.cpu, min(2 * given.cpu, cores)), share, given.micro_batches)
+                if larger.cpu <= cores and larger.gpu <= gpu and larger != given:
                     found.append(larger)
         return max(found, key=lambda larger: (larger.gpu, larger.cpu), default=None)

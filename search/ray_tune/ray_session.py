@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from data_prep.errors import InputError
+from search.ray_tune.ray_internals import silence_raylets
 from search.study.study_file import ResolvedStudy, Resources
 from search.worker.node_check import Requirements, Scout, requirements_of
 
@@ -38,6 +39,7 @@ def ray_session(
     backbones: str | None,
     dashboard: bool,
     note: Callable[[str], None],
+    n_cores: int | None = None,
 ) -> Iterator[None]:
     """Connect to a cluster, or start Ray on this machine for as long as the block lasts.
 
@@ -49,6 +51,7 @@ def ray_session(
         backbones: folder with local copies of hub models, which every node must see.
         dashboard: whether a local Ray also starts its dashboard.
         note: takes what a person should know.
+        n_cores: cores that a local Ray offers; None: those that this process may use.
 
     Raises:
         InputError: no cluster is there, it refuses, its nodes lack something, or a fold run has no room.
@@ -56,7 +59,7 @@ def ray_session(
     import ray  # noqa: PLC0415 - after the environment is set
 
     address = address or os.environ.get("RAY_ADDRESS")
-    _keep_raylets_quiet()
+    silence_raylets()
     try:
         if address:
             context = _connect(address)
@@ -64,7 +67,7 @@ def ray_session(
         else:
             context = ray.init(
                 address="local",  # without it Ray joins whatever `ray start` left running on this machine
-                num_cpus=cores(),
+                num_cpus=n_cores or cores(),
                 include_dashboard=dashboard,
                 object_store_memory=OBJECT_STORE_BYTES,
                 **QUIET,
@@ -77,13 +80,6 @@ def ray_session(
         yield
     finally:
         ray.shutdown()
-
-
-def _keep_raylets_quiet() -> None:
-    """Keep the last words of a dying raylet, a hundred lines of its state, out of the console."""
-    import ray  # noqa: PLC0415 - after the environment is set
-
-    ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
 def prepare_environment() -> None:

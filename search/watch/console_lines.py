@@ -7,10 +7,10 @@ from rich.text import Text
 
 from data_prep.console import duration
 from models.candidate import Candidate
-from search.driver.conductor import Assignment
 from search.ladder.decisions import FINISHED, Decision
 from search.run_dir.curves import CurvePoint
 from search.watch.run_statistics import Slot, Tally
+from search.worker.messages import Assignment
 
 
 class Progress:

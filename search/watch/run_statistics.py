@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from data_prep.prepared import Prepared
 from data_prep.scoring.metrics import Metric
 from models.candidate import Candidate
-from search.driver.conductor import Assignment
 from search.ladder.decisions import FINISHED, Decision
 from search.run_dir.curves import CurvePoint
 from search.run_dir.pulse_file import Leader, LiveRun, Pulse, Spent, Trouble
 from search.study.study_file import Resources, Study, StudyResources
 from search.watch.blend_watch import BlendWatch
 from search.worker.fold_run import training_rows
+from search.worker.messages import Assignment
 
 TROUBLES = 20
 """Things that went wrong which are kept to be shown; the latest ones."""

@@ -45,11 +45,11 @@ class Scout:
 
     def look_around(self, requirements: Requirements) -> list[str]:
         """Return what the machine that runs this lacks for a fold run."""
-        return list(lacks(requirements))
+        return list(missing_here(requirements))
 
 
 @functools.lru_cache(maxsize=1)
-def lacks(requirements: Requirements) -> tuple[str, ...]:
+def missing_here(requirements: Requirements) -> tuple[str, ...]:
     """Return what this machine lacks for a fold run, a sentence each; a process looks once."""
     faults = []
     here = importlib.metadata.version("blendfold")

@@ -64,11 +64,12 @@ def read_predictions(path: Path) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, prepared_tiny: Prepared, tiny_bert: str) -> Path:
     """Return a run directory with the weights of two candidates on four folds, and a blend of them."""
-    from search.worker.fold_run import Workplace, run_fold
+    from search.worker.fold_run import run_fold
+    from search.worker.messages import Assignment, FoldRunOrder, FoldRunResources, FoldRunSettings
 
     root = tmp_path_factory.mktemp("bundled")
     run_dir = root / "run"
-    place = Workplace(
+    shared = FoldRunSettings(
         run_dir=str(run_dir),
         data=prepared_tiny.path,
         split_hash=prepared_tiny.manifest.split_hash,
@@ -88,8 +89,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, prepared_tiny: Prepared, 
         write_json(candidate.model_dump(mode="json"), run_dir / "candidates" / f"{candidate.id}.json")
         for fold in range(4):
             attempt = int((name, fold) == RETRIED)
-            config = {"candidate": candidate.id, "fold": fold, "attempt": attempt, "threads": 1, "device": "cpu"}
-            run_fold(place, config, [].append)
+            order = FoldRunOrder(Assignment(candidate, fold, attempt), FoldRunResources(1, 0), threads=1)
+            run_fold(shared, order, [].append)
     patch.undo()
     (run_dir / "study.yaml").write_text(yaml.safe_dump({"data": prepared_tiny.path, "names": names}))
     call(app, "fit", run_dir, "--members", "plain,orders", "--method", "mean", "--name", "both", *EVEN_DEAD)

@@ -10,13 +10,13 @@ import pyarrow as pa
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore, Provenance
 from models.candidate import Candidate
-from search.driver.conductor import Assignment, Conductor
+from search.driver.conductor import Conductor
 from search.ladder.decisions import Decision
 from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.drawn_candidates import Samples
 from search.study.sampler import Sample
 from search.study.study_file import Study
-from search.worker.fold_run import retried
+from search.worker.messages import Assignment
 
 RUNGS = (0.25, 0.5, 1.0)
 
@@ -58,7 +58,7 @@ class ScriptedWorker:
 
     def fold_run(self, conductor: Conductor, assignment: Assignment) -> None:
         assert not OofStore(self.run_dir).is_finished(assignment.candidate.id, assignment.fold), "it is on record"
-        candidate = retried(assignment.candidate) if assignment.attempt else assignment.candidate
+        candidate = assignment.candidate_to_train
         strength = float(np.clip(1 - abs(np.log10(candidate.backbone_lr) + 3.7), 0.1, 1)) - 0.1 * assignment.fold
         dead = assignment.candidate.batch_size == 16 and not assignment.attempt
         for progress in RUNGS:

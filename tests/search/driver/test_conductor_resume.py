@@ -9,8 +9,7 @@ import pytest
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore
 from scripted_search import CutOffError, ScriptedWorker, conductor, study
-from search.driver.conductor import Conductor
-from search.ray_tune.run_study import _closed
+from search.driver.conductor import Conductor, closing
 from search.run_dir.status_file import read_outcomes
 
 
@@ -60,16 +59,6 @@ def test_without_its_list_of_samples_a_search_goes_on(tmp_path: Path, prepared_t
     assert len(list(OofStore(tmp_path).fold_runs())) > len(stamps) / 2
 
 
-class Notes:
-    """Keeps what is told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.told.append(text)
-
-
 @pytest.fixture
 def full(tmp_path: Path, prepared_tiny: Prepared, monkeypatch: pytest.MonkeyPatch) -> Conductor:
     """Return a conductor whose disk is full when it is to be closed."""
@@ -84,13 +73,13 @@ def full(tmp_path: Path, prepared_tiny: Prepared, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("first", [KeyError("a mistake"), KeyboardInterrupt(), OSError(errno.ENOSPC, "full", "curves")])
 def test_a_record_that_cannot_be_closed_hides_nothing(full: Conductor, first: BaseException) -> None:
-    notes = Notes()
-    with pytest.raises(type(first)) as raised, _closed(full, notes):  # type: ignore[arg-type]
+    messages: list[str] = []
+    with pytest.raises(type(first)) as raised, closing(full, messages.append):
         raise first
     assert raised.value is first
-    assert "the record stays in its journals" in notes.told[0]
+    assert "the record stays in its journals" in messages[0]
 
 
 def test_a_record_that_cannot_be_closed_is_told_where_nothing_else_failed(full: Conductor) -> None:
-    with pytest.raises(OSError, match="No space left on device"), _closed(full, Notes()):  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="No space left on device"), closing(full, pytest.fail):
         pass

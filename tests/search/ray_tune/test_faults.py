@@ -166,7 +166,7 @@ def test_a_node_dies_while_its_fold_run_trains_and_another_takes_over(
     kept = stamps(run_dir)
     os.kill(raylet, signal.SIGKILL)
     before = read_until(
-        process, "lost its worker|got no worker|its node was taken"
+        process, "lost its worker|got no worker|its node was preempted"
     )  # Ray tells it in one of three ways
     add_node()
     after = finish(process)

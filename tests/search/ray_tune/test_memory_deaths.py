@@ -15,7 +15,8 @@ MORTAL = """
 from ray.exceptions import OutOfMemoryError
 from data_prep.console import run_app
 from search.__main__ import app
-from search.ray_tune.searcher import FoldScheduler
+from search.ray_tune.ray_internals import actor_id_of
+from search.ray_tune.scheduler import FoldScheduler
 
 reports, pass_on = 0, FoldScheduler.on_trial_result
 
@@ -23,8 +24,7 @@ def die_once(self, controller, trial, result):
     global reports
     reports += 1
     if reports == 1:
-        actor = trial.temporary_state.ray_actor._actor_id.hex()
-        page = f"Selected to kill: (Actor({actor}): pid=1)"
+        page = f"Selected to kill: (Actor({actor_id_of(trial)}): pid=1)"
         raise RuntimeError("Caught unexpected exception") from OutOfMemoryError(page)
     return pass_on(self, controller, trial, result)
 
@@ -47,7 +47,7 @@ def test_a_fold_run_that_ray_killed_for_memory_is_tried_in_halved_micro_batches(
     )
     output = finish(start(study, program=["-c", MORTAL]))
     assert output.count("Ray Tune died (") == 1, output
-    assert output.count("steps are computed in 2 micro-batches") == 4, output
+    assert output.count("each step is computed in 2 micro-batches") == 4, output
     remembered = json.loads((tmp_path / "runs" / "tiny" / "memory.json").read_text())
     assert remembered == {tiny_bert: {"cpu": 1.0, "gpu": 0.0, "micro_batches": 2}}
     assert len(list(OofStore(tmp_path / "runs" / "tiny").fold_runs())) == 4

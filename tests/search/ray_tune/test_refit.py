@@ -19,19 +19,21 @@ from data_prep.store.safetensors_files import read_header
 from data_prep.store.tables import OOF_SCHEMA, TEST_SCHEMA, write_table
 from data_prep.store.weight_folders import backbone_folder, find_weights, weights_file
 from models.candidate import Candidate
-from search.ray_tune.refit import refit, refit_fold
-from search.ray_tune.run_study import new_workplace
+from search.driver.worker_settings import fold_run_settings
+from search.ray_tune.refit import refit
 from search.run_dir.disk_budget import candidates_with_weights
 from search.study.study_file import keep_study, read_resolved, read_study, resolve_study
-from search.worker.fold_run import RETRY_SEED, run_fold
+from search.worker.fold_run import run_fold
+from search.worker.messages import RETRY_SEED, Assignment, FoldRunOrder, FoldRunResources
+from search.worker.refit_fold import refit_fold
 
 SETTINGS = {"epochs": 2, "backbone_lr": 0.003, "batch_size": 16, "precision": "fp32", "keep": "best"}
 ATTEMPTS = {0: 0, 1: 1}
 """Fold -> attempt: the second fold run died once."""
 
 
-def config(candidate: str, fold: int) -> dict[str, object]:
-    return {"candidate": candidate, "fold": fold, "attempt": ATTEMPTS[fold], "threads": 1, "device": "cpu"}
+def order(candidate: Candidate, fold: int) -> FoldRunOrder:
+    return FoldRunOrder(Assignment(candidate, fold, ATTEMPTS[fold]), FoldRunResources(1, 0), threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +47,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory, prepared_tiny: Prepared, 
     run_dir, identity = root / "run", resolved.names["one"]
     keep_study(resolved, str(run_dir))
     write_json(Candidate(**settings).model_dump(mode="json"), run_dir / "candidates" / f"{identity}.json")
-    place = replace(new_workplace(resolved, str(run_dir), backbones=None), dead_below=-1.0)
+    shared = replace(fold_run_settings(resolved, str(run_dir), backbones=None), dead_below=-1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLENDFOLD_CACHE", str(root / "cache"))
         for fold in ATTEMPTS:
-            run_fold(place, config(identity, fold), [].append)
+            run_fold(shared, order(Candidate(**settings), fold), [].append)
     shutil.rmtree(run_dir / "checkpoints")  # or they would be resumed from their ends
     members = [{"run": str(run_dir), "candidate": identity}, {"run": str(run_dir), "candidate": "without weight"}]
     parts = [{"weight": 1.0}, {"weight": 0.0}]
@@ -77,9 +79,9 @@ def origin_of(run_dir: Path, identity: str, fold: int) -> Provenance:
 
 
 def train(run_dir: Path, identity: str, fold: int, *, force: bool = False):
-    place = new_workplace(read_resolved(str(run_dir / "study.yaml")), str(run_dir), backbones=None)
+    settings = fold_run_settings(read_resolved(str(run_dir / "study.yaml")), str(run_dir), backbones=None)
     candidate = Candidate.model_validate_json((run_dir / "candidates" / f"{identity}.json").read_bytes())
-    return refit_fold(place, candidate, config(identity, fold), origin_of(run_dir, identity, fold), force=force)
+    return refit_fold(settings, order(candidate, fold), origin_of(run_dir, identity, fold), force=force)
 
 
 @pytest.mark.ray
@@ -95,7 +97,7 @@ def test_lost_weights_come_back_through_ray_and_tables_stay(run_dir: Path, ident
     command = [sys.executable, "-m", "search", "refit", str(run_dir), "--blend", "b"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.count("predicts what the tables say, bit for bit") == 2
+    assert result.stdout.count("predicts what its tables say, bit for bit") == 2
     last = "wrote the weights of 2 fold runs and the files of 1 backbones; next: python -m blend bundle"
     assert result.stdout.splitlines()[-1].startswith(last)
     assert [read_header(path).metadata for path in weights] == before
@@ -107,12 +109,17 @@ def test_lost_weights_come_back_through_ray_and_tables_stay(run_dir: Path, ident
     assert not (run_dir / "driver.json").exists()
 
 
-def test_where_nothing_is_missing_nothing_starts(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.ray_tune.refit.ray_session", pytest.fail)
-    assert refit(str(run_dir), "b", address=None, backbones=None, force=False, note=pytest.fail) == (0, 0)
+def refit_all(run_dir: Path, blend: str) -> tuple[int, int]:
+    """Restore a blend of which nothing is to be trained."""
+    forbidden = {"message": pytest.fail, "open_session": pytest.fail}
+    return refit(str(run_dir), blend, address=None, backbones=None, force=False, **forbidden)  # type: ignore[arg-type]
 
 
-def test_weights_that_predict_otherwise_are_refused_unless_forced(run_dir: Path, identity: str) -> None:
+def test_where_nothing_is_missing_nothing_starts(run_dir: Path) -> None:
+    assert refit_all(run_dir, "b") == (0, 0)
+
+
+def test_weights_that_predict_something_else_are_refused_unless_forced(run_dir: Path, identity: str) -> None:
     store, path = OofStore(run_dir), Path(weights_file(str(run_dir), identity, 0))
     table, origin = store.read("oof", identity, 0), origin_of(run_dir, identity, 0)
     shifted = table["prediction"].to_numpy() + np.linspace(0, 0.02, table.num_rows, dtype=np.float32)
@@ -121,7 +128,7 @@ def test_weights_that_predict_otherwise_are_refused_unless_forced(run_dir: Path,
     write_table(other, store.path("oof", identity, 0), schema=OOF_SCHEMA, metadata=origin.to_metadata())
     path.unlink()
     refused = train(run_dir, identity, 0)
-    assert "predicts otherwise than its tables say, by up to 0.02 (0.001 is tolerated)" in refused.failure
+    assert "its predictions differ from its tables by up to 0.02 (0.001 is tolerated)" in refused.failure
     assert not path.exists()
     forced = train(run_dir, identity, 0, force=True)
     assert (forced.failure, forced.difference) == ("", refused.difference)
@@ -139,7 +146,7 @@ def test_tables_of_other_rows_are_not_compared_by_their_places(run_dir: Path, id
     assert not path.exists()
 
 
-def test_what_is_wrong_is_told_and_nothing_kept(run_dir: Path, identity: str, tiny_bert: str) -> None:
+def test_what_is_wrong_is_reported_and_nothing_kept(run_dir: Path, identity: str, tiny_bert: str) -> None:
     path = Path(weights_file(str(run_dir), identity, 1))
     path.unlink()
     settings = run_dir / "candidates" / f"{identity}.json"
@@ -149,9 +156,9 @@ def test_what_is_wrong_is_told_and_nothing_kept(run_dir: Path, identity: str, ti
     assert not path.exists()
     settings.write_text('{"source": "team.csv"}')
     with pytest.raises(InputError, match=r"no settings of a model of ours; it cannot be trained"):
-        refit(str(run_dir), "b", address=None, backbones=None, force=False, note=pytest.fail)
+        refit_all(run_dir, "b")
     with pytest.raises(InputError, match=r"blends/other/blend\.json: no such blend; make one with"):
-        refit(str(run_dir), "other", address=None, backbones=None, force=False, note=pytest.fail)
+        refit_all(run_dir, "other")
 
 
 def test_weights_of_another_training_are_not_those_behind_a_table(run_dir: Path, identity: str) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore, Provenance
-from search.worker.fold_run import RETRY_SEED
+from search.worker.messages import RETRY_SEED
 from whole_search import (
     KINDS,
     curves,
@@ -75,24 +75,27 @@ def test_running_again_repeats_nothing(undisturbed: Path) -> None:
 
 WATCHED = """
 import os, signal
+from functools import partial
 from pathlib import Path
 from data_prep.console import run_app
-from search.ray_tune import run_study as runner
+from search.ray_tune import run_study
+from search.ray_tune.trainable import make_trainable
+from search.worker.messages import order_from_dict
 from search.__main__ import app
 
-make_trainable, steps, death = runner.make_trainable, Path(os.environ["STEPS"]), Path(os.environ["DEATH"])
+steps, death = Path(os.environ["STEPS"]), Path(os.environ["DEATH"])
 
-def make_watched(workplace):
-    fold_run = make_trainable(workplace)
+def make_watched(settings):
+    fold_run = make_trainable(settings)
 
     def watched(config):
         from models.training.learner import Learner
-        step = Learner.step
+        step, assignment = Learner.step, order_from_dict(config).assignment
 
         def log(self, batch, share, *, epoch):
             with steps.open("a") as file:
-                file.write(f"{config['label']} {config['attempt']} {epoch}\\n")
-            if config["fold"] == 2 and epoch == 2.25 and death.exists():
+                file.write(f"{assignment.label} {assignment.attempt} {epoch}\\n")
+            if assignment.fold == 2 and epoch == 2.25 and death.exists():
                 death.unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
             step(self, batch, share, epoch=epoch)
@@ -105,7 +108,8 @@ def make_watched(workplace):
 
     return watched
 
-runner.make_trainable = make_watched
+plain = run_study.run_study
+run_study.run_study = partial(plain, tune=partial(run_study.run_tune, make_trainable=make_watched))
 run_app(app)
 """
 """The search, whose workers write down every step before they take it; while there is a file DEATH, the first that is a
@@ -152,7 +156,7 @@ MORTAL = """
 from ray.exceptions import OutOfMemoryError
 from data_prep.console import run_app
 from search.__main__ import app
-from search.ray_tune.searcher import FoldScheduler
+from search.ray_tune.scheduler import FoldScheduler
 
 reports, pass_on = 0, FoldScheduler.on_trial_result
 
@@ -184,10 +188,10 @@ def test_when_tune_dies_the_search_goes_on_and_ends_with_the_same_bytes(
 UNFIT = """
 from dataclasses import replace
 
-import search.ray_tune.run_study
+from search.driver import worker_settings
 from search.worker.node_check import requirements_of
 
-search.ray_tune.run_study.requirements_of = lambda run_dir, **given: replace(requirements_of(run_dir, **given), code="")
+worker_settings.requirements_of = lambda run_dir, **given: replace(requirements_of(run_dir, **given), code="")
 from search.__main__ import app, run_app
 run_app(app)
 """

@@ -8,29 +8,30 @@ import pytest
 
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore
-from search.ray_tune.searcher import TRIES
+from search.ray_tune.lost_workers import MAX_WORKER_DEATHS
 from whole_search import finish, start, write_study
 
 pytestmark = pytest.mark.ray
 
 TAKEN = """
 import os, signal, sys
+from functools import partial
 from data_prep.console import run_app
-from search.worker import fold_run as trainable
+from search.ray_tune import run_study
+from search.ray_tune.trainable import make_trainable
+from search.worker.messages import order_from_dict
 from search.__main__ import app
 
-make = trainable.make_trainable
-
-def make_taken(workplace):
-    fold_run = make(workplace)
+def make_taken(settings):
+    fold_run = make_trainable(settings)
 
     def taken(config):
         from models.training.learner import Learner
-        plain, steps = Learner.step, [0]
+        plain, steps, fold = Learner.step, [0], order_from_dict(config).assignment.fold
 
         def step(self, *args, **kwargs):
             steps[0] += 1
-            if steps[0] == 4 and config["fold"] == 0:
+            if steps[0] == 4 and fold == 0:
                 os.kill(os.getpid(), signal.SIGTERM)
             return plain(self, *args, **kwargs)
 
@@ -43,8 +44,8 @@ def make_taken(workplace):
     taken.__mixins__ = fold_run.__mixins__
     return taken
 
-from search.ray_tune import run_study as runner
-runner.make_trainable = make_taken
+plain = run_study.run_study
+run_study.run_study = partial(plain, tune=partial(run_study.run_tune, make_trainable=make_taken))
 run_app(app)
 """
 """The search on a machine that takes every worker four steps after it began, or went on with, fold 0."""
@@ -65,7 +66,7 @@ def test_a_fold_run_goes_on_from_where_it_was_however_often_it_is_taken(
     finish(start(write_study(plain, prepared_tiny, tiny_bert, **changes)))
     begun = time.monotonic()
     output = finish(start(write_study(taken, prepared_tiny, tiny_bert, **changes), program=["-c", TAKEN]))
-    assert len(re.findall("its node was taken", output)) > TRIES, output
+    assert len(re.findall("its node was preempted", output)) > MAX_WORKER_DEATHS, output
     assert time.monotonic() - begun < 300
     stores = [OofStore(folder / "runs" / "tiny") for folder in (plain, taken)]
     for candidate, fold in stores[0].fold_runs():

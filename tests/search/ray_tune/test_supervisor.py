@@ -1,8 +1,8 @@
 """What happens when Tune itself dies: the search goes on from the record, or gives up with a reason."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from ray.exceptions import OutOfMemoryError
 
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
-from scripted_search import CutOffError, ScriptedWorker, record, study
+from scripted_search import CutOffError, ScriptedWorker, conductor, record, study
 from search.driver.conductor import Conductor
-from search.ray_tune import run_study as runner
-from search.ray_tune.run_study import STALLS, Outcome, run_study
-from search.watch.run_statistics import Tally
+from search.ray_tune.run_study import Outcome, run_study
+from search.ray_tune.run_tune import RunTune, Search
+from search.ray_tune.supervisor import MAX_DEATHS_WITHOUT_PROGRESS
 
 Fault = Callable[[], BaseException]
 
@@ -28,7 +28,7 @@ class FakeTune:
         self.data, self.lives, self.fault = data, iter(lives), fault
         self.sessions = 0
 
-    def __call__(self, conductor: Conductor, _: Any, run_dir: str, **__: Any) -> None:
+    def __call__(self, search: Search, conductor: Conductor, _: object) -> None:
         self.sessions += 1
         life = next(self.lives, -1)
         if life == -1:
@@ -36,26 +36,26 @@ class FakeTune:
         if life == 0:
             raise self.fault()
         try:
-            ScriptedWorker(self.data, Path(run_dir), effects=None if life is None else life - 1).run(conductor)
+            ScriptedWorker(self.data, Path(search.run_dir), effects=None if life is None else life - 1).run(conductor)
         except CutOffError:
             raise self.fault() from None
 
 
 @pytest.fixture
-def search(
-    tmp_path: Path, prepared_tiny: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[FakeTune, Callable[[], Outcome], Path]]:
-    @contextmanager
-    def no_ray(*_: object, **__: object) -> Iterator[None]:
-        yield
+def search(tmp_path: Path, prepared_tiny: Prepared) -> Callable[..., tuple[FakeTune, Callable[..., Outcome], Path]]:
+    def no_ray(*_: object, **__: object) -> nullcontext[None]:
+        return nullcontext()
 
-    def prepare(lives: list[int | None], fault: Fault) -> tuple[FakeTune, Callable[[], Outcome], Path]:
+    def prepare(lives: list[int | None], fault: Fault) -> tuple[FakeTune, Callable[..., Outcome], Path]:
         tune = FakeTune(prepared_tiny, lives, fault)
-        monkeypatch.setattr(runner, "_tune", tune)
-        monkeypatch.setattr(runner, "ray_session", no_ray)
         path = tmp_path / "study.yaml"
         path.write_text(yaml.safe_dump(study(prepared_tiny).model_dump(mode="json"), sort_keys=False))
-        return tune, lambda: run_study(path, runs=str(tmp_path / "runs")), tmp_path / "runs" / "first"
+        runs = str(tmp_path / "runs")
+
+        def run(tune: RunTune = tune) -> Outcome:
+            return run_study(path, runs=runs, open_session=no_ray, tune=tune)
+
+        return tune, run, tmp_path / "runs" / "first"
 
     return prepare
 
@@ -78,10 +78,7 @@ def test_tune_may_die_as_long_as_something_gets_done(
 ) -> None:
     whole = tmp_path / "whole"
     settings = study(prepared_tiny)
-    watcher = runner.Progress(runner.console, Tally.of(settings, prepared_tiny))
-    ScriptedWorker(prepared_tiny, whole).run(
-        Conductor(settings, prepared_tiny, str(whole), watcher, hours_spent=lambda: 0.0)
-    )
+    ScriptedWorker(prepared_tiny, whole).run(conductor(settings, prepared_tiny, whole))
     tune, run, run_dir = search(lives, out_of_memory)
     outcome = run()
     assert tune.sessions == len(lives)
@@ -92,12 +89,12 @@ def test_tune_may_die_as_long_as_something_gets_done(
 
 
 def test_deaths_in_a_row_without_progress_end_the_search(search: Callable[..., Any]) -> None:
-    tune, run, run_dir = search([5, *[0] * STALLS], out_of_memory)
+    tune, run, run_dir = search([5, *[0] * MAX_DEATHS_WITHOUT_PROGRESS], out_of_memory)
     with pytest.raises(InputError) as given_up:
         run()
-    assert tune.sessions == 1 + STALLS
+    assert tune.sessions == 1 + MAX_DEATHS_WITHOUT_PROGRESS
     message = str(given_up.value)
-    assert f"died {STALLS} times in a row with nothing new on record" in message
+    assert f"died {MAX_DEATHS_WITHOUT_PROGRESS} times in a row with nothing new on record" in message
     assert str(run_dir) in message
     assert "ran short of memory" in message
     assert len(message) < 800, "Ray's page of advice does not belong on the screen"
@@ -106,10 +103,10 @@ def test_deaths_in_a_row_without_progress_end_the_search(search: Callable[..., A
 
 
 def test_a_fault_of_ours_is_raised_as_it_is(search: Callable[..., Any]) -> None:
-    _, run, _ = search([0] * STALLS, lambda: KeyError("a mistake"))
+    _, run, _ = search([0] * MAX_DEATHS_WITHOUT_PROGRESS, lambda: KeyError("a mistake"))
     with pytest.raises(KeyError, match="a mistake") as given_up:
         run()
-    assert f"{STALLS} times in a row" in given_up.value.__notes__[0]
+    assert f"{MAX_DEATHS_WITHOUT_PROGRESS} times in a row" in given_up.value.__notes__[0]
 
 
 def test_what_the_user_can_mend_is_not_tried_again(search: Callable[..., Any]) -> None:
@@ -140,7 +137,7 @@ def test_an_interruption_ends_the_search_and_frees_its_directory(search: Callabl
 
 
 def test_a_second_search_over_the_same_directory_is_refused_and_changes_nothing(
-    search: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    search: Callable[..., Any],
 ) -> None:
     _, run, run_dir = search([], out_of_memory)
     refusals: list[str] = []
@@ -152,8 +149,7 @@ def test_a_second_search_over_the_same_directory_is_refused_and_changes_nothing(
         refusals.append(str(refused.value))
         assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
 
-    monkeypatch.setattr(runner, "_tune", run_again)
-    run()
+    run(tune=run_again)
     assert len(refusals) == 1
     assert f"{run_dir}/driver.json: a search runs in this directory already: process {os.getpid()} on" in refusals[0]
 

@@ -13,7 +13,7 @@ from data_prep.task import Task
 from models.candidate import Candidate
 from models.training.train_fold import RungReport, train_fold
 from search.study.study_file import Resources, Study, alike, choose_candidates, keep_study, read_study, resolve_study
-from search.worker.fold_run import scored_at
+from search.worker.fold_run import scoring_points
 
 
 def write(folder: Path, **changes: Any) -> Path:
@@ -157,12 +157,12 @@ def test_only_names_candidates_of_the_study(prepared_tiny: Prepared) -> None:
 
 
 def test_a_candidate_may_be_scored_after_every_epoch(prepared_tiny: Prepared, tiny_bert: str) -> None:
-    rungs = scored_at((0.5,), 3, score_epochs=True)
+    rungs = scoring_points((0.5,), 3, score_epochs=True)
     candidate = Candidate(backbone=tiny_bert, epochs=3, keep="best", batch_size=50)
     reports: list[RungReport] = []
     train_fold(candidate, prepared_tiny, 0, rungs=rungs, report=lambda report: reports.append(report) is None)
     assert [report.epoch for report in reports if report.progress != 0.5] == [1.0, 2.0, 3.0]
-    assert scored_at((0.5,), 3, score_epochs=False) == (0.5, 1.0)
+    assert scoring_points((0.5,), 3, score_epochs=False) == (0.5, 1.0)
 
 
 def test_candidates_that_an_override_makes_alike_are_one_model(tmp_path: Path, prepared_tiny: Prepared) -> None:

@@ -9,12 +9,12 @@ from rich.console import Console
 
 from data_prep.scoring.metrics import METRICS
 from models.candidate import Candidate
-from search.driver.conductor import Assignment
 from search.ladder.decisions import Decision
 from search.run_dir.curves import CurvePoint
 from search.study.study_file import StudyResources
 from search.watch.console_lines import Progress
 from search.watch.run_statistics import Tally
+from search.worker.messages import Assignment
 
 CANDIDATES = [Candidate(seed=seed) for seed in range(12)]
 

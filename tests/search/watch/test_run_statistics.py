@@ -8,12 +8,12 @@ import pytest
 
 from data_prep.scoring.metrics import METRICS
 from models.candidate import Candidate
-from search.driver.conductor import Assignment
 from search.ladder.decisions import BestBlend, Decision
 from search.run_dir.curves import CurvePoint
 from search.run_dir.pulse_file import Leader, LiveRun, Spent
 from search.study.study_file import Resources, StudyResources
 from search.watch.run_statistics import Tally
+from search.worker.messages import Assignment
 
 GO, STOP, RETRY = Decision(True, ""), Decision(False, "weak"), Decision(False, "dead", retry=True)
 SMALL = Candidate(epochs=2)

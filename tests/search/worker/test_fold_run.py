@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,53 +12,47 @@ import pytest
 import yaml
 
 from data_prep.prepared import Prepared, load_prepared, write_prepared
-from data_prep.store.files import write_json
 from data_prep.store.oof_store import OofStore, Provenance
 from data_prep.store.tables import read_table
 from data_prep.store.weight_folders import weights_folder
 from models.candidate import Candidate
 from search.driver.conductor import Conductor
-from search.ray_tune import run_study as runner
+from search.driver.worker_settings import fold_run_settings
 from search.ray_tune.run_study import Outcome, run_study
+from search.ray_tune.run_tune import Search
 from search.run_dir.curves import CurvePoint
-from search.study.study_file import ResolvedStudy
-from search.worker import fold_run as trainable
-from search.worker.fold_run import RETRY_SEED, Workplace, make_trainable, run_fold
+from search.worker.fold_run import enter_home, run_fold
+from search.worker.messages import (
+    RETRY_SEED,
+    Assignment,
+    FoldRunOrder,
+    FoldRunResources,
+    FoldRunSettings,
+    FullDiskReport,
+    MessageReport,
+    Report,
+    ScoreReport,
+)
 
 BASE = {"epochs": 2, "backbone_lr": 0.003, "batch_size": 16}
 
 
-def workplace(study: ResolvedStudy, run_dir: str) -> Workplace:
-    return Workplace(
-        run_dir=run_dir,
-        data=study.data,
-        split_hash=study.split_hash,
-        rungs=study.ladder.rungs,
-        rung_rows=None,
-        dead_below=study.ladder.dead_below,
-        checkpoint_seconds=60,
-        backbones=None,
-        home=str(Path.cwd()),
-    )
+def order(candidate: Candidate, fold: int, attempt: int = 0, *, micro_batches: int = 1) -> FoldRunOrder:
+    return FoldRunOrder(Assignment(candidate, fold, attempt), FoldRunResources(1, 0, micro_batches), threads=1)
 
 
-def work(conductor: Conductor, study: ResolvedStudy, run_dir: str, **_: Any) -> None:
+def work(search: Search, conductor: Conductor, _: object) -> None:
     """Do a search's fold runs here, one after another."""
+    settings = fold_run_settings(search.study, search.run_dir, backbones=None)
     while (assignment := conductor.next_assignment()) is not None:
-        config = {
-            "candidate": assignment.candidate.id,
-            "fold": assignment.fold,
-            "attempt": assignment.attempt,
-            "threads": 1,
-            "device": "cpu",
-        }
-        reports: list[dict[str, Any]] = []
-        run_fold(workplace(study, run_dir), config, reports.append)
+        reports: list[Report] = []
+        run_fold(settings, order(assignment.candidate, assignment.fold, assignment.attempt), reports.append)
         for report in reports:
-            if "once" in report:
+            if isinstance(report, MessageReport):
                 continue
-            assert not report.pop("failure")
-            if not conductor.observe(assignment, CurvePoint(config["candidate"], assignment.fold, **report)).go:
+            assert isinstance(report, ScoreReport), report
+            point = CurvePoint(assignment.candidate.id, assignment.fold, **asdict(report))
+            if not conductor.observe(assignment, point).go:
                 break
 
 
@@ -74,14 +68,13 @@ def rmse_data(tmp_path: Path, prepared_tiny: Prepared) -> Prepared:
 @pytest.fixture
 def search(tmp_path: Path, rmse_data: Prepared, tiny_bert: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("BLENDFOLD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(runner, "_tune", work)
-    monkeypatch.setattr(runner, "ray_session", lambda *_, **__: nullcontext())
 
     def run(ladder: dict[str, Any], **candidates: dict[str, Any]) -> Outcome:
         named = {name: {**BASE, "backbone": tiny_bert, **changes} for name, changes in candidates.items()}
         study = {"name": "rmse", "data": rmse_data.path, "ladder": ladder, "candidates": named}
         (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
-        return run_study(tmp_path / "study.yaml", runs=str(tmp_path / "runs"))
+        no_ray = lambda *_, **__: nullcontext()  # noqa: E731
+        return run_study(tmp_path / "study.yaml", runs=str(tmp_path / "runs"), open_session=no_ray, tune=work)
 
     return run
 
@@ -135,18 +128,23 @@ def test_constant_predictions_are_dead_at_the_rung_whatever_the_metric(
     assert (points[0]["progress"], math.isnan(points[0]["metric"])) == (0.5, True)
 
 
-FoldRunner = Callable[..., list[dict[str, Any]]]
+FoldRunner = Callable[..., list[Report]]
 
 
 @pytest.fixture
-def fold_run(tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str, monkeypatch: pytest.MonkeyPatch) -> FoldRunner:
+def candidate(tiny_bert: str) -> Candidate:
+    return Candidate(backbone=tiny_bert, **BASE)
+
+
+@pytest.fixture
+def fold_run(
+    tmp_path: Path, prepared_tiny: Prepared, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> FoldRunner:
     """Return a function that does a fold run and returns its reports."""
     monkeypatch.setenv("BLENDFOLD_CACHE", str(tmp_path / "cache"))
-    candidate = Candidate(backbone=tiny_bert, **BASE)
 
-    def run(config: dict[str, Any] | None = None, *, name: str = "run", **changes: Any) -> list[dict[str, Any]]:
-        write_json(candidate.model_dump(mode="json"), tmp_path / name / "candidates" / "0123456789ab.json")
-        place = Workplace(
+    def run(*, attempt: int = 0, micro_batches: int = 1, name: str = "run", **changes: Any) -> list[Report]:
+        settings = FoldRunSettings(
             run_dir=str(tmp_path / name),
             data=prepared_tiny.path,
             split_hash=prepared_tiny.manifest.split_hash,
@@ -157,35 +155,35 @@ def fold_run(tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str, monkeypatc
             backbones=None,
             home=str(Path.cwd()),
         )
-        reports: list[dict[str, Any]] = []
-        asked = {"candidate": "0123456789ab", "fold": 1, "attempt": 0, "threads": 1, "device": "cpu", **(config or {})}
-        run_fold(replace(place, **changes), asked, reports.append)
+        reports: list[Report] = []
+        asked = order(candidate, 1, attempt, micro_batches=micro_batches)
+        run_fold(replace(settings, **changes), asked, reports.append)
         return reports
 
     return run
 
 
-def notes(reports: list[dict[str, Any]]) -> list[str]:
-    return [report["note"] for report in reports if "note" in report]
+def messages(reports: list[Report]) -> list[str]:
+    return [report.text for report in reports if isinstance(report, MessageReport) and not report.once]
 
 
 def test_a_fold_run_of_a_family_that_ran_out_of_memory_starts_with_smaller_parts(
-    fold_run: FoldRunner, tmp_path: Path
+    fold_run: FoldRunner, tmp_path: Path, candidate: Candidate
 ) -> None:
-    plain, halved = fold_run(name="plain"), fold_run({"micro_batches": 4}, name="halved")
-    assert notes(plain) == []
-    assert notes(halved) == [
-        "for want of memory, steps are computed in 4 micro-batches; batches stay what they are",
+    plain, halved = fold_run(name="plain"), fold_run(micro_batches=4, name="halved")
+    assert messages(plain) == []
+    assert messages(halved) == [
+        "memory is short: each step is computed in 4 micro-batches; the batch stays the same",
     ]
     found = [
-        Provenance.of(OofStore(tmp_path / name).read("oof", "0123456789ab", 1)).micro_batches
+        Provenance.of(OofStore(tmp_path / name).read("oof", candidate.id, 1)).micro_batches
         for name in ("plain", "halved")
     ]
     assert found == [1, 4]
 
 
 def test_the_weights_of_a_finished_fold_run_predict_its_test_table(
-    fold_run: FoldRunner, tmp_path: Path, prepared_tiny: Prepared
+    fold_run: FoldRunner, tmp_path: Path, prepared_tiny: Prepared, candidate: Candidate
 ) -> None:
     from models.backbones.checkpoint_files import load_tokenizer
     from models.text.row_pools import load_pools
@@ -194,32 +192,35 @@ def test_the_weights_of_a_finished_fold_run_predict_its_test_table(
 
     fold_run()
     assert not (tmp_path / "run" / "weights").exists()
-    reports = fold_run({"attempt": 1}, name="kept", keep_weights=True)
-    assert reports[-1]["progress"] == 1.0
-    weights = load_weights(weights_folder(str(tmp_path / "kept"), "0123456789ab", 1))
-    assert (weights.provenance.candidate, weights.provenance.attempt) == ("0123456789ab", 1)
+    reports = fold_run(attempt=1, name="kept", keep_weights=True)
+    assert isinstance(reports[-1], ScoreReport)
+    assert reports[-1].progress == 1.0
+    weights = load_weights(weights_folder(str(tmp_path / "kept"), candidate.id, 1))
+    assert (weights.provenance.candidate, weights.provenance.attempt) == (candidate.id, 1)
     assert weights.candidate.seed == 42 + RETRY_SEED
     tokenizer = load_tokenizer(weights.candidate.backbone)
     pools = load_pools(prepared_tiny, 1, candidate=weights.candidate, tokenizer=tokenizer, cache=tmp_path)
     learner = load_scorer(weights, prepared_tiny.task)
-    expected = OofStore(tmp_path / "kept").read("test", "0123456789ab", 1)["prediction"].to_numpy()
+    expected = OofStore(tmp_path / "kept").read("test", candidate.id, 1)["prediction"].to_numpy()
     assert np.array_equal(predict_rows(learner, pools.test, orders=1), expected)
 
 
-def test_a_disk_budget_is_kept_told_once_and_costs_no_predictions(fold_run: FoldRunner, tmp_path: Path) -> None:
+def test_a_disk_budget_is_kept_reported_once_and_costs_no_predictions(
+    fold_run: FoldRunner, tmp_path: Path, candidate: Candidate
+) -> None:
     fold_run(keep_weights=True)
     reports = fold_run(name="small", keep_weights=True, disk_gb=1e-4)
-    told = notes(reports)
+    told = messages(reports)
     assert len(told) == 2
     assert "budget.disk_gb=0.0001: no room for a checkpoint of 0.0" in told[0]
     assert "budget.disk_gb=0.0001: no room for the weights of 0.0" in told[1]
     assert not list((tmp_path / "small").rglob("*.pt")) + list((tmp_path / "small").rglob("*.safetensors"))
     for kind in ("oof", "test", "holdout"):
-        whole, small = (OofStore(tmp_path / name).read(kind, "0123456789ab", 1) for name in ("run", "small"))
+        whole, small = (OofStore(tmp_path / name).read(kind, candidate.id, 1) for name in ("run", "small"))
         assert small.equals(whole)
 
 
-def test_a_full_disk_under_a_table_is_told_as_such_and_any_other_fault_raised(
+def test_a_full_disk_under_a_table_is_reported_as_such_and_any_other_fault_raised(
     fold_run: FoldRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -227,7 +228,7 @@ def test_a_full_disk_under_a_table_is_told_as_such_and_any_other_fault_raised(
 
     monkeypatch.setattr(OofStore, "write", refuse)
     fault = (28, "No space left on device", "/runs/oof/fold-1.arrow")
-    assert fold_run(name="full")[-1] == {"full_disk": fault}
+    assert fold_run(name="full")[-1] == FullDiskReport(*fault)
     fault = (5, "Input/output error", "/runs/oof/fold-1.arrow")
     with pytest.raises(OSError, match="Input/output"):
         fold_run(name="torn")
@@ -238,21 +239,21 @@ def test_a_finished_fold_run_is_not_done_again(fold_run: FoldRunner, monkeypatch
 
     first = fold_run()[-1]
     monkeypatch.setattr(training, "train_fold", pytest.fail)
-    assert fold_run() == [{**first, "seconds": 0.0}]
+    assert isinstance(first, ScoreReport)
+    assert fold_run() == [replace(first, seconds=0.0)]
 
 
 @pytest.mark.parametrize(
     "run_dir", ["/runs/demo/", "s3://b/runs/demo", "s3://b/runs/demo?endpoint_override=h:1&scheme=http"]
 )
 def test_metrics_bear_the_name_of_the_study(run_dir: str) -> None:
-    assert Workplace(run_dir, "d", "s", (), None, None, 60, None, home="/").study == "demo"
+    assert FoldRunSettings(run_dir, "d", "s", (), None, None, 60, None, home="/").study == "demo"
 
 
 def test_a_worker_starts_where_the_driver_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-    monkeypatch.setattr(trainable, "run_fold", lambda *_: seen.append(str(Path.cwd())))
-    place = Workplace("r", "d", "s", (), None, None, 60, None, home=str(tmp_path))
+    settings = FoldRunSettings("r", "d", "s", (), None, None, 60, None, home=str(tmp_path))
     monkeypatch.chdir("/")
-    make_trainable(replace(place, home=str(tmp_path / "absent")))({"label": "a"})
-    make_trainable(place)({"label": "b"})
-    assert seen == ["/", str(tmp_path)]
+    enter_home(replace(settings, home=str(tmp_path / "absent")))
+    assert str(Path.cwd()) == "/"
+    enter_home(settings)
+    assert Path.cwd() == tmp_path

@@ -1,0 +1,27 @@
+"""The private names of Ray that blendfold uses, all in one place; `tests` say clearly when Ray moves one of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+
+def actor_id_of(trial: Any) -> str:
+    """Return the id (hex) of the actor that runs a Tune trial; Ray's memory monitor names its victims by it."""
+    return str(trial.temporary_state.ray_actor._actor_id.hex())
+
+
+def drop_metric_history(trial: Any) -> None:
+    """Drop the statistics of every metric, which Tune keeps of each trial to the end of the search."""
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
+
+
+def set_actor_mixins(function: Callable[[dict[str, Any]], None], *mixins: type) -> None:
+    """Name further base classes for the class that Tune makes of a function."""
+    vars(function)["__mixins__"] = mixins
+
+
+def silence_raylets() -> None:
+    """Keep what a dying raylet prints, a hundred lines of its state, off the console."""
+    import ray  # noqa: PLC0415 - after the environment is set
+
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
