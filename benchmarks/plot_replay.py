@@ -1,11 +1,12 @@
-"""Blend quality against budget for every scheduler of a replay, as a picture.
+"""Draw blend quality against compute, one line for each scheduler of a replay.
 
-    python benchmarks/plot_replay.py RUN_OR_KEPT_FOLDER --out blend-against-budget.svg [--orders 200] [--workers 4]
+    python benchmarks/plot_replay.py RUN_OR_KEPT_FOLDER --out blend-against-compute.svg [--orders 200] [--workers 4]
 
-One line per scheduler: the nested blended Pearson of the candidates that it has completed, mean over orders of arrival,
-from where every order has completed one; the band holds the middle 80 % of orders, the dot is where it ends. Random
-search is the full grid taken candidate by candidate. Dashed: the full grid, with one standard error of the paired
-difference to what the ladder ends with (bootstrap over groups).
+A line shows the nested Pearson of the blend of the candidates completed so far: the mean over orders of arrival, from
+the point where every order has completed one. The dot is where the scheduler ends on average. The band around the
+ladder's line holds the middle 80 % of orders. Random search is the full grid, taken candidate by candidate. The dashed
+line is the full grid; its band is one standard error of the paired difference to what the ladder ends with (bootstrap
+over groups).
 """
 
 import argparse
@@ -13,47 +14,55 @@ import argparse
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from search.replay.ladder_option import read_ladder_option
 from search.replay.recording import read_recording
 from search.replay.replay_search import Replay, Summary, replay
 
-NAMES = {"full grid": "random search, all folds"}
+NAMES = {"full grid": "random search", "Wilcoxon pruner": "Optuna's Wilcoxon pruner"}
 COLOURS = ("#0072b2", "#e69f00", "#d55e00", "#cc79a7", "#009e73", "#7f7f7f")
 
 
 def picture(found: Replay) -> Figure:
     """Draw the lines of all schedulers; random search of fixed sizes is part of the full grid's line."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     rows = [row for row in found.summaries if row.blend is not None and not row.name.startswith("random")]
     for row, colour in zip(rows, COLOURS, strict=True):
-        _draw(axes, row, colour)
+        _draw(axes, row, colour, is_ladder=row is rows[0])
     ladder = rows[0].blend
     assert ladder is not None
     band = (found.grid_blend - ladder.standard_error, found.grid_blend + ladder.standard_error)
-    axes.axhline(found.grid_blend, color="black", linestyle="--", linewidth=1, label="full grid, ± 1 SE")
+    axes.axhline(found.grid_blend, color="black", linestyle="--", linewidth=1, label="every candidate on every fold")
     axes.axhspan(*band, color="black", alpha=0.08)
-    axes.set_xlabel("share of the full grid's fold-epochs")
-    axes.set_ylabel("nested blended Pearson (mean over folds)")
-    axes.set_xlim(0, 1.02)
+    axes.set_xlabel("compute, as a share of training every candidate on every fold")
+    axes.set_ylabel("Pearson of the blend, nested")
+    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    axes.set_xlim(0.2, 1.02)
     widest = max(found.grid_blend - row.blend.score.mean for row in rows if row.blend is not None)
     room = max(6 * widest, 6 * ladder.standard_error)
     axes.set_ylim(found.grid_blend - room, found.grid_blend + room / 8)
-    n_candidates = len(found.recording.candidates)
-    axes.set_title(f"{n_candidates} candidates, {found.n_orders} orders of arrival, {found.n_workers} workers")
+    axes.set_title(
+        f"What a blend scores for the compute spent ({len(found.recording.candidates)} candidates, "
+        f"mean of {found.n_orders} orders of arrival)",
+        fontsize=11,
+    )
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", title="where each scheduler ends, on average", title_fontsize=9, fontsize=9)
     return figure
 
 
-def _draw(axes: Axes, row: Summary, colour: str) -> None:
+def _draw(axes: Axes, row: Summary, colour: str, *, is_ladder: bool) -> None:
     assert row.blend is not None
+    label = f"{NAMES.get(row.name, row.name)}: {row.blend.score.mean:.4f} at {row.cost.mean:.0%}"
     if row.blend.curve:
         shares, means, lows, highs = zip(*row.blend.curve, strict=True)
-        axes.plot(shares, means, color=colour, label=NAMES.get(row.name, row.name))
-        axes.fill_between(shares, lows, highs, color=colour, alpha=0.12, linewidth=0)
-    axes.plot(row.cost.mean, row.blend.score.mean, "o", color=colour)
+        axes.plot(shares, means, color=colour, linewidth=2.6 if is_ladder else 1.4, label=label, zorder=3)
+        if is_ladder:
+            axes.fill_between(shares, lows, highs, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(row.cost.mean, row.blend.score.mean, "o", color=colour, markersize=9 if is_ladder else 6, zorder=4)
 
 
 def main() -> None:
