@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from blend.evidence.group_bootstrap import GroupBootstrap
 from data_prep.prepared import Prepared, load_prepared
+from data_prep.scoring.group_bootstrap import GroupBootstrap
 from data_prep.store.files import write_json
 from data_prep.store.oof_store import OofStore
 from models.candidate import Candidate

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blend.evidence.group_bootstrap import GroupBootstrap
 from data_prep.scoring.combination import Floats
+from data_prep.scoring.group_bootstrap import GroupBootstrap
 from data_prep.scoring.metrics import Metric
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blend.evidence.group_bootstrap import Difference, GroupBootstrap, clusters
 from blend.fit.calibration import ScaledColumns
 from blend.fit.nested_score import Folds
 from blend.members.moment_sums import Sums, total
 from data_prep.scoring.combination import Floats
+from data_prep.scoring.group_bootstrap import GroupBootstrap, PairedDifference, cluster_groups
 from data_prep.scoring.metrics import Metric
 from data_prep.scoring.moments import Moments, best_nonnegative_weights
 
@@ -33,7 +33,7 @@ class WeightSpread:
 def weight_spread(columns: Floats, score: Floats, group: NDArray[np.int32], *, seed: int = 0) -> list[WeightSpread]:
     """Return how each member's weight spreads over bootstrap draws of groups; `columns` [rows, members], scaled."""
     random = np.random.default_rng(seed)
-    cluster = clusters(group, random)
+    cluster = cluster_groups(group, random)
     products = _cluster_products(columns, score, cluster)
     n_clusters = len(products)
     weights = np.empty((WEIGHT_RESAMPLES, columns.shape[1]))
@@ -78,7 +78,7 @@ def drop_costs(
     group: NDArray[np.int32],
     metric: Metric,
     seed: int = 0,
-) -> list[Difference]:
+) -> list[PairedDifference]:
     """Return, for each of `members`, by how much the nested score falls without it, exact weights with and without.
 
     Positive: its loss would cost that much. A single member has no cost that could be told.

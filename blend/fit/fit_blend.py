@@ -25,7 +25,6 @@ from blend.blend_record import (
 )
 from blend.evidence.baselines import Rival, best_single, plain_mean
 from blend.evidence.expected_test import expect, variance_removed
-from blend.evidence.group_bootstrap import Difference, GroupBootstrap
 from blend.evidence.member_influence import drop_costs, error_correlations, weight_spread
 from blend.fit.calibration import CALIBRATIONS
 from blend.fit.member_selection import MOST_MEMBERS
@@ -39,6 +38,7 @@ from blend.members.moment_sums import Sums, total
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.scoring.combination import Combination, Floats
+from data_prep.scoring.group_bootstrap import GroupBootstrap, PairedDifference
 from data_prep.scoring.metrics import Metric
 from data_prep.store.files import base_name
 from data_prep.store.oof_store import UNKNOWN_SPLIT
@@ -309,7 +309,7 @@ class _Making:
     def _members(self, weighed: Weighed, calibration: str) -> tuple[MemberRecord, ...]:
         scaled, places = self.weighing.scaled(calibration), self.weighing.places
         spreads = weight_spread(scaled.columns[:, places], self.score, self.group, seed=self.seed)
-        costs: Sequence[Difference | None] = [None]
+        costs: Sequence[PairedDifference | None] = [None]
         if len(places) > 1:
             costs = drop_costs(
                 scaled, places, self.score, self.fold, group=self.group, metric=self.metric, seed=self.seed
@@ -386,7 +386,7 @@ def _manifest(record: Blend, data: Prepared) -> SubmissionManifest:
     )
 
 
-def _comparison(against: str, found: Difference) -> ComparisonRecord:
+def _comparison(against: str, found: PairedDifference) -> ComparisonRecord:
     return ComparisonRecord(
         against=against,
         difference=found.value,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blend.evidence.group_bootstrap import GroupBootstrap
 from blend.fit.objective import MOMENT_METRICS
 from blend.members.moment_sums import Sums, total
 from data_prep.scoring.combination import Floats
+from data_prep.scoring.group_bootstrap import GroupBootstrap
 from data_prep.scoring.metrics import METRICS, Metric
 from data_prep.scoring.moments import Moments, best_nonnegative_weights
 

@@ -5,6 +5,8 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.scoring.group_bootstrap import GroupBootstrap
+from data_prep.scoring.metrics import METRICS
 from data_prep.scoring.moments import Moments, best_nonnegative_weights, moments, pearson_of
 from search.replay.recording import RecordedRows
 
@@ -23,10 +25,9 @@ class BlendScores:
         self.rows = rows
         self._parts = [moments(rows.predictions[inside], rows.score[inside]) for inside in self._folds()]
         self._total = sum(self._parts[1:], start=self._parts[0])
-        names, self._codes = np.unique(rows.group, return_inverse=True)
-        self._n_groups = len(names)
-        even = np.full(self._n_groups, 1 / self._n_groups)
-        self._counts = np.random.default_rng(0).multinomial(self._n_groups, even, size=N_DRAWS).astype(np.float64)
+        self._bootstrap = GroupBootstrap(
+            rows.score.astype(np.float64), rows.fold, rows.group, METRICS["pearson"], resamples=N_DRAWS
+        )
         self._weights: dict[frozenset[int], list[Floats]] = {}
         self._values: dict[frozenset[int], float] = {}
         self._draws: dict[frozenset[int], Floats] = {}
@@ -64,21 +65,11 @@ class BlendScores:
         return self._weights[chosen]
 
     def _resampled(self, chosen: frozenset[int]) -> Floats:
-        """Return the nested score of each draw of groups, [draws]; the weights stay as fitted."""
+        """Return the nested score in each draw of groups, [draws]; the weights stay as fitted."""
         if chosen not in self._draws:
-            order = sorted(chosen)
-            folds = zip(self._folds(), self._fitted(chosen), strict=True)
-            scores = [self._pearson_of_draws(inside, order, weights) for inside, weights in folds]
-            self._draws[chosen] = np.mean(scores, axis=0)
+            columns = self.rows.predictions[:, sorted(chosen)].astype(np.float64)
+            blended = np.empty(len(columns))
+            for inside, weights in zip(self._folds(), self._fitted(chosen), strict=True):
+                blended[inside] = columns[inside] @ weights
+            self._draws[chosen] = self._bootstrap.draws(blended[:, None]).drawn[0]
         return self._draws[chosen]
-
-    def _pearson_of_draws(self, inside: NDArray[np.bool_], order: list[int], weights: Floats) -> Floats:
-        x = self.rows.predictions[inside][:, order].astype(np.float64) @ weights
-        y = self.rows.score[inside].astype(np.float64)
-        x, y = x - x.mean(), y - y.mean()
-        products = (np.ones_like(x), x, y, x * x, y * y, x * y)
-        code, n_groups = self._codes[inside], self._n_groups
-        sums = np.stack([np.bincount(code, weights=product, minlength=n_groups) for product in products])
-        n, sx, sy, sxx, syy, sxy = sums @ self._counts.T
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray((sxy - sx * sy / n) / np.sqrt((sxx - sx * sx / n) * (syy - sy * sy / n)))

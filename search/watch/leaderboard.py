@@ -1,9 +1,7 @@
 """`leaderboard`: the candidates of a run directory ranked with their noise.
 
-The standard error of a difference comes from a bootstrap over groups: a standard deviation over 4 or 5 folds is itself
-uncertain by a third, over one fold it does not exist, while groups come in dozens or hundreds. Rows of a group are
-alike, so whole groups are drawn, the same ones for both candidates. It is the noise of the rows scored; training with
-another seed moves a score besides.
+The standard error of a difference to the leader comes from a bootstrap over groups
+(`data_prep.scoring.group_bootstrap`).
 """
 
 from collections import defaultdict
@@ -17,10 +15,10 @@ from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
-from scipy.stats import rankdata
 
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared, load_prepared
+from data_prep.scoring.group_bootstrap import GroupBootstrap, PairedDifference
 from data_prep.scoring.metrics import Metric
 from data_prep.store.files import join, list_names, read_bytes
 from data_prep.store.oof_store import OofStore, Provenance, retried_note
@@ -31,26 +29,7 @@ from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.kept_study import kept_study
 from search.run_dir.status_file import read_outcomes
 
-N_DRAWS = 1000
-TIE_BELOW = 2.0
-"""Standard errors under which a difference is called a tie."""
-
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A candidate's mean over the common folds less the leader's; positive is better, whatever the metric."""
-
-    value: float
-    standard_error: float
-    folds: tuple[int, ...]
-    """The folds that both have done."""
-
-    @property
-    def is_tie(self) -> bool:
-        """Tell whether the difference is noise."""
-        return bool(abs(self.value) < TIE_BELOW * self.standard_error)
 
 
 @dataclass(frozen=True)
@@ -68,8 +47,8 @@ class Row:
     """Standard deviation over the folds done; NaN for one fold."""
     pooled: float
     """The metric over all rows of the folds done at once."""
-    difference: Difference | None
-    """To the leader; None for the leader, and where no fold is common."""
+    difference: PairedDifference | None
+    """To the leader, over the folds that both have done; None for the leader, and where there is no such fold."""
     retried: tuple[int, ...]
     """Folds whose first run died."""
     minutes: float
@@ -129,14 +108,15 @@ def leaderboard(run_dir: str) -> Leaderboard:
     outcomes = read_outcomes(run_dir)
     candidates = read_trained(run_dir)
     leader = _leader(list(scored.values()))
-    draws = _Draws.over(data.train["group"].to_numpy())
+    target, fold, group = (data.train[name].to_numpy() for name in ("score", "fold", "group"))
+    bootstrap = GroupBootstrap(target.astype(np.float64), fold, group, data.task.measure)
     n_folds = data.manifest.n_folds
     rows = [
         _row(
             entry,
             candidates[name],
             standing=_standing(outcomes, name, done=len(entry.folds), n_folds=n_folds),
-            difference=_difference(entry, leader, draws) if leader is not None and leader is not entry else None,
+            difference=_difference(entry, leader, fold, bootstrap) if leader is not None else None,
             minutes=minutes.get(name, 0.0),
         )
         for name, entry in scored.items()
@@ -155,9 +135,8 @@ def leaderboard(run_dir: str) -> Leaderboard:
 
 @dataclass(frozen=True)
 class _Fold:
-    score: Floats
+    target: Floats
     prediction: Floats
-    group: NDArray[np.int64]
     value: float
     """The metric over the fold."""
     retried: bool
@@ -171,6 +150,13 @@ class _Scored:
 
     def utility(self, folds: Iterable[int]) -> float:
         return float(np.mean([self.metric.utility(self.folds[fold].value) for fold in folds]))
+
+    def column(self, fold_of_row: NDArray[np.int8]) -> Floats:
+        """Return the predictions [train rows], NaN in folds that are not done."""
+        column = np.full(len(fold_of_row), np.nan)
+        for number, fold in self.folds.items():
+            column[fold_of_row == number] = fold.prediction
+        return column
 
 
 def _read_scored(store: OofStore, data: Prepared) -> dict[str, _Scored]:
@@ -189,9 +175,8 @@ def _read_fold(store: OofStore, candidate: str, fold: int, rows: pa.Table, metri
             f"{store.path('oof', candidate, fold)}: holds other rows than fold {fold} of the prepared folder; the data "
             "was prepared again after the run: point `data:` in study.yaml at the folder that the run used"
         )
-    score, prediction = (table[name].to_numpy().astype(np.float64) for name in ("score", "prediction"))
-    group = rows["group"].to_numpy().astype(np.int64)
-    return _Fold(score, prediction, group, metric(score, prediction), retried=Provenance.of(table).attempt > 0)
+    target, prediction = (table[name].to_numpy().astype(np.float64) for name in ("score", "prediction"))
+    return _Fold(target, prediction, metric(target, prediction), retried=Provenance.of(table).attempt > 0)
 
 
 def read_trained(run_dir: str) -> dict[str, Candidate]:
@@ -246,7 +231,7 @@ def _row(
     candidate: Candidate,
     *,
     standing: tuple[str, str],
-    difference: Difference | None,
+    difference: PairedDifference | None,
     minutes: float,
 ) -> Row:
     folds = tuple(entry.folds)
@@ -261,7 +246,7 @@ def _row(
         mean=float(np.mean(values)),
         spread=float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"),
         pooled=entry.metric(
-            np.concatenate([entry.folds[fold].score for fold in folds]),
+            np.concatenate([entry.folds[fold].target for fold in folds]),
             np.concatenate([entry.folds[fold].prediction for fold in folds]),
         ),
         difference=difference,
@@ -273,56 +258,14 @@ def _row(
 # Differences and their noise
 
 
-@dataclass(frozen=True)
-class _Draws:
-    """How often each group is drawn in each draw; the same at every call."""
-
-    names: NDArray[np.int64]
-    """[groups], ascending."""
-    counts: Floats
-    """[draws, groups]"""
-
-    @classmethod
-    def over(cls, group: NDArray[np.integer]) -> "_Draws":
-        names = np.unique(group).astype(np.int64)
-        counts = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=N_DRAWS)
-        return cls(names, counts.astype(np.float64))
-
-
-def _difference(entry: _Scored, leader: _Scored, draws: _Draws) -> Difference | None:
-    common = tuple(fold for fold in entry.folds if fold in leader.folds)
-    if not common:
+def _difference(
+    entry: _Scored, leader: _Scored, fold_of_row: NDArray[np.int8], bootstrap: GroupBootstrap
+) -> PairedDifference | None:
+    """Return how much better a candidate is than the leader, over the folds that both have done."""
+    common = [fold for fold in entry.folds if fold in leader.folds]
+    if entry is leader or not common:
         return None
-    drawn = _bootstrap(entry, common, draws) - _bootstrap(leader, common, draws)
-    return Difference(
-        value=entry.utility(common) - leader.utility(common),
-        standard_error=float(np.nanstd(drawn, ddof=1)),
-        folds=common,
-    )
-
-
-def _bootstrap(entry: _Scored, folds: tuple[int, ...], draws: _Draws) -> Floats:
-    """Return the mean utility over `folds` of each draw, [draws]."""
-    direction = entry.metric.utility(1.0)
-    total = np.zeros(N_DRAWS)
-    for fold in folds:
-        total += direction * _resampled(entry.metric, entry.folds[fold], draws)
-    return total / len(folds)
-
-
-def _resampled(metric: Metric, fold: _Fold, draws: _Draws) -> Floats:
-    """Return the metric of each draw, [draws], from sums over groups; Spearman keeps the ranks of the whole fold."""
-    x, y = fold.score, fold.prediction
-    if metric.name == "spearman":
-        x, y = rankdata(x), rankdata(y)
-    x, y = x - x.mean(), y - (x if metric.name == "rmse" else y).mean()
-    names, code = np.unique(fold.group, return_inverse=True)
-    sums = np.stack([np.bincount(code, weights=column) for column in (np.ones_like(x), x, y, x * x, y * y, x * y)])
-    n, sx, sy, sxx, syy, sxy = sums @ draws.counts[:, np.searchsorted(draws.names, names)].T
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if metric.name == "rmse":
-            return np.asarray(np.sqrt((sxx + syy - 2 * sxy) / n))
-        return np.asarray((sxy - sx * sy / n) / np.sqrt((sxx - sx * sx / n) * (syy - sy * sy / n)))
+    return bootstrap.compare(entry.column(fold_of_row), leader.column(fold_of_row), parts=common)
 
 
 # Printing
@@ -358,7 +301,7 @@ def _difference_text(row: Row, *, leads: bool) -> str:
     if row.difference is None:
         return "leader" if leads else ""
     difference = row.difference
-    return f"{difference.value:+.4f} ±{difference.standard_error:.4f}" + (" tie" if difference.is_tie else "")
+    return f"{difference.value:+.4f} ±{difference.standard_error:.4f}" + (" tie" if difference.is_noise else "")
 
 
 def _reasons_table(entries: list[Row | Unscored]) -> Table:

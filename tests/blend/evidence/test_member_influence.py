@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from blend.evidence.group_bootstrap import MOST_CLUSTERS, clusters
 from blend.evidence.member_influence import WEIGHT_RESAMPLES, drop_costs, error_correlations, weight_spread
 from blend.fit.calibration import CALIBRATIONS, ScaledColumns
+from data_prep.scoring.group_bootstrap import MOST_CLUSTERS, cluster_groups
 from data_prep.scoring.metrics import METRICS, pearson
 from data_prep.scoring.moments import best_nonnegative_weights, moments
 
@@ -34,7 +34,7 @@ def test_weights_spread_as_over_rows_that_are_really_repeated(n_groups: int) -> 
     data = toy(n_groups=n_groups)
     columns, score = data["columns"] + 7, data["score"]
     random = np.random.default_rng(3)
-    cluster = clusters(data["group"], random)
+    cluster = cluster_groups(data["group"], random)
     n_clusters = cluster.max() + 1
     assert n_clusters <= MOST_CLUSTERS
     weights = []

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
-from data_prep.scoring.metrics import METRICS
 from data_prep.store.files import write_json
 from data_prep.store.oof_store import OofStore, Provenance
 from models.candidate import Candidate
@@ -21,7 +20,7 @@ from search.__main__ import app
 from search.ladder.decisions import CandidateStatus
 from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.status_file import write_outcomes
-from search.watch.leaderboard import Leaderboard, _Draws, _Fold, _resampled, leaderboard, minutes_by_candidate
+from search.watch.leaderboard import Leaderboard, leaderboard, minutes_by_candidate
 
 
 @dataclass
@@ -104,11 +103,10 @@ def test_complete_candidates_come_first_and_partial_ones_meet_the_leader_on_its_
     _, second, _, third, fourth = board.rows
     assert second.difference is not None
     assert second.difference.value == pytest.approx(second.mean - board.rows[0].mean)
-    assert not second.difference.is_tie
+    assert not second.difference.is_noise
     on_fold_0 = pearson_in_doubles(OofStore(run_directory.path).read("oof", good, 0))
     for row in (third, fourth):
         assert row.difference is not None
-        assert row.difference.folds == (0,)
         assert row.difference.value == pytest.approx(row.mean - on_fold_0, abs=1e-9)
     assert (third.state, third.reason) == ("unfinished", "1 of 4 folds done, no decision on record")
 
@@ -118,27 +116,8 @@ def test_the_same_quality_with_other_noise_is_a_tie(run_directory: RunDirectory)
     run_directory.add(Candidate(seed=2), dict.fromkeys(ALL, 0.3), seed=2)
     board = leaderboard(run_directory.path)
     assert board.rows[1].difference is not None
-    assert board.rows[1].difference.is_tie
+    assert board.rows[1].difference.is_noise
     assert "tie" in text_of(board)
-
-
-@pytest.mark.parametrize("name", METRICS)
-def test_resampling_from_sums_is_resampling_of_rows(name: str) -> None:
-    generator = np.random.default_rng(0)
-    group = np.repeat(np.arange(30), generator.integers(1, 9, 30))
-    score = generator.integers(0, 5, len(group)) / 4
-    prediction = score + generator.normal(size=len(group)) + 3
-    draws = _Draws.over(group)
-    fold = _Fold(score, prediction, group, METRICS[name](score, prediction), retried=False)
-    values = _resampled(METRICS[name], fold, draws)
-    assert values.shape == (1000,)
-    whole = _resampled(METRICS[name], fold, _Draws(draws.names, np.ones((1, 30))))
-    assert whole[0] == pytest.approx(fold.value, abs=1e-9)
-    if name == "spearman":
-        return
-    for draw in range(5):
-        rows = np.concatenate([np.repeat(np.flatnonzero(group == g), int(draws.counts[draw, g])) for g in range(30)])
-        assert values[draw] == pytest.approx(METRICS[name](score[rows], prediction[rows]), abs=1e-9)
 
 
 def test_stopped_and_failed_are_counted_with_their_reasons(run_directory: RunDirectory) -> None:

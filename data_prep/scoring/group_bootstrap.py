@@ -1,11 +1,14 @@
-"""Noise of a score: whole groups drawn with replacement.
+"""`GroupBootstrap`: the noise of a metric, from drawing whole groups of rows with replacement.
 
-Rows of one group (all targets of an anchor) are hard or easy together, so groups are what is drawn. A draw costs a sum
-over groups, not rows: the metric follows from each group's sums of score, prediction and their products. For Spearman
-the ranks are taken once, inside each part that is scored.
+Rows of one group (all targets of an anchor) are hard or easy together, so whole groups are drawn, and the same ones for
+every prediction. This is the noise of the rows that are scored; training with another seed adds to it. A standard
+deviation over 4 or 5 folds is itself uncertain by a third, and over one fold there is none.
+
+A draw costs a sum over groups, not rows: the metric follows from each group's sums of target, prediction and their
+products. For Spearman, ranks are taken once, inside each part that is scored.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,28 +21,28 @@ from data_prep.scoring.metrics import Metric
 
 RESAMPLES = 1_000
 MOST_CLUSTERS = 4_096
-"""Of more groups than this, several are drawn together: the noise is the same, the draws cost no more."""
+"""Above this many groups, several are drawn together: the noise is the same, and draws cost no more."""
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A paired difference of utility, and its noise."""
+class PairedDifference:
+    """How much better one prediction is than another on the same rows, in utility, with its noise."""
 
     value: float
     """Positive: the first prediction is better."""
     standard_error: float
     low: float
-    """End of the interval of 95 %, from the quantiles of the draws."""
+    """Lower end of the 95 % interval, from the quantiles of the draws."""
     high: float
 
     @property
     def is_noise(self) -> bool:
-        """Within two standard errors of nothing."""
+        """Whether the difference is within two standard errors of zero."""
         return not abs(self.value) > 2.0 * self.standard_error
 
 
 @dataclass(frozen=True)
-class Draws:
+class DrawnUtilities:
     """The utilities of some predictions, as measured and in each draw."""
 
     value: Floats
@@ -47,19 +50,19 @@ class Draws:
     drawn: Floats
     """[predictions, resamples]"""
 
-    def difference(self, first: int, second: int) -> Difference:
+    def difference(self, first: int, second: int) -> PairedDifference:
         """Return by how much one prediction is better than another, from the same draws of both."""
         drawn = self.drawn[first] - self.drawn[second]
         low, high = np.nanquantile(drawn, [0.025, 0.975])
         value = float(self.value[first] - self.value[second])
-        return Difference(value, float(np.nanstd(drawn, ddof=1)), float(low), float(high))
+        return PairedDifference(value, float(np.nanstd(drawn, ddof=1)), float(low), float(high))
 
 
 class GroupBootstrap:
     """Draws groups, always the same ones, and scores predictions on them.
 
     Args:
-        score: the truth, [rows].
+        target: the truth, [rows].
         part: [rows]; the metric is taken in each part (fold) and averaged over parts. One value throughout: pooled.
         group: [rows].
         metric: what is measured; its name must be in `FROM_SUMS`.
@@ -69,7 +72,7 @@ class GroupBootstrap:
 
     def __init__(
         self,
-        score: Floats,
+        target: Floats,
         part: NDArray[np.int8],
         group: NDArray[np.int32],
         metric: Metric,
@@ -77,44 +80,51 @@ class GroupBootstrap:
         seed: int = 0,
         resamples: int = RESAMPLES,
     ) -> None:
-        self._score, self._metric = score, metric
+        self._target, self._metric = target, metric
         random = np.random.default_rng(seed)
-        cluster = clusters(group, random)
+        cluster = cluster_groups(group, random)
         n_clusters = int(cluster.max()) + 1
         drawn = random.multinomial(n_clusters, np.full(n_clusters, 1.0 / n_clusters), size=resamples)
-        self._parts = []
-        for value in np.unique(part):
+        self._parts = {}
+        for value in np.unique(part).tolist():
             rows = np.flatnonzero(part == value)
             present, place = np.unique(cluster[rows], return_inverse=True)
             members = csr_array((np.ones(len(rows)), (place, np.arange(len(rows)))), shape=(len(present), len(rows)))
-            self._parts.append((rows, members, drawn[:, present].T.astype(np.float64)))
+            self._parts[value] = (rows, members, drawn[:, present].T.astype(np.float64))
 
-    def draws(self, predictions: Floats, utilities: Callable[[Floats], Floats] | None = None) -> Draws:
+    def draws(
+        self,
+        predictions: Floats,
+        utilities: Callable[[Floats], Floats] | None = None,
+        *,
+        parts: Collection[int] | None = None,
+    ) -> DrawnUtilities:
         """Score `predictions` [rows, predictions], as they are and in each draw.
 
         Args:
             predictions: what is scored.
             utilities: from sums [..., 6] as in `_cluster_sums`; None: those of the metric.
+            parts: the parts to average over; None: all. Predictions for rows of other parts are not read.
         """
         utilities = utilities or self._utilities
         values, drawn = [], []
-        for rows, members, times in self._parts:
-            sums = _cluster_sums(predictions[rows], self._score[rows], members, self._metric)
+        for rows, members, times in (self._parts[part] for part in (self._parts if parts is None else parts)):
+            sums = _cluster_sums(predictions[rows], self._target[rows], members, self._metric)
             whole = sums.sum(axis=-1)
             values.append(utilities(whole))
             drawn.append(utilities(np.moveaxis(sums @ times, 1, -1)))
-        return Draws(np.mean(values, axis=0), _mean_where_known(np.array(drawn)))
+        return DrawnUtilities(np.mean(values, axis=0), _mean_where_known(np.array(drawn)))
 
     def _utilities(self, sums: Floats) -> Floats:
         values = FROM_SUMS[self._metric.name](sums)
         return values if self._metric.greater_is_better else -values
 
-    def compare(self, first: Floats, second: Floats) -> Difference:
-        """Return by how much `first` [rows] is better than `second` [rows]."""
-        return self.draws(np.column_stack([first, second])).difference(0, 1)
+    def compare(self, first: Floats, second: Floats, *, parts: Collection[int] | None = None) -> PairedDifference:
+        """Return by how much `first` [rows] is better than `second` [rows], over `parts` or over all of them."""
+        return self.draws(np.column_stack([first, second]), parts=parts).difference(0, 1)
 
 
-def clusters(group: NDArray[np.int32], random: np.random.Generator) -> NDArray[np.intp]:
+def cluster_groups(group: NDArray[np.int32], random: np.random.Generator) -> NDArray[np.intp]:
     """Return a number for each row: that of its group, or of the cluster that its group is put into."""
     names, number = np.unique(group, return_inverse=True)
     if len(names) <= MOST_CLUSTERS:
@@ -122,15 +132,17 @@ def clusters(group: NDArray[np.int32], random: np.random.Generator) -> NDArray[n
     return np.asarray(random.permutation(len(names)) % MOST_CLUSTERS)[number]
 
 
-def _cluster_sums(predictions: Floats, score: Floats, members: csr_array, metric: Metric) -> Floats:
-    """Return [predictions, 6, clusters]: count, sums of score and prediction, of their squares and product."""
+def _cluster_sums(predictions: Floats, target: Floats, members: csr_array, metric: Metric) -> Floats:
+    """Return [predictions, 6, clusters]: count, sums of target and prediction, of their squares and product."""
     if metric.name == "spearman":
-        predictions, score = rankdata(predictions, axis=0), rankdata(score)
+        predictions, target = rankdata(predictions, axis=0), rankdata(target)
     if metric.name != "rmse":
-        predictions, score = predictions - predictions.mean(axis=0), score - score.mean()
-    shared = [np.ones_like(score), score, score**2]
+        predictions, target = predictions - predictions.mean(axis=0), target - target.mean()
+    shared = [np.ones_like(target), target, target**2]
     count, x, xx = (np.broadcast_to(members @ column, (predictions.shape[1], members.shape[0])) for column in shared)
-    y, yy, xy = (np.asarray(members @ table).T for table in (predictions, predictions**2, predictions * score[:, None]))
+    y, yy, xy = (
+        np.asarray(members @ table).T for table in (predictions, predictions**2, predictions * target[:, None])
+    )
     return np.stack([count, x, y, xx, yy, xy], axis=1)
 
 

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from blend.evidence.group_bootstrap import MOST_CLUSTERS, Difference, GroupBootstrap
-from blend.fit.nested_score import score_prediction
-from data_prep.scoring.metrics import METRICS
+from data_prep.scoring.group_bootstrap import MOST_CLUSTERS, GroupBootstrap, PairedDifference
+from data_prep.scoring.metrics import METRICS, Metric
 
 
 def toy(seed: int = 0, n_groups: int = 60, per_group: int = 5) -> dict[str, np.ndarray]:
@@ -15,6 +14,10 @@ def toy(seed: int = 0, n_groups: int = 60, per_group: int = 5) -> dict[str, np.n
     shared = random.normal(size=n_groups)[group] * 0.3
     columns = score[:, None] + shared[:, None] + random.normal(size=(n_rows, 3)) * [0.4, 0.5, 0.8]
     return {"columns": columns, "score": score, "fold": (group % 4).astype(np.int8), "group": group}
+
+
+def fold_mean(prediction: np.ndarray, score: np.ndarray, fold: np.ndarray, measure: Metric) -> float:
+    return float(np.mean([measure(score[fold == k], prediction[fold == k]) for k in np.unique(fold)]))
 
 
 def bootstrap(data: dict[str, np.ndarray], metric: str = "pearson", **options: int) -> GroupBootstrap:
@@ -31,19 +34,44 @@ def test_standard_error_is_that_of_a_bootstrap_on_rows(metric: str) -> None:
     draws = []
     for _ in range(500):
         rows = np.concatenate([np.flatnonzero(data["group"] == g) for g in random.integers(0, 40, 40)])
-        values = [
-            score_prediction(p[rows], data["score"][rows], data["fold"][rows], measure).fold_mean
-            for p in data["columns"].T[:2]
-        ]
+        values = [fold_mean(p[rows], data["score"][rows], data["fold"][rows], measure) for p in data["columns"].T[:2]]
         draws.append(measure.utility(values[0]) - measure.utility(values[1]))
     assert found.standard_error == pytest.approx(np.std(draws, ddof=1), rel=0.12)
     np.testing.assert_allclose([found.low, found.high], np.quantile(draws, [0.025, 0.975]), atol=0.25 * np.std(draws))
 
 
+@pytest.mark.parametrize("metric", ["pearson", "rmse"])
+def test_a_draw_scores_its_rows(metric: str) -> None:
+    """Each draw's metric, from sums over groups, is that of the rows of the drawn groups (Spearman keeps its ranks)."""
+    data = toy(n_groups=30)
+    measure = METRICS[metric]
+    counts = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), size=20)
+    drawn = bootstrap(data, metric, resamples=20).draws(data["columns"]).drawn
+    for draw, times in enumerate(counts):
+        rows = np.repeat(np.arange(len(data["group"])), times[data["group"]])
+        for column, found in zip(data["columns"].T, drawn[:, draw], strict=True):
+            score = fold_mean(column[rows], data["score"][rows], data["fold"][rows], measure)
+            assert found == pytest.approx(measure.utility(score), abs=1e-9)
+
+
+def test_some_parts_are_compared_without_reading_the_others() -> None:
+    data = toy()
+    first, second = data["columns"].T[:2].copy()
+    whole = bootstrap(data).compare(first, second, parts=[0, 2])
+    first[data["fold"] == 1] = np.nan
+    second[data["fold"] == 3] = np.nan
+    assert bootstrap(data).compare(first, second, parts=[0, 2]) == whole
+    score = [
+        fold_mean(p[(k := np.isin(data["fold"], [0, 2]))], data["score"][k], data["fold"][k], METRICS["pearson"])
+        for p in data["columns"].T[:2]
+    ]
+    assert whole.value == pytest.approx(score[0] - score[1])
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_value_is_the_difference_of_utilities(metric: str) -> None:
     data, measure = toy(), METRICS[metric]
-    scores = [score_prediction(p, data["score"], data["fold"], measure).fold_mean for p in data["columns"].T]
+    scores = [fold_mean(p, data["score"], data["fold"], measure) for p in data["columns"].T]
     draws = bootstrap(data, metric).draws(data["columns"])
     np.testing.assert_allclose(draws.value, [measure.utility(score) for score in scores], rtol=1e-10)
     assert draws.difference(0, 2).value == pytest.approx(draws.value[0] - draws.value[2])
@@ -85,4 +113,4 @@ def test_a_prediction_differs_from_itself_by_nothing() -> None:
     ("value", "error", "noise"), [(0.01, 0.004, False), (-0.01, 0.004, False), (0.01, 0.006, True)]
 )
 def test_two_standard_errors_part_noise_from_a_difference(value: float, error: float, noise: bool) -> None:
-    assert Difference(value, error, 0.0, 0.0).is_noise is noise
+    assert PairedDifference(value, error, 0.0, 0.0).is_noise is noise
