@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from blend.fit.objective import MetricOnRows, PearsonOnMoments
-from blend.fit.weight_methods import BUDGET, Fit, exact_pearson, nelder_mead, search_simplex
+from blend.fit.weight_methods import BUDGET, WeightFit, exact_pearson, nelder_mead, search_simplex
 from blend.members.moment_sums import measure
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import METRICS, pearson
@@ -31,7 +31,7 @@ def synthetic_columns(n_rows: int, n_members: int, seed: int) -> tuple[Floats, F
     return (columns - columns.mean(axis=0)) / columns.std(axis=0), score
 
 
-def timed(work: Callable[[], Fit], repeats: int = 3) -> tuple[Fit, float, float]:
+def timed(work: Callable[[], WeightFit], repeats: int = 3) -> tuple[WeightFit, float, float]:
     """Return what `work` returns, with the least wall and CPU seconds of a few repeats."""
     walls, cpus = [], []
     for _ in range(repeats):
@@ -53,15 +53,15 @@ def main() -> None:
     start = np.full(options.members, 1.0 / options.members)
     budget = BUDGET * options.members
 
-    def on_moments() -> Fit:
+    def on_moments() -> WeightFit:
         return search_simplex(PearsonOnMoments([measure(columns, score)]), start, budget=budget)
 
-    def on_rows() -> Fit:
+    def on_rows() -> WeightFit:
         objective = MetricOnRows(columns, score, METRICS["pearson"], [measure(columns, score)])
         objective.tolerance = PearsonOnMoments(objective.parts).tolerance
         return search_simplex(objective, start, budget=budget)
 
-    def whole() -> Fit:
+    def whole() -> WeightFit:
         return nelder_mead(PearsonOnMoments([measure(columns, score)]))
 
     print(

@@ -40,9 +40,9 @@ from blend.fit.nested_score import score_prediction
 from blend.fit.objective import PearsonOnMoments, objective_for
 from blend.fit.weight_methods import METHODS, exact_pearson, nelder_mead
 from blend.members.load_predictions import load_predictions
-from blend.members.member_predictions import Predictions
+from blend.members.member_predictions import MemberPredictions
 from blend.members.moment_sums import total
-from data_prep.prepared import Manifest, hash_data, hash_split, load_prepared, write_prepared
+from data_prep.prepared import PreparedManifest, hash_data, hash_split, load_prepared, write_prepared
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import METRICS
 from data_prep.store.oof_store import OofStore, Provenance
@@ -103,7 +103,7 @@ def write_run(folder: Path, sizes: Sizes) -> None:
             "left": pa.array([f"t{number:x}" for number in range(test_group[-1] + 1)]).take(pa.array(test_group)),
         }
     )
-    manifest = Manifest(
+    manifest = PreparedManifest(
         task=TASK,
         scheme="group",
         n_folds=N_FOLDS,
@@ -208,7 +208,7 @@ def measured(work: Callable[[], Result]) -> tuple[Result, Cost]:
     return found, Cost(time.perf_counter() - wall, time.process_time() - cpu, memory.peak - memory.start)
 
 
-def bench_fit(folder: Path, calibration: str | None) -> tuple[Predictions, FittedBlend]:
+def bench_fit(folder: Path, calibration: str | None) -> tuple[MemberPredictions, FittedBlend]:
     """Read and fit as `python -m blend fit` does, and print what it took."""
     prepared, run = load_prepared(folder / "prepared"), str(folder / "run")
     predictions, reading = measured(lambda: load_predictions([run], prepared))
@@ -240,7 +240,7 @@ def bench_fit(folder: Path, calibration: str | None) -> tuple[Predictions, Fitte
     return predictions, fitted
 
 
-def bench_certificates(predictions: Predictions) -> None:
+def bench_certificates(predictions: MemberPredictions) -> None:
     """Print how far Nelder-Mead stays from the exact optimum."""
     whole = total(predictions.sums())
     for n_members in (n for n in CERTIFIED if n <= len(predictions.members)):
@@ -254,7 +254,7 @@ def bench_certificates(predictions: Predictions) -> None:
 # Beside other packages
 
 
-def bench_peers(predictions: Predictions, python: str, n_candidates: int, folder: Path) -> None:
+def bench_peers(predictions: MemberPredictions, python: str, n_candidates: int, folder: Path) -> None:
     """Let other packages and our own methods weigh the same columns, without each fold and on all rows."""
     score, fold = predictions.score, predictions.fold
     columns = predictions.oof(range(min(n_candidates, len(predictions.members))))

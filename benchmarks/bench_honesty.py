@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from blend.fit.fit_blend import fit_blend
-from blend.members.member_predictions import Columns, Member, Predictions
-from data_prep.prepared import Manifest, Prepared
+from blend.members.member_predictions import Member, MemberColumns, MemberPredictions
+from data_prep.prepared import Prepared, PreparedManifest
 from data_prep.scoring.combination import Combination, Floats
 from data_prep.scoring.metrics import pearson
 from data_prep.task import Task
@@ -71,13 +71,13 @@ def draw_world(n_candidates: int, random: np.random.Generator) -> World:
     )
 
 
-def as_predictions(group: np.ndarray, score: Floats, models: Floats, test: Floats) -> Predictions:
+def as_predictions(group: np.ndarray, score: Floats, models: Floats, test: Floats) -> MemberPredictions:
     """Return what `load_predictions` would: each row predicted by the model of its fold."""
     fold = (group % N_FOLDS).astype(np.int8)
     order = np.argsort(fold, kind="stable")
     group, score, fold, models = group[order], score[order], fold[order], models[:, :, order]
     columns = tuple(
-        Columns(
+        MemberColumns(
             oof=tuple(models[c, k, fold == k].astype(np.float32) for k in range(N_FOLDS)),
             own_fold=None,
             test=tuple(column.astype(np.float32) for column in test[c]),
@@ -89,13 +89,13 @@ def as_predictions(group: np.ndarray, score: Floats, models: Floats, test: Float
         Member(f"{c:012x}", f"candidate {c}", f"family {c % N_FAMILIES}", "run", "split") for c in range(len(models))
     )
     ids = pa.array([f"r{row}" for row in order])
-    return Predictions(members, (), columns, ids, score, fold, group.astype(np.int32), None)
+    return MemberPredictions(members, (), columns, ids, score, fold, group.astype(np.int32), None)
 
 
 def as_prepared(group: np.ndarray) -> Prepared:
     """Return a prepared folder in memory with test rows of the groups given."""
     test = pa.table({"id": [f"t{row}" for row in range(len(group))], "left": [f"anchor {g}" for g in group]})
-    manifest = Manifest(
+    manifest = PreparedManifest(
         task=TASK,
         scheme="group",
         n_folds=N_FOLDS,

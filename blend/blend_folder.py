@@ -9,12 +9,12 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from blend.blend_record import Blend
-from blend.fit.fit_blend import FittedBlend, Previous
-from blend.members.member_predictions import Predictions
+from blend.fit.fit_blend import FittedBlend, PreviousBlend
+from blend.members.member_predictions import MemberPredictions
 from data_prep.errors import InputError
 from data_prep.scoring.combination import Floats
 from data_prep.store.files import exists, join, list_names, locate, read_bytes, write_json
-from data_prep.store.object_store import refusals
+from data_prep.store.object_store import store_errors
 from data_prep.store.tables import OOF_SCHEMA, one_array, read_table
 from data_prep.store.tables import write_table as write_arrow
 from data_prep.submission.submission_manifest import write_submission
@@ -29,7 +29,7 @@ def blend_folder(run: str, name: str) -> str:
     return join(run, "blends", name)
 
 
-def write_blend(fitted: FittedBlend, predictions: Predictions, folder: str, *, force: bool = False) -> None:
+def write_blend(fitted: FittedBlend, predictions: MemberPredictions, folder: str, *, force: bool = False) -> None:
     """Write the submission with its manifest, `oof.arrow`, then `blend.json`; the same blend again changes nothing.
 
     Raises:
@@ -81,7 +81,9 @@ def _same(there: object, content: dict[str, object]) -> bool:
     return isinstance(there, dict) and {**there, "previous": None} == {**content, "previous": None}
 
 
-def find_previous(runs: Sequence[str], name: str, against: str | None, predictions: Predictions) -> Previous | None:
+def find_previous(
+    runs: Sequence[str], name: str, against: str | None, predictions: MemberPredictions
+) -> PreviousBlend | None:
     """Return the blend to compare with: the one called `against`, or the one that was written last.
 
     Args:
@@ -101,23 +103,23 @@ def find_previous(runs: Sequence[str], name: str, against: str | None, predictio
         prediction = _aligned(known[against], predictions)
         if prediction is None:
             raise InputError(f"--against {against}: {known[against]} holds a blend of other rows")
-        return Previous(against, prediction)
+        return PreviousBlend(against, prediction)
     others = [found for found in known if found != name]
     for found in sorted(others, key=lambda found: _written(known[found]), reverse=True):
         prediction = _aligned(known[found], predictions)
         if prediction is not None:
-            return Previous(found, prediction)
+            return PreviousBlend(found, prediction)
     return None
 
 
 def _written(folder: str) -> float:
     path = join(folder, OOF_FILE)
     filesystem, inner = locate(path)
-    with refusals(path):
+    with store_errors(path):
         return float(filesystem.get_file_info(inner).mtime_ns)
 
 
-def _aligned(folder: str, predictions: Predictions) -> Floats | None:
+def _aligned(folder: str, predictions: MemberPredictions) -> Floats | None:
     """Return a blend's nested predictions [rows]; None where its rows are others."""
     table = read_table(join(folder, OOF_FILE), schema=OOF_SCHEMA)
     order = pc.index_in(predictions.ids, value_set=one_array(table["id"]))

@@ -5,13 +5,13 @@ from pydantic import BaseModel, ConfigDict
 from data_prep.scoring.combination import Combination
 
 
-class Record(BaseModel):
+class FrozenRecord(BaseModel):
     """Base of every part of a `Blend`: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ComparisonRecord(Record):
+class ComparisonRecord(FrozenRecord):
     """A paired difference of nested fold-mean utility (positive: the blend, or what is compared, is better)."""
 
     against: str
@@ -25,7 +25,7 @@ class ComparisonRecord(Record):
     """The difference is within two standard errors."""
 
 
-class SpreadRecord(Record):
+class SpreadRecord(FrozenRecord):
     """A member's weight over bootstrap draws of groups, exact optimum in each."""
 
     mean: float
@@ -37,7 +37,7 @@ class SpreadRecord(Record):
     """Share of the draws in which the member has any weight."""
 
 
-class MemberRecord(Record):
+class MemberRecord(FrozenRecord):
     """A member with its weight, and what it is to the blend."""
 
     candidate: str
@@ -58,7 +58,7 @@ class MemberRecord(Record):
     """Folds that died once and were trained again with another seed and lower rates."""
 
 
-class SearchRecord(Record):
+class SearchRecord(FrozenRecord):
     """How the search for weights went."""
 
     converged: bool
@@ -66,7 +66,7 @@ class SearchRecord(Record):
     restarts: int
 
 
-class CertificateRecord(Record):
+class CertificateRecord(FrozenRecord):
     """The method's Pearson beside the exact optimum over non-negative weights, both pooled and in-sample."""
 
     pearson: float
@@ -75,7 +75,7 @@ class CertificateRecord(Record):
     """exact - pearson; never negative beyond rounding."""
 
 
-class ScoreRecord(Record):
+class MetricRecord(FrozenRecord):
     """The task's metric: mean over folds, pooled, and fold by fold."""
 
     fold_mean: float
@@ -83,7 +83,7 @@ class ScoreRecord(Record):
     folds: tuple[float, ...]
 
 
-class ExpectationRecord(Record):
+class ExpectationRecord(FrozenRecord):
     """The score to expect on test rows, whose predictions are means over fold models (see `expected_test`)."""
 
     value: float
@@ -95,11 +95,11 @@ class ExpectationRecord(Record):
     """Standard deviation that the mean over fold models takes away, on the scale of the score."""
 
 
-class EvidenceRecord(Record):
+class EvidenceRecord(FrozenRecord):
     """Every score of one way to predict."""
 
-    in_sample: ScoreRecord
-    nested: ScoreRecord
+    in_sample: MetricRecord
+    nested: MetricRecord
     """Everything that is chosen was chosen without the fold that is scored."""
     expected: ExpectationRecord | None
     """None where fold models differ more on test rows than on train rows they could: test is of another kind."""
@@ -107,25 +107,25 @@ class EvidenceRecord(Record):
     """On holdout rows, whose predictions are means over folds as the test's are; None where there are none."""
 
 
-class MethodRecord(Record):
+class MethodRecord(FrozenRecord):
     """One way to find weights for the same members."""
 
     calibration: str
-    in_sample: ScoreRecord
-    nested: ScoreRecord
+    in_sample: MetricRecord
+    nested: MetricRecord
     behind: ComparisonRecord
     """Against the best nested score of all methods: the difference is 0 or less."""
 
 
-class CalibrationRecord(Record):
+class CalibrationRecord(FrozenRecord):
     """One way to bring members onto a common scale."""
 
-    nested: ScoreRecord
+    nested: MetricRecord
     behind: ComparisonRecord
     """Against the best nested score of all calibrations."""
 
 
-class StepRecord(Record):
+class StepRecord(FrozenRecord):
     """One number of members, at its best on the elimination path."""
 
     n_members: int
@@ -135,7 +135,7 @@ class StepRecord(Record):
     standard_error: float
 
 
-class SubmissionRecord(Record):
+class SubmissionRecord(FrozenRecord):
     """The file that was written beside the record."""
 
     file: str
@@ -145,7 +145,7 @@ class SubmissionRecord(Record):
     """Predictions that were moved to the nearest legal score."""
 
 
-class Blend(Record):
+class Blend(FrozenRecord):
     """Names, weights and the evidence for them.
 
     All numbers of `combination` come from out-of-fold rows; test predictions are means over a member's folds.

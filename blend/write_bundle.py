@@ -12,11 +12,11 @@ import numpy as np
 import safetensors.numpy
 
 from blend.blend_record import Blend, MemberRecord
-from data_prep.bundle_manifest import BUNDLE_FORMAT, CONTENTS_FILE, BundledFile, BundledMember, Contents
+from data_prep.bundle_manifest import BUNDLE_FORMAT, BUNDLE_MANIFEST_FILE, BundledFile, BundledMember, BundleManifest
 from data_prep.cpc import section_titles, shipped_texts
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
-from data_prep.scoring.combination import Part
+from data_prep.scoring.combination import CombinationPart
 from data_prep.store.files import (
     base_name,
     exists,
@@ -43,7 +43,7 @@ LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
-class Gathered:
+class GatheredMember:
     """A member with everything that the bundle takes of it."""
 
     record: MemberRecord
@@ -65,7 +65,7 @@ def write_bundle(
     *,
     half: bool = False,
     tell: Callable[[str, int], None] = lambda _path, _size: None,
-) -> Contents:
+) -> BundleManifest:
     """Gather what a blend predicts with into a folder; its `manifest.json` comes last.
 
     Args:
@@ -99,7 +99,7 @@ def write_bundle(
             tell(path, len(content))
         parts = tuple(part for _, part in weighty)
         contents = _describe(blend, data, members, parts, written, half=half)
-        write_json(contents.model_dump(mode="json"), join(out, CONTENTS_FILE))
+        write_json(contents.model_dump(mode="json"), join(out, BUNDLE_MANIFEST_FILE))
     except BaseException:
         for path in written:
             remove(join(out, path))
@@ -110,14 +110,14 @@ def write_bundle(
 def _describe(
     blend: Blend,
     data: Prepared,
-    members: list[Gathered],
-    parts: tuple[Part, ...],
+    members: list[GatheredMember],
+    parts: tuple[CombinationPart, ...],
     written: dict[str, BundledFile],
     *,
     half: bool,
-) -> Contents:
+) -> BundleManifest:
     texts, sections = _texts(data)
-    return Contents(
+    return BundleManifest(
         format=BUNDLE_FORMAT,
         blend=blend.name,
         version=importlib.metadata.version("blendfold"),
@@ -146,7 +146,7 @@ def _describe(
 # What the members have
 
 
-def _gather(member: MemberRecord, run: str) -> Gathered:
+def _gather(member: MemberRecord, run: str) -> GatheredMember:
     """Return what there is to take of a member, whether it is there or not."""
     place = member.run if exists(join(member.run, "oof", member.candidate)) else run
     folds = OofStore(place).folds(member.candidate)
@@ -161,7 +161,7 @@ def _gather(member: MemberRecord, run: str) -> Gathered:
     listing = _listing(kept)
     sources |= {join(target, name): join(kept, name) for name in listing}
     digests = {join(target, name): digest for name, digest in listing.items()}
-    return Gathered(member, place, folds, backbone, sources, digests)
+    return GatheredMember(member, place, folds, backbone, sources, digests)
 
 
 def _read_backbone(path: str) -> str:
@@ -192,7 +192,7 @@ def _data_faults(blend: Blend, data: Prepared) -> list[str]:
     ]
 
 
-def _member_faults(members: list[Gathered], run: str, name: str) -> list[str]:
+def _member_faults(members: list[GatheredMember], run: str, name: str) -> list[str]:
     foreign = [f"{member.record.candidate} ({member.record.label})" for member in members if not member.backbone]
     faults = []
     if foreign:
@@ -210,7 +210,7 @@ def _member_faults(members: list[Gathered], run: str, name: str) -> list[str]:
     return faults
 
 
-def _missing(member: Gathered) -> Iterator[str]:
+def _missing(member: GatheredMember) -> Iterator[str]:
     """Yield what is not there of a member that was trained here."""
     who = f"{member.run}: candidate {member.record.candidate} ({member.record.label})"
     store = OofStore(member.run)
@@ -240,7 +240,9 @@ def _check_folder(folder: str | Path, sources: dict[str, str]) -> None:
         raise InputError(f"--out {folder}: is a file; give a folder that is new or empty")
     strange = sorted(path for path in list_sizes(folder) if path not in sources)
     if strange:
-        what = "a bundle already" if CONTENTS_FILE in strange else f"other files already ({', '.join(strange[:3])})"
+        what = (
+            "a bundle already" if BUNDLE_MANIFEST_FILE in strange else f"other files already ({', '.join(strange[:3])})"
+        )
         raise InputError(f"--out {folder}: holds {what}; give a folder that is new or empty")
 
 

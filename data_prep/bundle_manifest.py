@@ -1,11 +1,11 @@
-"""`Contents`: what a bundle holds and how it predicts, as written to its `manifest.json`."""
+"""`BundleManifest`: what a bundle holds and how it predicts, as written to its `manifest.json`."""
 
 from pydantic import BaseModel, ConfigDict
 
 from data_prep.scoring.combination import Combination
 from data_prep.task import Task
 
-CONTENTS_FILE = "manifest.json"
+BUNDLE_MANIFEST_FILE = "manifest.json"
 BUNDLE_FORMAT = 1
 
 
@@ -32,7 +32,7 @@ class BundledMember(BaseModel):
     """Ascending, as the scalings of the combination's part are."""
 
 
-class Contents(BaseModel):
+class BundleManifest(BaseModel):
     """A bundle, all but the bytes of its files.
 
     Files lie as they do in a run directory: `candidates/`, `weights/<candidate>/fold-<k>/`, `weights/backbones/`.

@@ -4,8 +4,7 @@ import csv
 from importlib import resources
 from pathlib import Path
 
-from data_prep.errors import InputError
-from data_prep.input_faults import Faults
+from data_prep.errors import InputError, InputFaults
 from data_prep.store.csv_records import read_records
 
 SECTION_LENGTH = 1
@@ -27,7 +26,7 @@ def shipped_texts() -> dict[str, str]:
     return sections | {row["code"]: join_titles(row["section_title"], row["class_title"]) for row in rows}
 
 
-def read_texts(path: str | Path, faults: Faults) -> dict[str, str]:
+def read_texts(path: str | Path, faults: InputFaults) -> dict[str, str]:
     """Return the context text of every section and class in a file like Kaggle's `titles.csv`.
 
     Args:

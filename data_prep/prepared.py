@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from data_prep.cpc import section_titles, shipped_texts
 from data_prep.errors import InputError
 from data_prep.store.files import join, read_bytes, write_json
-from data_prep.store.tables import checksum, read_table, test_schema, train_schema, write_table
+from data_prep.store.tables import checksum, read_table, write_table
 from data_prep.task import Task
 
 
-class Manifest(BaseModel):
+class PreparedManifest(BaseModel):
     """What a prepared folder holds and how it was made; stored as `manifest.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,7 +43,7 @@ class Prepared:
     """A prepared folder in memory (tables stay memory-mapped)."""
 
     path: str
-    manifest: Manifest
+    manifest: PreparedManifest
     train: pa.Table
     test: pa.Table
 
@@ -69,6 +69,21 @@ class Prepared:
         return section_titles(shipped_texts())
 
 
+def train_schema(task: Task) -> pa.Schema:
+    """Schema of `train.arrow`: id, text columns, context_text where there are CPC codes, score, group, fold."""
+    return pa.schema([*_text_fields(task), ("score", pa.float32()), ("group", pa.int32()), ("fold", pa.int8())])
+
+
+def test_schema(task: Task) -> pa.Schema:
+    """Schema of a prepared `test.arrow`: the train schema without score, group and fold."""
+    return pa.schema(_text_fields(task))
+
+
+def _text_fields(task: Task) -> list[tuple[str, pa.DataType]]:
+    names = ["id", *task.text_columns, *(["context_text"] if task.cpc_column else [])]
+    return [(name, pa.string()) for name in names]
+
+
 def hash_data(train: pa.Table, test: pa.Table) -> str:
     """Return the hash of everything but the split."""
     return checksum_of(checksum(train.drop_columns(["group", "fold"])), checksum(test))
@@ -84,7 +99,7 @@ def checksum_of(*parts: str) -> str:
     return checksum(pa.table({"part": pa.array(parts, pa.string())}))
 
 
-def write_prepared(folder: str | Path, manifest: Manifest, train: pa.Table, test: pa.Table) -> None:
+def write_prepared(folder: str | Path, manifest: PreparedManifest, train: pa.Table, test: pa.Table) -> None:
     """Write both tables, then the manifest: a folder without a manifest is unfinished."""
     write_table(train, join(folder, "train.arrow"), schema=train_schema(manifest.task))
     write_table(test, join(folder, "test.arrow"), schema=test_schema(manifest.task))
@@ -106,7 +121,7 @@ def load_prepared(folder: str | Path) -> Prepared:
             f"make one with `python -m data_prep prepare --out {folder} ...`"
         ) from error
     try:
-        manifest = Manifest.model_validate(json.loads(raw))
+        manifest = PreparedManifest.model_validate(json.loads(raw))
     except (ValidationError, ValueError) as error:
         raise InputError(
             f"{folder}/manifest.json: not a manifest of this version; prepare the data again ({error})"

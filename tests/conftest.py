@@ -94,7 +94,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def prepared_tiny(tmp_path_factory: pytest.TempPathFactory) -> object:
     """Return a `Prepared` folder of 264 train rows (24 of them holdout) in 4 folds, and 40 test rows."""
-    from data_prep.prepared import Manifest, hash_data, hash_split, load_prepared, write_prepared
+    from data_prep.prepared import PreparedManifest, hash_data, hash_split, load_prepared, write_prepared
     from data_prep.task import PPPM
 
     folder = Path(tmp_path_factory.mktemp("prepared-tiny"))
@@ -119,7 +119,7 @@ def prepared_tiny(tmp_path_factory: pytest.TempPathFactory) -> object:
         }
     )
     n_holdout = int((fold == -1).sum())
-    manifest = Manifest(
+    manifest = PreparedManifest(
         task=PPPM,
         scheme="group",
         n_folds=4,

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from blend.fit.nested_score import fit_line
-from blend.members.member_predictions import Predictions
-from blend.members.moment_sums import Sums, total
-from data_prep.scoring.combination import Combination, Floats, Part, Scaling
+from blend.members.member_predictions import MemberPredictions
+from blend.members.moment_sums import MomentSums, total
+from data_prep.scoring.combination import Combination, CombinationPart, Floats, Scaling
 
 
 @dataclass(frozen=True, eq=False)
-class Rival:
+class Baseline:
     """A blend with weights that nobody fitted."""
 
     combination: Combination
@@ -23,7 +23,7 @@ class Rival:
     """[rows]; whatever was chosen was chosen without the scored fold."""
 
 
-def best_single(predictions: Predictions, utility: Floats) -> Rival:
+def best_single(predictions: MemberPredictions, utility: Floats) -> Baseline:
     """Return the candidate with the best mean over folds; `utility` is [candidates, folds], more is better."""
     best = int(np.nanargmax(utility.mean(axis=1)))
     combination, prediction = _straight(predictions, [best], np.ones(1), [Scaling()])
@@ -34,10 +34,10 @@ def best_single(predictions: Predictions, utility: Floats) -> Rival:
         column = predictions.oof([choice])[:, 0]
         slope, intercept = fit_line(column, predictions.score)
         held[rows] = intercept + slope * column[rows]
-    return Rival(combination, [best], prediction, held)
+    return Baseline(combination, [best], prediction, held)
 
 
-def plain_mean(predictions: Predictions, parts: Sequence[Sums]) -> Rival:
+def plain_mean(predictions: MemberPredictions, parts: Sequence[MomentSums]) -> Baseline:
     """Return the mean of all candidates' z scores; `parts` are the sums of each fold."""
     everyone = range(len(predictions.members))
     pooled = total(parts)
@@ -45,11 +45,11 @@ def plain_mean(predictions: Predictions, parts: Sequence[Sums]) -> Rival:
     scalings = [Scaling(center=c, scale=s) for c, s in zip(pooled.mean.tolist(), spread.tolist(), strict=True)]
     weights = np.full(len(everyone), 1.0 / len(everyone))
     combination, prediction = _straight(predictions, everyone, weights, scalings)
-    return Rival(combination, everyone, prediction, prediction)
+    return Baseline(combination, everyone, prediction, prediction)
 
 
 def _straight(
-    predictions: Predictions, members: Sequence[int], weights: Floats, scalings: Sequence[Scaling]
+    predictions: MemberPredictions, members: Sequence[int], weights: Floats, scalings: Sequence[Scaling]
 ) -> tuple[Combination, Floats]:
     """Return given weights as a combination, and what it predicts for the rows it is fitted on."""
     blended = np.zeros_like(predictions.score)
@@ -57,7 +57,7 @@ def _straight(
         blended += weight * scaling(predictions.oof([member])[:, 0])
     slope, intercept = fit_line(blended, predictions.score)
     parts = [
-        Part(candidate=predictions.members[member].candidate, weight=float(weight), scalings=(scaling,))
+        CombinationPart(candidate=predictions.members[member].candidate, weight=float(weight), scalings=(scaling,))
         for member, weight, scaling in zip(members, weights, scalings, strict=True)
     ]
     return Combination(parts=tuple(parts), slope=slope, intercept=intercept), intercept + slope * blended

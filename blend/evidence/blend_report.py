@@ -2,8 +2,8 @@
 
 from rich.table import Table
 
-from blend.blend_record import Blend, ComparisonRecord, EvidenceRecord, ScoreRecord
-from blend.evidence.earlier_submissions import Likeness
+from blend.blend_record import Blend, ComparisonRecord, EvidenceRecord, MetricRecord
+from blend.evidence.earlier_submissions import SubmissionSimilarity
 from blend.fit.weight_methods import METHODS
 from data_prep.store.oof_store import retried_note
 
@@ -42,7 +42,7 @@ def sentences(record: Blend) -> list[str]:
     ]
 
 
-def alike(earlier: list[Likeness]) -> list[str]:
+def alike(earlier: list[SubmissionSimilarity]) -> list[str]:
     """Return how alike the submission and earlier ones are, one sentence a line, the most alike first."""
     told = [
         f"submission beside that of {other.name}: Pearson {other.pearson:.4f}, Spearman {other.spearman:.4f}, largest "
@@ -217,7 +217,7 @@ def _cells(evidence: EvidenceRecord) -> tuple[str, str, str, str]:
     )
 
 
-def _pair(score: ScoreRecord) -> str:
+def _pair(score: MetricRecord) -> str:
     return f"{score.fold_mean:.4f} / {score.pooled:.4f}"
 
 

@@ -27,7 +27,7 @@ class EarlierSubmission:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class SubmissionSimilarity:
     """A new submission beside an earlier one."""
 
     name: str
@@ -72,21 +72,23 @@ def read_earlier(
 
 def correlate_with_earlier(
     ids: Sequence[str], prediction: Floats, others: Sequence[EarlierSubmission]
-) -> list[Likeness]:
+) -> list[SubmissionSimilarity]:
     """Compare `prediction` [rows] of `ids` with each of `read_earlier` on the ids both have, most alike first."""
     place = {name: row for row, name in enumerate(ids)}
     found = [_compare(ids, prediction, place, other) for other in others]
     return sorted(found, key=lambda likeness: (-np.nan_to_num(likeness.pearson, nan=-2.0), likeness.path))
 
 
-def _compare(ids: Sequence[str], prediction: Floats, place: dict[str, int], other: EarlierSubmission) -> Likeness:
+def _compare(
+    ids: Sequence[str], prediction: Floats, place: dict[str, int], other: EarlierSubmission
+) -> SubmissionSimilarity:
     common = [(place[name], row) for row, name in enumerate(other.ids) if name in place]
     assert common, f"{other.path} shares no id; read_earlier leaves such out"
     ours, theirs = (np.array(rows) for rows in zip(*common, strict=True))
     new, old = np.asarray(prediction)[ours], other.prediction[theirs]
     difference = np.abs(new - old)
     largest = int(np.argmax(difference))
-    return Likeness(
+    return SubmissionSimilarity(
         name=other.name,
         path=other.path,
         rows=len(common),

@@ -29,7 +29,7 @@ from data_prep.scoring.metrics import Metric
 
 
 @dataclass(frozen=True)
-class Expectation:
+class ExpectedOnTest:
     """A score to expect on test, and its noise."""
 
     value: float
@@ -65,7 +65,7 @@ def expect(
     metric: Metric,
     test_groups: int,
     seed: int = 0,
-) -> Expectation | None:
+) -> ExpectedOnTest | None:
     """Return the score to expect on test; None where fold models differ on test rows more than the moments allow.
 
     That is so when the score would be perfect: the test rows are then of another kind than the train rows.
@@ -90,7 +90,7 @@ def expect(
     n_groups = len(np.unique(group))
     error = float(np.nanstd(draws.drawn[0], ddof=1)) * float(np.sqrt(1.0 + n_groups / test_groups))
     most = 1.0 if metric.is_correlation else np.inf
-    return Expectation(
+    return ExpectedOnTest(
         value=value,
         standard_error=error,
         low=value - 1.96 * error,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from blend.fit.calibration import ScaledColumns
 from blend.fit.nested_score import Folds
-from blend.members.moment_sums import Sums, total
+from blend.members.moment_sums import MomentSums, total
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.group_bootstrap import GroupBootstrap, PairedDifference, cluster_groups
 from data_prep.scoring.metrics import Metric
@@ -98,7 +98,7 @@ def drop_costs(
     return [draws.difference(0, 1 + place) for place in range(len(everyone))]
 
 
-def _lines(sums: Sums, weights: Floats) -> tuple[Floats, Floats]:
+def _lines(sums: MomentSums, weights: Floats) -> tuple[Floats, Floats]:
     """Return slopes and intercepts [k] of the least-squares lines from weighted sums to the score.
 
     As `blend.fit.nested_score.fit_line`, from sums; `weights` [members, k].

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from blend.members.moment_sums import Sums, measure
+from blend.members.moment_sums import MomentSums, measure
 from data_prep.scoring.combination import Floats, Scaling
 
 RANKS = 512
 """Steps of the curve that turns predictions into ranks."""
 
-Fit = Callable[[Floats, Floats], Scaling]
+FitScaling = Callable[[Floats, Floats], Scaling]
 """From out-of-fold predictions [rows] and scores [rows]."""
 
 
@@ -72,7 +72,7 @@ def _line(center: float, spread: float) -> Scaling:
 class Calibration:
     """How members are brought onto one scale."""
 
-    fit: Fit
+    fit: FitScaling
     per_fold: bool
     """Whether each fold's model has a scaling of its own."""
     uses_score: bool
@@ -131,7 +131,7 @@ class ScaledColumns:
         self._own_folds, self._calibration = own_folds, calibration
 
         self._kept: dict[int | None, Floats] = {}
-        self._sums: dict[int | None, tuple[Sums, ...]] = {}
+        self._sums: dict[int | None, tuple[MomentSums, ...]] = {}
 
     @property
     def columns(self) -> Floats:
@@ -142,7 +142,7 @@ class ScaledColumns:
         """Return [rows, members] for weights that are fitted without `fold` and then applied to it."""
         return self._keep(self._held_out(fold))
 
-    def sums(self, without: int | None = None) -> tuple[Sums, ...]:
+    def sums(self, without: int | None = None) -> tuple[MomentSums, ...]:
         """Return the sums of each fold, folds ascending, over `columns`, or over those `without` a fold."""
         held_out = None if without is None else self._held_out(without)
         if held_out not in self._sums:
@@ -189,7 +189,7 @@ def _halves(part: NDArray[np.bool_], group: NDArray[np.int32]) -> tuple[NDArray[
 
 
 def _through(
-    prediction: Floats, score: Floats, pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]], fit: Fit
+    prediction: Floats, score: Floats, pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]], fit: FitScaling
 ) -> Floats:
     """Return scaled predictions [rows]; of each pair, rows of the first pass what was fitted on the second.
 

@@ -17,24 +17,24 @@ from blend.blend_record import (
     ExpectationRecord,
     MemberRecord,
     MethodRecord,
-    ScoreRecord,
+    MetricRecord,
     SearchRecord,
     SpreadRecord,
     StepRecord,
     SubmissionRecord,
 )
-from blend.evidence.baselines import Rival, best_single, plain_mean
+from blend.evidence.baselines import Baseline, best_single, plain_mean
 from blend.evidence.expected_test import expect, variance_removed
 from blend.evidence.member_influence import drop_costs, error_correlations, weight_spread
 from blend.fit.calibration import CALIBRATIONS
 from blend.fit.member_selection import MOST_MEMBERS
-from blend.fit.membership import Plan, plan_all, plan_members
+from blend.fit.membership import Membership, plan_all, plan_members
 from blend.fit.nested_score import score_folds, score_prediction
-from blend.fit.nested_weights import Weighed, Weighing
+from blend.fit.nested_weights import NestedWeights, WeightFitter
 from blend.fit.objective import MOMENT_METRICS, PearsonOnMoments
 from blend.fit.weight_methods import METHODS, check_method, exact_pearson
-from blend.members.member_predictions import Predictions
-from blend.members.moment_sums import Sums, total
+from blend.members.member_predictions import MemberPredictions
+from blend.members.moment_sums import MomentSums, total
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.scoring.combination import Combination, Floats
@@ -50,12 +50,12 @@ CHOICES = ("none", "z", "min-max", "z-by-fold", "min-max-by-fold", "isotonic", "
 
 
 @dataclass(frozen=True)
-class Previous:
+class PreviousBlend:
     """A blend that was fitted before."""
 
     name: str
     prediction: Floats
-    """Its nested predictions, [rows], in the order of `Predictions`."""
+    """Its nested predictions, [rows], in the order of `MemberPredictions`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class FittedBlend:
 
 
 def fit_blend(
-    predictions: Predictions,
+    predictions: MemberPredictions,
     data: Prepared,
     *,
     method: str,
@@ -83,7 +83,7 @@ def fit_blend(
     one_per_family: bool = False,
     clipped: bool = False,
     form: SubmissionFormat | None = None,
-    previous: Previous | None = None,
+    previous: PreviousBlend | None = None,
     seed: int = 0,
 ) -> FittedBlend:
     """Choose members and calibration, fit weights, gather the evidence, pass the submission gate.
@@ -140,13 +140,15 @@ def check_calibration(calibration: str | None, method: str) -> None:
 class _Making:
     """A blend on its way."""
 
-    def __init__(self, predictions: Predictions, data: Prepared, plan: Plan, scores: Floats, seed: int) -> None:
+    def __init__(
+        self, predictions: MemberPredictions, data: Prepared, plan: Membership, scores: Floats, seed: int
+    ) -> None:
         self.predictions, self.data, self.plan, self.seed = predictions, data, plan, seed
         self.metric: Metric = data.task.measure
         self.scores = scores
         self.utility = scores if self.metric.greater_is_better else -scores
         self.score, self.fold, self.group = predictions.score, predictions.fold, predictions.group
-        self.weighing = Weighing(predictions, plan, self.metric, self.utility.mean(axis=1))
+        self.weighing = WeightFitter(predictions, plan, self.metric, self.utility.mean(axis=1))
 
     @cached_property
     def bootstrap(self) -> GroupBootstrap:
@@ -161,14 +163,14 @@ class _Making:
 
     def blend(
         self,
-        parts: Sequence[Sums],
+        parts: Sequence[MomentSums],
         *,
         method: str,
         calibration: str | None,
         name: str,
         clipped: bool,
         form: SubmissionFormat | None,
-        previous: Previous | None,
+        previous: PreviousBlend | None,
     ) -> FittedBlend:
         """Fit and gather; arguments as for `fit_blend`."""
         predictions, data, plan = self.predictions, self.data, self.plan
@@ -306,7 +308,7 @@ class _Making:
             splits[key] = splits[key] + scaled if key in splits else scaled
         return list(splits.values())
 
-    def _members(self, weighed: Weighed, calibration: str) -> tuple[MemberRecord, ...]:
+    def _members(self, weighed: NestedWeights, calibration: str) -> tuple[MemberRecord, ...]:
         scaled, places = self.weighing.scaled(calibration), self.weighing.places
         spreads = weight_spread(scaled.columns[:, places], self.score, self.group, seed=self.seed)
         costs: Sequence[PairedDifference | None] = [None]
@@ -342,7 +344,7 @@ class _Making:
         exact = exact_pearson(objective).utility
         return CertificateRecord(pearson=value, exact=exact, gap=exact - value)
 
-    def _comparisons(self, weighed: Weighed, rivals: dict[str, Rival]) -> tuple[ComparisonRecord, ...]:
+    def _comparisons(self, weighed: NestedWeights, rivals: dict[str, Baseline]) -> tuple[ComparisonRecord, ...]:
         columns = {
             "best member": rivals["best_single"].prediction,
             "best member, picked without the scored fold": rivals["best_single"].held,
@@ -351,7 +353,7 @@ class _Making:
         draws = self.bootstrap.draws(np.column_stack([weighed.held.prediction, *columns.values()]))
         return tuple(_comparison(against, draws.difference(0, place)) for place, against in enumerate(columns, start=1))
 
-    def _against(self, previous: Previous, weighed: Weighed) -> ComparisonRecord:
+    def _against(self, previous: PreviousBlend, weighed: NestedWeights) -> ComparisonRecord:
         return _comparison(previous.name, self.bootstrap.compare(weighed.held.prediction, previous.prediction))
 
     def _merged(self) -> list[str]:
@@ -362,8 +364,8 @@ class _Making:
             for entry in self.plan.merged
         ]
 
-    def _score(self, prediction: Floats) -> ScoreRecord:
-        return ScoreRecord(**asdict(score_prediction(prediction, self.score, self.fold, self.metric)))
+    def _score(self, prediction: Floats) -> MetricRecord:
+        return MetricRecord(**asdict(score_prediction(prediction, self.score, self.fold, self.metric)))
 
 
 def _manifest(record: Blend, data: Prepared) -> SubmissionManifest:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blend.fit.objective import MOMENT_METRICS
-from blend.members.moment_sums import Sums, total
+from blend.members.moment_sums import MomentSums, total
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.group_bootstrap import GroupBootstrap
 from data_prep.scoring.metrics import METRICS, Metric
@@ -28,7 +28,7 @@ SELECTION_RESAMPLES = 300
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedDuplicate:
     """A candidate that is left out because another is nearly the same."""
 
     candidate: int
@@ -37,7 +37,7 @@ class Merged:
 
 
 @dataclass(frozen=True)
-class Step:
+class EliminationStep:
     """One size of the path from the largest set to the best single candidate."""
 
     n_members: int
@@ -50,16 +50,16 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Selection:
+class MemberSelection:
     """Members, and what speaks for so many of them."""
 
     members: tuple[int, ...]
     """Ascending."""
-    path: tuple[Step, ...]
+    path: tuple[EliminationStep, ...]
     """By size, ascending."""
 
 
-def merge_duplicates(sums: Sums, utility: Floats) -> list[Merged]:
+def merge_duplicates(sums: MomentSums, utility: Floats) -> list[MergedDuplicate]:
     """Return who is merged into whom: of candidates that correlate above `DUPLICATES_ABOVE` the best one stays.
 
     Args:
@@ -68,13 +68,13 @@ def merge_duplicates(sums: Sums, utility: Floats) -> list[Merged]:
     """
     spread = np.sqrt(np.maximum(np.diag(sums.centred.gram), np.finfo(np.float64).tiny))
     correlation = sums.centred.gram / np.outer(spread, spread)
-    merged: list[Merged] = []
+    merged: list[MergedDuplicate] = []
     kept: list[int] = []
     for candidate in np.argsort(-utility, kind="stable").tolist():
         close = [better for better in kept if correlation[candidate, better] > DUPLICATES_ABOVE]
         if close:
             nearest = max(close, key=lambda better: correlation[candidate, better])
-            merged.append(Merged(candidate, nearest, float(correlation[candidate, nearest])))
+            merged.append(MergedDuplicate(candidate, nearest, float(correlation[candidate, nearest])))
         else:
             kept.append(candidate)
     return merged
@@ -119,7 +119,7 @@ def _without_least(table: Moments, members: list[int]) -> list[int]:
 
 
 def select(
-    parts: Sequence[Sums],
+    parts: Sequence[MomentSums],
     columns: ColumnReader,
     score: Floats,
     fold: NDArray[np.int8],
@@ -129,7 +129,7 @@ def select(
     candidates: Sequence[int],
     most: int = MOST_MEMBERS,
     seed: int = 0,
-) -> Selection:
+) -> MemberSelection:
     """Return the smallest set on the elimination path whose nested score is within one standard error of the best.
 
     Args:
@@ -145,7 +145,7 @@ def select(
     """
     path = elimination_path(total(parts).centred, candidates, most=most)
     if len(path) == 1 or len(parts) == 1:
-        return Selection(tuple(path[0]), ())
+        return MemberSelection(tuple(path[0]), ())
     used = path[0]
     place = {candidate: number for number, candidate in enumerate(used)}
     tables = [part.of(used) for part in parts]
@@ -162,8 +162,8 @@ def select(
     best = int(np.argmax(draws.value))
     behind = [draws.difference(best, size) for size in range(len(path))]
     steps = [
-        Step(len(members), float(measure.utility(value)), gap.value, gap.standard_error)
+        EliminationStep(len(members), float(measure.utility(value)), gap.value, gap.standard_error)
         for members, value, gap in zip(path, draws.value.tolist(), behind, strict=True)
     ]
     chosen_size = max(size for size, step in enumerate(steps) if size >= best and step.behind <= step.standard_error)
-    return Selection(tuple(path[chosen_size]), tuple(reversed(steps)))
+    return MemberSelection(tuple(path[chosen_size]), tuple(reversed(steps)))

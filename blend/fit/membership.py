@@ -1,13 +1,13 @@
-"""`Plan`: who is weighed, with all rows in sight and while each fold is held out."""
+"""`Membership`: who is weighed, with all rows in sight and while each fold is held out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from blend.fit.member_selection import Merged, Step, merge_duplicates, select
-from blend.members.member_predictions import Predictions
-from blend.members.moment_sums import Sums, total
+from blend.fit.member_selection import EliminationStep, MergedDuplicate, merge_duplicates, select
+from blend.members.member_predictions import MemberPredictions
+from blend.members.moment_sums import MomentSums, total
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import Metric
 
@@ -16,15 +16,15 @@ LEAST_SHARE = 0.02
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Members by their place in `Predictions`, ascending."""
+class Membership:
+    """Members by their place in `MemberPredictions`, ascending."""
 
     members: tuple[int, ...]
     by_fold: tuple[tuple[int, ...], ...]
     """Members chosen without fold 0, 1, ...: what nested scores are made with."""
-    path: tuple[Step, ...] = ()
+    path: tuple[EliminationStep, ...] = ()
     """The sizes that `members` were chosen from; empty where they were given."""
-    merged: tuple[Merged, ...] = ()
+    merged: tuple[MergedDuplicate, ...] = ()
     """Near-duplicates of others, left out."""
     families: tuple[str, ...] = ()
     """Family of each of `used`, where every family is to take part; empty: no matter."""
@@ -35,22 +35,22 @@ class Plan:
         return tuple(sorted(set(self.members).union(*self.by_fold)))
 
 
-def plan_all(predictions: Predictions) -> Plan:
+def plan_all(predictions: MemberPredictions) -> Membership:
     """Return the plan in which everyone is a member, as where members were asked for by name."""
     everyone = tuple(range(len(predictions.members)))
-    return Plan(everyone, (everyone,) * len(predictions.folds))
+    return Membership(everyone, (everyone,) * len(predictions.folds))
 
 
 def plan_members(
-    predictions: Predictions,
-    parts: Sequence[Sums],
+    predictions: MemberPredictions,
+    parts: Sequence[MomentSums],
     scores: Floats,
     *,
     metric: Metric,
     most: int,
     one_per_family: bool = False,
     seed: int = 0,
-) -> Plan:
+) -> Membership:
     """Choose members: near-duplicates merged, then the smallest set that is as good as the best within noise.
 
     Args:
@@ -64,7 +64,7 @@ def plan_members(
     """
     utility = scores if metric.greater_is_better else -scores
 
-    def choose(folds: list[int]) -> tuple[tuple[int, ...], tuple[Step, ...], list[Merged]]:
+    def choose(folds: list[int]) -> tuple[tuple[int, ...], tuple[EliminationStep, ...], list[MergedDuplicate]]:
         known = [parts[fold] for fold in folds]
         alone = utility[:, folds].mean(axis=1)
         merged = merge_duplicates(total(known), alone)
@@ -87,16 +87,16 @@ def plan_members(
     folds = list(range(len(parts)))
     members, path, merged = choose(folds)
     if len(folds) == 1:
-        return Plan(members, (members,), path, tuple(merged))
+        return Membership(members, (members,), path, tuple(merged))
     by_fold = tuple(choose([other for other in folds if other != fold])[0] for fold in folds)
-    plan = Plan(members, by_fold, path, tuple(merged))
+    plan = Membership(members, by_fold, path, tuple(merged))
     if not one_per_family:
         return plan
     families = tuple(predictions.members[member].family for member in plan.used)
-    return Plan(members, by_fold, path, tuple(merged), families)
+    return Membership(members, by_fold, path, tuple(merged), families)
 
 
-def _completed(members: Sequence[int], predictions: Predictions, utility: Floats) -> tuple[int, ...]:
+def _completed(members: Sequence[int], predictions: MemberPredictions, utility: Floats) -> tuple[int, ...]:
     """Return the members with the best candidate of every family that has none among them."""
     families = [member.family for member in predictions.members]
     missing = set(families) - {families[member] for member in members}

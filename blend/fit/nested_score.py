@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from blend.fit.calibration import ScaledColumns
 from blend.fit.objective import Objective, objective_of
-from blend.members.member_predictions import Predictions
-from blend.members.moment_sums import Sums
+from blend.members.member_predictions import MemberPredictions
+from blend.members.moment_sums import MomentSums
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import Metric
 from data_prep.scoring.moments import Moments
@@ -26,7 +26,7 @@ Weigh = Callable[[int, Objective], Floats]
 
 
 @dataclass(frozen=True)
-class Score:
+class MetricValues:
     """The metric of one prediction vector, over folds and pooled."""
 
     fold_mean: float
@@ -37,7 +37,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Nested:
+class NestedPrediction:
     """Predictions whose every row was weighted without its own fold."""
 
     prediction: Floats
@@ -46,13 +46,13 @@ class Nested:
     """[folds, members]: the weights used for each fold."""
 
 
-def score_prediction(prediction: Floats, score: Floats, fold: Folds, metric: Metric) -> Score:
+def score_prediction(prediction: Floats, score: Floats, fold: Folds, metric: Metric) -> MetricValues:
     """Score one prediction vector [rows]."""
     folds = tuple(metric(score[fold == k], prediction[fold == k]) for k in np.unique(fold))
-    return Score(fold_mean=float(np.mean(folds)), pooled=metric(score, prediction), folds=folds)
+    return MetricValues(fold_mean=float(np.mean(folds)), pooled=metric(score, prediction), folds=folds)
 
 
-def score_folds(predictions: Predictions, parts: Sequence[Sums], metric: Metric) -> Floats:
+def score_folds(predictions: MemberPredictions, parts: Sequence[MomentSums], metric: Metric) -> Floats:
     """Return the metric of every member on every fold, [members, folds]; Pearson without reading a row again."""
     n_members = len(predictions.members)
     if metric.name == "pearson":
@@ -70,7 +70,7 @@ def _pearson_of_each(table: Moments) -> Floats:
     return np.asarray(np.where(variance > 0.0, table.cross / np.sqrt(np.where(variance > 0.0, variance, 1.0)), np.nan))
 
 
-def nested(scaled: ScaledColumns, score: Floats, fold: Folds, metric: Metric, weigh: Weigh) -> Nested:
+def nested(scaled: ScaledColumns, score: Floats, fold: Folds, metric: Metric, weigh: Weigh) -> NestedPrediction:
     """Predict each fold with weights from the other folds."""
     prediction = np.empty_like(score)
     weights = []
@@ -81,7 +81,7 @@ def nested(scaled: ScaledColumns, score: Floats, fold: Folds, metric: Metric, we
         blended = columns @ weights[-1]
         slope, intercept = fit_line(blended, score)
         prediction[~seen] = intercept + slope * blended[~seen]
-    return Nested(prediction, np.array(weights))
+    return NestedPrediction(prediction, np.array(weights))
 
 
 def _taken(columns: Floats, score: Floats, rows: NDArray[np.bool_]) -> tuple[Floats, Floats]:

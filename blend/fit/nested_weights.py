@@ -7,33 +7,33 @@ from functools import cache, lru_cache
 import numpy as np
 
 from blend.fit.calibration import CALIBRATIONS, ScaledColumns
-from blend.fit.membership import Plan, raise_families
-from blend.fit.nested_score import Nested, fit_line, nested
+from blend.fit.membership import Membership, raise_families
+from blend.fit.nested_score import NestedPrediction, fit_line, nested
 from blend.fit.objective import Objective, objective_of
-from blend.fit.weight_methods import METHODS, Fit
-from blend.members.member_predictions import Predictions
-from data_prep.scoring.combination import Combination, Floats, Part
+from blend.fit.weight_methods import METHODS, WeightFit
+from blend.members.member_predictions import MemberPredictions
+from data_prep.scoring.combination import Combination, CombinationPart, Floats
 from data_prep.scoring.metrics import Metric
 
 
 @dataclass(frozen=True)
-class Weighed:
+class NestedWeights:
     """A method's weights for a calibration, with and without each fold."""
 
-    fit: Fit
+    fit: WeightFit
     """Weights of the plan's members."""
     prediction: Floats
     """`intercept` + `slope` * the weighted sum of the scaled columns, [rows]."""
     slope: float
     intercept: float
-    held: Nested
+    held: NestedPrediction
     """Weights of the plan's `used`."""
 
 
-class Weighing:
+class WeightFitter:
     """The columns of a plan's candidates, and what each method makes of them; remembered."""
 
-    def __init__(self, predictions: Predictions, plan: Plan, metric: Metric, alone: Floats) -> None:
+    def __init__(self, predictions: MemberPredictions, plan: Membership, metric: Metric, alone: Floats) -> None:
         """Take the predictions of all candidates, the plan, the task's metric and each candidate's utility alone."""
         self.predictions, self.plan, self.metric, self.alone = predictions, plan, metric, alone
         self.score, self.fold = predictions.score, predictions.fold
@@ -53,7 +53,7 @@ class Weighing:
             calibration=CALIBRATIONS[calibration],
         )
 
-    def _weigh(self, method: str, calibration: str) -> Weighed:
+    def _weigh(self, method: str, calibration: str) -> NestedWeights:
         """Return a method's weights for a calibration."""
         scaled, used = self.scaled(calibration), self.plan.used
 
@@ -66,7 +66,7 @@ class Weighing:
         fit = self._fit(method, whole, self.places)
         blended = scaled.columns @ self._spread(self.places, fit.weights)
         slope, intercept = fit_line(blended, self.score)
-        return Weighed(fit, intercept + slope * blended, slope, intercept, held)
+        return NestedWeights(fit, intercept + slope * blended, slope, intercept, held)
 
     def _spread(self, places: Sequence[int], weights: Floats) -> Floats:
         """Return weights of the plan's `used`, 0 for all but those at `places`."""
@@ -74,21 +74,23 @@ class Weighing:
         spread[places] = weights
         return spread
 
-    def _fit(self, method: str, whole: Objective, places: Sequence[int]) -> Fit:
+    def _fit(self, method: str, whole: Objective, places: Sequence[int]) -> WeightFit:
         objective = whole.of(places)
         fit = METHODS[method].fit(objective)
         if not self.plan.families:
             return fit
         families = [self.plan.families[place] for place in places]
         weights = raise_families(fit.weights, families, self.alone[[self.plan.used[place] for place in places]])
-        return Fit(weights, objective(weights), fit.converged, fit.evaluations, fit.restarts)
+        return WeightFit(weights, objective(weights), fit.converged, fit.evaluations, fit.restarts)
 
-    def combination(self, weighed: Weighed, calibration: str) -> Combination:
+    def combination(self, weighed: NestedWeights, calibration: str) -> Combination:
         """Return the arithmetic of a fitted blend of the plan's members."""
         parts = []
         for member, place, weight in zip(self.plan.members, self.places, weighed.fit.weights.tolist(), strict=True):
             scalings = CALIBRATIONS[calibration].scalings(
                 self.raw[:, place], self.score, self.predictions.own_folds(member)
             )
-            parts.append(Part(candidate=self.predictions.members[member].candidate, weight=weight, scalings=scalings))
+            parts.append(
+                CombinationPart(candidate=self.predictions.members[member].candidate, weight=weight, scalings=scalings)
+            )
         return Combination(parts=tuple(parts), slope=weighed.slope, intercept=weighed.intercept)

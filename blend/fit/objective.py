@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from blend.members.moment_sums import Sums, measure, total
+from blend.members.moment_sums import MomentSums, measure, total
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import Metric
 from data_prep.scoring.moments import Moments, pearson_of
@@ -34,7 +34,7 @@ class Objective(Protocol):
         ...
 
     @property
-    def parts(self) -> Sequence[Sums]:
+    def parts(self) -> Sequence[MomentSums]:
         """Sums of the columns fold by fold: what a method may try itself on."""
         ...
 
@@ -54,7 +54,7 @@ class Objective(Protocol):
 class PearsonOnMoments:
     """Pearson of the weighted sum, from moments."""
 
-    def __init__(self, parts: Sequence[Sums]) -> None:
+    def __init__(self, parts: Sequence[MomentSums]) -> None:
         self.parts = parts
         self.moments = total(parts).centred
         self.tolerance = 1e-9
@@ -78,7 +78,7 @@ class PearsonOnMoments:
 class MetricOnRows:
     """Any metric of the weighted sum, measured on the rows."""
 
-    def __init__(self, columns: Floats, score: Floats, metric: Metric, parts: Sequence[Sums]) -> None:
+    def __init__(self, columns: Floats, score: Floats, metric: Metric, parts: Sequence[MomentSums]) -> None:
         self.parts = parts
         self.moments = total(parts).centred
         self.tolerance = 1e-6
@@ -101,7 +101,7 @@ class MetricOnRows:
         return np.array([self(row) for row in weights])
 
 
-def objective_of(metric: Metric, parts: Sequence[Sums], rows: Callable[[], tuple[Floats, Floats]]) -> Objective:
+def objective_of(metric: Metric, parts: Sequence[MomentSums], rows: Callable[[], tuple[Floats, Floats]]) -> Objective:
     """Return the objective for columns whose sums are `parts`: on moments where the metric allows.
 
     Args:

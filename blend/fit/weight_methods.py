@@ -26,7 +26,7 @@ PENALTIES = (0.0, *np.logspace(-5, 1, 13).tolist())
 
 
 @dataclass(frozen=True)
-class Fit:
+class WeightFit:
     """Weights and how the search for them went."""
 
     weights: Floats
@@ -39,7 +39,7 @@ class Fit:
     restarts: int
 
 
-def nelder_mead(objective: Objective) -> Fit:
+def nelder_mead(objective: Objective) -> WeightFit:
     """Search the simplex with scipy's Nelder-Mead, from several starts, restarted until a restart gains nothing.
 
     Starts: the exact Pearson optimum (`nnls`), equal weights, the best single members. Each is followed for a short
@@ -48,7 +48,7 @@ def nelder_mead(objective: Objective) -> Fit:
     """
     n_members = len(objective.moments.cross)
     if n_members == 1:
-        return Fit(np.ones(1), objective(np.ones(1)), converged=True, evaluations=1, restarts=0)
+        return WeightFit(np.ones(1), objective(np.ones(1)), converged=True, evaluations=1, restarts=0)
     screened = [search_simplex(objective, start, budget=SCREENING * n_members) for start in _starts(objective)]
     best = max(screened, key=lambda fit: fit.utility)
     evaluations = sum(fit.evaluations for fit in screened)
@@ -58,11 +58,11 @@ def nelder_mead(objective: Objective) -> Fit:
         gain = found.utility - best.utility
         best = max(best, found, key=lambda fit: fit.utility)
         if found.converged and gain < objective.tolerance:
-            return Fit(best.weights, best.utility, converged=True, evaluations=evaluations, restarts=restart)
-    return Fit(best.weights, best.utility, converged=False, evaluations=evaluations, restarts=MAX_RESTARTS)
+            return WeightFit(best.weights, best.utility, converged=True, evaluations=evaluations, restarts=restart)
+    return WeightFit(best.weights, best.utility, converged=False, evaluations=evaluations, restarts=MAX_RESTARTS)
 
 
-def search_simplex(objective: Objective, start: Floats, *, budget: int) -> Fit:
+def search_simplex(objective: Objective, start: Floats, *, budget: int) -> WeightFit:
     """Run Nelder-Mead once from `start`, for at most about `budget` evaluations; `converged` is scipy's own word.
 
     The search moves in the weights of standardised columns, where all directions are alike. Near an optimum utility
@@ -86,18 +86,20 @@ def search_simplex(objective: Objective, start: Floats, *, budget: int) -> Fit:
 
     found = minimize(loss, np.zeros(n_members), method="Nelder-Mead", options=options)
     weights = _on_simplex(np.maximum(found.x, 0.0) / spread)
-    return Fit(weights, objective(weights), converged=bool(found.success), evaluations=int(found.nfev), restarts=0)
+    return WeightFit(
+        weights, objective(weights), converged=bool(found.success), evaluations=int(found.nfev), restarts=0
+    )
 
 
-def exact_pearson(objective: Objective) -> Fit:
+def exact_pearson(objective: Objective) -> WeightFit:
     """Return the non-negative weights with the greatest Pearson, exactly, by non-negative least squares."""
     weights = best_nonnegative_weights(objective.moments)
     if not weights.any():
         weights = best_single(objective)
-    return Fit(weights, objective(weights), converged=True, evaluations=0, restarts=0)
+    return WeightFit(weights, objective(weights), converged=True, evaluations=0, restarts=0)
 
 
-def greedy(objective: Objective) -> Fit:
+def greedy(objective: Objective) -> WeightFit:
     """Add one member at a time, with replacement; keep the best average passed on the way (Caruana et al. 2004).
 
     Of members that raise it alike, the one that is least correlated with the average so far is added.
@@ -113,10 +115,10 @@ def greedy(objective: Objective) -> Fit:
         counts = choices[chosen] * step
         if utilities[chosen] > best_utility + objective.tolerance:
             best, best_utility = choices[chosen], float(utilities[chosen])
-    return Fit(best, best_utility, converged=True, evaluations=GREEDY_STEPS * n_members, restarts=0)
+    return WeightFit(best, best_utility, converged=True, evaluations=GREEDY_STEPS * n_members, restarts=0)
 
 
-def ridge(objective: Objective) -> Fit:
+def ridge(objective: Objective) -> WeightFit:
     """Least squares with a penalty on the squares of the (standardised) weights, which may not be negative.
 
     The penalty is the one of `PENALTIES` whose weights, fitted without a fold, have the best mean Pearson on it; with a
@@ -125,12 +127,12 @@ def ridge(objective: Objective) -> Fit:
     return _penalised(objective, best_nonnegative_weights)
 
 
-def free_ridge(objective: Objective) -> Fit:
+def free_ridge(objective: Objective) -> WeightFit:
     """As `ridge`, with weights of either sign: they fit better than they predict (absolute values sum to 1)."""
     return _penalised(objective, _least_squares)
 
 
-def _penalised(objective: Objective, solve: Callable[[Moments], Floats]) -> Fit:
+def _penalised(objective: Objective, solve: Callable[[Moments], Floats]) -> WeightFit:
     parts = list(objective.parts)
 
     def held_out(penalty: float) -> float:
@@ -145,7 +147,7 @@ def _penalised(objective: Objective, solve: Callable[[Moments], Floats]) -> Fit:
     if not weights.any():
         weights = best_single(objective)
     evaluations = len(PENALTIES) * len(parts) if len(parts) > 1 else 0
-    return Fit(weights, objective(weights), converged=True, evaluations=evaluations, restarts=0)
+    return WeightFit(weights, objective(weights), converged=True, evaluations=evaluations, restarts=0)
 
 
 def _penalise(table: Moments, penalty: float) -> Moments:
@@ -160,11 +162,11 @@ def _least_squares(table: Moments) -> Floats:
     return np.asarray(weights / size if size > 0 else weights)
 
 
-def mean(objective: Objective) -> Fit:
+def mean(objective: Objective) -> WeightFit:
     """Weigh every member equally."""
     n_members = len(objective.moments.cross)
     weights = np.full(n_members, 1.0 / n_members)
-    return Fit(weights, objective(weights), converged=True, evaluations=0, restarts=0)
+    return WeightFit(weights, objective(weights), converged=True, evaluations=0, restarts=0)
 
 
 def best_single(objective: Objective) -> Floats:
@@ -213,22 +215,22 @@ def check_method(method: str, metric: Metric) -> None:
 
 
 @dataclass(frozen=True)
-class Method:
+class WeightMethod:
     """A way to choose weights, with what it fixes beside them."""
 
-    fit: Callable[[Objective], Fit]
+    fit: Callable[[Objective], WeightFit]
     calibration: str | None = None
     """The only one of `blend.fit.calibration.CALIBRATIONS` that it is meant for; None: any."""
     free_sign: bool = False
     """Weights may be negative: never taken unless asked for."""
 
 
-METHODS: dict[str, Method] = {
-    "nelder-mead": Method(nelder_mead),
-    "nnls": Method(exact_pearson),
-    "greedy": Method(greedy),
-    "ridge": Method(ridge),
-    "mean": Method(mean),
-    "rank-mean": Method(mean, calibration="rank"),
-    "free-ridge": Method(free_ridge, free_sign=True),
+METHODS: dict[str, WeightMethod] = {
+    "nelder-mead": WeightMethod(nelder_mead),
+    "nnls": WeightMethod(exact_pearson),
+    "greedy": WeightMethod(greedy),
+    "ridge": WeightMethod(ridge),
+    "mean": WeightMethod(mean),
+    "rank-mean": WeightMethod(mean, calibration="rank"),
+    "free-ridge": WeightMethod(free_ridge, free_sign=True),
 }

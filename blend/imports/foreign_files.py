@@ -12,8 +12,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.feather as pa_feather
 import pyarrow.parquet as pa_parquet
 
-from data_prep.errors import InputError
-from data_prep.input_faults import quote
+from data_prep.errors import InputError, quote
 from data_prep.scoring.combination import Floats
 from data_prep.store.files import base_name, exists, join, list_names, read_bytes
 from data_prep.task import RESERVED_COLUMNS, Task
@@ -36,7 +35,7 @@ class FoundFiles:
 
 
 @dataclass(frozen=True)
-class Columns:
+class ForeignColumns:
     """How to tell the columns of a file apart."""
 
     task: Task
@@ -105,7 +104,7 @@ def find_files(where: str, flag: str) -> FoundFiles:
     return FoundFiles(paths, is_single=False, passed_over=others)
 
 
-def read_foreign(path: str, columns: Columns, *, is_test: bool) -> ForeignTable:
+def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> ForeignTable:
     """Read a file and tell its columns apart.
 
     A column with the task's name of the score is the truth where other numeric columns are left, and the prediction
@@ -155,7 +154,7 @@ def read_foreign(path: str, columns: Columns, *, is_test: bool) -> ForeignTable:
     )
 
 
-def _id_column(path: str, names: Sequence[str], columns: Columns) -> str | None:
+def _id_column(path: str, names: Sequence[str], columns: ForeignColumns) -> str | None:
     if columns.id_column is not None and columns.id_column not in names:
         raise InputError(
             f"{path}: has no column {columns.id_column!r}, which --id-column names; it has {_listed(names)}"
@@ -163,7 +162,9 @@ def _id_column(path: str, names: Sequence[str], columns: Columns) -> str | None:
     return next((name for name in columns.id_names if name in names), None)
 
 
-def _numbers(table: pa.Table, path: str, id_name: str | None, columns: Columns) -> tuple[dict[str, Floats], list[str]]:
+def _numbers(
+    table: pa.Table, path: str, id_name: str | None, columns: ForeignColumns
+) -> tuple[dict[str, Floats], list[str]]:
     """Return every column that may hold predictions or the truth, and a fault for each that is partly text."""
     numbers: dict[str, Floats] = {}
     faults: list[str] = []
@@ -189,14 +190,14 @@ def _numbers(table: pa.Table, path: str, id_name: str | None, columns: Columns) 
     return numbers, faults
 
 
-def _reserved(columns: Columns) -> set[str | None]:
+def _reserved(columns: ForeignColumns) -> set[str | None]:
     """Return names that, unless asked for, are never those of predictions."""
     task = columns.task
     names = {*RESERVED_COLUMNS, *FOLD_COLUMNS, *task.text_columns, task.group_column}
     return names - {"score", "prediction", *columns.predictions}
 
 
-def _choose(numeric: Sequence[str], columns: Columns, *, is_test: bool) -> tuple[list[str], str | None]:
+def _choose(numeric: Sequence[str], columns: ForeignColumns, *, is_test: bool) -> tuple[list[str], str | None]:
     """Return the columns of predictions, and that of the truth, which a test does not have."""
     named = [name for name in columns.predictions if name in numeric]
     truths = [name for name in dict.fromkeys((columns.task.score_column, "score")) if name in numeric]

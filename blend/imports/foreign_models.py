@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from blend.imports.foreign_files import Columns, ForeignTable, FoundFiles, find_files, read_foreign
-from blend.imports.foreign_rows import Placed, Pool, place
-from blend.imports.imported_models import ForeignModel, Imported
+from blend.imports.foreign_files import ForeignColumns, ForeignTable, FoundFiles, find_files, read_foreign
+from blend.imports.foreign_rows import MatchedPredictions, PreparedRows, place
+from blend.imports.imported_models import ForeignModel, ImportedModels
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.store.oof_store import UNKNOWN_SPLIT
@@ -18,7 +18,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Request:
+class ImportRequest:
     """What is to be imported, as asked for."""
 
     oof: str
@@ -34,7 +34,7 @@ class Request:
     prediction_columns: tuple[str, ...] = ()
 
 
-def read_request(request: Request, data: Prepared) -> Imported:
+def read_request(request: ImportRequest, data: Prepared) -> ImportedModels:
     """Read, align and check everything that a request names; nothing is written.
 
     Raises:
@@ -60,7 +60,7 @@ def read_request(request: Request, data: Prepared) -> Imported:
     if faults:
         raise InputError(*faults)
     known = request.split != UNKNOWN_SPLIT
-    return Imported(
+    return ImportedModels(
         models=tuple(models),
         data=base,
         named_data=data.path,
@@ -82,7 +82,7 @@ def _base(split: str, data: Prepared) -> Prepared:
     return base
 
 
-def _pairs(oof: FoundFiles, test: FoundFiles, request: Request, faults: list[str]) -> list[tuple[str, str, str]]:
+def _pairs(oof: FoundFiles, test: FoundFiles, request: ImportRequest, faults: list[str]) -> list[tuple[str, str, str]]:
     """Return name and both paths of each pair of files, noting files without a partner."""
     if oof.is_single != test.is_single:
         raise InputError("--oof and --test must both be a file, or both a folder or a pattern with a *")
@@ -105,19 +105,19 @@ def _repeated(names: Sequence[str]) -> set[str]:
 
 
 def _read_pair(
-    pair: tuple[str, str, str], request: Request, data: Prepared, notes: dict[str, list[str]]
+    pair: tuple[str, str, str], request: ImportRequest, data: Prepared, notes: dict[str, list[str]]
 ) -> list[ForeignModel]:
     """Return the models of one pair of files (name, both paths), noting what in them was passed over."""
     name, oof_path, test_path = pair
-    columns = Columns(data.task, request.id_column, request.prediction_columns)
-    found: list[tuple[ForeignTable, Placed]] = []
+    columns = ForeignColumns(data.task, request.id_column, request.prediction_columns)
+    found: list[tuple[ForeignTable, MatchedPredictions]] = []
     faults: list[str] = []
     for path, is_test in ((oof_path, False), (test_path, True)):
         try:
             table = read_foreign(path, columns, is_test=is_test)
             placed = place(
                 table,
-                Pool.of_test(data) if is_test else Pool.of_train(data),
+                PreparedRows.of_test(data) if is_test else PreparedRows.of_train(data),
                 metric=data.task.measure,
                 trust_row_order=request.trust_row_order,
                 check_fold=request.split != UNKNOWN_SPLIT,
@@ -144,7 +144,7 @@ def _read_pair(
     ]
 
 
-def _remarks(table: ForeignTable, placed: Placed, request: Request, data: Prepared) -> list[str]:
+def _remarks(table: ForeignTable, placed: MatchedPredictions, request: ImportRequest, data: Prepared) -> list[str]:
     remarks = []
     if table.ids is None and not placed.order_checked:
         remarks.append("taken in row order, which nobody can check without scores")
@@ -163,7 +163,9 @@ def _sentences(notes: dict[str, list[str]]) -> tuple[str, ...]:
     )
 
 
-def _column_pairs(oof_path: str, oof: Placed, test_path: str, test: Placed) -> list[tuple[str, str]]:
+def _column_pairs(
+    oof_path: str, oof: MatchedPredictions, test_path: str, test: MatchedPredictions
+) -> list[tuple[str, str]]:
     """Return the names of both columns of each model: the same, unless there is one of each."""
     if len(oof.columns) == len(test.columns) == 1:
         return [(next(iter(oof.columns)), next(iter(test.columns)))]

@@ -22,7 +22,7 @@ SCORE_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
-class Pool:
+class PreparedRows:
     """Rows of a prepared folder that a file may speak of."""
 
     noun: str
@@ -33,21 +33,21 @@ class Pool:
     score: Floats | None
 
     @classmethod
-    def of_train(cls, data: Prepared) -> "Pool":
+    def of_train(cls, data: Prepared) -> "PreparedRows":
         """Return the rows of out-of-fold predictions."""
         fold = data.train["fold"].to_numpy()
         score = data.train["score"].to_numpy().astype(np.float64)
         return cls("out-of-fold", one_array(data.train["id"]), fold != HOLDOUT_FOLD, fold, score)
 
     @classmethod
-    def of_test(cls, data: Prepared) -> "Pool":
+    def of_test(cls, data: Prepared) -> "PreparedRows":
         """Return the test rows."""
         ids = one_array(data.test["id"])
         return cls("test", ids, np.ones(len(ids), bool), None, None)
 
 
 @dataclass(frozen=True)
-class Placed:
+class MatchedPredictions:
     """A file's predictions in the order of a pool."""
 
     columns: dict[str, Floats]
@@ -60,7 +60,9 @@ class Placed:
     """The rows stood in row order, and the scores bear it out."""
 
 
-def place(table: ForeignTable, pool: Pool, *, metric: Metric, trust_row_order: bool, check_fold: bool) -> Placed:
+def place(
+    table: ForeignTable, pool: PreparedRows, *, metric: Metric, trust_row_order: bool, check_fold: bool
+) -> MatchedPredictions:
     """Bring a file's predictions into the order of the pool.
 
     Args:
@@ -90,7 +92,7 @@ def place(table: ForeignTable, pool: Pool, *, metric: Metric, trust_row_order: b
         ]
     if faults:
         raise InputError(*faults)
-    return Placed(
+    return MatchedPredictions(
         columns={name: _scatter(column, position, len(pool.ids)) for name, column in columns.items()},
         truths=truths,
         has_own_folds=table.fold is not None and pool.fold is not None and _matches_folds(table, pool, position),
@@ -98,7 +100,7 @@ def place(table: ForeignTable, pool: Pool, *, metric: Metric, trust_row_order: b
     )
 
 
-def _matches_folds(table: ForeignTable, pool: Pool, position: NDArray[np.intp]) -> bool:
+def _matches_folds(table: ForeignTable, pool: PreparedRows, position: NDArray[np.intp]) -> bool:
     """Tell whether the file's folds part the wanted rows as the pool's do, whatever the folds are called."""
     assert table.fold is not None
     assert pool.fold is not None
@@ -111,7 +113,7 @@ def _matches_folds(table: ForeignTable, pool: Pool, position: NDArray[np.intp]) 
     return len(pairs) == len({theirs for theirs, _ in pairs}) == len({ours for _, ours in pairs})
 
 
-def _by_order(table: ForeignTable, pool: Pool, *, trusted: bool) -> NDArray[np.intp]:
+def _by_order(table: ForeignTable, pool: PreparedRows, *, trusted: bool) -> NDArray[np.intp]:
     if not trusted:
         raise InputError(
             f"{table.path}: has no column of ids; name it with --id-column, or, if its rows stand in the order of the "
@@ -126,7 +128,7 @@ def _by_order(table: ForeignTable, pool: Pool, *, trusted: bool) -> NDArray[np.i
     raise InputError(f"{table.path}: {table.n_rows} rows without ids, expected {counts} {pool.noun} rows")
 
 
-def _by_id(table: ForeignTable, ids: pa.Array, pool: Pool) -> NDArray[np.intp]:
+def _by_id(table: ForeignTable, ids: pa.Array, pool: PreparedRows) -> NDArray[np.intp]:
     found = pc.index_in(ids, value_set=pool.ids)
     unknown = found.is_null().to_numpy(zero_copy_only=False)
     position: NDArray[np.intp] = found.fill_null(0).to_numpy().astype(np.intp)
@@ -152,7 +154,7 @@ def _by_id(table: ForeignTable, ids: pa.Array, pool: Pool) -> NDArray[np.intp]:
     return position
 
 
-def _score_faults(table: ForeignTable, pool: Pool, position: NDArray[np.intp]) -> list[str]:
+def _score_faults(table: ForeignTable, pool: PreparedRows, position: NDArray[np.intp]) -> list[str]:
     if table.score is None or pool.score is None:
         return []
     other = ~(np.abs(table.score - pool.score[position]) <= SCORE_TOLERANCE)
@@ -164,13 +166,13 @@ def _score_faults(table: ForeignTable, pool: Pool, position: NDArray[np.intp]) -
     ]
 
 
-def _fold_faults(table: ForeignTable, pool: Pool, position: NDArray[np.intp]) -> list[str]:
+def _fold_faults(table: ForeignTable, pool: PreparedRows, position: NDArray[np.intp]) -> list[str]:
     if table.fold is None or pool.fold is None or _matches_folds(table, pool, position):
         return []
     return [f"{table.path}: its folds are not those of --split; name the prepared folder they used, or --split unknown"]
 
 
-def _truths(table: ForeignTable, pool: Pool, position: NDArray[np.intp]) -> tuple[str, ...]:
+def _truths(table: ForeignTable, pool: PreparedRows, position: NDArray[np.intp]) -> tuple[str, ...]:
     if pool.score is None:
         return ()
     score = pool.score[position]
@@ -178,7 +180,9 @@ def _truths(table: ForeignTable, pool: Pool, position: NDArray[np.intp]) -> tupl
     return tuple(name for name, mask in close.items() if mask.all())
 
 
-def _value_faults(table: ForeignTable, name: str, column: Floats, pool: Pool, position: NDArray[np.intp]) -> list[str]:
+def _value_faults(
+    table: ForeignTable, name: str, column: Floats, pool: PreparedRows, position: NDArray[np.intp]
+) -> list[str]:
     where = f"{table.path}, column {name}"
     with np.errstate(over="ignore"):
         stored = column.astype(np.float32)
@@ -214,7 +218,7 @@ def _scatter(column: Floats, position: NDArray[np.intp], n_rows: int) -> Floats:
     return placed
 
 
-def _show_at(pool: Pool, position: NDArray[np.intp], mask: NDArray[np.bool_]) -> str:
+def _show_at(pool: PreparedRows, position: NDArray[np.intp], mask: NDArray[np.bool_]) -> str:
     names = pool.ids.take(pa.array(position[mask][:SHOWN_IDS]))
     return ", ".join(names.to_pylist()) + (", ..." if mask.sum() > SHOWN_IDS else "")
 

@@ -7,8 +7,8 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from blend.imports.foreign_models import Request, read_request
-from blend.imports.imported_models import Imported, write_imported
+from blend.imports.foreign_models import ImportRequest, read_request
+from blend.imports.imported_models import ImportedModels, write_imported
 from data_prep.console import console
 from data_prep.prepared import load_prepared
 from data_prep.scoring.metrics import DEAD_BELOW
@@ -50,7 +50,7 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
         Example: `python -m blend import --oof team/oof --test team/test --data prepared/pppm --out runs/team --fit`
         """
         prepared = load_prepared(data)
-        request = Request(
+        request = ImportRequest(
             oof=oof,
             test=test,
             name=name,
@@ -73,7 +73,7 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
             )
 
 
-def _show(imported: Imported, ids: dict[str, str]) -> None:
+def _show(imported: ImportedModels, ids: dict[str, str]) -> None:
     task, manifest = imported.data.task, imported.data.manifest
     table = Table(title=f"Imported: {task.metric} on the folds of {imported.data.path}")
     table.add_column("model", overflow="fold")

@@ -1,4 +1,4 @@
-"""`Imported`: models that others trained, aligned and checked, and how a run directory keeps them like our own."""
+"""`ImportedModels`: models that others trained, aligned and checked, and how a run directory keeps them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class ForeignModel:
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedModels:
     """Everything that a request brings, not yet written."""
 
     models: tuple[ForeignModel, ...]
@@ -79,7 +79,7 @@ class Imported:
         return self.data.task.measure(self._score[self.trained], model.oof[self.trained])
 
 
-def write_imported(imported: Imported, out: str) -> dict[str, str]:
+def write_imported(imported: ImportedModels, out: str) -> dict[str, str]:
     """Keep the models in a run directory of imported ones and return each one's id by name.
 
     Importing the same again changes nothing, and completes what was cut off.
@@ -127,7 +127,7 @@ def _check_room(study: dict[str, object], out: str, ids: dict[str, str], data: P
         raise InputError(*faults)
 
 
-def _settings(model: ForeignModel, imported: Imported) -> dict[str, object]:
+def _settings(model: ForeignModel, imported: ImportedModels) -> dict[str, object]:
     (oof_path, oof_hash), (test_path, test_hash) = model.sources
     return {
         "imported": True,
@@ -140,7 +140,7 @@ def _settings(model: ForeignModel, imported: Imported) -> dict[str, object]:
     }
 
 
-def _write_tables(model: ForeignModel, candidate: str, imported: Imported, store: OofStore) -> None:
+def _write_tables(model: ForeignModel, candidate: str, imported: ImportedModels, store: OofStore) -> None:
     """Write the tables of every fold; the one column of test predictions serves each fold."""
     data = imported.data
     train, fold_of = data.train, data.train["fold"].to_numpy()

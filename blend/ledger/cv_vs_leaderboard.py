@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, theilslopes
 
-from blend.ledger.ledger_entry import Entry
+from blend.ledger.ledger_entry import LedgerEntry
 from data_prep.prepare.folds import GROUPED_SCHEMES, SCHEMES
 from data_prep.scoring.metrics import METRICS, spearman
 
@@ -58,10 +58,10 @@ class Flag:
 
 
 @dataclass(frozen=True)
-class Tracked:
+class TrackedSubmission:
     """A submission beside what its split leads one to expect."""
 
-    entry: Entry
+    entry: LedgerEntry
     line: Line | None
     residual: float | None
     """Leaderboard score less the line's."""
@@ -79,7 +79,7 @@ class RankCorrelation:
 
 
 @dataclass(frozen=True)
-class Summary:
+class SplitSummary:
     """How the CVs of one scheme, or of one split of it, stand to the leaderboard."""
 
     name: str
@@ -114,15 +114,15 @@ class Closeness:
 
 
 @dataclass(frozen=True)
-class Tracking:
+class CvVsLeaderboard:
     """All that a ledger shows."""
 
     board: str
     """`public` or `private`."""
-    rows: tuple[Tracked, ...]
+    rows: tuple[TrackedSubmission, ...]
     """In the order of the ledger."""
-    schemes: tuple[Summary, ...]
-    splits: tuple[Summary, ...]
+    schemes: tuple[SplitSummary, ...]
+    splits: tuple[SplitSummary, ...]
     """Of schemes that have several."""
     closeness: tuple[Closeness, ...]
 
@@ -181,7 +181,7 @@ def rank_correlation(cv: ArrayLike, board: ArrayLike) -> RankCorrelation | None:
     return RankCorrelation(value, low, high, len(x))
 
 
-def track(entries: Sequence[Entry], *, board: str = "public") -> Tracking:
+def track(entries: Sequence[LedgerEntry], *, board: str = "public") -> CvVsLeaderboard:
     """Compare CV and leaderboard over a whole ledger.
 
     A submission's line is that of its split (same scheme, same split hash) where this has `ENOUGH` points, else that of
@@ -202,37 +202,39 @@ def track(entries: Sequence[Entry], *, board: str = "public") -> Tracking:
     summaries = tuple(
         _summary(scheme, [e for e in scored if e.scheme == scheme], scored, board, lines[scheme]) for scheme in schemes
     )
-    return Tracking(
+    return CvVsLeaderboard(
         board, rows, summaries, _split_summaries(summaries, scored, board, lines), _closeness(scored, board)
     )
 
 
-def _score(entry: Entry, board: str) -> float:
+def _score(entry: LedgerEntry, board: str) -> float:
     score: float | None = getattr(entry, board)
     assert score is not None
     return score
 
 
-def _cv(entry: Entry) -> float:
+def _cv(entry: LedgerEntry) -> float:
     assert entry.cv is not None
     return entry.cv
 
 
-def _is_scored(entry: Entry, board: str) -> bool:
+def _is_scored(entry: LedgerEntry, board: str) -> bool:
     return entry.cv is not None and getattr(entry, board) is not None
 
 
-def _columns(entries: Sequence[Entry], board: str) -> tuple[Floats, Floats]:
+def _columns(entries: Sequence[LedgerEntry], board: str) -> tuple[Floats, Floats]:
     return np.array([_cv(entry) for entry in entries]), np.array([_score(entry, board) for entry in entries])
 
 
-def _line(entries: Sequence[Entry], board: str, of: str) -> Line | None:
+def _line(entries: Sequence[LedgerEntry], board: str, of: str) -> Line | None:
     return fit_line(*_columns(entries, board), of=of)
 
 
-def _tracked(entry: Entry, lines: dict[str, Line | None], scored: Sequence[Entry], board: str) -> Tracked:
+def _tracked(
+    entry: LedgerEntry, lines: dict[str, Line | None], scored: Sequence[LedgerEntry], board: str
+) -> TrackedSubmission:
     if not _is_scored(entry, board):
-        return Tracked(entry, None, None, _declared(entry))
+        return TrackedSubmission(entry, None, None, _declared(entry))
     line = lines.get(entry.split) or lines[entry.scheme]
     residual = None if line is None else _score(entry, board) - line.at(_cv(entry))
     flags = [*_declared(entry), *_shown(entry, scored, board)]
@@ -243,21 +245,21 @@ def _tracked(entry: Entry, lines: dict[str, Line | None], scored: Sequence[Entry
             "look whether it is the model that was validated"
         )
         flags.append(Flag("out of line", "shown", reason))
-    return Tracked(entry, line, residual, tuple(flags))
+    return TrackedSubmission(entry, line, residual, tuple(flags))
 
 
 def _times(distance: float, spread: float) -> str:
     return f"{abs(distance) / spread:.1f} robust standard deviations"
 
 
-def _declared(entry: Entry) -> tuple[Flag, ...]:
+def _declared(entry: LedgerEntry) -> tuple[Flag, ...]:
     if entry.scheme not in LEAKING_SCHEMES:
         return ()
     reason = f"{entry.scheme} does not keep groups together, so its CV has seen the groups that it is scored on"
     return (Flag("leaking", "scheme", reason),)
 
 
-def _shown(entry: Entry, scored: Sequence[Entry], board: str) -> tuple[Flag, ...]:
+def _shown(entry: LedgerEntry, scored: Sequence[LedgerEntry], board: str) -> tuple[Flag, ...]:
     """Flag a CV that is too good for its leaderboard score.
 
     Measured by the offset between the two, not by a line: a leaking CV lies beyond the range of the grouped ones, where
@@ -281,13 +283,15 @@ def _shown(entry: Entry, scored: Sequence[Entry], board: str) -> tuple[Flag, ...
     return (Flag("leaking", "shown", reason),)
 
 
-def _gap(entry: Entry, board: str) -> float:
+def _gap(entry: LedgerEntry, board: str) -> float:
     """Return how much better the leaderboard score is than the CV."""
     metric = METRICS[entry.metric]
     return metric.utility(_score(entry, board)) - metric.utility(_cv(entry))
 
 
-def _summary(name: str, entries: Sequence[Entry], scored: Sequence[Entry], board: str, line: Line | None) -> Summary:
+def _summary(
+    name: str, entries: Sequence[LedgerEntry], scored: Sequence[LedgerEntry], board: str, line: Line | None
+) -> SplitSummary:
     x, y = _columns(entries, board)
     grouped = [_gap(other, board) for other in scored if other.scheme in GROUPED_SCHEMES]
     scheme = entries[0].scheme
@@ -296,7 +300,7 @@ def _summary(name: str, entries: Sequence[Entry], scored: Sequence[Entry], board
         excess = float(np.median(grouped) - np.mean([_gap(entry, board) for entry in entries]))
     better = x * METRICS[entries[0].metric].utility(1.0)
     top = better >= np.median(better)
-    return Summary(
+    return SplitSummary(
         name=name,
         scheme=scheme,
         splits=tuple(dict.fromkeys(entry.split for entry in entries)),
@@ -312,8 +316,8 @@ def _summary(name: str, entries: Sequence[Entry], scored: Sequence[Entry], board
 
 
 def _split_summaries(
-    schemes: Sequence[Summary], scored: Sequence[Entry], board: str, lines: dict[str, Line | None]
-) -> tuple[Summary, ...]:
+    schemes: Sequence[SplitSummary], scored: Sequence[LedgerEntry], board: str, lines: dict[str, Line | None]
+) -> tuple[SplitSummary, ...]:
     found = []
     for split in (split for scheme in schemes if len(scheme.splits) > 1 for split in scheme.splits):
         entries = [entry for entry in scored if entry.split == split]
@@ -321,7 +325,7 @@ def _split_summaries(
     return tuple(found)
 
 
-def _closeness(scored: Sequence[Entry], board: str) -> tuple[Closeness, ...]:
+def _closeness(scored: Sequence[LedgerEntry], board: str) -> tuple[Closeness, ...]:
     """Compare cv, nested and expected over the submissions that have all that any has beside its CV."""
     names = [name for name in ("cv", "nested", "expected") if any(getattr(e, name) is not None for e in scored)]
     entries = [entry for entry in scored if all(getattr(entry, name) is not None for name in names)]

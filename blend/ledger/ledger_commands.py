@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from blend.ledger.cv_vs_leaderboard import Tracking, track
-from blend.ledger.ledger_entry import KNOWN_SCHEMES, Entry, entry_of, find_submission
+from blend.ledger.cv_vs_leaderboard import CvVsLeaderboard, track
+from blend.ledger.ledger_entry import KNOWN_SCHEMES, LedgerEntry, entry_of, find_submission
 from blend.ledger.ledger_file import (
     LEDGER_FILE,
-    Update,
+    LedgerUpdate,
     append_entry,
     read_ledger,
     read_or_start,
@@ -64,12 +64,12 @@ def add(
     _say(f"ledger written to {ledger}; next: `python -m blend ledger show --ledger {ledger}`")
 
 
-def _scores(entry: Entry) -> str:
+def _scores(entry: LedgerEntry) -> str:
     named = [("CV", entry.cv), ("nested", entry.nested), ("public", entry.public), ("private", entry.private)]
     return ", ".join(f"{name} {score:.5g}" for name, score in named if score is not None)
 
 
-def _changes(update: Update) -> str:
+def _changes(update: LedgerUpdate) -> str:
     changed = [
         f"{name} {getattr(update.before, name) or '-'} is now {getattr(update.after, name)}"
         for name in ("public", "private", "note")
@@ -111,7 +111,7 @@ def plot(
     _say(f"picture written to {out}; its numbers: `python -m blend ledger show --ledger {ledger}`")
 
 
-def _track(ledger: str, board: str) -> Tracking:
+def _track(ledger: str, board: str) -> CvVsLeaderboard:
     tracking = track(read_ledger(ledger), board=board)
     if not tracking.schemes:
         raise InputError(

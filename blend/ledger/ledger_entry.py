@@ -1,4 +1,4 @@
-"""`Entry`: one submission in the ledger, made from its file and the manifest beside it."""
+"""`LedgerEntry`: one submission in the ledger, made from its file and the manifest beside it."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ SUBMISSION_FILE = "submission.csv"
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """One row of the ledger; its fields are the ledger's columns, in their order. Empty or None: not known."""
 
     submission: str
@@ -61,7 +61,7 @@ class Entry:
         return f"{self.scheme} {self.split_hash}".strip()
 
 
-class _Manifest(BaseModel):
+class _SubmissionFacts(BaseModel):
     """What the ledger takes from the manifest of a submission; it may hold more."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -97,7 +97,7 @@ def entry_of(
     cv: float | None = None,
     scheme: str | None = None,
     metric: str | None = None,
-) -> Entry:
+) -> LedgerEntry:
     """Describe a submission by its manifest or, where it has none, by what the user says.
 
     Args:
@@ -124,7 +124,7 @@ def entry_of(
             f"{manifest.sha256[:12]}): it was changed after it was written. Make it again with `python -m blend fit`, "
             "or copy it to a folder of its own and add it there with --cv and --scheme"
         )
-    return Entry(
+    return LedgerEntry(
         submission=path,
         sha256=sha256,
         blend=manifest.blend,
@@ -141,25 +141,25 @@ def entry_of(
     )
 
 
-def _read_manifest(path: str) -> _Manifest:
+def _read_manifest(path: str) -> _SubmissionFacts:
     try:
         content = json.loads(read_bytes(path))
     except ValueError as error:
         raise InputError(f"{path}: not a JSON file ({error}); make the submission again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold the manifest of a submission, found {type(content).__name__}")
-    return check_document(content, _Manifest, where=path)
+    return check_document(content, _SubmissionFacts, where=path)
 
 
 def _foreign(
     path: str, sha256: str, *, cv: float | None, scheme: str | None, metric: str | None, manifest_path: str
-) -> Entry:
+) -> LedgerEntry:
     if cv is None:
         raise InputError(
             f"{path}: has no manifest ({manifest_path}), so it was not made by `python -m blend fit`; "
             f"say what its CV was with --cv, and how its folds were made with --scheme ({', '.join(KNOWN_SCHEMES)})"
         )
-    return Entry(submission=path, sha256=sha256, cv=cv, scheme=scheme or UNKNOWN, metric=metric or "pearson")
+    return LedgerEntry(submission=path, sha256=sha256, cv=cv, scheme=scheme or UNKNOWN, metric=metric or "pearson")
 
 
 def score_fault(score: float, metric: str) -> str | None:

@@ -7,22 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from blend.ledger.ledger_entry import KNOWN_SCHEMES, UNKNOWN, Entry, score_fault
-from data_prep.errors import InputError
-from data_prep.input_faults import Faults, quote
+from blend.ledger.ledger_entry import KNOWN_SCHEMES, UNKNOWN, LedgerEntry, score_fault
+from data_prep.errors import InputError, InputFaults, quote
 from data_prep.prepare.pairs import NUMBER
 from data_prep.scoring.metrics import METRICS
-from data_prep.store.csv_records import Records, read_records
+from data_prep.store.csv_records import CsvRecords, read_records
 from data_prep.store.files import write_bytes
 
 LEDGER_FILE = "ledger.csv"
-COLUMNS = tuple(field.name for field in fields(Entry))
+COLUMNS = tuple(field.name for field in fields(LedgerEntry))
 SCORES = ("cv", "nested", "expected", "public", "private")
 
 Row = dict[str, str]
 
 
-def read_ledger(path: str | Path) -> tuple[Entry, ...]:
+def read_ledger(path: str | Path) -> tuple[LedgerEntry, ...]:
     """Read a ledger, in the order of its rows.
 
     Raises:
@@ -30,7 +29,7 @@ def read_ledger(path: str | Path) -> tuple[Entry, ...]:
             that the metric cannot have, schemes and metrics that are not known, more than one metric, a submission
             that stands twice, no rows.
     """
-    faults = Faults()
+    faults = InputFaults()
     _check_local(path)
     records = read_records(path, required=COLUMNS, closed=False, faults=faults)
     if records is None:
@@ -48,7 +47,7 @@ def read_ledger(path: str | Path) -> tuple[Entry, ...]:
     return tuple(_entry(row) for row in rows)
 
 
-def read_or_start(path: str | Path) -> tuple[Entry, ...]:
+def read_or_start(path: str | Path) -> tuple[LedgerEntry, ...]:
     """Read a ledger, which is empty where there is no file yet.
 
     Raises:
@@ -63,7 +62,7 @@ def _check_local(path: str | Path) -> None:
         raise InputError(f"--ledger {path}: a ledger is a file on this machine, which a person can edit; give a path")
 
 
-def _check_columns(path: str | Path, faults: Faults) -> None:
+def _check_columns(path: str | Path, faults: InputFaults) -> None:
     with Path(path).open(encoding="utf-8-sig", errors="replace", newline="") as file:
         header = next(csv.reader(file), [])
     if unknown := [name for name in dict.fromkeys(header) if name not in COLUMNS]:
@@ -99,7 +98,7 @@ def _rules() -> list[tuple[str, str, Callable[[str], bool]]]:
     ]
 
 
-def _check_scores(records: Records, rows: Sequence[Row], faults: Faults) -> None:
+def _check_scores(records: CsvRecords, rows: Sequence[Row], faults: InputFaults) -> None:
     for number, row in enumerate(rows):
         for column in SCORES:
             text = row.get(column, "")
@@ -115,7 +114,7 @@ def _check_scores(records: Records, rows: Sequence[Row], faults: Faults) -> None
                 faults.add(f"{records.path}, column metric", rule, line=records.lines.of(number), found=row["metric"])
 
 
-def _check_duplicates(records: Records, rows: Sequence[Row], faults: Faults) -> None:
+def _check_duplicates(records: CsvRecords, rows: Sequence[Row], faults: InputFaults) -> None:
     """Note rows that are the same submission as an earlier one: same sha256, or same name where one has none."""
     by_sha: dict[str, int] = {}
     by_name: dict[str, list[int]] = {}
@@ -131,10 +130,10 @@ def _check_duplicates(records: Records, rows: Sequence[Row], faults: Faults) -> 
         by_name.setdefault(name, []).append(number)
 
 
-def _entry(row: Row) -> Entry:
+def _entry(row: Row) -> LedgerEntry:
     scores = {column: float(row[column]) if row[column] else None for column in SCORES}
     texts = {name: row[name] for name in COLUMNS if name not in (*SCORES, "scheme", "n_folds")}
-    return Entry(
+    return LedgerEntry(
         **texts,  # type: ignore[arg-type]
         **scores,  # type: ignore[arg-type]
         scheme=row["scheme"] or UNKNOWN,
@@ -142,7 +141,7 @@ def _entry(row: Row) -> Entry:
     )
 
 
-def write_ledger(entries: Sequence[Entry], path: str | Path) -> None:
+def write_ledger(entries: Sequence[LedgerEntry], path: str | Path) -> None:
     """Write the ledger whole or not at all, rows in the order of `entries`; numbers as short as they read back."""
     _check_local(path)
     text = io.StringIO()
@@ -155,17 +154,17 @@ def write_ledger(entries: Sequence[Entry], path: str | Path) -> None:
 
 
 @dataclass(frozen=True)
-class Update:
+class LedgerUpdate:
     """A row that was given new leaderboard scores."""
 
-    entries: tuple[Entry, ...]
-    before: Entry
-    after: Entry
+    entries: tuple[LedgerEntry, ...]
+    before: LedgerEntry
+    after: LedgerEntry
 
 
 def update_scores(
-    entries: Sequence[Entry], sha256: str, *, public: float | None, private: float | None, note: str
-) -> Update | None:
+    entries: Sequence[LedgerEntry], sha256: str, *, public: float | None, private: float | None, note: str
+) -> LedgerUpdate | None:
     """Give the row of a submission new leaderboard scores and a new note, keeping those that are not given.
 
     Returns:
@@ -186,10 +185,10 @@ def update_scores(
     )
     if faults := _score_faults(after):
         raise InputError(*faults)
-    return Update((*entries[:place], after, *entries[place + 1 :]), before, after)
+    return LedgerUpdate((*entries[:place], after, *entries[place + 1 :]), before, after)
 
 
-def append_entry(entries: Sequence[Entry], entry: Entry) -> tuple[Entry, ...]:
+def append_entry(entries: Sequence[LedgerEntry], entry: LedgerEntry) -> tuple[LedgerEntry, ...]:
     """Add a submission as the last row.
 
     Raises:
@@ -215,7 +214,7 @@ def append_entry(entries: Sequence[Entry], entry: Entry) -> tuple[Entry, ...]:
     return (*entries, entry)
 
 
-def _score_faults(entry: Entry) -> list[str]:
+def _score_faults(entry: LedgerEntry) -> list[str]:
     return [
         f"{column} {score:g}: {rule}"
         for column in SCORES

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from blend.ledger.cv_vs_leaderboard import Line, Tracked, Tracking
+from blend.ledger.cv_vs_leaderboard import CvVsLeaderboard, Line, TrackedSubmission
 from blend.ledger.ledger_entry import KNOWN_SCHEMES, UNKNOWN
 from blend.ledger.ledger_report import verdict
 
@@ -23,7 +23,7 @@ SETTINGS: dict[Any, Any] = {"svg.hashsalt": "blendfold", "svg.fonttype": "none",
 WIDEST_TITLE = 96
 
 
-def render_picture(tracking: Tracking, kind: str) -> bytes:
+def render_picture(tracking: CvVsLeaderboard, kind: str) -> bytes:
     """Return the picture as a file of one of `KINDS`; the same ledger gives the same bytes."""
     content = io.BytesIO()
     with mpl.rc_context(SETTINGS):
@@ -32,7 +32,7 @@ def render_picture(tracking: Tracking, kind: str) -> bytes:
     return content.getvalue()
 
 
-def draw(tracking: Tracking) -> Figure:
+def draw(tracking: CvVsLeaderboard) -> Figure:
     """Draw every submission that has a CV and a leaderboard score; the legend stands beside the points."""
     figure = Figure(figsize=(10.5, 6.3), layout="constrained")
     axes = figure.add_subplot()
@@ -50,18 +50,18 @@ def draw(tracking: Tracking) -> Figure:
     return figure
 
 
-def _board(row: Tracked, tracking: Tracking) -> float | None:
+def _board(row: TrackedSubmission, tracking: CvVsLeaderboard) -> float | None:
     score: float | None = getattr(row.entry, tracking.board)
     return score
 
 
-def _points(rows: list[Tracked], tracking: Tracking) -> tuple[list[float], list[float]]:
+def _points(rows: list[TrackedSubmission], tracking: CvVsLeaderboard) -> tuple[list[float], list[float]]:
     pairs = [(row.entry.cv, _board(row, tracking)) for row in rows]
     known = [(cv, score) for cv, score in pairs if cv is not None and score is not None]
     return [cv for cv, _ in known], [score for _, score in known]
 
 
-def _draw_points(axes: Axes, rows: list[Tracked], tracking: Tracking) -> list[Line2D]:
+def _draw_points(axes: Axes, rows: list[TrackedSubmission], tracking: CvVsLeaderboard) -> list[Line2D]:
     """Draw points and the stems to their lines; return a handle for each split."""
     handles = []
     for scheme in dict.fromkeys(row.entry.scheme for row in rows):
@@ -89,7 +89,7 @@ def _draw_points(axes: Axes, rows: list[Tracked], tracking: Tracking) -> list[Li
     return handles
 
 
-def _draw_stem(axes: Axes, row: Tracked) -> None:
+def _draw_stem(axes: Axes, row: TrackedSubmission) -> None:
     cv, line = row.entry.cv, row.line
     if line is None or cv is None or row.residual is None:
         return
@@ -99,7 +99,7 @@ def _draw_stem(axes: Axes, row: Tracked) -> None:
     )
 
 
-def _draw_lines(axes: Axes, rows: list[Tracked]) -> list[Line2D]:
+def _draw_lines(axes: Axes, rows: list[TrackedSubmission]) -> list[Line2D]:
     """Draw each line over the CVs of the points that it stands for."""
     handles = []
     lines = list(dict.fromkeys((row.line, row.entry.scheme) for row in rows if row.line is not None))
@@ -120,11 +120,11 @@ def _draw_lines(axes: Axes, rows: list[Tracked]) -> list[Line2D]:
     return handles
 
 
-def _belongs(row: Tracked, line: Line) -> bool:
+def _belongs(row: TrackedSubmission, line: Line) -> bool:
     return line.of in (row.entry.scheme, row.entry.split)
 
 
-def _draw_flags(axes: Axes, rows: list[Tracked], tracking: Tracking) -> list[Line2D]:
+def _draw_flags(axes: Axes, rows: list[TrackedSubmission], tracking: CvVsLeaderboard) -> list[Line2D]:
     """Ring and name what is flagged."""
     handles = []
     for kind, colour in RINGS.items():

@@ -10,18 +10,18 @@ from blend.ledger.cv_vs_leaderboard import (
     FEW,
     LEAKING_SCHEMES,
     Closeness,
+    CvVsLeaderboard,
     Flag,
     RankCorrelation,
-    Summary,
-    Tracked,
-    Tracking,
+    SplitSummary,
+    TrackedSubmission,
 )
 from blend.ledger.ledger_entry import UNKNOWN
 
 ABSENT = "-"
 
 
-def row_table(tracking: Tracking) -> Table:
+def row_table(tracking: CvVsLeaderboard) -> Table:
     """Return every submission with its scores, its residual and its flags."""
     entries = [row.entry for row in tracking.rows]
     scores = [
@@ -48,7 +48,7 @@ def flag_names(flags: tuple[Flag, ...]) -> str:
     return "; ".join([*names, *(flag.kind for flag in flags if flag.kind != "leaking")])
 
 
-def split_table(tracking: Tracking) -> Table:
+def split_table(tracking: CvVsLeaderboard) -> Table:
     """Return how the CVs of each scheme, and of each of its splits, stand to the leaderboard."""
     table = Table(title=f"CV against {tracking.board} leaderboard; rank: Spearman with its 95 % interval")
     table.add_column("split", overflow="fold", min_width=10)
@@ -63,7 +63,7 @@ def split_table(tracking: Tracking) -> Table:
     return table
 
 
-def _summary_cells(summary: Summary) -> tuple[str, ...]:
+def _summary_cells(summary: SplitSummary) -> tuple[str, ...]:
     rank, line = summary.rank, summary.line
     return (
         str(summary.n),
@@ -76,7 +76,7 @@ def _summary_cells(summary: Summary) -> tuple[str, ...]:
     )
 
 
-def describe(tracking: Tracking) -> list[str]:
+def describe(tracking: CvVsLeaderboard) -> list[str]:
     """Return what the ledger says, one sentence or two a line: flags, schemes, noise, the verdict."""
     sentences = [*_flag_sentences(tracking.rows), *(_scheme_sentence(scheme, tracking) for scheme in tracking.schemes)]
     sentences += [sentence for scheme in tracking.schemes if (sentence := _noise_sentence(scheme, tracking))]
@@ -85,7 +85,7 @@ def describe(tracking: Tracking) -> list[str]:
     return [*sentences, verdict(tracking)]
 
 
-def _flag_sentences(rows: tuple[Tracked, ...]) -> list[str]:
+def _flag_sentences(rows: tuple[TrackedSubmission, ...]) -> list[str]:
     """Say each reason; what is so by the scheme once for all its submissions."""
     declared: dict[str, list[str]] = {}
     single = []
@@ -98,7 +98,7 @@ def _flag_sentences(rows: tuple[Tracked, ...]) -> list[str]:
     return [*(f"{', '.join(names)}: leaking: {reason}" for reason, names in declared.items()), *single]
 
 
-def _scheme_sentence(scheme: Summary, tracking: Tracking) -> str:
+def _scheme_sentence(scheme: SplitSummary, tracking: CvVsLeaderboard) -> str:
     points = "1 point" if scheme.n == 1 else f"{scheme.n} points"
     over = f" over {len(scheme.splits)} splits" if len(scheme.splits) > 1 else ""
     head = f"{scheme.name} ({points}{over}): {tracking.board} leaderboard less CV is {scheme.offset:+.4f} on average"
@@ -108,7 +108,7 @@ def _scheme_sentence(scheme: Summary, tracking: Tracking) -> str:
     return f"{head}. {_order(scheme)}"
 
 
-def _order(scheme: Summary) -> str:
+def _order(scheme: SplitSummary) -> str:
     """Say whether the order of CVs is that of the leaderboard."""
     if scheme.n < ENOUGH:
         return f"Too few points to say whether CV tracks the leaderboard; {ENOUGH} are needed."
@@ -128,7 +128,7 @@ def _order(scheme: Summary) -> str:
     return text + "the interval covers 0, so too little data to say that CV tracks the leaderboard."
 
 
-def is_narrow(summary: Summary) -> bool:
+def is_narrow(summary: SplitSummary) -> bool:
     """Tell whether CVs differ by less than the residuals, so that no order could be seen even if CV tracked."""
     return summary.line is not None and summary.cv_sd is not None and summary.cv_sd < summary.line.spread
 
@@ -144,7 +144,7 @@ def _rank(rank: RankCorrelation) -> str:
     return f"{rank.value:.2f} (95 % interval {rank.low:.2f} to {rank.high:.2f})"
 
 
-def _noise_sentence(scheme: Summary, tracking: Tracking) -> str | None:
+def _noise_sentence(scheme: SplitSummary, tracking: CvVsLeaderboard) -> str | None:
     if scheme.line is None or scheme.name in LEAKING_SCHEMES:
         return None
     spread = scheme.line.spread
@@ -165,7 +165,7 @@ def _closeness_sentence(found: tuple[Closeness, ...], board: str) -> str:
     )
 
 
-def verdict(tracking: Tracking) -> str:
+def verdict(tracking: CvVsLeaderboard) -> str:
     """Say which scheme's CV to trust, or that there is too little data."""
     tracks = _names(tracking, lambda scheme: _tracks(scheme) and scheme.name not in LEAKING_SCHEMES)
     leaking = _names(tracking, lambda scheme: scheme.name in LEAKING_SCHEMES)
@@ -182,11 +182,11 @@ def verdict(tracking: Tracking) -> str:
     return f"No scheme's CV can be said to track the {tracking.board} leaderboard.{tail}"
 
 
-def _tracks(summary: Summary) -> bool:
+def _tracks(summary: SplitSummary) -> bool:
     return summary.rank is not None and summary.rank.low > 0
 
 
-def _names(tracking: Tracking, wanted: Callable[[Summary], bool]) -> str:
+def _names(tracking: CvVsLeaderboard, wanted: Callable[[SplitSummary], bool]) -> str:
     return " and ".join(
         "submissions of unknown scheme" if scheme.name == UNKNOWN else scheme.name
         for scheme in tracking.schemes

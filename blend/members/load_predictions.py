@@ -7,8 +7,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from blend.members.member_predictions import Columns, Floats32, Member, Predictions
-from blend.members.row_alignment import MissingRowsError, Pool, Pools, align, check_values, has_ids, values_of
+from blend.members.member_predictions import Floats32, Member, MemberColumns, MemberPredictions
+from blend.members.row_alignment import (
+    ExpectedRows,
+    ExpectedRowSets,
+    MissingRowsError,
+    align,
+    check_values,
+    has_ids,
+    values_of,
+)
 from blend.members.run_dirs import choose_members, is_imported, list_candidates, read_label
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
@@ -29,7 +37,7 @@ def load_predictions(
     exclude: Collection[str] = (),
     allow_mixed_splits: bool = False,
     dead_below: float = DEAD_BELOW,
-) -> Predictions:
+) -> MemberPredictions:
     """Load every finished candidate of `runs`, or only the `members`, aligned by id to the prepared tables.
 
     A member is a name of a run's study or a candidate id; one that cannot take part is an error. Otherwise left out,
@@ -41,8 +49,8 @@ def load_predictions(
         InputError: unknown members, missing rows, two values for an id, scores other than the data's, predictions that
             are not finite, other data, another split without `allow_mixed_splits`; all faults of all candidates.
     """
-    pools = Pools.of(data)
-    taken: list[tuple[Member, Columns]] = []
+    pools = ExpectedRowSets.of(data)
+    taken: list[tuple[Member, MemberColumns]] = []
     faults: list[str] = []
     found = list_candidates(runs, exclude)
     chosen = found if members is None else choose_members(found, runs, members)
@@ -70,7 +78,7 @@ def load_predictions(
         )
     assert pools.oof.score is not None
     assert pools.oof.fold is not None
-    return Predictions(
+    return MemberPredictions(
         members=tuple(member for member, _ in taken),
         left_out=tuple(left_out),
         columns=tuple(columns for _, columns in taken),
@@ -132,13 +140,13 @@ def _describe(
 
 
 def _load_columns(
-    member: Member, tables: dict[int, pa.Table], pools: Pools, *, own_split: bool, dead_below: float
-) -> Columns:
+    member: Member, tables: dict[int, pa.Table], pools: ExpectedRowSets, *, own_split: bool, dead_below: float
+) -> MemberColumns:
     oof, own_fold = _oof_parts(member, tables, pools, own_split=own_split, dead_below=dead_below)
     has_holdout = own_split and len(pools.holdout.ids) > 0
     if has_holdout and is_imported(member.run, member.candidate):
         has_holdout = exists(join(member.run, "holdout", member.candidate))
-    return Columns(
+    return MemberColumns(
         oof=oof,
         own_fold=own_fold,
         test=_fold_columns(member, "test", pools.test),
@@ -147,7 +155,7 @@ def _load_columns(
 
 
 def _oof_parts(
-    member: Member, tables: dict[int, pa.Table], pools: Pools, *, own_split: bool, dead_below: float
+    member: Member, tables: dict[int, pa.Table], pools: ExpectedRowSets, *, own_split: bool, dead_below: float
 ) -> tuple[tuple[Floats32, ...], tuple[NDArray[np.int8], ...] | None]:
     """Return the out-of-fold predictions of a member by fold of the prepared data, checked, and its own folds."""
     store = OofStore(member.run)
@@ -183,7 +191,7 @@ def _oof_parts(
 
 
 def _rearrange(
-    table: pa.Table, pools: Pools, pool: Pool, folder: str, member: Member, *, own_split: bool
+    table: pa.Table, pools: ExpectedRowSets, pool: ExpectedRows, folder: str, member: Member, *, own_split: bool
 ) -> tuple[tuple[Floats32, ...], tuple[NDArray[np.int8], ...] | None]:
     """Return predictions in the order of the prepared data, by its folds, and the candidate's own fold of each row."""
     try:
@@ -197,7 +205,7 @@ def _rearrange(
     return tuple(np.split(prediction, ends)), None if own_split else tuple(np.split(fold, ends))
 
 
-def _fold_columns(member: Member, kind: str, pool: Pool) -> tuple[Floats32, ...]:
+def _fold_columns(member: Member, kind: str, pool: ExpectedRows) -> tuple[Floats32, ...]:
     """Return a member's predictions for `pool`, one column for each of its folds."""
     store = OofStore(member.run)
     faults: list[str] = []
@@ -213,7 +221,7 @@ def _fold_columns(member: Member, kind: str, pool: Pool) -> tuple[Floats32, ...]
     return tuple(columns)
 
 
-def _read_column(table: pa.Table, pool: Pool, path: str, candidate: str) -> Floats32:
+def _read_column(table: pa.Table, pool: ExpectedRows, path: str, candidate: str) -> Floats32:
     if faults := check_values(table, pool, path, candidate):
         raise InputError(*faults)
     if has_ids(table, pool):

@@ -1,4 +1,4 @@
-"""`Predictions`: what the candidates predict for the same rows, in the same order."""
+"""`MemberPredictions`: what the candidates predict for the same rows, in the same order."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from blend.members.moment_sums import Sums, measure, total
+from blend.members.moment_sums import MomentSums, measure, total
 from data_prep.scoring.combination import Floats
 from data_prep.store.oof_store import UNKNOWN_SPLIT
 
@@ -34,7 +34,7 @@ class Member:
 
 
 @dataclass(frozen=True, eq=False)
-class Columns:
+class MemberColumns:
     """One member's predictions; long ones stay in their files, memory-mapped."""
 
     oof: tuple[Floats32, ...]
@@ -48,13 +48,13 @@ class Columns:
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
+class MemberPredictions:
     """Aligned predictions of the members; rows stand fold by fold, inside a fold in prepared order."""
 
     members: tuple[Member, ...]
     left_out: tuple[str, ...]
     """One sentence for each candidate that is no member: which and why."""
-    columns: tuple[Columns, ...]
+    columns: tuple[MemberColumns, ...]
     """One for each member."""
     ids: pa.Array
     """[rows], of the training folds."""
@@ -113,11 +113,11 @@ class Predictions:
             told.append(f"no holdout score with {', '.join(lacking)}: no predictions for the holdout")
         return tuple(told)
 
-    def sums(self) -> tuple[Sums, ...]:
+    def sums(self) -> tuple[MomentSums, ...]:
         """Return the sums of every fold over all members, read block by block."""
         return tuple(total(self._blocks(fold)) for fold in range(len(self.folds)))
 
-    def _blocks(self, fold: int) -> Iterator[Sums]:
+    def _blocks(self, fold: int) -> Iterator[MomentSums]:
         parts, score = [member.oof[fold] for member in self.columns], self.score[self.folds[fold]]
         size = max(1, BLOCK_CELLS // len(parts))
         for start in range(0, len(score), size):

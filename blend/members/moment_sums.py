@@ -1,4 +1,4 @@
-"""`Sums`: counts, means and centred moments of some rows, which add up part by part to those of all.
+"""`MomentSums`: counts, means and centred moments of some rows, which add up part by part to those of all.
 
 So a matrix of predictions is read once, block by block, and never held: each fold gives its sums, and the sums of any
 folds together are those of their rows.
@@ -15,7 +15,7 @@ from data_prep.scoring.moments import Moments, moments
 
 
 @dataclass(frozen=True)
-class Sums:
+class MomentSums:
     """What Pearson of weighted sums needs of some rows, and what joining them with other rows needs."""
 
     count: int
@@ -25,12 +25,12 @@ class Sums:
     centred: Moments
     """About the means of these rows."""
 
-    def __add__(self, other: "Sums") -> "Sums":
+    def __add__(self, other: "MomentSums") -> "MomentSums":
         """Return the sums of both sets of rows (Chan, Golub and LeVeque 1979)."""
         count = self.count + other.count
         shift, lift = other.mean - self.mean, other.score_mean - self.score_mean
         share = self.count * other.count / count
-        return Sums(
+        return MomentSums(
             count,
             self.mean + shift * (other.count / count),
             self.score_mean + lift * other.count / count,
@@ -41,17 +41,17 @@ class Sums:
             ),
         )
 
-    def of(self, columns: "Iterable[int] | Floats") -> "Sums":
+    def of(self, columns: "Iterable[int] | Floats") -> "MomentSums":
         """Return the sums of some columns, in the order given."""
         chosen = np.asarray(list(columns), dtype=np.intp)
-        return Sums(self.count, self.mean[chosen], self.score_mean, self.centred.of(chosen))
+        return MomentSums(self.count, self.mean[chosen], self.score_mean, self.centred.of(chosen))
 
 
-def measure(columns: Floats, score: Floats) -> Sums:
+def measure(columns: Floats, score: Floats) -> MomentSums:
     """Return the sums of `columns` [rows, columns] against `score` [rows]."""
-    return Sums(len(score), columns.mean(axis=0), float(score.mean()), moments(columns, score))
+    return MomentSums(len(score), columns.mean(axis=0), float(score.mean()), moments(columns, score))
 
 
-def total(parts: Iterable[Sums]) -> Sums:
+def total(parts: Iterable[MomentSums]) -> MomentSums:
     """Return the sums of all parts together; there must be one at least."""
-    return reduce(Sums.__add__, parts)
+    return reduce(MomentSums.__add__, parts)

@@ -18,7 +18,7 @@ SHOWN_IDS = 5
 
 
 @dataclass(frozen=True)
-class Pool:
+class ExpectedRows:
     """Rows that a column of predictions must cover, each once."""
 
     noun: str
@@ -28,20 +28,20 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Pools:
+class ExpectedRowSets:
     """The three pools of a prepared folder."""
 
-    oof: Pool
+    oof: ExpectedRows
     """Rows stand fold by fold."""
     group: NDArray[np.int32]
     """Of the rows of `oof`."""
-    by_fold: tuple[Pool, ...]
+    by_fold: tuple[ExpectedRows, ...]
     """`oof` in parts."""
-    test: Pool
-    holdout: Pool
+    test: ExpectedRows
+    holdout: ExpectedRows
 
     @classmethod
-    def of(cls, data: Prepared) -> "Pools":
+    def of(cls, data: Prepared) -> "ExpectedRowSets":
         """Return the pools of a prepared folder."""
         fold = data.train["fold"].to_numpy()
         order = np.argsort(fold, kind="stable")
@@ -49,17 +49,17 @@ class Pools:
         rows, ids = pa.array(order), one_array(data.train["id"])
         score = data.train["score"].to_numpy().astype(np.float64)
         held = fold == HOLDOUT_FOLD
-        oof = Pool("out-of-fold", ids.take(rows), score[order], fold[order])
+        oof = ExpectedRows("out-of-fold", ids.take(rows), score[order], fold[order])
         ends = np.searchsorted(fold[order], np.arange(data.manifest.n_folds + 1))
         return cls(
             oof=oof,
             group=data.train["group"].to_numpy()[order],
             by_fold=tuple(
-                Pool("out-of-fold", oof.ids[start:end], score[order[start:end]], fold[order[start:end]])
+                ExpectedRows("out-of-fold", oof.ids[start:end], score[order[start:end]], fold[order[start:end]])
                 for start, end in itertools.pairwise(ends.tolist())
             ),
-            test=Pool("test", one_array(data.test["id"]), None, None),
-            holdout=Pool("holdout", ids.filter(pa.array(held)), score[held], None),
+            test=ExpectedRows("test", one_array(data.test["id"]), None, None),
+            holdout=ExpectedRows("holdout", ids.filter(pa.array(held)), score[held], None),
         )
 
 
@@ -67,7 +67,7 @@ class MissingRowsError(InputError):
     """Rows without a prediction, where every other check was passed."""
 
 
-def has_ids(table: pa.Table, pool: Pool) -> bool:
+def has_ids(table: pa.Table, pool: ExpectedRows) -> bool:
     """Tell whether a table's rows are those of the pool, in its order."""
     return bool(one_array(table["id"]).equals(pool.ids))
 
@@ -77,7 +77,7 @@ def values_of(table: pa.Table) -> Floats32:
     return np.asarray(one_array(table["prediction"]).to_numpy())
 
 
-def check_values(table: pa.Table, pool: Pool, path: str, candidate: str) -> list[str]:
+def check_values(table: pa.Table, pool: ExpectedRows, path: str, candidate: str) -> list[str]:
     """Return what is wrong with the rows that are there."""
     remedy = f"the file does not belong to this data; leave the candidate out with --exclude {candidate}"
     ids = one_array(table["id"])
@@ -109,7 +109,7 @@ def check_values(table: pa.Table, pool: Pool, path: str, candidate: str) -> list
     ]
 
 
-def align(table: pa.Table, pool: Pool, path: str, candidate: str) -> NDArray[np.intp]:
+def align(table: pa.Table, pool: ExpectedRows, path: str, candidate: str) -> NDArray[np.intp]:
     """Return where in the table each row of the pool stands; every row must be there exactly once."""
     position = pc.index_in(one_array(table["id"]), value_set=pool.ids).to_numpy()
     times = np.bincount(position, minlength=len(pool.ids))

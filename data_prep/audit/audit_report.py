@@ -57,7 +57,7 @@ class Repeats(BaseModel):
     examples: tuple[tuple[str, ...], ...]
 
 
-class Audit(BaseModel):
+class AuditReport(BaseModel):
     """The report on a prepared folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,14 +80,14 @@ class Audit(BaseModel):
     leakage: Leakage
 
 
-def audit(prepared: Prepared) -> Audit:
+def audit(prepared: Prepared) -> AuditReport:
     """Examine a prepared folder; the leakage takes about half a minute for 36,000 rows."""
     manifest, task = prepared.manifest, prepared.task
     texts = list(task.text_columns)
     train = prepared.train.select([*texts, "score", "group", "fold"]).to_pandas()
     test = prepared.test.select(texts).to_pandas()
     group = task.group_column
-    return Audit(
+    return AuditReport(
         data_hash=manifest.data_hash,
         split_hash=manifest.split_hash,
         rows=manifest.rows,

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from data_prep.audit.audit_report import Audit, Repeats
+from data_prep.audit.audit_report import AuditReport, Repeats
 from data_prep.store.tables import HOLDOUT_FOLD
 
 
-def audit_tables(report: Audit) -> Iterator[Table]:
+def audit_tables(report: AuditReport) -> Iterator[Table]:
     """Yield the tables of a report in reading order."""
     yield _folds(report)
     yield _columns(report)
@@ -23,7 +23,7 @@ def _table(title: str, *columns: str, caption: str | None = None) -> Table:
     return table
 
 
-def _folds(report: Audit) -> Table:
+def _folds(report: AuditReport) -> Table:
     levels = list(report.folds[0].score_counts)
     names = f", {report.group_names:,} names" if report.group_names is not None else ""
     title = f"Rows with each score ({report.linked_groups:,} groups{names})"
@@ -37,7 +37,7 @@ def _folds(report: Audit) -> Table:
     return table
 
 
-def _columns(report: Audit) -> Table:
+def _columns(report: AuditReport) -> Table:
     table = _table("Different texts", "column", "train", "test", "in both", "in several folds", "rows with those")
     for one in report.columns:
         numbers = (one.train, one.test, one.in_both, one.in_several_folds, one.rows_in_several_folds)
@@ -45,7 +45,7 @@ def _columns(report: Audit) -> Table:
     return table
 
 
-def _repeated(report: Audit) -> Table:
+def _repeated(report: AuditReport) -> Table:
     table = _table("Rows that say the same", "what", "sets", "rows", "scores differ", "across folds")
     kinds: dict[str, Repeats | None] = {
         "equal in every text": report.repeated_rows,
@@ -59,7 +59,7 @@ def _repeated(report: Audit) -> Table:
     return table
 
 
-def _leakage(report: Audit) -> Table:
+def _leakage(report: AuditReport) -> Table:
     found = report.leakage
     rows = f"{found.scored_rows:,} rows scored from {found.pool_rows:,}, the same under every scheme"
     table = _table(

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_prep.cpc import read_texts, section_titles, shipped_texts
-from data_prep.input_faults import Faults
+from data_prep.errors import InputFaults
 from data_prep.prepare.folds import GROUPED_SCHEMES, task_groups, too_few
-from data_prep.store.csv_records import Records, read_records
-from data_prep.store.tables import test_schema
+from data_prep.prepared import test_schema
+from data_prep.store.csv_records import CsvRecords, read_records
 from data_prep.task import Task
 
 NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
@@ -51,7 +51,7 @@ def read_pairs(
     Raises:
         InputError: every fault of all files.
     """
-    faults = Faults()
+    faults = InputFaults()
     texts = _context_texts(task, cpc, faults)
     train_rows = read_records(train, required=train_columns(task), faults=faults)
     group_only = tuple(name for name in (task.group_column,) if name and name not in task.text_columns)
@@ -93,7 +93,7 @@ def read_test(test: str | Path, task: Task, *, texts: dict[str, str]) -> pa.Tabl
     Raises:
         InputError: every fault of the file.
     """
-    faults = Faults()
+    faults = InputFaults()
     group_only = tuple(name for name in (task.group_column,) if name and name not in task.text_columns)
     rows = read_records(test, required=test_columns(task), optional=group_only, faults=faults)
     if rows:
@@ -116,7 +116,7 @@ def test_columns(task: Task) -> list[str]:
     return [task.id_column, *task.text_columns]
 
 
-def _context_texts(task: Task, cpc: str | Path | None, faults: Faults) -> dict[str, str]:
+def _context_texts(task: Task, cpc: str | Path | None, faults: InputFaults) -> dict[str, str]:
     if task.cpc_column is None:
         if cpc is not None:
             faults.add(str(cpc), f"--cpc is of no use to task {task.name!r}, which has no cpc_column; leave it out")
@@ -124,7 +124,7 @@ def _context_texts(task: Task, cpc: str | Path | None, faults: Faults) -> dict[s
     return shipped_texts() if cpc is None else read_texts(cpc, faults)
 
 
-def _text_table(records: Records, task: Task, texts: dict[str, str]) -> pa.Table:
+def _text_table(records: CsvRecords, task: Task, texts: dict[str, str]) -> pa.Table:
     """Return id, texts and context_text; the last as a dictionary, since it is long and repeats."""
     table = records.table.select(test_columns(task)).rename_columns(["id", *task.text_columns])
     if task.cpc_column is None:
@@ -138,11 +138,11 @@ def _translate(codes: pa.DictionaryArray, texts: dict[str, str]) -> pa.Dictionar
     return pa.DictionaryArray.from_arrays(codes.indices, words)
 
 
-def _where(records: Records, column: str) -> str:
+def _where(records: CsvRecords, column: str) -> str:
     return f"{records.path}, column {column}"
 
 
-def _check_ids(records: Records, task: Task, faults: Faults) -> None:
+def _check_ids(records: CsvRecords, task: Task, faults: InputFaults) -> None:
     if task.id_column not in records.table.column_names:
         return
     ids = records.table[task.id_column]
@@ -164,14 +164,14 @@ def _hashes(texts: pa.ChunkedArray) -> NDArray[np.uint64]:
     return np.concatenate(parts) if parts else np.empty(0, np.uint64)
 
 
-def _check_texts(records: Records, task: Task, faults: Faults) -> None:
+def _check_texts(records: CsvRecords, task: Task, faults: InputFaults) -> None:
     names = dict.fromkeys([*task.text_columns, *([task.group_column] if task.group_column else [])])
     for name in names:
         if name in records.table.column_names:
             _check_filled(records, name, faults)
 
 
-def _check_filled(records: Records, column: str, faults: Faults) -> None:
+def _check_filled(records: CsvRecords, column: str, faults: InputFaults) -> None:
     for row in _blank_rows(records.table[column]):
         faults.add(_where(records, column), "may not be empty or blank", line=records.lines.of(row))
 
@@ -184,7 +184,7 @@ def _blank_rows(column: pa.ChunkedArray) -> Iterator[int]:
         first += len(chunk)
 
 
-def _check_codes(records: Records, task: Task, texts: dict[str, str], faults: Faults) -> None:
+def _check_codes(records: CsvRecords, task: Task, texts: dict[str, str], faults: InputFaults) -> None:
     if task.cpc_column is None or task.cpc_column not in records.table.column_names or not texts:
         return
     codes = records.table[task.cpc_column]
@@ -195,7 +195,7 @@ def _check_codes(records: Records, task: Task, texts: dict[str, str], faults: Fa
             faults.add(_where(records, task.cpc_column), rule, line=records.lines.of(row), found=text)
 
 
-def _check_disjoint(train: Records, test: Records, task: Task, faults: Faults) -> None:
+def _check_disjoint(train: CsvRecords, test: CsvRecords, task: Task, faults: InputFaults) -> None:
     name = task.id_column
     if name not in train.table.column_names or name not in test.table.column_names:
         return
@@ -207,7 +207,9 @@ def _check_disjoint(train: Records, test: Records, task: Task, faults: Faults) -
             faults.add(_where(test, name), rule, line=test.lines.of(row), found=text)
 
 
-def _check_groups(records: Records, task: Task, scheme: str, n_folds: int, faults: Faults) -> NDArray[np.int32] | None:
+def _check_groups(
+    records: CsvRecords, task: Task, scheme: str, n_folds: int, faults: InputFaults
+) -> NDArray[np.int32] | None:
     """Return the group of each row, noting where there are fewer groups (or rows) than folds."""
     needed = [name for name in (task.group_column, task.link_column) if name]
     if records.table.num_rows == 0 or not set(needed) <= set(records.table.column_names):
@@ -219,7 +221,7 @@ def _check_groups(records: Records, task: Task, scheme: str, n_folds: int, fault
     return groups
 
 
-def _check_scores(records: Records, task: Task, faults: Faults) -> pa.ChunkedArray | None:
+def _check_scores(records: CsvRecords, task: Task, faults: InputFaults) -> pa.ChunkedArray | None:
     """Return the scores as float32, noting every one that is missing, no number or not legal."""
     if task.score_column not in records.table.column_names:
         return None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from data_prep.errors import InputError
 from data_prep.prepare.folds import check_plan, choose_holdout, number_by_appearance, split_rows
 from data_prep.prepare.pairs import Pairs, read_pairs
-from data_prep.prepared import Manifest, Prepared, hash_data, hash_split, load_prepared, write_prepared
+from data_prep.prepared import Prepared, PreparedManifest, hash_data, hash_split, load_prepared, write_prepared
 from data_prep.store.files import exists, join, open_file
 from data_prep.store.tables import HOLDOUT_FOLD
 from data_prep.task import PPPM, Task
@@ -54,7 +54,7 @@ def prepare(
     folds = _assign(pairs, task, scheme=scheme, n_folds=n_folds, seed=seed, holdout=holdout)
     table = pairs.train.append_column("group", pa.array(pairs.groups)).append_column("fold", pa.array(folds))
     n_holdout = int((folds == HOLDOUT_FOLD).sum())
-    manifest = Manifest(
+    manifest = PreparedManifest(
         task=task,
         scheme=scheme,
         n_folds=n_folds,
@@ -92,7 +92,7 @@ def _assign(pairs: Pairs, task: Task, *, scheme: str, n_folds: int, seed: int, h
     return folds
 
 
-def _unchanged(out: str | Path, manifest: Manifest) -> Prepared:
+def _unchanged(out: str | Path, manifest: PreparedManifest) -> Prepared:
     """Return the preparation that `out` holds, which must be the one wanted."""
     found = load_prepared(out)
     follows = {"section_titles"}  # from the inputs; folders of earlier versions lack them

@@ -44,7 +44,7 @@ class Scaling(BaseModel):
         return np.interp(standard, self.x, self.y) if self.x else standard
 
 
-class Part(BaseModel):
+class CombinationPart(BaseModel):
     """What one member contributes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,7 +69,7 @@ class Combination(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    parts: Annotated[tuple[Part, ...], Field(min_length=1)]
+    parts: Annotated[tuple[CombinationPart, ...], Field(min_length=1)]
     slope: float
     intercept: float
 

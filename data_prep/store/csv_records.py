@@ -11,7 +11,7 @@ from typing import TextIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.input_faults import Faults, quote
+from data_prep.errors import InputFaults, quote
 from data_prep.store.files import open_file, open_text
 
 BLOCK_ROWS = 65_536
@@ -43,7 +43,7 @@ class LineIndex:
 
 
 @dataclass(frozen=True)
-class Records:
+class CsvRecords:
     """The wanted columns of a CSV file, as strings exactly as they stand in it."""
 
     path: str
@@ -52,8 +52,8 @@ class Records:
 
 
 def read_records(
-    path: str | Path, *, required: Sequence[str], optional: Sequence[str] = (), closed: bool = True, faults: Faults
-) -> Records | None:
+    path: str | Path, *, required: Sequence[str], optional: Sequence[str] = (), closed: bool = True, faults: InputFaults
+) -> CsvRecords | None:
     """Read columns of a UTF-8 CSV file in blocks.
 
     Nothing is interpreted: "NA", leading zeros and surrounding spaces stay. Quoted texts may hold line breaks. Lines
@@ -81,7 +81,7 @@ def read_records(
         return _read_body(numbered, str(path), len(header), places, faults)
 
 
-def read_header(path: str | Path, faults: Faults) -> list[str] | None:
+def read_header(path: str | Path, faults: InputFaults) -> list[str] | None:
     """Return the column names of a UTF-8 CSV file; None (with a fault noted) where no CSV text can follow.
 
     A byte that is not UTF-8 is read as a surrogate; faults of line 1 are noted by `read_records` alone.
@@ -89,10 +89,10 @@ def read_header(path: str | Path, faults: Faults) -> list[str] | None:
     if _first_bytes(path, faults) is None:
         return None
     with open_text(path) as file:
-        return next(_numbered_records(file, str(path), Faults()), (1, []))[1]
+        return next(_numbered_records(file, str(path), InputFaults()), (1, []))[1]
 
 
-def _first_bytes(path: str | Path, faults: Faults) -> bytes | None:
+def _first_bytes(path: str | Path, faults: InputFaults) -> bytes | None:
     """Return the file's first bytes, or None (with a fault noted) where no CSV text can follow."""
     try:
         with open_file(path) as file:
@@ -110,7 +110,7 @@ def _first_bytes(path: str | Path, faults: Faults) -> bytes | None:
     return start
 
 
-def _numbered_records(file: TextIO, path: str, faults: Faults) -> Iterator[tuple[int, list[str]]]:
+def _numbered_records(file: TextIO, path: str, faults: InputFaults) -> Iterator[tuple[int, list[str]]]:
     """Yield every record with the line on which it begins; blank lines at the end are left out."""
     reader = csv.reader(file, strict=True)
     blank: list[int] = []
@@ -147,7 +147,7 @@ def _places(
     optional: Sequence[str],
     *,
     closed: bool,
-    faults: Faults,
+    faults: InputFaults,
 ) -> dict[str, int]:
     """Return the position of each required column, noting what the header lacks or has too many."""
     if missing := [name for name in required if name not in header]:
@@ -172,8 +172,8 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _read_body(
-    numbered: Iterator[tuple[int, list[str]]], path: str, width: int, places: dict[str, int], faults: Faults
-) -> Records:
+    numbered: Iterator[tuple[int, list[str]]], path: str, width: int, places: dict[str, int], faults: InputFaults
+) -> CsvRecords:
     schema = pa.schema([(name, pa.string()) for name in places])
     lines = LineIndex()
     batches: list[pa.RecordBatch] = []
@@ -194,11 +194,11 @@ def _read_body(
         batches.append(_batch(block, row - len(block), path=path, places=places, lines=lines, faults=faults))
     if row == 0:
         faults.add(path, "has a header line and no rows that can be read")
-    return Records(path, pa.Table.from_batches(batches, schema), lines)
+    return CsvRecords(path, pa.Table.from_batches(batches, schema), lines)
 
 
 def _batch(
-    block: list[list[str]], first: int, *, path: str, places: dict[str, int], lines: LineIndex, faults: Faults
+    block: list[list[str]], first: int, *, path: str, places: dict[str, int], lines: LineIndex, faults: InputFaults
 ) -> pa.RecordBatch:
     """Turn a block of records, whose first is row `first`, into Arrow columns."""
     arrays = []
@@ -215,7 +215,7 @@ def _batch(
     return pa.record_batch(arrays, names=list(places))
 
 
-def _mark_undecodable(values: list[str], first: int, where: str, lines: LineIndex, faults: Faults) -> list[str]:
+def _mark_undecodable(values: list[str], first: int, where: str, lines: LineIndex, faults: InputFaults) -> list[str]:
     """Note every text with bytes that are not UTF-8 and return the texts with these bytes spelled out."""
     marked = [value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for value in values]
     for offset, (value, readable) in enumerate(zip(values, marked, strict=True)):

@@ -21,7 +21,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from data_prep.errors import InputError, StoreError
-from data_prep.store.object_store import is_uri, open_uri, patiently, refusals, split_options
+from data_prep.store.object_store import is_uri, open_uri, retry_read, split_options, store_errors
 
 PARTIAL = ".partial"
 """How the name of a file that is being written ends."""
@@ -61,21 +61,21 @@ def base_name(path: str | Path) -> str:
 def exists(path: str | Path) -> bool:
     """Tell whether a file or folder is there."""
     filesystem, inner = locate(path)
-    with refusals(path):
+    with store_errors(path):
         return bool(filesystem.get_file_info(inner).type != fs.FileType.NotFound)
 
 
 def is_file(path: str | Path) -> bool:
     """Tell whether a file is there."""
     filesystem, inner = locate(path)
-    with refusals(path):
+    with store_errors(path):
         return bool(filesystem.get_file_info(inner).is_file)
 
 
 def is_folder(path: str | Path) -> bool:
     """Tell whether a folder is there; an object store has those that hold an object."""
     filesystem, inner = locate(path)
-    with refusals(path):
+    with store_errors(path):
         return bool(filesystem.get_file_info(inner).type == fs.FileType.Directory)
 
 
@@ -97,7 +97,7 @@ def list_sizes(folder: str | Path) -> dict[str, int]:
 def _listing(folder: str | Path, *, recursive: bool = False) -> list[fs.FileInfo]:
     filesystem, inner = locate(folder)
     selector = fs.FileSelector(inner, recursive=recursive, allow_not_found=True)
-    with refusals(folder):
+    with store_errors(folder):
         try:
             found: list[fs.FileInfo] = filesystem.get_file_info(selector)
         except NotADirectoryError:
@@ -123,14 +123,14 @@ def copy_folder(source: str | Path, target: Path) -> None:
 def remove(path: str | Path) -> None:
     """Remove a file, where there is one."""
     filesystem, inner = locate(path)
-    with refusals(path), suppress(FileNotFoundError):
+    with store_errors(path), suppress(FileNotFoundError):
         filesystem.delete_file(inner)
 
 
 def remove_folder(folder: str | Path) -> None:
     """Remove a folder with all that is in it, where there is one."""
     filesystem, inner = locate(folder)
-    with refusals(folder), suppress(FileNotFoundError):
+    with store_errors(folder), suppress(FileNotFoundError):
         filesystem.delete_dir(inner)
 
 
@@ -138,7 +138,7 @@ def move(source: str | Path, target: str | Path) -> None:
     """Move a file within one filesystem; an object is copied, then removed."""
     filesystem, inner = locate(source)
     _, new = locate(target)
-    with refusals(source):
+    with store_errors(source):
         if isinstance(filesystem, fs.LocalFileSystem):
             Path(new).parent.mkdir(parents=True, exist_ok=True)
             Path(inner).replace(new)
@@ -159,7 +159,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     if not isinstance(filesystem, fs.LocalFileSystem):
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as content:
             yield cast(BinaryIO, content)
-            with refusals(path):
+            with store_errors(path):
                 _make_parent(filesystem, inner)
                 _upload(content, filesystem, inner, path)
         return
@@ -213,8 +213,8 @@ def open_file(path: str | Path) -> Iterator[BinaryIO]:
         return
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as content:
         try:
-            with refusals(path), filesystem.open_input_file(inner) as stream:
-                while block := patiently(partial(stream.read, SPOOL_BYTES)):
+            with store_errors(path), filesystem.open_input_file(inner) as stream:
+                while block := retry_read(partial(stream.read, SPOOL_BYTES)):
                     content.write(block)
         except FileNotFoundError as error:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
@@ -247,8 +247,8 @@ def read_bytes(path: str | Path) -> bytes:
     """
     filesystem, inner = locate(path)
     try:
-        with refusals(path), filesystem.open_input_file(inner) as stream:
-            return bytes(patiently(stream.read))
+        with store_errors(path), filesystem.open_input_file(inner) as stream:
+            return bytes(retry_read(stream.read))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InputError(f"{path}: no such file") from error
 

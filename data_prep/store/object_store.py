@@ -19,7 +19,7 @@ from data_prep.errors import InputError, StoreError
 
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
-HEEDED = (*ENDPOINT_VARIABLES, *REGION_VARIABLES, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE")
+AWS_VARIABLES = (*ENDPOINT_VARIABLES, *REGION_VARIABLES, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE")
 FIRST_REGION = "us-east-1"
 OPTIONS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
 """What may stand behind the `?` of an S3 URI; named as pyarrow names it."""
@@ -88,7 +88,7 @@ def open_uri(uri: str) -> tuple[fs.FileSystem, str]:
     """
     if urlsplit(uri).scheme == "s3":
         bucket, key, options = _parse(uri)
-        store = _Store.here(bucket, options)
+        store = _Bucket.here(bucket, options)
         _find(store, key)
         return _client(store, RETRIES), f"{bucket}/{key}".rstrip("/")
     try:
@@ -106,17 +106,17 @@ def split_options(path: str | Path) -> tuple[str, str]:
 
 
 @contextmanager
-def refusals(path: str | Path) -> Iterator[None]:
+def store_errors(path: str | Path) -> Iterator[None]:
     """Turn what an object store refuses into a `StoreError`; that something is not there passes as it is."""
     try:
         yield
     except OSError as error:
         if isinstance(error, StoreError) or error.errno is not None or not is_uri(path):
             raise
-        raise explained(error, path) from error
+        raise explain_store_error(error, path) from error
 
 
-def explained(error: OSError, path: str | Path) -> StoreError:
+def explain_store_error(error: OSError, path: str | Path) -> StoreError:
     """Return what a store said as an error that tells what to do."""
     said = str(error)
     for pattern, number, advice in ADVICE:
@@ -125,7 +125,7 @@ def explained(error: OSError, path: str | Path) -> StoreError:
     return StoreError(errno.EIO, f"{path}: the store failed ({said})")
 
 
-def patiently(read: Callable[[], T]) -> T:
+def retry_read(read: Callable[[], T]) -> T:
     """Read, and read again where a refusal did not fit into the buffer for what was asked for.
 
     To the client that is a failure of its own, which it does not repeat as it repeats a refusal: a short object, or the
@@ -158,7 +158,7 @@ def _parse(uri: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
 
 
 @dataclass(frozen=True)
-class _Store:
+class _Bucket:
     """A bucket as it is reached from here: whatever differs makes it another."""
 
     bucket: str
@@ -166,12 +166,12 @@ class _Store:
     environment: tuple[str, ...]
 
     @classmethod
-    def here(cls, bucket: str, options: tuple[tuple[str, str], ...]) -> "_Store":
-        return cls(bucket, options, tuple(os.environ.get(name, "") for name in HEEDED))
+    def here(cls, bucket: str, options: tuple[tuple[str, str], ...]) -> "_Bucket":
+        return cls(bucket, options, tuple(os.environ.get(name, "") for name in AWS_VARIABLES))
 
 
 @lru_cache(maxsize=16)
-def _client(store: _Store, retries: int) -> fs.FileSystem:
+def _client(store: _Bucket, retries: int) -> fs.FileSystem:
     settings = dict(store.options)
     endpoint = settings.get("endpoint_override") or _first_of(ENDPOINT_VARIABLES)
     scheme, _, host = endpoint.rpartition("://")
@@ -187,15 +187,15 @@ def _client(store: _Store, retries: int) -> fs.FileSystem:
     )
 
 
-_found: set[_Store] = set()
+_found: set[_Bucket] = set()
 """The stores that have answered this process."""
 
 
-def _find(store: _Store, key: str) -> None:
+def _find(store: _Bucket, key: str) -> None:
     """Ask a store once, with little patience, for what can be asked wherever these credentials may list."""
     if store not in _found:
         asked = "/".join(filter(None, (store.bucket, key, ".blendfold")))
-        with refusals(f"s3://{store.bucket}"), suppress(FileNotFoundError):
+        with store_errors(f"s3://{store.bucket}"), suppress(FileNotFoundError):
             _client(store, FIRST_RETRIES).get_file_info(fs.FileSelector(asked))
         _found.add(store)
 

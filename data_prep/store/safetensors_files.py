@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.store.files import locate
-from data_prep.store.object_store import patiently, refusals
+from data_prep.store.object_store import retry_read, store_errors
 
 LENGTH_BYTES = 8
 METADATA = "__metadata__"
@@ -33,7 +33,7 @@ TYPE_NAMES = {
 
 
 @dataclass(frozen=True)
-class Held:
+class StoredTensor:
     """One tensor of a file."""
 
     kind: str
@@ -49,16 +49,16 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Header:
+class SafetensorsHeader:
     """What stands ahead of the data."""
 
     metadata: dict[str, str]
-    tensors: dict[str, Held]
+    tensors: dict[str, StoredTensor]
     n_bytes: int
     """Where the data begins."""
 
 
-def parse_header(content: bytes) -> Header:
+def parse_header(content: bytes) -> SafetensorsHeader:
     """Read the header at the start of a file's content.
 
     Raises:
@@ -71,15 +71,15 @@ def parse_header(content: bytes) -> Header:
     metadata = entries.pop(METADATA, {})
     try:
         tensors = {
-            name: Held(entry["dtype"], tuple(entry["shape"]), tuple(entry["data_offsets"]))
+            name: StoredTensor(entry["dtype"], tuple(entry["shape"]), tuple(entry["data_offsets"]))
             for name, entry in entries.items()
         }
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a header of tensors ({error})") from error
-    return Header(metadata, tensors, LENGTH_BYTES + length)
+    return SafetensorsHeader(metadata, tensors, LENGTH_BYTES + length)
 
 
-def read_header(path: str | Path) -> Header:
+def read_header(path: str | Path) -> SafetensorsHeader:
     """Read the header of a file, and no more of it.
 
     Raises:
@@ -87,9 +87,9 @@ def read_header(path: str | Path) -> Header:
         ValueError: not a safetensors file.
     """
     filesystem, inner = locate(path)
-    with refusals(path), filesystem.open_input_file(inner) as stream:
-        start = bytes(patiently(partial(stream.read, LENGTH_BYTES)))
-        return parse_header(start + bytes(patiently(partial(stream.read, int.from_bytes(start, "little")))))
+    with store_errors(path), filesystem.open_input_file(inner) as stream:
+        start = bytes(retry_read(partial(stream.read, LENGTH_BYTES)))
+        return parse_header(start + bytes(retry_read(partial(stream.read, int.from_bytes(start, "little")))))
 
 
 def checksum_of_tensors(content: bytes) -> str:

@@ -15,8 +15,7 @@ from pyarrow import fs
 
 from data_prep.errors import InputError, StoreError
 from data_prep.store.files import locate, whole_file
-from data_prep.store.object_store import patiently, refusals
-from data_prep.task import Task
+from data_prep.store.object_store import retry_read, store_errors
 
 CHECKSUM_KEY = "checksum"
 HOLDOUT_FOLD = -1
@@ -41,21 +40,6 @@ CURVES_SCHEMA = pa.schema(
 
 class DamagedTableError(InputError):
     """A table file that is there but is not what was written: truncated, altered or of another schema."""
-
-
-def train_schema(task: Task) -> pa.Schema:
-    """Schema of `train.arrow`: id, text columns, context_text where there are CPC codes, score, group, fold."""
-    return pa.schema([*_text_fields(task), ("score", pa.float32()), ("group", pa.int32()), ("fold", pa.int8())])
-
-
-def test_schema(task: Task) -> pa.Schema:
-    """Schema of a prepared `test.arrow`: the train schema without score, group and fold."""
-    return pa.schema(_text_fields(task))
-
-
-def _text_fields(task: Task) -> list[tuple[str, pa.DataType]]:
-    names = ["id", *task.text_columns, *(["context_text"] if task.cpc_column else [])]
-    return [(name, pa.string()) for name in names]
 
 
 def checksum(table: pa.Table) -> str:
@@ -166,8 +150,8 @@ def _source(path: str | Path) -> pa.NativeFile:
     filesystem, inner = locate(path)
     if isinstance(filesystem, fs.LocalFileSystem):
         return pa.memory_map(inner)
-    with refusals(path), filesystem.open_input_file(inner) as file:
-        return pa.BufferReader(patiently(file.read_buffer))
+    with store_errors(path), filesystem.open_input_file(inner) as file:
+        return pa.BufferReader(retry_read(file.read_buffer))
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.errors import InputError
-from data_prep.input_faults import Faults, quote
+from data_prep.errors import InputError, InputFaults, quote
 from data_prep.scoring.combination import Floats
 from data_prep.store.csv_records import read_header, read_records
 from data_prep.task import Task
@@ -48,7 +47,7 @@ def read_sample_submission(path: str, expected_ids: Sequence[str], task: Task) -
     Raises:
         InputError: not a UTF-8 CSV file, not two columns, ids missing, unknown or repeated; all faults at once.
     """
-    faults = Faults()
+    faults = InputFaults()
     header = read_header(path, faults)
     if header is None:
         faults.raise_all()

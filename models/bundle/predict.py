@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.bundle_manifest import BundledMember
-from data_prep.scoring.combination import Floats, Part
+from data_prep.scoring.combination import CombinationPart, Floats
 from models.backbones.checkpoint_files import load_tokenizer
 from models.bundle.read_bundle import Bundle
 from models.candidate import Candidate
@@ -32,7 +32,7 @@ class ModelJob:
     """What one model has to do."""
 
     member: BundledMember
-    part: Part
+    part: CombinationPart
     place: int
     """Number of the fold among the member's."""
     work: float

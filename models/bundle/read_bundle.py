@@ -6,10 +6,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from data_prep.bundle_manifest import BUNDLE_FORMAT, CONTENTS_FILE, BundledFile, BundledMember, Contents
+from data_prep.bundle_manifest import BUNDLE_FORMAT, BUNDLE_MANIFEST_FILE, BundledFile, BundledMember, BundleManifest
 from data_prep.cpc import read_texts, section_titles
-from data_prep.errors import InputError
-from data_prep.input_faults import Faults
+from data_prep.errors import InputError, InputFaults
 from data_prep.store.node_cache import fetch_folder
 from data_prep.store.object_store import is_uri
 from data_prep.store.safetensors_files import read_header
@@ -24,7 +23,7 @@ class Bundle:
     """A verified bundle."""
 
     folder: str
-    contents: Contents
+    contents: BundleManifest
     candidates: dict[str, Candidate]
     """By id. The weights of a fold run that died once were trained with a seed and rates of their own."""
     texts: dict[str, str]
@@ -59,7 +58,7 @@ class Bundle:
         """
         if self.task.cpc_column is None:
             raise InputError(f"--cpc is of no use to task {self.task.name!r}, which has no cpc_column; leave it out")
-        faults = Faults()
+        faults = InputFaults()
         texts = read_texts(path, faults)
         faults.raise_all()
         return replace(self, texts=texts, section_titles=section_titles(texts))
@@ -79,15 +78,15 @@ def open_bundle(folder: str | Path) -> Bundle:
     return Bundle(str(folder), contents, candidates, contents.texts, contents.section_titles)
 
 
-def _read_contents(folder: Path) -> Contents:
-    path = folder / CONTENTS_FILE
+def _read_contents(folder: Path) -> BundleManifest:
+    path = folder / BUNDLE_MANIFEST_FILE
     if not path.is_file():
         raise InputError(
-            f"{folder}: not a bundle, or one that was cut off (no {CONTENTS_FILE}); make one with "
+            f"{folder}: not a bundle, or one that was cut off (no {BUNDLE_MANIFEST_FILE}); make one with "
             f"`python -m blend bundle RUN --blend NAME --out {folder}`"
         )
     try:
-        contents = Contents.model_validate_json(path.read_bytes())
+        contents = BundleManifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise InputError(f"{path}: not the manifest of a bundle of this version ({error})") from error
     if contents.format != BUNDLE_FORMAT:
@@ -108,7 +107,7 @@ def _faults_of(path: Path, file: BundledFile) -> list[str]:
     return [] if digest == file.sha256 else [f"{path}: was altered: its sha256 is not the manifest's"]
 
 
-def _read_candidate(folder: Path, member: BundledMember, contents: Contents) -> Candidate:
+def _read_candidate(folder: Path, member: BundledMember, contents: BundleManifest) -> Candidate:
     path = folder / "candidates" / f"{member.candidate}.json"
     try:
         return Candidate.model_validate_json(path.read_bytes())

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_prep.prepared import Manifest, Prepared, hash_data, hash_split, load_prepared, write_prepared
+from data_prep.prepared import Prepared, PreparedManifest, hash_data, hash_split, load_prepared, write_prepared
 from data_prep.store.oof_store import OofStore, Provenance
 from data_prep.task import Task
 
@@ -35,7 +35,7 @@ def make_prepared(folder: Path, *, task: Task = TASK, shift: int = 0, score_seed
         }
     )
     test = pa.table({"id": [f"t{row:03d}" for row in range(N_TEST)], "left": [f"text {row}" for row in range(N_TEST)]})
-    manifest = Manifest(
+    manifest = PreparedManifest(
         task=task,
         scheme="group",
         n_folds=N_FOLDS,

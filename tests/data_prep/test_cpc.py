@@ -6,8 +6,7 @@ import pytest
 
 import data_prep.cpc
 from data_prep.cpc import class_title, code_numbers, read_texts, section_titles, shipped_texts, stripped_text
-from data_prep.errors import InputError
-from data_prep.input_faults import Faults
+from data_prep.errors import InputError, InputFaults
 from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import load_prepared
 
@@ -49,7 +48,7 @@ def test_shipped_rows_are_in_order_and_distinct():
 
 def test_kaggles_titles_are_read_with_codes_as_strings(tmp_path):
     (tmp_path / "titles.csv").write_text(TITLES)
-    faults = Faults()
+    faults = InputFaults()
     texts = read_texts(tmp_path / "titles.csv", faults)
     assert not faults
     assert texts["A01"] == "HUMAN NECESSITIES; AGRICULTURE"

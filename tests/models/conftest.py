@@ -69,7 +69,7 @@ def tiny(tmp_path_factory):
 @pytest.fixture
 def few_rows():
     """Return `Prepared` rows: fold 0 is the validation fold, there is no holdout."""
-    from data_prep.prepared import Manifest, Prepared
+    from data_prep.prepared import Prepared, PreparedManifest
     from data_prep.task import PPPM
 
     def table(*pools):
@@ -80,7 +80,7 @@ def few_rows():
 
     fold = np.array([1] * len(ROWS["train"]) + [0] * len(ROWS["validation"]), dtype=np.int8)
     train = table("train", "validation").append_column("fold", pa.array(fold))
-    manifest = Manifest(
+    manifest = PreparedManifest(
         task=PPPM,
         scheme="group",
         n_folds=2,

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from blend.__main__ import app
-from blend.imports.foreign_files import Columns, read_foreign
-from blend.imports.foreign_models import Request, read_request
+from blend.imports.foreign_files import ForeignColumns, read_foreign
+from blend.imports.foreign_models import ImportRequest, read_request
 from blend.imports.imported_models import write_imported
 from blend.members.load_predictions import load_predictions
 from data_prep.console import console
@@ -64,10 +64,10 @@ class Team:
         WRITERS[path.suffix](frame, path)
         return str(path)
 
-    def request(self, oof: pd.DataFrame, test: pd.DataFrame, **settings: Any) -> Request:
+    def request(self, oof: pd.DataFrame, test: pd.DataFrame, **settings: Any) -> ImportRequest:
         """Write both as CSV and return what asks for them."""
         files = {"oof": self.write(oof, "oof.csv"), "test": self.write(test, "test.csv")}
-        return Request(**{"name": "theirs", **files, **settings})
+        return ImportRequest(**{"name": "theirs", **files, **settings})
 
 
 WRITERS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {
@@ -91,7 +91,7 @@ def by_id(frame: pd.DataFrame, column: str, ids: list[str]) -> np.ndarray:
 @pytest.mark.parametrize("suffix", list(WRITERS))
 def test_predictions_arrive_by_id_in_every_fold(team: Team, tmp_path: Path, suffix: str) -> None:
     oof, test = team.oof("pred"), team.test("target_value")
-    request = Request(oof=team.write(oof, f"a{suffix}"), test=team.write(test, f"b{suffix}"), name="theirs")
+    request = ImportRequest(oof=team.write(oof, f"a{suffix}"), test=team.write(test, f"b{suffix}"), name="theirs")
     ids = write_imported(read_request(request, team.data), str(tmp_path / "out"))
     store = OofStore(tmp_path / "out")
     assert store.candidates() == [ids["theirs"]]
@@ -185,7 +185,7 @@ def test_reported_scores_are_those_of_the_rows(team: Team) -> None:
 def test_ids_of_digits_stay_text(tmp_path: Path, prepared: Prepared) -> None:
     path = tmp_path / "oof.csv"
     path.write_text("id,pred\n007,0.5\n1e3,0.25\n")
-    table = read_foreign(str(path), Columns(prepared.task), is_test=False)
+    table = read_foreign(str(path), ForeignColumns(prepared.task), is_test=False)
     assert table.ids.to_pylist() == ["007", "1e3"]
 
 
@@ -279,12 +279,12 @@ def in_order(team: Team, *, holdout: bool = False) -> tuple[np.ndarray, np.ndarr
     return np.column_stack([by_id(frame, name, ids) for name in ("a", "b")]), team.test("a", "b")[["a", "b"]].to_numpy()
 
 
-def array_request(team: Team, oof: np.ndarray, test: np.ndarray, *, trust: bool = True) -> Request:
+def array_request(team: Team, oof: np.ndarray, test: np.ndarray, *, trust: bool = True) -> ImportRequest:
     team.folder.mkdir(exist_ok=True)
     np.save(team.folder / "oof.npy", oof)
     np.save(team.folder / "test.npy", test)
     paths = str(team.folder / "oof.npy"), str(team.folder / "test.npy")
-    return Request(oof=paths[0], test=paths[1], name="theirs", trust_row_order=trust)
+    return ImportRequest(oof=paths[0], test=paths[1], name="theirs", trust_row_order=trust)
 
 
 @pytest.mark.parametrize("holdout", [False, True])
@@ -342,7 +342,7 @@ def write_folder(team: Team, models: list[str], oof: str = "oof/{}.csv", test: s
 def test_a_folder_is_one_model_for_each_file(team: Team) -> None:
     write_folder(team, ["one", "two.v2", "three"])
     (team.folder / "oof" / "notes.txt").write_text("ours are best")
-    request = Request(oof=str(team.folder / "oof"), test=str(team.folder / "test"), name=None)
+    request = ImportRequest(oof=str(team.folder / "oof"), test=str(team.folder / "test"), name=None)
     imported = read_request(request, team.data)
     assert sorted(model.name for model in imported.models) == ["one", "three", "two.v2"]
     assert any("notes.txt" in note for note in imported.notes)
@@ -353,7 +353,7 @@ def test_a_folder_is_one_model_for_each_file(team: Team) -> None:
 
 def test_the_star_of_a_pattern_names_the_model(team: Team) -> None:
     write_folder(team, ["one", "two"], oof="all/oof_{}.csv", test="all/sub_{}.csv")
-    request = Request(oof=str(team.folder / "all/oof_*.csv"), test=str(team.folder / "all/sub_*"), name="team")
+    request = ImportRequest(oof=str(team.folder / "all/oof_*.csv"), test=str(team.folder / "all/sub_*"), name="team")
     assert [model.name for model in read_request(request, team.data).models] == ["team-one", "team-two"]
 
 
@@ -363,7 +363,7 @@ def test_files_without_a_partner_and_every_other_fault_come_at_once(team: Team) 
     (team.folder / "oof" / "two.csv").unlink()
     team.write(team.oof("pred").assign(pred=1.0), "oof/three.csv")
     with pytest.raises(InputError) as caught:
-        read_request(Request(oof=str(team.folder / "oof"), test=str(team.folder / "test"), name=None), team.data)
+        read_request(ImportRequest(oof=str(team.folder / "oof"), test=str(team.folder / "test"), name=None), team.data)
     assert len(caught.value.faults) == 3
     assert caught.match(r"oof/one.csv: has no partner with test predictions of the name 'one'")
     assert caught.match(r"test/two.csv: has no partner with out-of-fold predictions of the name 'two'")
@@ -390,7 +390,7 @@ def test_a_request_that_cannot_be_met(team: Team, settings: dict[str, Any], mess
     given = {"oof": "{}/oof/one.csv", "test": "{}/test/one.csv", "name": "theirs", **settings}
     given |= {key: given[key].format(team.folder) for key in ("oof", "test")}
     with pytest.raises(InputError, match=message):
-        read_request(Request(**given), team.data)
+        read_request(ImportRequest(**given), team.data)
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr, theilslopes
 
 from blend.__main__ import app
 from blend.ledger.cv_vs_leaderboard import ENOUGH, FEW, fit_line, rank_correlation, track
-from blend.ledger.ledger_entry import Entry
+from blend.ledger.ledger_entry import LedgerEntry
 from blend.ledger.ledger_file import COLUMNS, append_entry, read_ledger, update_scores, write_ledger
 from blend.ledger.ledger_picture import render_picture
 from blend.ledger.ledger_report import describe, flag_names, verdict
@@ -34,13 +34,15 @@ def blend(*arguments: object) -> str:
     return capture.get()
 
 
-def points(n: int, *, scheme: str = "group", slope: float = 1.0, noise: float = 0.001, **fields: Any) -> list[Entry]:
+def points(
+    n: int, *, scheme: str = "group", slope: float = 1.0, noise: float = 0.001, **fields: Any
+) -> list[LedgerEntry]:
     """Submissions whose leaderboard score follows their CV."""
     rng = np.random.default_rng(n)
     cv = np.linspace(0.80, 0.84, n)
     board = 0.84 + slope * (cv - 0.83) + noise * rng.standard_normal(n)
     return [
-        Entry(f"{scheme}{place}", scheme=scheme, cv=float(x), public=float(y), **fields)
+        LedgerEntry(f"{scheme}{place}", scheme=scheme, cv=float(x), public=float(y), **fields)
         for place, (x, y) in enumerate(zip(cv, board, strict=True))
     ]
 
@@ -56,7 +58,7 @@ def table(*rows: dict[str, str], columns: tuple[str, ...] = COLUMNS) -> str:
 
 
 def test_a_ledger_reads_back_as_written_in_the_order_of_its_rows(tmp_path: Path) -> None:
-    full = Entry(
+    full = LedgerEntry(
         submission='runs/a, "b"/submission.csv',
         sha256="a" * 64,
         blend="first",
@@ -74,7 +76,7 @@ def test_a_ledger_reads_back_as_written_in_the_order_of_its_rows(tmp_path: Path)
         private=1.0,
         note="two\nlines; ünïcode, NA",
     )
-    entries = (Entry("z", metric="spearman"), full, Entry("a", metric="spearman", cv=0.0))
+    entries = (LedgerEntry("z", metric="spearman"), full, LedgerEntry("a", metric="spearman", cv=0.0))
     write_ledger(entries, tmp_path / "ledger.csv")
     assert read_ledger(tmp_path / "ledger.csv") == entries
 
@@ -84,7 +86,7 @@ def test_a_person_may_shuffle_columns_use_windows_lines_and_leave_cells_empty(tm
     columns = tuple(reversed(COLUMNS))
     text = table({"submission": "a.csv", "cv": ".83", "public": " 0.84"}, {"submission": "b.csv"}, columns=columns)
     path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
-    assert read_ledger(path) == (Entry("a.csv", cv=0.83, public=0.84), Entry("b.csv"))
+    assert read_ledger(path) == (LedgerEntry("a.csv", cv=0.83, public=0.84), LedgerEntry("b.csv"))
 
 
 def test_every_fault_of_a_hand_edited_file_is_told_at_once_with_line_and_column(tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path, text: str, match: str) -> 
 
 
 def test_a_file_that_was_replaced_under_the_same_name_is_another_submission(tmp_path: Path) -> None:
-    entries = (Entry("a.csv", sha256="0" * 64), Entry("a.csv", sha256="1" * 64))
+    entries = (LedgerEntry("a.csv", sha256="0" * 64), LedgerEntry("a.csv", sha256="1" * 64))
     write_ledger(entries, tmp_path / "ledger.csv")
     assert read_ledger(tmp_path / "ledger.csv") == entries
 
@@ -153,7 +155,7 @@ def test_a_ledger_that_cannot_be_written_to_its_end_stays_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "ledger.csv"
-    write_ledger([Entry("a.csv")], path)
+    write_ledger([LedgerEntry("a.csv")], path)
     before = path.read_bytes()
 
     def fail(descriptor: int) -> None:
@@ -161,13 +163,16 @@ def test_a_ledger_that_cannot_be_written_to_its_end_stays_as_it_was(
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="No space"):
-        write_ledger([Entry("a.csv"), Entry("b.csv")], path)
+        write_ledger([LedgerEntry("a.csv"), LedgerEntry("b.csv")], path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["ledger.csv"]
 
 
 def test_new_scores_change_one_row_and_keep_what_is_not_given() -> None:
-    entries = (Entry("a", sha256="0" * 64, public=0.8), Entry("b", sha256="1" * 64, public=0.81, note="kept"))
+    entries = (
+        LedgerEntry("a", sha256="0" * 64, public=0.8),
+        LedgerEntry("b", sha256="1" * 64, public=0.81, note="kept"),
+    )
     update = update_scores(entries, "1" * 64, public=None, private=0.79, note="")
     assert update is not None
     assert update.entries == (entries[0], replace(entries[1], private=0.79))
@@ -177,9 +182,9 @@ def test_new_scores_change_one_row_and_keep_what_is_not_given() -> None:
 
 
 def test_an_entry_that_does_not_belong_is_refused() -> None:
-    entries = (Entry("a"),)
+    entries = (LedgerEntry("a"),)
     with pytest.raises(InputError) as caught:
-        append_entry(entries, Entry("a", sha256="0" * 64, metric="rmse", scheme="random"))
+        append_entry(entries, LedgerEntry("a", sha256="0" * 64, metric="rmse", scheme="random"))
     assert re.search(r"scheme 'random'.*\n.*metric is pearson.*\n.*without a sha256", str(caught.value))
 
 
@@ -277,12 +282,12 @@ def test_clean_ledgers_are_seldom_flagged_and_a_real_leak_is_always_found() -> N
         cv = 0.83 + 0.006 * rng.standard_normal(10)
         board = cv + 0.01 + 0.003 * rng.standard_normal(10)
         entries = [
-            Entry(str(i), scheme="group", cv=x, public=y) for i, (x, y) in enumerate(zip(cv, board, strict=True))
+            LedgerEntry(str(i), scheme="group", cv=x, public=y) for i, (x, y) in enumerate(zip(cv, board, strict=True))
         ]
         flags = [flag for row in track(entries).rows for flag in row.flags]
         leak_said += any(flag.kind == "leaking" for flag in flags)
         line_said += any(flag.kind == "out of line" for flag in flags)
-        hidden = track([*entries, Entry("hidden", cv=0.87, public=0.84)]).rows[-1]
+        hidden = track([*entries, LedgerEntry("hidden", cv=0.87, public=0.84)]).rows[-1]
         assert flag_names(hidden.flags) == "leaking (shown)"
     assert leak_said < 7
     assert line_said < 13
@@ -290,14 +295,14 @@ def test_clean_ledgers_are_seldom_flagged_and_a_real_leak_is_always_found() -> N
 
 def test_a_scheme_that_tears_groups_apart_leaks_by_what_it_is_even_alone() -> None:
     for scheme, leaks in {"kfold": True, "stratified": True, "group": False, "stratified_group": False}.items():
-        (row,) = track([Entry("a", scheme=scheme, cv=0.8, public=0.81)]).rows
+        (row,) = track([LedgerEntry("a", scheme=scheme, cv=0.8, public=0.81)]).rows
         assert flag_names(row.flags) == ("leaking (scheme)" if leaks else "")
         assert [flag.by for flag in row.flags] == ["scheme"] * leaks
 
 
 def test_a_leak_that_nobody_declared_is_seen_in_a_grouped_split_too() -> None:
-    leaking = Entry("leak", scheme="group", split_hash="other", cv=0.87, public=0.84)
-    honest = Entry("honest", scheme="group", split_hash="other", cv=0.83, public=0.84)
+    leaking = LedgerEntry("leak", scheme="group", split_hash="other", cv=0.87, public=0.84)
+    honest = LedgerEntry("honest", scheme="group", split_hash="other", cv=0.83, public=0.84)
     rows = track([*points(10, split_hash="one"), leaking, honest]).rows
     assert "leaking (shown)" in flag_names(rows[-2].flags)
     assert "a leak that its scheme does not declare" in rows[-2].flags[0].reason
@@ -307,7 +312,7 @@ def test_a_leak_that_nobody_declared_is_seen_in_a_grouped_split_too() -> None:
 def test_a_submission_is_not_among_those_that_it_is_compared_with() -> None:
     """Three others are too few to say that one leaks, four are enough."""
     cvs = (0.79, 0.80, 0.81, 0.82, 0.87)
-    entries = [Entry(str(cv), scheme="group", cv=cv, public=min(cv + 0.01, 0.84)) for cv in cvs]
+    entries = [LedgerEntry(str(cv), scheme="group", cv=cv, public=min(cv + 0.01, 0.84)) for cv in cvs]
     for few, leaks in ((entries[1:], False), (entries, True)):
         assert ("leaking" in flag_names(track(few).rows[-1].flags)) is leaks
 
@@ -315,7 +320,9 @@ def test_a_submission_is_not_among_those_that_it_is_compared_with() -> None:
 def test_the_better_half_by_rmse_has_the_smaller_cvs() -> None:
     cvs = np.linspace(0.20, 0.24, 2 * ENOUGH)
     followed = np.where(np.arange(2 * ENOUGH) < ENOUGH, cvs, 0.25 + cvs[::-1])
-    entries = [Entry(str(x), scheme="group", metric="rmse", cv=x, public=y) for x, y in zip(cvs, followed, strict=True)]
+    entries = [
+        LedgerEntry(str(x), scheme="group", metric="rmse", cv=x, public=y) for x, y in zip(cvs, followed, strict=True)
+    ]
     (group,) = track(entries).schemes
     assert group.upper is not None
     assert group.upper.value == pytest.approx(1.0)
@@ -323,8 +330,8 @@ def test_the_better_half_by_rmse_has_the_smaller_cvs() -> None:
 
 def test_with_rmse_a_leak_is_a_cv_that_is_too_small() -> None:
     grouped = [replace(entry, metric="rmse", cv=entry.cv, public=entry.public) for entry in points(10)]
-    low = Entry("low", metric="rmse", cv=0.78, public=0.84)
-    high = Entry("high", metric="rmse", cv=0.90, public=0.84)
+    low = LedgerEntry("low", metric="rmse", cv=0.78, public=0.84)
+    high = LedgerEntry("high", metric="rmse", cv=0.90, public=0.84)
     rows = track([*grouped, low, high]).rows
     assert flag_names(rows[-2].flags) == "leaking (shown)"
     assert not rows[-1].flags
@@ -342,7 +349,11 @@ def test_a_split_with_enough_points_has_its_own_line_and_smaller_ones_that_of_th
 
 def test_submissions_without_both_scores_are_shown_and_take_no_part() -> None:
     entries = points(9)
-    with_gaps = [Entry("no cv", scheme="group", public=0.1), *entries, Entry("no score", scheme="group", cv=0.1)]
+    with_gaps = [
+        LedgerEntry("no cv", scheme="group", public=0.1),
+        *entries,
+        LedgerEntry("no score", scheme="group", cv=0.1),
+    ]
     whole, gaps = track(entries), track(with_gaps)
     assert gaps.schemes == whole.schemes
     assert [row.residual for row in gaps.rows] == [None, *(row.residual for row in whole.rows), None]
@@ -382,7 +393,7 @@ def test_an_interval_that_covers_zero_and_a_narrow_range_are_told_apart(directio
     ):
         cvs = 0.83 + width * np.linspace(-1, 1, 12)
         entries = [
-            Entry(str(place), scheme="group", cv=float(cv), public=float(0.84 + 0.01 * step))
+            LedgerEntry(str(place), scheme="group", cv=float(cv), public=float(0.84 + 0.01 * step))
             for place, (cv, step) in enumerate(zip(cvs, noise, strict=True))
         ]
         tracking = track(entries)
@@ -400,7 +411,7 @@ def test_which_of_cv_nested_and_expected_is_closest() -> None:
     entries = [
         replace(entry, nested=(entry.public or 0) + 0.003, expected=(entry.public or 0) - 0.001) for entry in points(9)
     ]
-    tracking = track([*entries, Entry("cv only", scheme="group", cv=0.2, public=0.8)])
+    tracking = track([*entries, LedgerEntry("cv only", scheme="group", cv=0.2, public=0.8)])
     found = {item.name: item for item in tracking.closeness}
     assert list(found) == ["cv", "nested", "expected"]
     assert {item.n for item in found.values()} == {9}
@@ -616,7 +627,7 @@ def test_plot_draws_every_point_and_names_the_flagged(tmp_path: Path, kind: str)
 def test_plot_refuses_another_kind_and_draws_a_single_point(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a picture ends in one of .svg, .png, .pdf"):
         blend("ledger", "plot", "--ledger", MEMO_LEDGER, "--out", tmp_path / "memo.jpeg")
-    assert b"scheme not known (1)" in render_picture(track([Entry("a", cv=0.8, public=0.81)]), "svg")
+    assert b"scheme not known (1)" in render_picture(track([LedgerEntry("a", cv=0.8, public=0.81)]), "svg")
 
 
 def test_the_command_fails_with_the_message_alone(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from data_prep import prepared as prepared_module
 from data_prep.errors import InputError
 from data_prep.prepare.folds import SCHEMES
 from data_prep.prepare.prepare_folder import prepare
-from data_prep.prepared import hash_data, hash_split, load_prepared
-from data_prep.store.tables import DamagedTableError, test_schema, train_schema
+from data_prep.prepared import hash_data, hash_split, load_prepared, test_schema, train_schema
+from data_prep.store.tables import DamagedTableError
 from data_prep.store.yaml_documents import read_document
 from data_prep.task import PPPM, Task
 
