@@ -36,7 +36,7 @@ import pyarrow as pa
 import yaml
 
 from blend.fit.fit_blend import FittedBlend, fit_blend
-from blend.fit.nested_score import score_prediction
+from blend.fit.nested_score import measure_prediction
 from blend.fit.objective import PearsonOnMoments, objective_for
 from blend.fit.weight_methods import METHODS, exact_pearson, nelder_mead
 from blend.members.load_predictions import load_predictions
@@ -220,7 +220,7 @@ def bench_fit(folder: Path, calibration: str | None) -> tuple[MemberPredictions,
     print(f"{'':10} {'wall s':>8} {'CPU s':>8} {'own memory MB':>14}")
     for name, cost in (("reading", reading), ("fitting", fitting)):
         print(f"{name:10} {cost.wall:8.1f} {cost.cpu:8.1f} {cost.memory / 1e6:14.0f}")
-    cells = len(predictions.members) * len(predictions.score)
+    cells = len(predictions.members) * len(predictions.target)
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"{'together':10} {reading.wall + fitting.wall:8.1f} {reading.cpu + fitting.cpu:8.1f}")
     print(
@@ -256,7 +256,7 @@ def bench_certificates(predictions: MemberPredictions) -> None:
 
 def bench_peers(predictions: MemberPredictions, python: str, n_candidates: int, folder: Path) -> None:
     """Let other packages and our own methods weigh the same columns, without each fold and on all rows."""
-    score, fold = predictions.score, predictions.fold
+    score, fold = predictions.target, predictions.fold
     columns = predictions.oof(range(min(n_candidates, len(predictions.members))))
     for name, table in (("columns", columns), ("score", score), ("fold", fold)):
         np.save(folder / f"{name}.npy", table)
@@ -270,7 +270,7 @@ def bench_peers(predictions: MemberPredictions, python: str, n_candidates: int, 
     print(f"weights of {columns.shape[1]} candidates, {len(score)} rows, without each fold and on all rows:")
     print(f"{'':32} {'wall s':>8} {'nested':>9}")
     for name, (seconds, prediction) in found.items():
-        nested = score_prediction(prediction, score, fold, METRICS["pearson"]).fold_mean
+        nested = measure_prediction(prediction, score, fold, METRICS["pearson"]).fold_mean
         print(f"{name:32} {seconds:8.2f} {nested:9.6f}")
 
 

@@ -43,7 +43,7 @@ def write_blend(fitted: FittedBlend, predictions: MemberPredictions, folder: str
     columns = [
         predictions.ids,
         predictions.fold,
-        predictions.score.astype(np.float32),
+        predictions.target.astype(np.float32),
         fitted.nested.astype(np.float32),
     ]
     table = pa.table([pa.array(column) for column in columns], names=OOF_SCHEMA.names)

@@ -60,7 +60,7 @@ def prepare_verb(
 def _show(prepared: Prepared) -> None:
     """Print what a prepared folder holds: rows, groups and mean score per fold, hashes."""
     manifest = prepared.manifest
-    folds, groups, scores = (prepared.train[name].to_numpy() for name in ("fold", "group", "score"))
+    folds, groups, targets = (prepared.train[name].to_numpy() for name in ("fold", "group", "score"))
     levels = manifest.task.score_levels or ()
     split = f"{manifest.scheme}, {manifest.n_folds} folds, seed {manifest.seed}"
     table = Table(title=f"{manifest.task.name}: {split}; share of each score")
@@ -68,10 +68,10 @@ def _show(prepared: Prepared) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for fold in np.unique(folds).tolist():
         mine = folds == fold
-        shares = [f"{np.isclose(scores[mine], level).mean():.1%}" for level in levels]
+        shares = [f"{np.isclose(targets[mine], level).mean():.1%}" for level in levels]
         name = "holdout" if fold == HOLDOUT_FOLD else str(fold)
         n_groups = len(np.unique(groups[mine]))
-        table.add_row(name, f"{mine.sum():,}", f"{n_groups:,}", *shares, f"{scores[mine].mean():.4f}")
+        table.add_row(name, f"{mine.sum():,}", f"{n_groups:,}", *shares, f"{targets[mine].mean():.4f}")
     table.add_section()
     table.add_row("test", f"{manifest.rows['test']:,}")
     console.print(table)

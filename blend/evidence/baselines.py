@@ -27,12 +27,12 @@ def best_single(predictions: MemberPredictions, utility: Floats) -> Baseline:
     """Return the candidate with the best mean over folds; `utility` is [candidates, folds], more is better."""
     best = int(np.nanargmax(utility.mean(axis=1)))
     combination, prediction = _straight(predictions, [best], np.ones(1), [Scaling()])
-    held = np.empty_like(predictions.score)
+    held = np.empty_like(predictions.target)
     for number, rows in enumerate(predictions.folds):
         others = np.delete(utility, number, axis=1) if utility.shape[1] > 1 else utility
         choice = int(np.nanargmax(others.mean(axis=1)))
         column = predictions.oof([choice])[:, 0]
-        slope, intercept = fit_line(column, predictions.score)
+        slope, intercept = fit_line(column, predictions.target)
         held[rows] = intercept + slope * column[rows]
     return Baseline(combination, [best], prediction, held)
 
@@ -52,10 +52,10 @@ def _straight(
     predictions: MemberPredictions, members: Sequence[int], weights: Floats, scalings: Sequence[Scaling]
 ) -> tuple[Combination, Floats]:
     """Return given weights as a combination, and what it predicts for the rows it is fitted on."""
-    blended = np.zeros_like(predictions.score)
+    blended = np.zeros_like(predictions.target)
     for member, weight, scaling in zip(members, weights, scalings, strict=True):
         blended += weight * scaling(predictions.oof([member])[:, 0])
-    slope, intercept = fit_line(blended, predictions.score)
+    slope, intercept = fit_line(blended, predictions.target)
     parts = [
         CombinationPart(candidate=predictions.members[member].candidate, weight=float(weight), scalings=(scaling,))
         for member, weight, scaling in zip(members, weights, scalings, strict=True)

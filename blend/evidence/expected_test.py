@@ -60,7 +60,7 @@ def expect(
     prediction: Floats,
     removed: float,
     *,
-    score: Floats,
+    target: Floats,
     group: NDArray[np.int32],
     metric: Metric,
     test_groups: int,
@@ -73,16 +73,16 @@ def expect(
     Args:
         prediction: nested, on the scale of the score, [rows].
         removed: variance that the mean over fold models takes away on test rows (`variance_removed`).
-        score: [rows].
+        target: [rows].
         group: [rows].
         metric: of the task.
         test_groups: groups that the test rows are in; as many as rows where they are in none.
         seed: of the bootstrap.
     """
-    if not _possible(prediction, removed, score):
+    if not _possible(prediction, removed, target):
         return None
-    whole = np.zeros(len(score), dtype=np.int8)
-    draws = GroupBootstrap(score, whole, group, metric, seed=seed).draws(
+    whole = np.zeros(len(target), dtype=np.int8)
+    draws = GroupBootstrap(target, whole, group, metric, seed=seed).draws(
         prediction[:, None], None if metric.name == "spearman" else lambda sums: _expected(sums, removed, metric.name)
     )
     raised = _raised(prediction, removed) if metric.name == "spearman" else 1.0
@@ -99,11 +99,11 @@ def expect(
     )
 
 
-def _possible(prediction: Floats, removed: float, score: Floats) -> bool:
+def _possible(prediction: Floats, removed: float, target: Floats) -> bool:
     """Tell whether the mean over fold models leaves variance enough for its covariance with the score."""
     left = float(prediction.var()) - removed
-    covariance = float((prediction - prediction.mean()) @ (score - score.mean())) / len(score)
-    return left > 0.0 and covariance**2 < left * float(score.var())
+    covariance = float((prediction - prediction.mean()) @ (target - target.mean())) / len(target)
+    return left > 0.0 and covariance**2 < left * float(target.var())
 
 
 def _raised(prediction: Floats, removed: float) -> float:

@@ -30,11 +30,11 @@ class WeightSpread:
     """Share of the draws in which it has any weight."""
 
 
-def weight_spread(columns: Floats, score: Floats, group: NDArray[np.int32], *, seed: int = 0) -> list[WeightSpread]:
+def weight_spread(columns: Floats, target: Floats, group: NDArray[np.int32], *, seed: int = 0) -> list[WeightSpread]:
     """Return how each member's weight spreads over bootstrap draws of groups; `columns` [rows, members], scaled."""
     random = np.random.default_rng(seed)
     cluster = cluster_groups(group, random)
-    products = _cluster_products(columns, score, cluster)
+    products = _cluster_products(columns, target, cluster)
     n_clusters = len(products)
     weights = np.empty((WEIGHT_RESAMPLES, columns.shape[1]))
     for draw in range(WEIGHT_RESAMPLES):
@@ -47,17 +47,17 @@ def weight_spread(columns: Floats, score: Floats, group: NDArray[np.int32], *, s
     ]
 
 
-def _cluster_products(columns: Floats, score: Floats, cluster: NDArray[np.intp]) -> Floats:
+def _cluster_products(columns: Floats, target: Floats, cluster: NDArray[np.intp]) -> Floats:
     """Return the sums over each cluster's rows of z z' [clusters, 2 + members, 2 + members], z = (1, score, columns).
 
     Score and columns are taken about their means, so that little is lost when draws are centred anew.
     """
-    middle, score_mean = columns.mean(axis=0), score.mean()
+    middle, target_mean = columns.mean(axis=0), target.mean()
     order = np.argsort(cluster, kind="stable")
     ends = np.cumsum(np.bincount(cluster))
     products = np.empty((len(ends), 2 + columns.shape[1], 2 + columns.shape[1]))
     for number, rows in enumerate(np.split(order, ends[:-1])):
-        z = np.column_stack([np.ones(len(rows)), score[rows] - score_mean, columns[rows] - middle])
+        z = np.column_stack([np.ones(len(rows)), target[rows] - target_mean, columns[rows] - middle])
         products[number] = z.T @ z
     return products
 
@@ -72,7 +72,7 @@ def _centred(products: Floats) -> Moments:
 def drop_costs(
     scaled: ScaledColumns,
     members: Sequence[int],
-    score: Floats,
+    target: Floats,
     fold: Folds,
     *,
     group: NDArray[np.int32],
@@ -85,7 +85,7 @@ def drop_costs(
     """
     everyone = list(members)
     sets = [everyone, *([other for other in everyone if other != member] for member in everyone)]
-    predictions = np.empty((len(score), len(sets)))
+    predictions = np.empty((len(target), len(sets)))
     for number, k in enumerate(np.unique(fold).tolist()):
         parts, rows = scaled.sums(k), fold == k
         others = total(part for place, part in enumerate(parts) if place != number).centred
@@ -94,7 +94,7 @@ def drop_costs(
             weights[chosen, place] = best_nonnegative_weights(others.of(chosen))
         slope, intercept = _lines(total(parts), weights)
         predictions[rows] = intercept + slope * (scaled.without(k)[rows] @ weights)
-    draws = GroupBootstrap(score, fold, group, metric, seed=seed).draws(predictions)
+    draws = GroupBootstrap(target, fold, group, metric, seed=seed).draws(predictions)
     return [draws.difference(0, 1 + place) for place in range(len(everyone))]
 
 
@@ -106,7 +106,7 @@ def _lines(sums: MomentSums, weights: Floats) -> tuple[Floats, Floats]:
     variance = np.einsum("mk,mk->k", weights, sums.centred.gram @ weights)
     varies = variance > 0.0
     slope = np.where(varies, sums.centred.cross @ weights / np.where(varies, variance, 1.0), 0.0)
-    return slope, sums.score_mean - slope * (sums.mean @ weights)
+    return slope, sums.target_mean - slope * (sums.mean @ weights)
 
 
 def error_correlations(table: Moments) -> Floats:

@@ -28,22 +28,22 @@ FitScaling = Callable[[Floats, Floats], Scaling]
 """From out-of-fold predictions [rows] and scores [rows]."""
 
 
-def leave(prediction: Floats, score: Floats) -> Scaling:  # noqa: ARG001 - the registry's signature
+def leave(prediction: Floats, target: Floats) -> Scaling:  # noqa: ARG001 - the registry's signature
     """Take predictions as they are."""
     return Scaling()
 
 
-def standardise(prediction: Floats, score: Floats) -> Scaling:  # noqa: ARG001
+def standardise(prediction: Floats, target: Floats) -> Scaling:  # noqa: ARG001
     """Mean 0, standard deviation 1."""
     return _line(float(prediction.mean()), float(prediction.std()))
 
 
-def stretch(prediction: Floats, score: Floats) -> Scaling:  # noqa: ARG001
+def stretch(prediction: Floats, target: Floats) -> Scaling:  # noqa: ARG001
     """Least prediction 0, greatest 1."""
     return _line(float(prediction.min()), float(np.ptp(prediction)))
 
 
-def rank(prediction: Floats, score: Floats) -> Scaling:  # noqa: ARG001
+def rank(prediction: Floats, target: Floats) -> Scaling:  # noqa: ARG001
     """Share of out-of-fold predictions below, in [0, 1]; equal ones count half."""
     values, counts = np.unique(prediction, return_counts=True)
     shares = (np.cumsum(counts) - counts / 2) / len(prediction)
@@ -54,10 +54,10 @@ def rank(prediction: Floats, score: Floats) -> Scaling:  # noqa: ARG001
     return Scaling(x=tuple(values.tolist()), y=tuple(shares.tolist()))
 
 
-def follow(prediction: Floats, score: Floats) -> Scaling:
+def follow(prediction: Floats, target: Floats) -> Scaling:
     """The monotone curve with the least squared error (isotonic regression; Zadrozny and Elkan 2002)."""
     values, place, counts = np.unique(prediction, return_inverse=True, return_counts=True)
-    means = np.bincount(place, weights=score) / counts
+    means = np.bincount(place, weights=target) / counts
     level = isotonic_regression(means, weights=counts).x
     ends = np.ones(len(level), dtype=np.bool_)  # of stretches of one level, all that a curve needs
     ends[1:-1] = (level[1:-1] != level[:-2]) | (level[1:-1] != level[2:])
@@ -75,32 +75,32 @@ class Calibration:
     fit: FitScaling
     per_fold: bool
     """Whether each fold's model has a scaling of its own."""
-    uses_score: bool
+    uses_target: bool
     """Whether a row's scaled value could know its score."""
 
-    def scalings(self, prediction: Floats, score: Floats, own_fold: NDArray[np.int8]) -> tuple[Scaling, ...]:
+    def scalings(self, prediction: Floats, target: Floats, own_fold: NDArray[np.int8]) -> tuple[Scaling, ...]:
         """Return what test predictions of a candidate pass through: one scaling, or one for each of its folds.
 
         Args:
             prediction: out-of-fold, [rows].
-            score: [rows].
+            target: [rows].
             own_fold: the candidate's fold of each row, [rows].
         """
         if not self.per_fold:
-            return (self.fit(prediction, score),)
+            return (self.fit(prediction, target),)
         masks = [own_fold == k for k in np.unique(own_fold)]
-        return tuple(self.fit(prediction[mask], score[mask]) for mask in masks)
+        return tuple(self.fit(prediction[mask], target[mask]) for mask in masks)
 
 
 CALIBRATIONS: dict[str, Calibration] = {
-    "none": Calibration(leave, per_fold=False, uses_score=False),
-    "z": Calibration(standardise, per_fold=False, uses_score=False),
-    "min-max": Calibration(stretch, per_fold=False, uses_score=False),
-    "rank": Calibration(rank, per_fold=False, uses_score=False),
-    "z-by-fold": Calibration(standardise, per_fold=True, uses_score=False),
-    "min-max-by-fold": Calibration(stretch, per_fold=True, uses_score=False),
-    "isotonic": Calibration(follow, per_fold=False, uses_score=True),
-    "isotonic-by-fold": Calibration(follow, per_fold=True, uses_score=True),
+    "none": Calibration(leave, per_fold=False, uses_target=False),
+    "z": Calibration(standardise, per_fold=False, uses_target=False),
+    "min-max": Calibration(stretch, per_fold=False, uses_target=False),
+    "rank": Calibration(rank, per_fold=False, uses_target=False),
+    "z-by-fold": Calibration(standardise, per_fold=True, uses_target=False),
+    "min-max-by-fold": Calibration(stretch, per_fold=True, uses_target=False),
+    "isotonic": Calibration(follow, per_fold=False, uses_target=True),
+    "isotonic-by-fold": Calibration(follow, per_fold=True, uses_target=True),
 }
 """By name, the simpler ones first: of equals the first is taken."""
 
@@ -110,7 +110,7 @@ class ScaledColumns:
 
     Args:
         raw: [rows, members].
-        score: [rows].
+        target: [rows].
         fold: the fold of the prepared data of each row, [rows].
         group: [rows].
         own_folds: for each member its own fold of each row, [rows].
@@ -120,14 +120,14 @@ class ScaledColumns:
     def __init__(
         self,
         raw: Floats,
-        score: Floats,
+        target: Floats,
         fold: NDArray[np.int8],
         *,
         group: NDArray[np.int32],
         own_folds: Sequence[NDArray[np.int8]],
         calibration: Calibration,
     ) -> None:
-        self._raw, self._score, self._fold, self._group = raw, score, fold, group
+        self._raw, self._target, self._fold, self._group = raw, target, fold, group
         self._own_folds, self._calibration = own_folds, calibration
 
         self._kept: dict[int | None, Floats] = {}
@@ -147,12 +147,12 @@ class ScaledColumns:
         held_out = None if without is None else self._held_out(without)
         if held_out not in self._sums:
             columns, masks = self._keep(held_out), [self._fold == k for k in np.unique(self._fold)]
-            self._sums[held_out] = tuple(measure(columns[rows], self._score[rows]) for rows in masks)
+            self._sums[held_out] = tuple(measure(columns[rows], self._target[rows]) for rows in masks)
         return self._sums[held_out]
 
     def _held_out(self, fold: int) -> int | None:
         """Return what columns without a fold are kept under: only pooled curves differ from fold to fold."""
-        pooled_curve = self._calibration.uses_score and not self._calibration.per_fold
+        pooled_curve = self._calibration.uses_target and not self._calibration.per_fold
         return fold if pooled_curve else None
 
     def _keep(self, held_out: int | None) -> Floats:
@@ -167,19 +167,19 @@ class ScaledColumns:
         return scaled
 
     def _column(self, prediction: Floats, own_fold: NDArray[np.int8], held_out: int | None) -> Floats:
-        calibration, score = self._calibration, self._score
-        if not calibration.uses_score:
-            whole = np.ones(len(score), dtype=np.bool_)
+        calibration, target = self._calibration, self._target
+        if not calibration.uses_target:
+            whole = np.ones(len(target), dtype=np.bool_)
             parts = [own_fold == k for k in np.unique(own_fold)] if calibration.per_fold else [whole]
-            return _through(prediction, score, [(part, part) for part in parts], calibration.fit)
+            return _through(prediction, target, [(part, part) for part in parts], calibration.fit)
         if calibration.per_fold:
             parts = [own_fold == k for k in np.unique(own_fold)]
             halves = [half for part in parts for half in _halves(part, self._group)]
             pairs = [(halves[place], halves[place ^ 1]) for place in range(len(halves))]
-            return _through(prediction, score, pairs, calibration.fit)
+            return _through(prediction, target, pairs, calibration.fit)
         folds = np.unique(self._fold)
         pairs = [(self._fold == k, ~np.isin(self._fold, [k, k if held_out is None else held_out])) for k in folds]
-        return _through(prediction, score, pairs, calibration.fit)
+        return _through(prediction, target, pairs, calibration.fit)
 
 
 def _halves(part: NDArray[np.bool_], group: NDArray[np.int32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -189,7 +189,7 @@ def _halves(part: NDArray[np.bool_], group: NDArray[np.int32]) -> tuple[NDArray[
 
 
 def _through(
-    prediction: Floats, score: Floats, pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]], fit: FitScaling
+    prediction: Floats, target: Floats, pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]], fit: FitScaling
 ) -> Floats:
     """Return scaled predictions [rows]; of each pair, rows of the first pass what was fitted on the second.
 
@@ -199,5 +199,5 @@ def _through(
     for rows, known in pairs:
         if rows.any():
             fitted = known if known.any() else ~rows
-            scaled[rows] = fit(prediction[fitted], score[fitted])(prediction[rows])
+            scaled[rows] = fit(prediction[fitted], target[fitted])(prediction[rows])
     return scaled

@@ -27,9 +27,9 @@ from blend.evidence.baselines import Baseline, best_single, plain_mean
 from blend.evidence.expected_test import expect, variance_removed
 from blend.evidence.member_influence import drop_costs, error_correlations, weight_spread
 from blend.fit.calibration import CALIBRATIONS
-from blend.fit.member_selection import MOST_MEMBERS
+from blend.fit.member_selection import MOST_MEMBERS, EliminationStep
 from blend.fit.membership import Membership, plan_all, plan_members
-from blend.fit.nested_score import score_folds, score_prediction
+from blend.fit.nested_score import measure_prediction, metric_by_fold
 from blend.fit.nested_weights import NestedWeights, WeightFitter
 from blend.fit.objective import MOMENT_METRICS, PearsonOnMoments
 from blend.fit.weight_methods import METHODS, check_method, exact_pearson
@@ -110,7 +110,7 @@ def fit_blend(
     check_method(method, metric)
     check_calibration(calibration, method)
     parts = predictions.sums()
-    scores = score_folds(predictions, parts, metric)
+    scores = metric_by_fold(predictions, parts, metric)
     plan = (
         plan_members(predictions, parts, scores, metric=metric, most=most, one_per_family=one_per_family, seed=seed)
         if choose_members
@@ -147,12 +147,12 @@ class _Making:
         self.metric: Metric = data.task.measure
         self.scores = scores
         self.utility = scores if self.metric.greater_is_better else -scores
-        self.score, self.fold, self.group = predictions.score, predictions.fold, predictions.group
+        self.target, self.fold, self.group = predictions.target, predictions.fold, predictions.group
         self.weighing = WeightFitter(predictions, plan, self.metric, self.utility.mean(axis=1))
 
     @cached_property
     def bootstrap(self) -> GroupBootstrap:
-        return GroupBootstrap(self.score, self.fold, self.group, self.metric, seed=self.seed)
+        return GroupBootstrap(self.target, self.fold, self.group, self.metric, seed=self.seed)
 
     @cached_property
     def test_groups(self) -> int:
@@ -219,7 +219,7 @@ class _Making:
             },
             methods=self._methods(method, calibration),
             calibrations=tried,
-            path=tuple(StepRecord(**asdict(step)) for step in plan.path),
+            path=tuple(_step(step) for step in plan.path),
             error_correlations=tuple(
                 tuple(row) for row in error_correlations(total(parts).of(plan.members).centred).tolist()
             ),
@@ -277,13 +277,13 @@ class _Making:
     def _evidence(
         self, combination: Combination, members: Sequence[int], prediction: Floats, held: Floats
     ) -> EvidenceRecord:
-        truth, columns = self.predictions.holdout_score, [self.predictions.columns[m].holdout for m in members]
+        truth, columns = self.predictions.holdout_target, [self.predictions.columns[m].holdout for m in members]
         known = truth is not None and all(columns)
         holdout = self.metric(truth, combination.predict(columns)) if truth is not None and known else None
         expected = expect(
             held,
             variance_removed(self._fold_models(combination, members)),
-            score=self.score,
+            target=self.target,
             group=self.group,
             metric=self.metric,
             test_groups=self.test_groups,
@@ -310,11 +310,11 @@ class _Making:
 
     def _members(self, weighed: NestedWeights, calibration: str) -> tuple[MemberRecord, ...]:
         scaled, places = self.weighing.scaled(calibration), self.weighing.places
-        spreads = weight_spread(scaled.columns[:, places], self.score, self.group, seed=self.seed)
+        spreads = weight_spread(scaled.columns[:, places], self.target, self.group, seed=self.seed)
         costs: Sequence[PairedDifference | None] = [None]
         if len(places) > 1:
             costs = drop_costs(
-                scaled, places, self.score, self.fold, group=self.group, metric=self.metric, seed=self.seed
+                scaled, places, self.target, self.fold, group=self.group, metric=self.metric, seed=self.seed
             )
         records = []
         for number, (index, place) in enumerate(zip(self.plan.members, places, strict=True)):
@@ -327,7 +327,7 @@ class _Making:
                     run=member.run,
                     weight=float(weighed.fit.weights[number]),
                     fold_mean=float(self.scores[index].mean()),
-                    pooled=self.metric(self.score, self.weighing.raw[:, place]),
+                    pooled=self.metric(self.target, self.weighing.raw[:, place]),
                     nested_weights=tuple(weighed.held.weights[:, place].tolist()),
                     resampled=SpreadRecord(**asdict(spreads[number])),
                     drop_cost=None if cost is None else _comparison("the members without it", cost),
@@ -365,7 +365,7 @@ class _Making:
         ]
 
     def _score(self, prediction: Floats) -> MetricRecord:
-        return MetricRecord(**asdict(score_prediction(prediction, self.score, self.fold, self.metric)))
+        return MetricRecord(**asdict(measure_prediction(prediction, self.target, self.fold, self.metric)))
 
 
 def _manifest(record: Blend, data: Prepared) -> SubmissionManifest:
@@ -396,6 +396,12 @@ def _comparison(against: str, found: PairedDifference) -> ComparisonRecord:
         low=found.low,
         high=found.high,
         is_noise=found.is_noise,
+    )
+
+
+def _step(step: EliminationStep) -> StepRecord:
+    return StepRecord(
+        n_members=step.n_members, score=step.value, behind=step.behind, standard_error=step.standard_error
     )
 
 

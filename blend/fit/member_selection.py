@@ -41,7 +41,7 @@ class EliminationStep:
     """One size of the path from the largest set to the best single candidate."""
 
     n_members: int
-    score: float
+    value: float
     """Mean over folds of the metric (Pearson, where it settles the metric), weights fitted without the scored fold."""
     behind: float
     """How much less than the best size's, in utility."""
@@ -121,7 +121,7 @@ def _without_least(table: Moments, members: list[int]) -> list[int]:
 def select(
     parts: Sequence[MomentSums],
     columns: ColumnReader,
-    score: Floats,
+    target: Floats,
     fold: NDArray[np.int8],
     *,
     group: NDArray[np.int32],
@@ -135,7 +135,7 @@ def select(
     Args:
         parts: sums of each fold.
         columns: reads out-of-fold predictions of some candidates in one of `parts`.
-        score: [rows].
+        target: [rows].
         fold: [rows], ascending; as many different ones as `parts`.
         group: [rows].
         metric: of the task.
@@ -149,7 +149,7 @@ def select(
     used = path[0]
     place = {candidate: number for number, candidate in enumerate(used)}
     tables = [part.of(used) for part in parts]
-    nested = np.empty((len(score), len(path)))
+    nested = np.empty((len(target), len(path)))
     for number, k in enumerate(np.unique(fold)):
         others = total([*tables[:number], *tables[number + 1 :]]).centred
         weights = np.zeros((len(used), len(path)))
@@ -158,7 +158,7 @@ def select(
             weights[chosen, size] = best_nonnegative_weights(others.of(chosen))
         nested[fold == k] = columns(used, number) @ weights
     measure = metric if metric.name not in MOMENT_METRICS else METRICS["pearson"]
-    draws = GroupBootstrap(score, fold, group, measure, seed=seed, resamples=SELECTION_RESAMPLES).draws(nested)
+    draws = GroupBootstrap(target, fold, group, measure, seed=seed, resamples=SELECTION_RESAMPLES).draws(nested)
     best = int(np.argmax(draws.value))
     behind = [draws.difference(best, size) for size in range(len(path))]
     steps = [

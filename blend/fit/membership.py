@@ -73,7 +73,7 @@ def plan_members(
         found = select(
             known,
             lambda members, number: predictions.oof_in(folds[number], members),
-            predictions.score[rows],
+            predictions.target[rows],
             predictions.fold[rows],
             group=predictions.group[rows],
             metric=metric,

@@ -46,13 +46,13 @@ class NestedPrediction:
     """[folds, members]: the weights used for each fold."""
 
 
-def score_prediction(prediction: Floats, score: Floats, fold: Folds, metric: Metric) -> MetricValues:
+def measure_prediction(prediction: Floats, target: Floats, fold: Folds, metric: Metric) -> MetricValues:
     """Score one prediction vector [rows]."""
-    folds = tuple(metric(score[fold == k], prediction[fold == k]) for k in np.unique(fold))
-    return MetricValues(fold_mean=float(np.mean(folds)), pooled=metric(score, prediction), folds=folds)
+    folds = tuple(metric(target[fold == k], prediction[fold == k]) for k in np.unique(fold))
+    return MetricValues(fold_mean=float(np.mean(folds)), pooled=metric(target, prediction), folds=folds)
 
 
-def score_folds(predictions: MemberPredictions, parts: Sequence[MomentSums], metric: Metric) -> Floats:
+def metric_by_fold(predictions: MemberPredictions, parts: Sequence[MomentSums], metric: Metric) -> Floats:
     """Return the metric of every member on every fold, [members, folds]; Pearson without reading a row again."""
     n_members = len(predictions.members)
     if metric.name == "pearson":
@@ -60,7 +60,7 @@ def score_folds(predictions: MemberPredictions, parts: Sequence[MomentSums], met
     scores = np.empty((n_members, len(parts)))
     for member in range(n_members):
         column = predictions.oof([member])[:, 0]
-        scores[member] = [metric(predictions.score[rows], column[rows]) for rows in predictions.folds]
+        scores[member] = [metric(predictions.target[rows], column[rows]) for rows in predictions.folds]
     return scores
 
 
@@ -70,27 +70,27 @@ def _pearson_of_each(table: Moments) -> Floats:
     return np.asarray(np.where(variance > 0.0, table.cross / np.sqrt(np.where(variance > 0.0, variance, 1.0)), np.nan))
 
 
-def nested(scaled: ScaledColumns, score: Floats, fold: Folds, metric: Metric, weigh: Weigh) -> NestedPrediction:
+def nested(scaled: ScaledColumns, target: Floats, fold: Folds, metric: Metric, weigh: Weigh) -> NestedPrediction:
     """Predict each fold with weights from the other folds."""
-    prediction = np.empty_like(score)
+    prediction = np.empty_like(target)
     weights = []
     for number, k in enumerate(np.unique(fold).tolist()):
         columns, seen = scaled.without(k), fold != k
         parts = [part for place, part in enumerate(scaled.sums(k)) if place != number]
-        weights.append(weigh(number, objective_of(metric, parts, partial(_taken, columns, score, seen))))
+        weights.append(weigh(number, objective_of(metric, parts, partial(_taken, columns, target, seen))))
         blended = columns @ weights[-1]
-        slope, intercept = fit_line(blended, score)
+        slope, intercept = fit_line(blended, target)
         prediction[~seen] = intercept + slope * blended[~seen]
     return NestedPrediction(prediction, np.array(weights))
 
 
-def _taken(columns: Floats, score: Floats, rows: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    return columns[rows], score[rows]
+def _taken(columns: Floats, target: Floats, rows: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    return columns[rows], target[rows]
 
 
-def fit_line(blended: Floats, score: Floats) -> tuple[float, float]:
-    """Return slope and intercept of the least-squares line from `blended` [rows] to `score` [rows]."""
+def fit_line(blended: Floats, target: Floats) -> tuple[float, float]:
+    """Return slope and intercept of the least-squares line from `blended` [rows] to `target` [rows]."""
     centred = blended - blended.mean()
     variance = float(centred @ centred)
-    slope = float(centred @ (score - score.mean())) / variance if variance > 0.0 else 0.0
-    return slope, float(score.mean() - slope * blended.mean())
+    slope = float(centred @ (target - target.mean())) / variance if variance > 0.0 else 0.0
+    return slope, float(target.mean() - slope * blended.mean())

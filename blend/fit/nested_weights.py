@@ -36,7 +36,7 @@ class WeightFitter:
     def __init__(self, predictions: MemberPredictions, plan: Membership, metric: Metric, alone: Floats) -> None:
         """Take the predictions of all candidates, the plan, the task's metric and each candidate's utility alone."""
         self.predictions, self.plan, self.metric, self.alone = predictions, plan, metric, alone
-        self.score, self.fold = predictions.score, predictions.fold
+        self.target, self.fold = predictions.target, predictions.fold
         self.raw = predictions.oof(plan.used)
         self.places = [plan.used.index(member) for member in plan.members]
         self.scaled = lru_cache(maxsize=1)(self._scaled)  # of matrices with all rows one at a time
@@ -46,7 +46,7 @@ class WeightFitter:
         """Return the columns of the plan's `used` under a calibration."""
         return ScaledColumns(
             self.raw,
-            self.score,
+            self.target,
             self.fold,
             group=self.predictions.group,
             own_folds=[self.predictions.own_folds(member) for member in self.plan.used],
@@ -61,11 +61,11 @@ class WeightFitter:
             places = [used.index(member) for member in self.plan.by_fold[number]]
             return self._spread(places, self._fit(method, objective, places).weights)
 
-        held = nested(scaled, self.score, self.fold, self.metric, without)
-        whole = objective_of(self.metric, scaled.sums(), lambda: (scaled.columns, self.score))
+        held = nested(scaled, self.target, self.fold, self.metric, without)
+        whole = objective_of(self.metric, scaled.sums(), lambda: (scaled.columns, self.target))
         fit = self._fit(method, whole, self.places)
         blended = scaled.columns @ self._spread(self.places, fit.weights)
-        slope, intercept = fit_line(blended, self.score)
+        slope, intercept = fit_line(blended, self.target)
         return NestedWeights(fit, intercept + slope * blended, slope, intercept, held)
 
     def _spread(self, places: Sequence[int], weights: Floats) -> Floats:
@@ -88,7 +88,7 @@ class WeightFitter:
         parts = []
         for member, place, weight in zip(self.plan.members, self.places, weighed.fit.weights.tolist(), strict=True):
             scalings = CALIBRATIONS[calibration].scalings(
-                self.raw[:, place], self.score, self.predictions.own_folds(member)
+                self.raw[:, place], self.target, self.predictions.own_folds(member)
             )
             parts.append(
                 CombinationPart(candidate=self.predictions.members[member].candidate, weight=weight, scalings=scalings)

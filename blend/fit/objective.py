@@ -78,22 +78,22 @@ class PearsonOnMoments:
 class MetricOnRows:
     """Any metric of the weighted sum, measured on the rows."""
 
-    def __init__(self, columns: Floats, score: Floats, metric: Metric, parts: Sequence[MomentSums]) -> None:
+    def __init__(self, columns: Floats, target: Floats, metric: Metric, parts: Sequence[MomentSums]) -> None:
         self.parts = parts
         self.moments = total(parts).centred
         self.tolerance = 1e-6
         self._columns = columns
-        self._score = score
+        self._target = target
         self._metric = metric
 
     def of(self, columns: Sequence[int]) -> "MetricOnRows":
         """Return the same for some of the columns."""
         parts = [part.of(columns) for part in self.parts]
-        return MetricOnRows(self._columns[:, list(columns)], self._score, self._metric, parts)
+        return MetricOnRows(self._columns[:, list(columns)], self._target, self._metric, parts)
 
     def __call__(self, weights: Floats) -> float:
         """Return the utility of one weight vector."""
-        value = self._metric.utility(self._metric(self._score, self._columns @ weights))
+        value = self._metric.utility(self._metric(self._target, self._columns @ weights))
         return value if np.isfinite(value) else -np.inf
 
     def many(self, weights: Floats) -> Floats:
@@ -114,7 +114,7 @@ def objective_of(metric: Metric, parts: Sequence[MomentSums], rows: Callable[[],
     return MetricOnRows(*rows(), metric, parts)
 
 
-def objective_for(metric: Metric, columns: Floats, score: Floats, fold: NDArray[np.int8]) -> Objective:
+def objective_for(metric: Metric, columns: Floats, target: Floats, fold: NDArray[np.int8]) -> Objective:
     """Return the objective for `columns` [rows, columns], rows in `fold` [rows]."""
-    parts = [measure(columns[fold == k], score[fold == k]) for k in np.unique(fold)]
-    return objective_of(metric, parts, lambda: (columns, score))
+    parts = [measure(columns[fold == k], target[fold == k]) for k in np.unique(fold)]
+    return objective_of(metric, parts, lambda: (columns, target))

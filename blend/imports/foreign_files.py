@@ -62,7 +62,7 @@ class ForeignTable:
     predictions: dict[str, Floats]
     """[rows] by column name; NaN where the file has nothing."""
     fold: tuple[object, ...] | None
-    score: Floats | None
+    target: Floats | None
     passed_over: tuple[str, ...] = field(default=())
     """Columns that are none of these, nor of the task's."""
 
@@ -147,7 +147,7 @@ def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> Foreig
         ids=None if id_name is None else _as_text(table[id_name], path, id_name),
         predictions={name: numbers[name] for name in chosen},
         fold=None if fold_name is None else tuple(table[fold_name].to_pylist()),
-        score=None if truth is None else numbers[truth],
+        target=None if truth is None else numbers[truth],
         passed_over=tuple(
             name for name in names if name not in {*used, *_reserved(columns)} and not INDEX_COLUMN.fullmatch(name)
         ),

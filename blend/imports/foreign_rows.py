@@ -18,7 +18,7 @@ from data_prep.store.tables import HOLDOUT_FOLD, one_array
 SHOWN_IDS = 5
 CHANCE = 3.09
 """Standard normal quantile of 99.9 %."""
-SCORE_TOLERANCE = 1e-6
+TARGET_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class PreparedRows:
     wanted: NDArray[np.bool_]
     """[rows]: must be there; of the others, the holdout's, all or none."""
     fold: NDArray[np.int8] | None
-    score: Floats | None
+    target: Floats | None
 
     @classmethod
     def of_train(cls, data: Prepared) -> "PreparedRows":
         """Return the rows of out-of-fold predictions."""
         fold = data.train["fold"].to_numpy()
-        score = data.train["score"].to_numpy().astype(np.float64)
-        return cls("out-of-fold", one_array(data.train["id"]), fold != HOLDOUT_FOLD, fold, score)
+        target = data.train["score"].to_numpy().astype(np.float64)
+        return cls("out-of-fold", one_array(data.train["id"]), fold != HOLDOUT_FOLD, fold, target)
 
     @classmethod
     def of_test(cls, data: Prepared) -> "PreparedRows":
@@ -77,18 +77,18 @@ def place(
             other than the pool's, a row order that the scores deny; all faults.
     """
     position = _by_order(table, pool, trusted=trust_row_order) if table.ids is None else _by_id(table, table.ids, pool)
-    if faults := [*_score_faults(table, pool, position), *(_fold_faults(table, pool, position) if check_fold else [])]:
+    if faults := [*_target_faults(table, pool, position), *(_fold_faults(table, pool, position) if check_fold else [])]:
         raise InputError(*faults)
     truths = _truths(table, pool, position)
     columns = {name: column for name, column in table.predictions.items() if name not in truths}
     if not columns:
         raise InputError(f"{table.path}, column {truths[0]}: is the true score, row by row, and no prediction")
     faults = [fault for name, column in columns.items() for fault in _value_faults(table, name, column, pool, position)]
-    if table.ids is None and pool.score is not None and not faults:
+    if table.ids is None and pool.target is not None and not faults:
         faults = [
             fault
             for name, column in columns.items()
-            for fault in _order_faults(table, name, column, pool.score[position], metric)
+            for fault in _order_faults(table, name, column, pool.target[position], metric)
         ]
     if faults:
         raise InputError(*faults)
@@ -96,7 +96,7 @@ def place(
         columns={name: _scatter(column, position, len(pool.ids)) for name, column in columns.items()},
         truths=truths,
         has_own_folds=table.fold is not None and pool.fold is not None and _matches_folds(table, pool, position),
-        order_checked=table.ids is None and pool.score is not None,
+        order_checked=table.ids is None and pool.target is not None,
     )
 
 
@@ -154,10 +154,10 @@ def _by_id(table: ForeignTable, ids: pa.Array, pool: PreparedRows) -> NDArray[np
     return position
 
 
-def _score_faults(table: ForeignTable, pool: PreparedRows, position: NDArray[np.intp]) -> list[str]:
-    if table.score is None or pool.score is None:
+def _target_faults(table: ForeignTable, pool: PreparedRows, position: NDArray[np.intp]) -> list[str]:
+    if table.target is None or pool.target is None:
         return []
-    other = ~(np.abs(table.score - pool.score[position]) <= SCORE_TOLERANCE)
+    other = ~(np.abs(table.target - pool.target[position]) <= TARGET_TOLERANCE)
     if not other.any():
         return []
     return [
@@ -173,10 +173,10 @@ def _fold_faults(table: ForeignTable, pool: PreparedRows, position: NDArray[np.i
 
 
 def _truths(table: ForeignTable, pool: PreparedRows, position: NDArray[np.intp]) -> tuple[str, ...]:
-    if pool.score is None:
+    if pool.target is None:
         return ()
-    score = pool.score[position]
-    close = {name: np.abs(column - score) <= SCORE_TOLERANCE for name, column in table.predictions.items()}
+    target = pool.target[position]
+    close = {name: np.abs(column - target) <= TARGET_TOLERANCE for name, column in table.predictions.items()}
     return tuple(name for name, mask in close.items() if mask.all())
 
 
@@ -195,15 +195,15 @@ def _value_faults(
     return []
 
 
-def _order_faults(table: ForeignTable, name: str, column: Floats, score: Floats, metric: Metric) -> list[str]:
+def _order_faults(table: ForeignTable, name: str, column: Floats, target: Floats, metric: Metric) -> list[str]:
     """Refuse an order that scores no better than a shuffled one.
 
     Over all orders of n rows a correlation (Pearson, or of ranks) has mean 0 and standard deviation 1 / sqrt(n - 1); a
     root mean squared error falls as Pearson rises, so Pearson judges for it.
     """
     judge = metric if metric.is_correlation else METRICS["pearson"]
-    value = judge(score, column)
-    bound = max(DEAD_BELOW, CHANCE / np.sqrt(len(score) - 1))
+    value = judge(target, column)
+    bound = max(DEAD_BELOW, CHANCE / np.sqrt(len(target) - 1))
     if value > bound:
         return []
     return [

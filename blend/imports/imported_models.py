@@ -52,7 +52,7 @@ class ImportedModels:
         return np.asarray(self.data.train["fold"].to_numpy() != HOLDOUT_FOLD)
 
     @property
-    def _score(self) -> Floats:
+    def _target(self) -> Floats:
         return np.asarray(self.data.train["score"].to_numpy(), dtype=np.float64)
 
     @property
@@ -68,15 +68,15 @@ class ImportedModels:
 
     def fold_metrics(self, model: ForeignModel) -> list[float]:
         """Return the task's metric on each fold."""
-        return [self.data.task.measure(self._score[mask], model.oof[mask]) for mask in self._fold_masks]
+        return [self.data.task.measure(self._target[mask], model.oof[mask]) for mask in self._fold_masks]
 
     def least_pearson(self, model: ForeignModel) -> float:
         """Return the Pearson of the fold where it is least, NaN where the model is constant in a fold."""
-        return float(np.min([pearson(self._score[mask], model.oof[mask]) for mask in self._fold_masks]))
+        return float(np.min([pearson(self._target[mask], model.oof[mask]) for mask in self._fold_masks]))
 
     def pooled(self, model: ForeignModel) -> float:
         """Return the task's metric on all rows but the holdout's."""
-        return self.data.task.measure(self._score[self.trained], model.oof[self.trained])
+        return self.data.task.measure(self._target[self.trained], model.oof[self.trained])
 
 
 def write_imported(imported: ImportedModels, out: str) -> dict[str, str]:

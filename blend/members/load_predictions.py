@@ -76,17 +76,17 @@ def load_predictions(
             f"a member needs all {data.manifest.n_folds} folds finished",
             *left_out,
         )
-    assert pools.oof.score is not None
+    assert pools.oof.target is not None
     assert pools.oof.fold is not None
     return MemberPredictions(
         members=tuple(member for member, _ in taken),
         left_out=tuple(left_out),
         columns=tuple(columns for _, columns in taken),
         ids=pools.oof.ids,
-        score=pools.oof.score,
+        target=pools.oof.target,
         fold=pools.oof.fold,
         group=pools.group,
-        holdout_score=pools.holdout.score if len(pools.holdout.ids) else None,
+        holdout_target=pools.holdout.target if len(pools.holdout.ids) else None,
     )
 
 

@@ -58,13 +58,13 @@ class MemberPredictions:
     """One for each member."""
     ids: pa.Array
     """[rows], of the training folds."""
-    score: Floats
+    target: Floats
     """[rows]"""
     fold: NDArray[np.int8]
     """[rows], ascending."""
     group: NDArray[np.int32]
     """[rows]"""
-    holdout_score: Floats | None
+    holdout_target: Floats | None
     """[holdout rows]; None without holdout."""
 
     @cached_property
@@ -109,7 +109,7 @@ class MemberPredictions:
             told.append(f"candidates of {len(named)} splits: rows may have been trained on; nested scores can flatter")
         pairs = zip(self.members, self.columns, strict=True)
         lacking = [member.label for member, columns in pairs if not columns.holdout]
-        if lacking and self.holdout_score is not None:
+        if lacking and self.holdout_target is not None:
             told.append(f"no holdout score with {', '.join(lacking)}: no predictions for the holdout")
         return tuple(told)
 
@@ -118,8 +118,8 @@ class MemberPredictions:
         return tuple(total(self._blocks(fold)) for fold in range(len(self.folds)))
 
     def _blocks(self, fold: int) -> Iterator[MomentSums]:
-        parts, score = [member.oof[fold] for member in self.columns], self.score[self.folds[fold]]
+        parts, target = [member.oof[fold] for member in self.columns], self.target[self.folds[fold]]
         size = max(1, BLOCK_CELLS // len(parts))
-        for start in range(0, len(score), size):
+        for start in range(0, len(target), size):
             block = np.stack([part[start : start + size] for part in parts]).astype(np.float64).T
-            yield measure(block, score[start : start + size])
+            yield measure(block, target[start : start + size])

@@ -21,19 +21,19 @@ class MomentSums:
     count: int
     mean: Floats
     """[columns]"""
-    score_mean: float
+    target_mean: float
     centred: Moments
     """About the means of these rows."""
 
     def __add__(self, other: "MomentSums") -> "MomentSums":
         """Return the sums of both sets of rows (Chan, Golub and LeVeque 1979)."""
         count = self.count + other.count
-        shift, lift = other.mean - self.mean, other.score_mean - self.score_mean
+        shift, lift = other.mean - self.mean, other.target_mean - self.target_mean
         share = self.count * other.count / count
         return MomentSums(
             count,
             self.mean + shift * (other.count / count),
-            self.score_mean + lift * other.count / count,
+            self.target_mean + lift * other.count / count,
             Moments(
                 self.centred.gram + other.centred.gram + share * np.outer(shift, shift),
                 self.centred.cross + other.centred.cross + share * lift * shift,
@@ -44,12 +44,12 @@ class MomentSums:
     def of(self, columns: "Iterable[int] | Floats") -> "MomentSums":
         """Return the sums of some columns, in the order given."""
         chosen = np.asarray(list(columns), dtype=np.intp)
-        return MomentSums(self.count, self.mean[chosen], self.score_mean, self.centred.of(chosen))
+        return MomentSums(self.count, self.mean[chosen], self.target_mean, self.centred.of(chosen))
 
 
-def measure(columns: Floats, score: Floats) -> MomentSums:
-    """Return the sums of `columns` [rows, columns] against `score` [rows]."""
-    return MomentSums(len(score), columns.mean(axis=0), float(score.mean()), moments(columns, score))
+def measure(columns: Floats, target: Floats) -> MomentSums:
+    """Return the sums of `columns` [rows, columns] against `target` [rows]."""
+    return MomentSums(len(target), columns.mean(axis=0), float(target.mean()), moments(columns, target))
 
 
 def total(parts: Iterable[MomentSums]) -> MomentSums:

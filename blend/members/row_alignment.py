@@ -23,7 +23,7 @@ class ExpectedRows:
 
     noun: str
     ids: pa.Array
-    score: Floats | None
+    target: Floats | None
     fold: NDArray[np.int8] | None
 
 
@@ -47,19 +47,19 @@ class ExpectedRowSets:
         order = np.argsort(fold, kind="stable")
         order = order[fold[order] != HOLDOUT_FOLD]
         rows, ids = pa.array(order), one_array(data.train["id"])
-        score = data.train["score"].to_numpy().astype(np.float64)
+        target = data.train["score"].to_numpy().astype(np.float64)
         held = fold == HOLDOUT_FOLD
-        oof = ExpectedRows("out-of-fold", ids.take(rows), score[order], fold[order])
+        oof = ExpectedRows("out-of-fold", ids.take(rows), target[order], fold[order])
         ends = np.searchsorted(fold[order], np.arange(data.manifest.n_folds + 1))
         return cls(
             oof=oof,
             group=data.train["group"].to_numpy()[order],
             by_fold=tuple(
-                ExpectedRows("out-of-fold", oof.ids[start:end], score[order[start:end]], fold[order[start:end]])
+                ExpectedRows("out-of-fold", oof.ids[start:end], target[order[start:end]], fold[order[start:end]])
                 for start, end in itertools.pairwise(ends.tolist())
             ),
             test=ExpectedRows("test", one_array(data.test["id"]), None, None),
-            holdout=ExpectedRows("holdout", ids.filter(pa.array(held)), score[held], None),
+            holdout=ExpectedRows("holdout", ids.filter(pa.array(held)), target[held], None),
         )
 
 
@@ -94,9 +94,9 @@ def check_values(table: pa.Table, pool: ExpectedRows, path: str, candidate: str)
             prediction
         ),
     }
-    if pool.score is not None:
+    if pool.target is not None:
         wrong[f"have another score than the prepared data; {remedy}"] = known & (
-            table["score"].to_numpy() != pool.score[place].astype(np.float32)
+            table["score"].to_numpy() != pool.target[place].astype(np.float32)
         )
     if pool.fold is not None:
         wrong[f"stand in another fold than in the prepared data; {remedy}"] = known & (

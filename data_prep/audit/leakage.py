@@ -26,7 +26,7 @@ SCORED_ROWS = 8_000
 BATCH_ROWS = 500
 N_RESAMPLES = 200
 
-Scores = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 
 class SchemeLeakage(BaseModel):
@@ -67,16 +67,16 @@ def measure_leakage(table: pa.Table, task: Task, *, n_folds: int, seed: int) -> 
     generator = np.random.default_rng(seed)
     pool = _draw_groups(table["group"].to_numpy(), generator)
     table = table.take(pa.array(pool))
-    scores = table["score"].to_numpy().astype(np.float64)
+    targets = table["score"].to_numpy().astype(np.float64)
     groups = number_by_appearance(table["group"].to_numpy())
     names = [name for name in SCHEMES if task.group_column or name not in GROUPED_SCHEMES]
     folds = {
-        name: split_rows(name, scores=scores, groups=groups, task=task, n_folds=n_folds, seed=seed) for name in names
+        name: split_rows(name, targets=targets, groups=groups, task=task, n_folds=n_folds, seed=seed) for name in names
     }
-    rows = np.sort(generator.choice(len(scores), min(SCORED_ROWS, len(scores)), replace=False))
-    predictions = _predict(_features(table, task), scores, rows, folds)
-    measured = _compare(task, scores[rows], groups[rows], predictions, generator)
-    return Leakage(reference=names[-1], pool_rows=len(scores), scored_rows=len(rows), schemes=measured)
+    rows = np.sort(generator.choice(len(targets), min(SCORED_ROWS, len(targets)), replace=False))
+    predictions = _predict(_features(table, task), targets, rows, folds)
+    measured = _compare(task, targets[rows], groups[rows], predictions, generator)
+    return Leakage(reference=names[-1], pool_rows=len(targets), scored_rows=len(rows), schemes=measured)
 
 
 def _draw_groups(groups: NDArray[np.int32], generator: np.random.Generator) -> NDArray[np.int64]:
@@ -100,8 +100,8 @@ def _features(table: pa.Table, task: Task) -> csr_matrix:
 
 
 def _predict(
-    features: csr_matrix, scores: Scores, rows: NDArray[np.int64], folds: dict[str, NDArray[np.int8]]
-) -> dict[str, Scores]:
+    features: csr_matrix, targets: Floats, rows: NDArray[np.int64], folds: dict[str, NDArray[np.int8]]
+) -> dict[str, Floats]:
     """Predict `rows` from their nearest neighbours in the other folds of each scheme."""
     predictions = {scheme: np.empty(len(rows)) for scheme in folds}
     transposed = features.T.tocsr()
@@ -110,7 +110,7 @@ def _predict(
         similarity = (features[batch] @ transposed).toarray()
         for scheme, fold in folds.items():
             allowed = np.where(fold[batch][:, None] == fold[None, :], np.float32(-1), similarity)
-            predictions[scheme][part] = _vote(allowed, scores)
+            predictions[scheme][part] = _vote(allowed, targets)
     return predictions
 
 
@@ -119,19 +119,19 @@ def _slices(n_rows: int) -> Iterator[slice]:
         yield slice(start, min(start + BATCH_ROWS, n_rows))
 
 
-def _vote(similarity: NDArray[np.float32], scores: Scores) -> Scores:
+def _vote(similarity: NDArray[np.float32], targets: Floats) -> Floats:
     """Return the weighted mean score of each row's nearest neighbours; similarity -1 means "may not be used"."""
     nearest = np.argpartition(similarity, -min(N_NEIGHBOURS, similarity.shape[1]), axis=1)[:, -N_NEIGHBOURS:]
     near = np.take_along_axis(similarity, nearest, axis=1)
     weights = np.where(near < 0, 0.0, np.maximum(near, 1e-3) ** SHARPNESS)
-    return np.asarray((weights * scores[nearest]).sum(axis=1) / weights.sum(axis=1), np.float64)
+    return np.asarray((weights * targets[nearest]).sum(axis=1) / weights.sum(axis=1), np.float64)
 
 
 def _compare(
     task: Task,
-    scores: Scores,
+    targets: Floats,
     groups: NDArray[np.int32],
-    predictions: dict[str, Scores],
+    predictions: dict[str, Floats],
     generator: np.random.Generator,
 ) -> tuple[SchemeLeakage, ...]:
     """Measure every scheme's predictions against the last scheme's."""
@@ -141,10 +141,10 @@ def _compare(
     gains: dict[str, list[float]] = {scheme: [] for scheme in predictions}
     for _ in range(N_RESAMPLES):
         drawn = np.concatenate([members[index] for index in generator.integers(len(members), size=len(members))])
-        values = {name: measure.utility(measure(scores[drawn], made[drawn])) for name, made in predictions.items()}
+        values = {name: measure.utility(measure(targets[drawn], made[drawn])) for name, made in predictions.items()}
         for name, value in values.items():
             gains[name].append(value - values[reference])
-    found = {name: measure(scores, made) for name, made in predictions.items()}
+    found = {name: measure(targets, made) for name, made in predictions.items()}
     return tuple(
         SchemeLeakage(
             scheme=name,

@@ -76,12 +76,12 @@ def task_groups(table: pa.Table, task: Task) -> NDArray[np.int32]:
     return linked_groups(table[task.group_column], links)
 
 
-def strata(scores: NDArray[np.floating], task: Task) -> Integers:
+def strata(targets: NDArray[np.floating], task: Task) -> Integers:
     """Return the stratum of each row: its score level, or its score's tenth where any score is legal."""
     if task.score_levels is not None:
-        return np.asarray(np.unique(scores, return_inverse=True)[1], np.int64)
-    edges = np.unique(np.quantile(scores, np.linspace(0, 1, N_STRATA + 1)[1:-1]))
-    return np.searchsorted(edges, scores, side="right").astype(np.int64)
+        return np.asarray(np.unique(targets, return_inverse=True)[1], np.int64)
+    edges = np.unique(np.quantile(targets, np.linspace(0, 1, N_STRATA + 1)[1:-1]))
+    return np.searchsorted(edges, targets, side="right").astype(np.int64)
 
 
 def choose_holdout(groups: NDArray[np.int32], share: float, seed: int) -> NDArray[np.bool_]:
@@ -107,20 +107,20 @@ def choose_holdout(groups: NDArray[np.int32], share: float, seed: int) -> NDArra
 
 
 def split_rows(
-    scheme: str, *, scores: NDArray[np.floating], groups: NDArray[np.int32], task: Task, n_folds: int, seed: int
+    scheme: str, *, targets: NDArray[np.floating], groups: NDArray[np.int32], task: Task, n_folds: int, seed: int
 ) -> NDArray[np.int8]:
     """Return the fold of each row [rows] under a scheme of `SCHEMES`.
 
     Raises:
         InputError: rows or groups are too few, so that a fold would stay empty.
     """
-    n_units = len(np.unique(groups)) if scheme in GROUPED_SCHEMES else len(scores)
+    n_units = len(np.unique(groups)) if scheme in GROUPED_SCHEMES else len(targets)
     if n_units < n_folds:
         raise InputError(too_few(n_units, n_folds, scheme))
     splitter = SCHEMES[scheme](n_folds, seed)
-    folds = np.full(len(scores), HOLDOUT_FOLD, dtype=np.int8)
+    folds = np.full(len(targets), HOLDOUT_FOLD, dtype=np.int8)
     for fold, rows in enumerate(
-        _validation_rows(splitter, strata(scores, task), groups if scheme in GROUPED_SCHEMES else None)
+        _validation_rows(splitter, strata(targets, task), groups if scheme in GROUPED_SCHEMES else None)
     ):
         folds[rows] = fold
     if len(np.unique(folds)) < n_folds:

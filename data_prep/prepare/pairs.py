@@ -56,7 +56,7 @@ def read_pairs(
     train_rows = read_records(train, required=train_columns(task), faults=faults)
     group_only = tuple(name for name in (task.group_column,) if name and name not in task.text_columns)
     test_rows = read_records(test, required=test_columns(task), optional=group_only, faults=faults)
-    scores = _check_scores(train_rows, task, faults) if train_rows else None
+    targets = _check_targets(train_rows, task, faults) if train_rows else None
     for records in (train_rows, test_rows):
         if records:
             _check_ids(records, task, faults)
@@ -68,9 +68,9 @@ def read_pairs(
     faults.raise_all()
     assert train_rows is not None
     assert test_rows is not None
-    assert scores is not None
+    assert targets is not None
     assert groups is not None
-    train_table = _text_table(train_rows, task, texts).append_column("score", scores)
+    train_table = _text_table(train_rows, task, texts).append_column("score", targets)
     return Pairs(
         train=train_table,
         test=_text_table(test_rows, task, texts),
@@ -221,36 +221,36 @@ def _check_groups(
     return groups
 
 
-def _check_scores(records: CsvRecords, task: Task, faults: InputFaults) -> pa.ChunkedArray | None:
+def _check_targets(records: CsvRecords, task: Task, faults: InputFaults) -> pa.ChunkedArray | None:
     """Return the scores as float32, noting every one that is missing, no number or not legal."""
     if task.score_column not in records.table.column_names:
         return None
-    scores = []
+    targets = []
     first = 0
     for chunk in records.table[task.score_column].chunks:
         encoded = chunk.dictionary_encode()
-        values = [_read_score(text, task) for text in encoded.dictionary.to_pylist()]
+        values = [_read_target(text, task) for text in encoded.dictionary.to_pylist()]
         numbers = np.array([np.nan if isinstance(value, str) else value for value in values])
         codes = encoded.indices.to_numpy()
-        scores.append(pa.array(numbers[codes], pa.float32()))
+        targets.append(pa.array(numbers[codes], pa.float32()))
         for offset in np.flatnonzero(np.isnan(numbers)[codes]).tolist():
             rule, found, line = str(values[codes[offset]]), chunk[offset].as_py(), records.lines.of(first + offset)
             faults.add(_where(records, task.score_column), rule, line=line, found=found or None)
         first += len(chunk)
-    return pa.chunked_array(scores, pa.float32())
+    return pa.chunked_array(targets, pa.float32())
 
 
-def _read_score(text: str, task: Task) -> float | str:
+def _read_target(text: str, task: Task) -> float | str:
     """Return the score that `text` spells, or the rule that it breaks."""
     if not text.strip():
         return "may not be missing"
     if not NUMBER.fullmatch(text):
         return "must be a number, with a point for decimals"
-    score = float(text)
+    target = float(text)
     if task.score_levels is not None:
-        return score if score in task.score_levels else f"must be one of {_listed(task.score_levels)}"
-    legal = task.least <= score <= task.greatest
-    return score if legal else f"must be from {task.least:g} to {task.greatest:g}"
+        return target if target in task.score_levels else f"must be one of {_listed(task.score_levels)}"
+    legal = task.least <= target <= task.greatest
+    return target if legal else f"must be from {task.least:g} to {task.greatest:g}"
 
 
 def _listed(levels: tuple[float, ...]) -> str:

@@ -78,12 +78,12 @@ def _inputs(train: str | Path, test: str | Path, cpc: str | Path | None) -> dict
 
 def _assign(pairs: Pairs, task: Task, *, scheme: str, n_folds: int, seed: int, holdout: float) -> NDArray[np.int8]:
     """Return the fold of each train row, -1 for the holdout."""
-    scores = pairs.train["score"].to_numpy()
+    targets = pairs.train["score"].to_numpy()
     held = choose_holdout(pairs.groups, holdout, seed)
-    folds = np.full(len(scores), HOLDOUT_FOLD, dtype=np.int8)
+    folds = np.full(len(targets), HOLDOUT_FOLD, dtype=np.int8)
     folds[~held] = split_rows(
         scheme,
-        scores=scores[~held],
+        targets=targets[~held],
         groups=number_by_appearance(pairs.groups[~held]),
         task=task,
         n_folds=n_folds,

@@ -11,9 +11,9 @@ DEAD_BELOW = 0.05
 """A model whose correlation on a fold is below this learned nothing there: it is next to chance."""
 
 
-def pearson(score: ArrayLike, prediction: ArrayLike) -> float:
+def pearson(target: ArrayLike, prediction: ArrayLike) -> float:
     """Pearson correlation in [-1, 1]; NaN when either side is constant or holds a NaN."""
-    x, y = _pair(score, prediction)
+    x, y = _pair(target, prediction)
     if x.min() == x.max() or y.min() == y.max():  # the mean of equal values may differ from them in the last bit
         return float("nan")
     x = x - x.mean()
@@ -24,22 +24,22 @@ def pearson(score: ArrayLike, prediction: ArrayLike) -> float:
     return float(x @ y) / scale
 
 
-def spearman(score: ArrayLike, prediction: ArrayLike) -> float:
+def spearman(target: ArrayLike, prediction: ArrayLike) -> float:
     """Rank correlation in [-1, 1]: Pearson of average ranks; NaN when either side is constant or holds a NaN."""
-    x, y = _pair(score, prediction)
+    x, y = _pair(target, prediction)
     if np.isnan(x).any() or np.isnan(y).any():
         return float("nan")
     return pearson(rankdata(x), rankdata(y))
 
 
-def rmse(score: ArrayLike, prediction: ArrayLike) -> float:
+def rmse(target: ArrayLike, prediction: ArrayLike) -> float:
     """Root mean squared error, in the unit of the score; smaller is better."""
-    x, y = _pair(score, prediction)
+    x, y = _pair(target, prediction)
     return float(np.sqrt(np.mean((x - y) ** 2)))
 
 
-def _pair(score: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    x = np.asarray(score, dtype=np.float64)
+def _pair(target: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x = np.asarray(target, dtype=np.float64)
     y = np.asarray(prediction, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1 or x.size == 0:
         raise ValueError(f"a metric takes two non-empty vectors of equal length, got {x.shape} and {y.shape}")
@@ -56,9 +56,9 @@ class Metric:
     is_correlation: bool
     """Whether it lies in [-1, 1] with chance at 0."""
 
-    def __call__(self, score: ArrayLike, prediction: ArrayLike) -> float:
-        """Return the metric of `prediction` against the truth `score`, both of shape [rows]."""
-        return self.measure(score, prediction)
+    def __call__(self, target: ArrayLike, prediction: ArrayLike) -> float:
+        """Return the metric of `prediction` against the truth `target`, both of shape [rows]."""
+        return self.measure(target, prediction)
 
     def utility(self, value: float) -> float:
         """Turn a value of this metric into one where more is better."""

@@ -29,10 +29,10 @@ class Moments:
         return Moments(self.gram[np.ix_(index, index)], self.cross[index], self.square)
 
 
-def moments(predictions: ArrayLike, score: ArrayLike) -> Moments:
-    """Return the moments of `predictions` [rows, columns] against `score` [rows]."""
+def moments(predictions: ArrayLike, target: ArrayLike) -> Moments:
+    """Return the moments of `predictions` [rows, columns] against `target` [rows]."""
     x = np.asarray(predictions, dtype=np.float64)
-    y = np.asarray(score, dtype=np.float64)
+    y = np.asarray(target, dtype=np.float64)
     if x.ndim != 2 or y.shape != x.shape[:1]:
         raise ValueError(f"moments need [rows, columns] and [rows], got {x.shape} and {y.shape}")
     x = x - x.mean(axis=0)

@@ -36,7 +36,7 @@ def told(data: dict[str, np.ndarray], metric: str = "pearson") -> ExpectedOnTest
     found = expect(
         data["oof"],
         variance_removed([data["test_models"]]),
-        score=data["score"],
+        target=data["score"],
         group=data["group"],
         metric=METRICS[metric],
         test_groups=len(data["test_groups"]),
@@ -96,7 +96,7 @@ def test_nothing_is_told_where_test_is_of_another_kind() -> None:
         expect(
             data["oof"],
             removed,
-            score=data["score"],
+            target=data["score"],
             group=data["group"],
             metric=METRICS["pearson"],
             test_groups=200,

@@ -6,7 +6,7 @@ from sklearn.isotonic import IsotonicRegression
 from blend.fit.calibration import CALIBRATIONS, ScaledColumns
 from blend.members.moment_sums import measure
 
-SUPERVISED = [name for name, calibration in CALIBRATIONS.items() if calibration.uses_score]
+SUPERVISED = [name for name, calibration in CALIBRATIONS.items() if calibration.uses_target]
 
 
 def toy(seed: int = 0, n_groups: int = 80) -> dict[str, np.ndarray]:

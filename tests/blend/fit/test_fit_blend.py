@@ -227,7 +227,7 @@ def test_a_blend_of_other_rows_is_no_rival(full_run: Any, toolbox: Any, tmp_path
     predictions = load_predictions([full_run.path], full_run.data)
     folder = full_run.root / "blends" / "old"
     fewer = toolbox.replace(
-        predictions, ids=predictions.ids[:-1], fold=predictions.fold[:-1], score=predictions.score[:-1]
+        predictions, ids=predictions.ids[:-1], fold=predictions.fold[:-1], target=predictions.target[:-1]
     )
     fitted = fit(full_run)
     write_blend(toolbox.replace(fitted, nested=fitted.nested[:-1]), fewer, str(folder))

@@ -107,7 +107,7 @@ def test_scores_on_the_path_are_nested() -> None:
     for k in range(4):
         weights = best_nonnegative_weights(moments(columns[fold != k], score[fold != k]))
         values.append(pearson(score[fold == k], columns[fold == k] @ weights))
-    assert step.score == pytest.approx(np.mean(values))
+    assert step.value == pytest.approx(np.mean(values))
 
 
 def test_no_more_than_asked_for() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from blend.fit.calibration import CALIBRATIONS, ScaledColumns
-from blend.fit.nested_score import Weigh, fit_line, nested, score_prediction
+from blend.fit.nested_score import Weigh, fit_line, measure_prediction, nested
 from blend.fit.objective import Objective, objective_for
 from blend.fit.weight_methods import METHODS
 from data_prep.scoring.metrics import METRICS
@@ -65,7 +65,7 @@ def test_nested_is_the_loop_a_person_would_write() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_scores_are_the_metric_over_folds_and_pooled(metric: str) -> None:
     data, measure = toy(), METRICS[metric]
-    found = score_prediction(data["columns"][:, 1], data["score"], data["fold"], measure)
+    found = measure_prediction(data["columns"][:, 1], data["score"], data["fold"], measure)
     folds = [measure(data["score"][data["fold"] == k], data["columns"][data["fold"] == k, 1]) for k in range(4)]
     assert found.folds == pytest.approx(folds)
     assert found.fold_mean == pytest.approx(np.mean(folds))

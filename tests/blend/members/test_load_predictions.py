@@ -28,7 +28,7 @@ def test_columns_stand_in_prepared_order_whatever_the_order_in_the_files(run: An
     tables = [read_table(run.root / "oof" / "plain" / f"fold-{fold}.arrow") for fold in range(4)]
     written = pa.concat_tables(tables).to_pandas().set_index("id")["prediction"]
     np.testing.assert_array_equal(first.oof([0])[:, 0], written.loc[expected["id"]])
-    np.testing.assert_array_equal(first.score, expected["score"])
+    np.testing.assert_array_equal(first.target, expected["score"])
     np.testing.assert_array_equal(first.fold, expected["fold"])
     np.testing.assert_array_equal(first.group, expected["group"])
     assert first.oof([0]).dtype == np.float64
@@ -77,7 +77,7 @@ def test_sums_are_those_of_the_rows_of_each_fold(full_run: Any, monkeypatch: pyt
     assert len(found.sums()) == 4
     for fold, sums in enumerate(found.sums()):
         rows = found.fold == fold
-        expected = np.cov(np.column_stack([columns[rows], found.score[rows]]), rowvar=False, ddof=0) * rows.sum()
+        expected = np.cov(np.column_stack([columns[rows], found.target[rows]]), rowvar=False, ddof=0) * rows.sum()
         np.testing.assert_allclose(sums.centred.gram, expected[:3, :3], rtol=1e-10)
         np.testing.assert_allclose(sums.centred.cross, expected[:3, 3], rtol=1e-10)
         assert sums.centred.square == pytest.approx(expected[3, 3])

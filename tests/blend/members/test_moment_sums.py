@@ -17,7 +17,7 @@ def test_sums_of_parts_are_those_of_all_rows(seed: int, n_parts: int, offset: fl
     whole = measure(columns, score)
     assert found.count == whole.count
     np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-12)
-    assert found.score_mean == pytest.approx(whole.score_mean)
+    assert found.target_mean == pytest.approx(whole.target_mean)
     np.testing.assert_allclose(found.centred.gram, whole.centred.gram, atol=1e-6)
     np.testing.assert_allclose(found.centred.cross, whole.centred.cross, atol=1e-6)
     assert found.centred.square == pytest.approx(whole.centred.square)

@@ -50,7 +50,7 @@ def test_groups_are_numbered_by_first_appearance():
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_row_has_one_fold_and_folds_are_of_like_size(scheme):
     scores, groups = grouped_rows()
-    folds = split_rows(scheme, scores=scores, groups=groups, task=PPPM, n_folds=5, seed=1)
+    folds = split_rows(scheme, targets=scores, groups=groups, task=PPPM, n_folds=5, seed=1)
     sizes = np.bincount(folds)
     assert folds.dtype == np.int8
     assert len(sizes) == 5
@@ -60,7 +60,7 @@ def test_every_row_has_one_fold_and_folds_are_of_like_size(scheme):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_split_is_a_function_of_its_seed(scheme):
     scores, groups = grouped_rows()
-    settings = {"scores": scores, "groups": groups, "task": PPPM, "n_folds": 5}
+    settings = {"targets": scores, "groups": groups, "task": PPPM, "n_folds": 5}
     first = split_rows(scheme, seed=1, **settings)
     np.testing.assert_array_equal(first, split_rows(scheme, seed=1, **settings))
     assert (first != split_rows(scheme, seed=2, **settings)).any()
@@ -69,7 +69,7 @@ def test_a_split_is_a_function_of_its_seed(scheme):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_only_grouped_schemes_keep_groups_whole(scheme):
     scores, groups = grouped_rows()
-    folds = split_rows(scheme, scores=scores, groups=groups, task=PPPM, n_folds=5, seed=1)
+    folds = split_rows(scheme, targets=scores, groups=groups, task=PPPM, n_folds=5, seed=1)
     split_groups = sum(len(set(folds[groups == group])) > 1 for group in np.unique(groups))
     assert (split_groups == 0) == (scheme in GROUPED_SCHEMES)
 
@@ -77,7 +77,7 @@ def test_only_grouped_schemes_keep_groups_whole(scheme):
 @pytest.mark.parametrize("scheme", [name for name in SCHEMES if name.startswith("stratified")])
 def test_stratified_schemes_spread_the_scores(scheme):
     scores, groups = grouped_rows()
-    folds = split_rows(scheme, scores=scores, groups=groups, task=PPPM, n_folds=5, seed=1)
+    folds = split_rows(scheme, targets=scores, groups=groups, task=PPPM, n_folds=5, seed=1)
     shares = np.array([[(scores[folds == fold] == level).mean() for level in PPPM.score_levels] for fold in range(5)])
     assert np.ptp(shares, axis=0).max() < 0.08
 
@@ -107,7 +107,7 @@ def test_more_folds_than_groups_or_rows_is_refused(scheme):
     scores, groups = np.zeros(8), np.repeat([0, 1], 4).astype(np.int32)
     n_folds, unit = (3, "linked groups") if scheme in GROUPED_SCHEMES else (9, "rows")
     with pytest.raises(InputError, match=f"need at least {n_folds} {unit}, found"):
-        split_rows(scheme, scores=scores, groups=groups, task=PPPM, n_folds=n_folds, seed=0)
+        split_rows(scheme, targets=scores, groups=groups, task=PPPM, n_folds=n_folds, seed=0)
 
 
 def test_all_faults_of_a_plan_come_at_once():
@@ -121,9 +121,9 @@ def test_all_faults_of_a_plan_come_at_once():
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_greatest_seed_is_the_last_that_splits(scheme):
     scores, groups = np.tile([0.0, 0.5], 20), np.repeat(np.arange(20, dtype=np.int32), 2)
-    split_rows(scheme, scores=scores, groups=groups, task=PPPM, n_folds=2, seed=GREATEST_SEED)
+    split_rows(scheme, targets=scores, groups=groups, task=PPPM, n_folds=2, seed=GREATEST_SEED)
     assert not check_plan(scheme, 2, 0.0, GREATEST_SEED, PPPM)
     for seed in (GREATEST_SEED + 1, -1):
         assert check_plan(scheme, 2, 0.0, seed, PPPM) == [f"--seed must be from 0 to 4294967295, got {seed}"]
         with pytest.raises(ValueError, match="Seed must be between 0 and 2"):
-            split_rows(scheme, scores=scores, groups=groups, task=PPPM, n_folds=2, seed=seed)
+            split_rows(scheme, targets=scores, groups=groups, task=PPPM, n_folds=2, seed=seed)
