@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from data_prep.errors import InputError
+from data_prep.prepared import train_schema
 from data_prep.store import files, tables
 from data_prep.store.files import exists, list_names, read_bytes, write_json
 from data_prep.store.tables import (
@@ -20,7 +21,6 @@ from data_prep.store.tables import (
     checksum,
     metadata_of,
     read_table,
-    train_schema,
     write_table,
 )
 from data_prep.task import PPPM
