@@ -35,10 +35,11 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from blend.fit.fit_blend import FittedBlend, fit_blend
+from blend.fit.blend_settings import BlendSettings
 from blend.fit.nested_score import measure_prediction
 from blend.fit.objective import PearsonOnMoments, objective_for
 from blend.fit.weight_methods import METHODS, exact_pearson, nelder_mead
+from blend.make_blend import FinishedBlend, make_blend
 from blend.members.load_predictions import load_predictions
 from blend.members.member_predictions import MemberPredictions
 from blend.members.moment_sums import total
@@ -208,14 +209,12 @@ def measured(work: Callable[[], Result]) -> tuple[Result, Cost]:
     return found, Cost(time.perf_counter() - wall, time.process_time() - cpu, memory.peak - memory.start)
 
 
-def bench_fit(folder: Path, calibration: str | None) -> tuple[MemberPredictions, FittedBlend]:
+def bench_fit(folder: Path, calibration: str | None) -> tuple[MemberPredictions, FinishedBlend]:
     """Read and fit as `python -m blend fit` does, and print what it took."""
     prepared, run = load_prepared(folder / "prepared"), str(folder / "run")
     predictions, reading = measured(lambda: load_predictions([run], prepared))
     fitted, fitting = measured(
-        lambda: fit_blend(
-            predictions, prepared, method="nelder-mead", name="scale", calibration=calibration, clipped=True
-        )
+        lambda: make_blend(predictions, prepared, BlendSettings(calibration=calibration, clip=True), name="scale")
     )
     print(f"{'':10} {'wall s':>8} {'CPU s':>8} {'own memory MB':>14}")
     for name, cost in (("reading", reading), ("fitting", fitting)):

@@ -4,7 +4,7 @@
 
 Every seed draws a competition: groups of rows that are hard or easy together, candidates of four families whose errors
 have a part common to all, a part of the family's, a part of the candidate's, and a part of each fold's model, folds
-that drift in scale, and test rows of other groups. `blend.fit.fit_blend` then does all that `python -m blend fit` does.
+that drift in scale, and test rows of other groups. `blend.make_blend` then does all that `python -m blend fit` does.
 The truth is measured on the test rows (what the submission scores) and, for nested scores, on 40 times as many
 fresh rows, where each fold's model predicts alone.
 
@@ -19,7 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from blend.fit.blend_settings import BlendSettings
 from blend.fit.fit_blend import fit_blend
+from blend.make_blend import make_blend
 from blend.members.member_predictions import Member, MemberColumns, MemberPredictions
 from data_prep.prepared import Prepared, PreparedManifest
 from data_prep.scoring.combination import Combination, Floats
@@ -132,8 +134,7 @@ def simulate(seed: int, n_groups: int, n_candidates: int) -> dict[str, float]:
         places = [int(part.candidate, 16) for part in combination.parts]
         return pearson(test_score, combination.predict([list(test_models[place]) for place in places]))
 
-    fitted = fit_blend(predictions, data, method="nelder-mead", name="blend", clipped=True)
-    record = fitted.record
+    record = make_blend(predictions, data, BlendSettings(clip=True), name="blend").record
     places = [int(part.candidate, 16) for part in record.combination.parts]
     blend, single = record.scores["blend"], record.scores["best_single"]
     assert blend.expected is not None
@@ -162,11 +163,11 @@ def simulate(seed: int, n_groups: int, n_candidates: int) -> dict[str, float]:
         "policy: best single member": single_truth,
         "policy: plain mean": pearson(test_score, np.mean([m.mean(axis=0) for m in test_models], axis=0)),
     }
-    for name, options in {
-        "policy: every candidate, Nelder-Mead": {"method": "nelder-mead", "choose_members": False, "calibration": "z"},
-        "policy: every candidate, free ridge": {"method": "free-ridge", "choose_members": False, "calibration": "z"},
-    }.items():
-        found[name] = submitted(fit_blend(predictions, data, name="other", clipped=True, **options).record.combination)  # type: ignore[arg-type]
+    for name, method in (("Nelder-Mead", "nelder-mead"), ("free ridge", "free-ridge")):
+        settings = BlendSettings(method=method, calibration="z", choose_members=False)
+        found[f"policy: every candidate, {name}"] = submitted(
+            fit_blend(predictions, TASK.measure, settings).combination
+        )
     return found
 
 

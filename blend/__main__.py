@@ -9,12 +9,13 @@ from blend.blend_folder import RECORD_FILE, blend_folder, find_previous, read_bl
 from blend.blend_record import Blend
 from blend.evidence.blend_report import alike, sentences, tables
 from blend.evidence.earlier_submissions import correlate_with_earlier, read_earlier
+from blend.fit.blend_settings import BlendSettings
 from blend.fit.calibration import CALIBRATIONS
-from blend.fit.fit_blend import fit_blend
 from blend.fit.member_selection import MOST_MEMBERS
 from blend.fit.weight_methods import METHODS
 from blend.imports.import_command import register
 from blend.ledger.ledger_commands import ledger_app
+from blend.make_blend import make_blend
 from blend.members.load_predictions import load_predictions
 from blend.members.run_dirs import find_data
 from blend.write_bundle import write_bundle
@@ -76,6 +77,14 @@ def fit(
         raise InputError(f"--name {name!r}: use letters, digits, dots, dashes and underscores; it names a folder")
     if at_least_one_per not in (None, "family"):
         raise InputError(f"--at-least-one-per {at_least_one_per}: only `family` is known")
+    settings = BlendSettings(
+        method=method,
+        calibration=calibration,
+        choose_members=chosen is None,
+        most_members=max_members,
+        one_per_family=at_least_one_per == "family",
+        clip=clip,
+    )
     prepared = load_prepared(data or find_data(runs[0]))
     ids = prepared.test["id"].to_pylist()
     form = None if sample_submission is None else read_sample_submission(sample_submission, ids, prepared.task)
@@ -89,23 +98,18 @@ def fit(
             dead_below=dead_below,
         )
     with console.status(f"blending {len(predictions.members)} candidates with {method}, then without each fold"):
-        fitted = fit_blend(
+        finished = make_blend(
             predictions,
             prepared,
-            method=method,
+            settings,
             name=name,
-            calibration=calibration,
-            choose_members=chosen is None,
-            most=max_members,
-            one_per_family=at_least_one_per == "family",
-            clipped=clip,
             form=form,
             previous=find_previous(runs, name, against, predictions),
         )
     folder = blend_folder(runs[0], name)
     earlier, unreadable = read_earlier(runs, ids, leave_out=folder)
-    write_blend(fitted, predictions, folder, force=force)
-    _show(fitted.record, [*alike(correlate_with_earlier(ids, fitted.prediction, earlier)), *unreadable], folder)
+    write_blend(finished, predictions, folder, force=force)
+    _show(finished.record, [*alike(correlate_with_earlier(ids, finished.prediction, earlier)), *unreadable], folder)
 
 
 @app.command("bundle")

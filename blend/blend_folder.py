@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from blend.blend_record import Blend
-from blend.fit.fit_blend import FittedBlend, PreviousBlend
+from blend.evidence.comparisons import PreviousBlend
+from blend.make_blend import FinishedBlend
 from blend.members.member_predictions import MemberPredictions
 from data_prep.errors import InputError
 from data_prep.scoring.combination import Floats
@@ -29,25 +30,25 @@ def blend_folder(run: str, name: str) -> str:
     return join(run, "blends", name)
 
 
-def write_blend(fitted: FittedBlend, predictions: MemberPredictions, folder: str, *, force: bool = False) -> None:
+def write_blend(finished: FinishedBlend, predictions: MemberPredictions, folder: str, *, force: bool = False) -> None:
     """Write the submission with its manifest, `oof.arrow`, then `blend.json`; the same blend again changes nothing.
 
     Raises:
         InputError: the folder holds another blend and `force` is not given.
     """
-    content = fitted.record.model_dump(mode="json")
+    content = finished.record.model_dump(mode="json")
     path = join(folder, RECORD_FILE)
     if exists(path) and not force and not _same(_read_json(path), content):
         raise InputError(f"{path}: holds another blend; choose another --name, or replace it with --force")
-    write_submission(fitted.submission, fitted.manifest, folder)
+    write_submission(finished.submission, finished.manifest, folder)
     columns = [
         predictions.ids,
         predictions.fold,
         predictions.target.astype(np.float32),
-        fitted.nested.astype(np.float32),
+        finished.nested.astype(np.float32),
     ]
     table = pa.table([pa.array(column) for column in columns], names=OOF_SCHEMA.names)
-    write_arrow(table, join(folder, OOF_FILE), schema=OOF_SCHEMA, metadata={"blend": fitted.record.name})
+    write_arrow(table, join(folder, OOF_FILE), schema=OOF_SCHEMA, metadata={"blend": finished.record.name})
     write_json(content, path)
 
 

@@ -1,4 +1,4 @@
-"""What a blend has to beat: the best candidate alone, and the plain mean of all."""
+"""Baselines, which a blend has to beat: the best candidate alone, and the plain mean of all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,32 +12,32 @@ from data_prep.scoring.combination import Combination, CombinationPart, Floats, 
 
 
 @dataclass(frozen=True, eq=False)
-class Baseline:
-    """A blend with weights that nobody fitted."""
+class Predictor:
+    """A combination of candidates, with what it predicts for the train rows."""
 
     combination: Combination
     members: Sequence[int]
     prediction: Floats
-    """[rows], as in the sample."""
-    held: Floats
-    """[rows]; whatever was chosen was chosen without the scored fold."""
+    """[rows], in-sample."""
+    held_out: Floats
+    """[rows]; everything that was chosen was chosen without the scored fold."""
 
 
-def best_single(predictions: MemberPredictions, utility: Floats) -> Baseline:
+def best_single(predictions: MemberPredictions, utility: Floats) -> Predictor:
     """Return the candidate with the best mean over folds; `utility` is [candidates, folds], more is better."""
     best = int(np.nanargmax(utility.mean(axis=1)))
     combination, prediction = _straight(predictions, [best], np.ones(1), [Scaling()])
-    held = np.empty_like(predictions.target)
+    held_out = np.empty_like(predictions.target)
     for number, rows in enumerate(predictions.folds):
         others = np.delete(utility, number, axis=1) if utility.shape[1] > 1 else utility
         choice = int(np.nanargmax(others.mean(axis=1)))
         column = predictions.oof([choice])[:, 0]
         slope, intercept = fit_line(column, predictions.target)
-        held[rows] = intercept + slope * column[rows]
-    return Baseline(combination, [best], prediction, held)
+        held_out[rows] = intercept + slope * column[rows]
+    return Predictor(combination, [best], prediction, held_out)
 
 
-def plain_mean(predictions: MemberPredictions, parts: Sequence[MomentSums]) -> Baseline:
+def plain_mean(predictions: MemberPredictions, parts: Sequence[MomentSums]) -> Predictor:
     """Return the mean of all candidates' z scores; `parts` are the sums of each fold."""
     everyone = range(len(predictions.members))
     pooled = total(parts)
@@ -45,7 +45,7 @@ def plain_mean(predictions: MemberPredictions, parts: Sequence[MomentSums]) -> B
     scalings = [Scaling(center=c, scale=s) for c, s in zip(pooled.mean.tolist(), spread.tolist(), strict=True)]
     weights = np.full(len(everyone), 1.0 / len(everyone))
     combination, prediction = _straight(predictions, everyone, weights, scalings)
-    return Baseline(combination, everyone, prediction, prediction)
+    return Predictor(combination, everyone, prediction, prediction)
 
 
 def _straight(

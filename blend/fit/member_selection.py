@@ -118,7 +118,7 @@ def _without_least(table: Moments, members: list[int]) -> list[int]:
     return [member for place, member in enumerate(members) if place != least]
 
 
-def select(
+def select_members(
     parts: Sequence[MomentSums],
     columns: ColumnReader,
     target: Floats,

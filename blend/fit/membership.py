@@ -1,18 +1,26 @@
-"""`Membership`: who is weighed, with all rows in sight and while each fold is held out."""
+"""`Membership`: which candidates are members of a blend, over all folds and without each fold."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from blend.fit.member_selection import EliminationStep, MergedDuplicate, merge_duplicates, select
+from blend.fit.blend_settings import BlendSettings
+from blend.fit.member_selection import (
+    EliminationStep,
+    MemberSelection,
+    MergedDuplicate,
+    merge_duplicates,
+    select_members,
+)
 from blend.members.member_predictions import MemberPredictions
 from blend.members.moment_sums import MomentSums, total
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import Metric
 
 LEAST_SHARE = 0.02
-"""Weight that a family has at least, where every family is to take part."""
+"""The least weight of a family, where every family takes part."""
 
 
 @dataclass(frozen=True)
@@ -27,73 +35,81 @@ class Membership:
     merged: tuple[MergedDuplicate, ...] = ()
     """Near-duplicates of others, left out."""
     families: tuple[str, ...] = ()
-    """Family of each of `used`, where every family is to take part; empty: no matter."""
+    """Family of each of `used`, where every family takes part; empty where families do not matter."""
 
     @property
     def used(self) -> tuple[int, ...]:
-        """Everyone who is weighed anywhere, ascending."""
+        """Every candidate that is a member anywhere, ascending."""
         return tuple(sorted(set(self.members).union(*self.by_fold)))
 
 
-def plan_all(predictions: MemberPredictions) -> Membership:
-    """Return the plan in which everyone is a member, as where members were asked for by name."""
+def everyone_is_member(predictions: MemberPredictions) -> Membership:
+    """Return the membership of all candidates, as where members were given by name."""
     everyone = tuple(range(len(predictions.members)))
     return Membership(everyone, (everyone,) * len(predictions.folds))
 
 
-def plan_members(
-    predictions: MemberPredictions,
-    parts: Sequence[MomentSums],
-    scores: Floats,
-    *,
-    metric: Metric,
-    most: int,
-    one_per_family: bool = False,
-    seed: int = 0,
+def choose_membership(
+    predictions: MemberPredictions, sums: Sequence[MomentSums], utility: Floats, metric: Metric, settings: BlendSettings
 ) -> Membership:
-    """Choose members: near-duplicates merged, then the smallest set that is as good as the best within noise.
+    """Choose members: near-duplicates merged, then the smallest set within one standard error of the best.
+
+    The choice is made on all folds, and once more without each fold, so that a nested metric value knows nothing of
+    the fold that it is measured on.
 
     Args:
         predictions: of all candidates.
-        parts: sums of each fold.
-        scores: metric of each candidate on each fold, [candidates, folds].
+        sums: of all candidates, for each fold.
+        utility: of each candidate on each fold, [candidates, folds].
         metric: of the task.
-        most: members at most.
-        one_per_family: add the best candidate of every family that would have none; it counts beside `most`.
-        seed: of the bootstrap.
+        settings: how many members at most, and whether every family takes part.
     """
-    utility = scores if metric.greater_is_better else -scores
+    folds = list(range(len(sums)))
+    choose = partial(_choose, predictions, sums, utility, metric=metric, settings=settings)
+    found, merged = choose(folds=folds)
+    without = (
+        [choose(folds=[other for other in folds if other != fold])[0] for fold in folds] if len(sums) > 1 else [found]
+    )
+    membership = Membership(
+        members=found.members,
+        by_fold=tuple(selection.members for selection in without),
+        path=found.path,
+        merged=tuple(merged),
+    )
+    if not settings.one_per_family or len(sums) == 1:
+        return membership
+    return replace(membership, families=tuple(predictions.members[member].family for member in membership.used))
 
-    def choose(folds: list[int]) -> tuple[tuple[int, ...], tuple[EliminationStep, ...], list[MergedDuplicate]]:
-        known = [parts[fold] for fold in folds]
-        alone = utility[:, folds].mean(axis=1)
-        merged = merge_duplicates(total(known), alone)
-        gone = {entry.candidate for entry in merged}
-        rows = np.isin(predictions.fold, np.unique(predictions.fold)[folds])
-        found = select(
-            known,
-            lambda members, number: predictions.oof_in(folds[number], members),
-            predictions.target[rows],
-            predictions.fold[rows],
-            group=predictions.group[rows],
-            metric=metric,
-            candidates=[candidate for candidate in range(len(alone)) if candidate not in gone],
-            most=most,
-            seed=seed,
-        )
-        members = _completed(found.members, predictions, alone) if one_per_family else found.members
-        return members, found.path, merged
 
-    folds = list(range(len(parts)))
-    members, path, merged = choose(folds)
-    if len(folds) == 1:
-        return Membership(members, (members,), path, tuple(merged))
-    by_fold = tuple(choose([other for other in folds if other != fold])[0] for fold in folds)
-    plan = Membership(members, by_fold, path, tuple(merged))
-    if not one_per_family:
-        return plan
-    families = tuple(predictions.members[member].family for member in plan.used)
-    return Membership(members, by_fold, path, tuple(merged), families)
+def _choose(
+    predictions: MemberPredictions,
+    sums: Sequence[MomentSums],
+    utility: Floats,
+    *,
+    metric: Metric,
+    settings: BlendSettings,
+    folds: Sequence[int],
+) -> tuple[MemberSelection, list[MergedDuplicate]]:
+    """Return the members that some folds choose, and the near-duplicates that these folds merge."""
+    known = [sums[fold] for fold in folds]
+    alone = utility[:, folds].mean(axis=1)
+    merged = merge_duplicates(total(known), alone)
+    gone = {entry.candidate for entry in merged}
+    rows = np.isin(predictions.fold, np.unique(predictions.fold)[folds])
+    found = select_members(
+        known,
+        lambda members, number: predictions.oof_in(folds[number], members),
+        predictions.target[rows],
+        predictions.fold[rows],
+        group=predictions.group[rows],
+        metric=metric,
+        candidates=[candidate for candidate in range(len(alone)) if candidate not in gone],
+        most=settings.most_members,
+        seed=settings.seed,
+    )
+    if settings.one_per_family:
+        found = replace(found, members=_completed(found.members, predictions, alone))
+    return found, merged
 
 
 def _completed(members: Sequence[int], predictions: MemberPredictions, utility: Floats) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
-"""How good a blend is: scores on the rows it was fitted on, and nested scores.
+"""How good a blend is: the metric on the rows it was fitted on, and on rows it was not fitted on (nested).
 
 Nested: for each fold, everything that is chosen (members, weights, the best single candidate) is chosen on the other
-folds and applied to this one. The line onto the score is shared by all folds: an intercept from the other folds leans
+folds and applied to this one. The line onto the target is shared by all folds: an intercept from the other folds leans
 against a fold's own mean, and pooled Pearson would count that as an error of the blend.
 """
 
@@ -30,7 +30,7 @@ class MetricValues:
     """The metric of one prediction vector, over folds and pooled."""
 
     fold_mean: float
-    """Mean over folds: the score of a candidate."""
+    """Mean over folds: what candidates are ranked by."""
     pooled: float
     """Over all rows at once; the two disagree where folds drift in scale."""
     folds: tuple[float, ...]
@@ -38,7 +38,7 @@ class MetricValues:
 
 @dataclass(frozen=True)
 class NestedPrediction:
-    """Predictions whose every row was weighted without its own fold."""
+    """Predictions whose weights were fitted without the fold of the row."""
 
     prediction: Floats
     """[rows]"""
@@ -47,7 +47,7 @@ class NestedPrediction:
 
 
 def measure_prediction(prediction: Floats, target: Floats, fold: Folds, metric: Metric) -> MetricValues:
-    """Score one prediction vector [rows]."""
+    """Return the metric of one prediction vector [rows]."""
     folds = tuple(metric(target[fold == k], prediction[fold == k]) for k in np.unique(fold))
     return MetricValues(fold_mean=float(np.mean(folds)), pooled=metric(target, prediction), folds=folds)
 
@@ -57,11 +57,11 @@ def metric_by_fold(predictions: MemberPredictions, parts: Sequence[MomentSums], 
     n_members = len(predictions.members)
     if metric.name == "pearson":
         return np.column_stack([_pearson_of_each(part.centred) for part in parts])
-    scores = np.empty((n_members, len(parts)))
+    values = np.empty((n_members, len(parts)))
     for member in range(n_members):
         column = predictions.oof([member])[:, 0]
-        scores[member] = [metric(predictions.target[rows], column[rows]) for rows in predictions.folds]
-    return scores
+        values[member] = [metric(predictions.target[rows], column[rows]) for rows in predictions.folds]
+    return values
 
 
 def _pearson_of_each(table: Moments) -> Floats:
@@ -70,7 +70,9 @@ def _pearson_of_each(table: Moments) -> Floats:
     return np.asarray(np.where(variance > 0.0, table.cross / np.sqrt(np.where(variance > 0.0, variance, 1.0)), np.nan))
 
 
-def nested(scaled: ScaledColumns, target: Floats, fold: Folds, metric: Metric, weigh: Weigh) -> NestedPrediction:
+def predict_nested(
+    scaled: ScaledColumns, target: Floats, fold: Folds, metric: Metric, weigh: Weigh
+) -> NestedPrediction:
     """Predict each fold with weights from the other folds."""
     prediction = np.empty_like(target)
     weights = []

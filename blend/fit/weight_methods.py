@@ -136,11 +136,11 @@ def _penalised(objective: Objective, solve: Callable[[Moments], Floats]) -> Weig
     parts = list(objective.parts)
 
     def held_out(penalty: float) -> float:
-        scores = []
+        values = []
         for place, part in enumerate(parts):
             others = total([*parts[:place], *parts[place + 1 :]]).centred
-            scores.append(pearson_of(part.centred, solve(_penalise(others, penalty))))
-        return float(np.nan_to_num(scores, nan=-1.0).mean())
+            values.append(pearson_of(part.centred, solve(_penalise(others, penalty))))
+        return float(np.nan_to_num(values, nan=-1.0).mean())
 
     penalty = max(PENALTIES, key=held_out) if len(parts) > 1 else PENALTIES[0]
     weights = solve(_penalise(objective.moments, penalty))

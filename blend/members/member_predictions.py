@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from blend.members.moment_sums import MomentSums, measure, total
 from data_prep.scoring.combination import Floats
-from data_prep.store.oof_store import UNKNOWN_SPLIT
 
 Floats32 = NDArray[np.float32]
 
@@ -94,24 +93,6 @@ class MemberPredictions:
         """Return the candidate's own fold of each row, [rows]."""
         own = self.columns[member].own_fold
         return self.fold if own is None else np.concatenate(own)
-
-    @cached_property
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know of the members, one sentence each."""
-        told = []
-        if unknown := [member.label for member in self.members if member.split_hash == UNKNOWN_SPLIT]:
-            told.append(
-                f"split unknown of {len(unknown)} candidates ({', '.join(unknown)}): rows may have been trained on by "
-                "the model that predicts them; nested scores can flatter"
-            )
-        named = {member.split_hash for member in self.members} - {UNKNOWN_SPLIT}
-        if len(named) > 1:
-            told.append(f"candidates of {len(named)} splits: rows may have been trained on; nested scores can flatter")
-        pairs = zip(self.members, self.columns, strict=True)
-        lacking = [member.label for member, columns in pairs if not columns.holdout]
-        if lacking and self.holdout_target is not None:
-            told.append(f"no holdout score with {', '.join(lacking)}: no predictions for the holdout")
-        return tuple(told)
 
     def sums(self) -> tuple[MomentSums, ...]:
         """Return the sums of every fold over all members, read block by block."""

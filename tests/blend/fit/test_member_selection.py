@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blend.fit.member_selection import MemberSelection, elimination_path, merge_duplicates, select
+from blend.fit.member_selection import MemberSelection, elimination_path, merge_duplicates, select_members
 from blend.members.moment_sums import measure, total
 from data_prep.scoring.metrics import METRICS, pearson
 from data_prep.scoring.moments import best_nonnegative_weights, moments
@@ -30,7 +30,7 @@ def toy(seed: int = 0, n_good: int = 3, n_noise: int = 4, n_groups: int = 150) -
 
 def chosen(data: dict[str, np.ndarray], most: int = 40, metric: str = "pearson") -> MemberSelection:
     parts = [measure(data["columns"][data["fold"] == k], data["score"][data["fold"] == k]) for k in range(4)]
-    return select(
+    return select_members(
         parts,
         lambda members, part: data["columns"][data["fold"] == part][:, list(members)],
         data["score"],

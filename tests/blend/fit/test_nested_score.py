@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from blend.fit.calibration import CALIBRATIONS, ScaledColumns
-from blend.fit.nested_score import Weigh, fit_line, measure_prediction, nested
+from blend.fit.nested_score import Weigh, fit_line, measure_prediction, predict_nested
 from blend.fit.objective import Objective, objective_for
 from blend.fit.weight_methods import METHODS
 from data_prep.scoring.metrics import METRICS
@@ -38,13 +38,14 @@ def by_method(method: str) -> Weigh:
 @pytest.mark.parametrize("method", METHODS)
 def test_nested_weights_never_see_the_fold_they_are_scored_on(method: str) -> None:
     data = toy()
-    before = nested(scaled(data, "none"), data["score"], data["fold"], METRICS["pearson"], by_method(method)).weights
+    pearson, weigh = METRICS["pearson"], by_method(method)
+    before = predict_nested(scaled(data, "none"), data["score"], data["fold"], pearson, weigh).weights
     rows = data["fold"] == 2
     spoiled = data["columns"].copy()
     spoiled[rows] = np.random.default_rng(1).normal(size=(rows.sum(), 3))
     scores = np.where(rows, 1.0 - data["score"], data["score"])
     changed = {**data, "columns": spoiled, "score": scores}
-    after = nested(scaled(changed, "none"), scores, data["fold"], METRICS["pearson"], by_method(method)).weights
+    after = predict_nested(scaled(changed, "none"), scores, data["fold"], pearson, weigh).weights
     np.testing.assert_array_equal(before[2], after[2])
     if METHODS[method].fit is not METHODS["mean"].fit:
         assert not np.array_equal(before, after)
@@ -52,7 +53,7 @@ def test_nested_weights_never_see_the_fold_they_are_scored_on(method: str) -> No
 
 def test_nested_is_the_loop_a_person_would_write() -> None:
     data = toy()
-    found = nested(scaled(data), data["score"], data["fold"], METRICS["pearson"], by_method("nnls"))
+    found = predict_nested(scaled(data), data["score"], data["fold"], METRICS["pearson"], by_method("nnls"))
     standard = (data["columns"] - data["columns"].mean(axis=0)) / data["columns"].std(axis=0)
     for fold in range(4):
         seen = data["fold"] != fold

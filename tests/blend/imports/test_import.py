@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from blend.__main__ import app
+from blend.evidence.member_records import notes_about
 from blend.imports.foreign_files import ForeignColumns, read_foreign
 from blend.imports.foreign_models import ImportRequest, read_request
 from blend.imports.imported_models import write_imported
@@ -133,7 +134,7 @@ def test_without_holdout_rows_there_is_no_holdout_score_and_it_is_said(
     found = load_predictions([full_run.path, str(tmp_path / "out")], team.data)
     assert len(found.members) == 4
     assert [len(column.holdout) for column in found.columns] == [4, 4, 4, 0]
-    assert found.notes == ("no holdout score with theirs (imported): no predictions for the holdout",)
+    assert notes_about(found) == ("no holdout score with theirs (imported): no predictions for the holdout",)
 
 
 def test_an_unknown_split_is_blended_and_told(team: Team, full_run: Any, tmp_path: Path) -> None:
@@ -142,7 +143,10 @@ def test_an_unknown_split_is_blended_and_told(team: Team, full_run: Any, tmp_pat
     found = load_predictions([full_run.path, str(tmp_path / "out")], team.data)
     member = found.members[-1]
     assert (member.label, member.family, member.split_hash) == ("theirs (imported)", "deberta", "unknown")
-    assert "rows may have been trained on by the model that predicts them; nested scores can flatter" in found.notes[0]
+    assert (
+        "rows may have been trained on by the model that predicts them; nested scores can flatter"
+        in notes_about(found)[0]
+    )
     expected = by_id(team.oof("pred"), "pred", found.ids.to_pylist()).astype(np.float32)
     np.testing.assert_array_equal(found.oof([3])[:, 0], expected)
 

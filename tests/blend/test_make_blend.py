@@ -11,19 +11,23 @@ import pytest
 
 from blend.blend_folder import find_previous, write_blend
 from blend.blend_record import Blend
+from blend.evidence.comparisons import PreviousBlend
+from blend.fit.blend_settings import BlendSettings
 from blend.fit.calibration import CALIBRATIONS
-from blend.fit.fit_blend import CHOICES, FittedBlend, fit_blend
-from blend.fit.membership import LEAST_SHARE, raise_families
+from blend.fit.calibration_choice import CHOICES
+from blend.fit.membership import LEAST_SHARE
 from blend.fit.weight_methods import METHODS
+from blend.make_blend import FinishedBlend, make_blend
 from blend.members.load_predictions import load_predictions
 from data_prep.errors import InputError
 from data_prep.scoring.metrics import METRICS
 from data_prep.store.tables import OOF_SCHEMA, read_table
 
 
-def fit(run: Any, **options: Any) -> FittedBlend:
+def fit(run: Any, *, name: str = "x", previous: PreviousBlend | None = None, **settings: Any) -> FinishedBlend:
     predictions = load_predictions([run.path], run.data)
-    return fit_blend(predictions, run.data, **{"method": "nnls", "name": "x", "clipped": True, **options})
+    chosen = BlendSettings(**{"method": "nnls", "clip": True, **settings})
+    return make_blend(predictions, run.data, chosen, name=name, previous=previous)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -94,7 +98,7 @@ def test_nothing_that_is_chosen_saw_the_fold_that_it_is_scored_on(run: Any, tool
     honest = run.add("good", noise=0.3).add("also", noise=0.35).add("third", noise=0.5)
     caught = toolbox.Run(tmp_path / "caught", run.data)
     caught.add("good", noise=0.3).add("also", noise=0.35).add("third", noise=0.5, change=cheat)
-    options = {"calibration": "isotonic", "most": 2}
+    options = {"calibration": "isotonic", "most_members": 2}
     weights = [
         {member.candidate: member.nested_weights for member in fit(r, **options).record.members}
         for r in (honest, caught)
@@ -106,13 +110,15 @@ def test_nothing_that_is_chosen_saw_the_fold_that_it_is_scored_on(run: Any, tool
         assert weights[0][candidate][2] == weights[1][candidate][2]
 
 
-def test_given_members_are_all_taken(full_run: Any) -> None:
+def test_given_members_are_all_taken(full_run: Any, toolbox: Any) -> None:
     full_run.add("useless", noise=20.0)
     everyone = load_predictions([full_run.path], full_run.data, dead_below=-1)
-    given = fit_blend(everyone, full_run.data, method="mean", name="x", choose_members=False, clipped=True).record
+    settings = BlendSettings(method="mean", clip=True)
+    all_of_them = toolbox.replace(settings, choose_members=False)
+    given = make_blend(everyone, full_run.data, all_of_them, name="x").record
     assert [member.candidate for member in given.members] == ["aaa", "bbb", "ccc", "useless"]
     assert given.path == ()
-    chosen = fit_blend(everyone, full_run.data, method="mean", name="x", clipped=True).record
+    chosen = make_blend(everyone, full_run.data, settings, name="x").record
     assert "useless" not in {member.candidate for member in chosen.members}
     assert {step.n_members for step in chosen.path} >= {1, 2}
 
@@ -132,13 +138,6 @@ def test_every_family_takes_part_on_request(run: Any) -> None:
     weights = {member.candidate: member.weight for member in record.members}
     assert weights["poor"] == pytest.approx(LEAST_SHARE)
     assert sum(weights.values()) == pytest.approx(1.0)
-
-
-def test_a_family_is_raised_at_the_cost_of_all_others_alike() -> None:
-    weights = np.array([0.6, 0.4, 0.0, 0.0])
-    raised = raise_families(weights, ["a", "b", "c", "c"], np.array([1.0, 1.0, 0.2, 0.3]))
-    np.testing.assert_allclose(raised, [0.588, 0.392, 0.0, 0.02])
-    np.testing.assert_array_equal(raise_families(weights, ["a", "a", "b", "a"], np.ones(4))[[0, 1]] > 0, True)
 
 
 def test_weights_of_free_sign_are_never_taken_unless_asked_for(full_run: Any) -> None:
@@ -164,7 +163,7 @@ def test_range_is_kept_only_on_request(run: Any, toolbox: Any) -> None:
 
     run.add("aaa", change=level)
     with pytest.raises(InputError, match=r"predictions are outside \[0, 1\].*t000, t001"):
-        fit(run, clipped=False)
+        fit(run, clip=False)
     fitted = fit(run)
     assert fitted.submission.decode().splitlines()[1:3] == ["t000,1", "t001,0"]
     assert fitted.record.submission.clipped >= 2
@@ -182,7 +181,7 @@ def test_a_refused_blend_leaves_the_old_files_untouched(full_run: Any, toolbox: 
         columns=tuple(toolbox.replace(c, test=(np.full(36, 0.5, np.float32),) * 4) for c in predictions.columns),
     )
     with pytest.raises(InputError, match="submission refused: all 36 predictions are"):
-        fit_blend(flat, full_run.data, method="mean", name="x", clipped=True)
+        make_blend(flat, full_run.data, BlendSettings(method="mean", clip=True), name="x")
     with pytest.raises(InputError, match="holds another blend"):
         write_blend(fit(full_run, method="mean"), predictions, str(folder))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -1,0 +1,71 @@
+"""How good one way to predict is: in-sample, nested, on holdout rows, and what to expect on test rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow.compute as pc
+
+from blend.blend_record import EvidenceRecord, ExpectationRecord
+from blend.evidence.baselines import Predictor
+from blend.evidence.comparisons import metric_record
+from blend.evidence.expected_test import expect, variance_removed
+from blend.fit.fit_blend import BlendFit
+from data_prep.prepared import Prepared
+from data_prep.scoring.combination import Combination, Floats
+from data_prep.store.oof_store import UNKNOWN_SPLIT
+
+
+def measure_blend_and_baselines(
+    fit: BlendFit, baselines: Mapping[str, Predictor], data: Prepared
+) -> dict[str, EvidenceRecord]:
+    """Return the evidence for the blend and for each baseline."""
+    blend = Predictor(fit.combination, fit.membership.members, fit.weights.prediction, fit.weights.held_out.prediction)
+    test_groups = _count_test_groups(data)
+    return {name: _measure(fit, way, test_groups) for name, way in {"blend": blend, **baselines}.items()}
+
+
+def _count_test_groups(data: Prepared) -> int:
+    """Return the number of groups of the test rows: of values in the group column, of rows where test has none."""
+    column = data.task.group_column
+    has_groups = column is not None and column in data.test.column_names
+    return int(pc.count_distinct(data.test[column]).as_py() if has_groups else data.test.num_rows)
+
+
+def _measure(fit: BlendFit, way: Predictor, test_groups: int) -> EvidenceRecord:
+    expected = expect(
+        way.held_out,
+        variance_removed(_fold_models(fit, way.combination, way.members)),
+        target=fit.predictions.target,
+        group=fit.predictions.group,
+        metric=fit.metric,
+        test_groups=test_groups,
+        seed=fit.settings.seed,
+    )
+    return EvidenceRecord(
+        in_sample=metric_record(fit, way.prediction),
+        nested=metric_record(fit, way.held_out),
+        expected=ExpectationRecord(**asdict(expected)) if expected else None,
+        holdout=_holdout_value(fit, way),
+    )
+
+
+def _holdout_value(fit: BlendFit, way: Predictor) -> float | None:
+    """Return the metric on holdout rows; None where there are none, or a member has no predictions for them."""
+    target, columns = fit.predictions.holdout_target, [fit.predictions.columns[m].holdout for m in way.members]
+    if target is None or not all(columns):
+        return None
+    return fit.metric(target, way.combination.predict(columns))
+
+
+def _fold_models(fit: BlendFit, combination: Combination, members: Sequence[int]) -> list[Floats]:
+    """Return, for each split, what its members contribute for test rows by fold model, [folds, test rows]."""
+    splits: dict[str, Floats] = {}
+    for member, part in zip(members, combination.parts, strict=True):
+        columns = fit.predictions.columns[member].test
+        share = combination.slope * part.weight
+        scaled = np.stack([share * part.scaled(place, column) for place, column in enumerate(columns)])
+        split = fit.predictions.members[member].split_hash
+        key = f"{split} {len(columns)}" if split != UNKNOWN_SPLIT else f"{split} {member}"
+        splits[key] = splits[key] + scaled if key in splits else scaled
+    return list(splits.values())

@@ -1,0 +1,143 @@
+"""`make_blend`: fit a blend, predict the test rows, gather the evidence, and put all of it on record."""
+
+import importlib.metadata
+from dataclasses import dataclass
+
+from blend.blend_record import Blend, SearchRecord, StepRecord, SubmissionRecord
+from blend.evidence.baselines import best_single, plain_mean
+from blend.evidence.comparisons import (
+    PreviousBlend,
+    compare_calibrations,
+    compare_methods,
+    compare_with_baselines,
+    compare_with_previous,
+)
+from blend.evidence.member_influence import error_correlations
+from blend.evidence.member_records import certify, left_out, member_records, notes_about
+from blend.evidence.metric_evidence import measure_blend_and_baselines
+from blend.fit.blend_settings import BlendSettings
+from blend.fit.fit_blend import BlendFit, fit_blend
+from blend.members.member_predictions import MemberPredictions
+from blend.members.moment_sums import total
+from data_prep.prepared import Prepared
+from data_prep.scoring.combination import Floats
+from data_prep.store.files import base_name
+from data_prep.submission.submission_gate import SubmissionFormat, clip, render_submission
+from data_prep.submission.submission_manifest import SUBMISSION_FILE, SubmissionManifest, hash_submission
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedBlend:
+    """A blend with everything that belongs to it, not yet written."""
+
+    record: Blend
+    nested: Floats
+    """Nested predictions, [rows]."""
+    prediction: Floats
+    """[test rows], as in the submission."""
+    submission: bytes
+    manifest: SubmissionManifest
+
+
+def make_blend(
+    predictions: MemberPredictions,
+    data: Prepared,
+    settings: BlendSettings,
+    *,
+    name: str,
+    form: SubmissionFormat | None = None,
+    previous: PreviousBlend | None = None,
+) -> FinishedBlend:
+    """Fit a blend and pass its test predictions through the submission gate.
+
+    Args:
+        predictions: of all candidates.
+        data: the prepared folder.
+        settings: how the blend is fitted.
+        name: of the blend.
+        form: of the submission; None: the task's names, the test's order.
+        previous: to compare with.
+
+    Raises:
+        InputError: no such method or calibration, the method cannot serve the task's metric, or the gate refuses the
+            submission.
+    """
+    fit = fit_blend(predictions, data.task.measure, settings)
+    prediction, n_clipped = _predict_test(fit, data)
+    ids = data.test["id"].to_pylist()
+    submission = render_submission(ids, prediction, expected=ids, task=data.task, form=form)
+    written = SubmissionRecord(
+        file=SUBMISSION_FILE, sha256=hash_submission(submission), rows=len(ids), clipped=n_clipped
+    )
+    record = _record(fit, data, name=name, submission=written, previous=previous)
+    return FinishedBlend(record, fit.weights.held_out.prediction, prediction, submission, _manifest(record, data))
+
+
+def _predict_test(fit: BlendFit, data: Prepared) -> tuple[Floats, int]:
+    """Return the predictions for the test rows, and how many of them were clipped."""
+    columns = [fit.predictions.columns[member].test for member in fit.membership.members]
+    prediction = fit.combination.predict(columns)
+    return clip(prediction, data.task) if fit.settings.clip else (prediction, 0)
+
+
+def _record(
+    fit: BlendFit, data: Prepared, *, name: str, submission: SubmissionRecord, previous: PreviousBlend | None
+) -> Blend:
+    manifest, search = data.manifest, fit.weights.fit
+    baselines = {
+        "best_single": best_single(fit.predictions, fit.utility),
+        "mean": plain_mean(fit.predictions, fit.sums),
+    }
+    errors = error_correlations(total(fit.sums).of(fit.membership.members).centred)
+    return Blend(
+        name=name,
+        method=fit.settings.method,
+        calibration=fit.calibration,
+        metric=fit.metric.name,
+        data=data.path,
+        data_hash=manifest.data_hash,
+        split_hash=manifest.split_hash,
+        mixed_splits=any(member.split_hash != manifest.split_hash for member in fit.predictions.members),
+        version=importlib.metadata.version("blendfold"),
+        seed=fit.settings.seed,
+        members=member_records(fit),
+        combination=fit.combination,
+        clip=fit.settings.clip,
+        search=SearchRecord(converged=search.converged, evaluations=search.evaluations, restarts=search.restarts),
+        certificate=certify(fit),
+        scores=measure_blend_and_baselines(fit, baselines, data),
+        methods=compare_methods(fit),
+        calibrations=compare_calibrations(fit),
+        path=tuple(
+            StepRecord(
+                n_members=step.n_members, score=step.value, behind=step.behind, standard_error=step.standard_error
+            )
+            for step in fit.membership.path
+        ),
+        error_correlations=tuple(tuple(row) for row in errors.tolist()),
+        comparisons=compare_with_baselines(fit, baselines),
+        previous=compare_with_previous(fit, previous) if previous else None,
+        left_out=left_out(fit),
+        notes=notes_about(fit.predictions),
+        submission=submission,
+    )
+
+
+def _manifest(record: Blend, data: Prepared) -> SubmissionManifest:
+    evidence = record.scores["blend"]
+    return SubmissionManifest(
+        **record.submission.model_dump(),
+        blend=record.name,
+        method=record.method,
+        metric=record.metric,
+        members={member.candidate: member.weight for member in record.members},
+        study=tuple(dict.fromkeys(base_name(member.run) for member in record.members)),
+        data_hash=record.data_hash,
+        split_hash=record.split_hash,
+        scheme=data.manifest.scheme,
+        n_folds=data.manifest.n_folds,
+        cv=evidence.in_sample.fold_mean,
+        nested=evidence.nested.fold_mean,
+        expected=evidence.expected.value if evidence.expected else None,
+        version=record.version,
+    )
