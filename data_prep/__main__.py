@@ -6,8 +6,6 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from data_prep.audit.audit_report import audit
-from data_prep.audit.audit_tables import audit_tables
 from data_prep.console import console, error_console, new_app, run_app
 from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import Prepared, load_prepared
@@ -84,6 +82,9 @@ def audit_verb(folder: Annotated[str, typer.Argument(help="Prepared folder.")]) 
 
     Example: `python -m data_prep audit data/pppm`
     """
+    from data_prep.audit.audit_report import audit  # noqa: PLC0415 - pandas and scikit-learn are slow to import
+    from data_prep.audit.audit_tables import audit_tables  # noqa: PLC0415
+
     prepared = load_prepared(folder)
     with error_console.status("counting, then measuring leakage (about half a minute for 36,000 rows)"):
         report = audit(prepared)

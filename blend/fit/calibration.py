@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from blend.members.moment_sums import MomentSums, measure
 from data_prep.scoring.combination import Floats, Scaling
@@ -56,6 +55,8 @@ def rank(prediction: Floats, target: Floats) -> Scaling:  # noqa: ARG001
 
 def follow(prediction: Floats, target: Floats) -> Scaling:
     """The monotone curve with the least squared error (isotonic regression; Zadrozny and Elkan 2002)."""
+    from scipy.optimize import isotonic_regression  # noqa: PLC0415 - slow to import
+
     values, place, counts = np.unique(prediction, return_inverse=True, return_counts=True)
     means = np.bincount(place, weights=target) / counts
     level = isotonic_regression(means, weights=counts).x

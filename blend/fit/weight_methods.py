@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 
 from blend.fit.objective import MOMENT_METRICS, Objective
 from blend.members.moment_sums import total
@@ -68,6 +67,8 @@ def search_simplex(objective: Objective, start: Floats, *, budget: int) -> Weigh
     The search moves in the weights of standardised columns, where all directions are alike. Near an optimum utility
     falls with the square of the distance, so weights need the root of utility's tolerance.
     """
+    from scipy.optimize import minimize  # noqa: PLC0415 - slow to import
+
     n_members, spread = len(start), _spread(objective.moments)
     options: Any = {
         "initial_simplex": _on_simplex(start * spread)

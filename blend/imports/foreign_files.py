@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.feather as pa_feather
@@ -166,6 +165,8 @@ def _numbers(
     table: pa.Table, path: str, id_name: str | None, columns: ForeignColumns
 ) -> tuple[dict[str, Floats], list[str]]:
     """Return every column that may hold predictions or the truth, and a fault for each that is partly text."""
+    import pandas as pd  # noqa: PLC0415 - slow to import
+
     numbers: dict[str, Floats] = {}
     faults: list[str] = []
     reserved = {*_reserved(columns), id_name}

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, theilslopes
 
 from blend.ledger.ledger_entry import LedgerEntry
 from data_prep.prepare.folds import GROUPED_SCHEMES, SCHEMES
@@ -146,6 +146,8 @@ def fit_line(cv: ArrayLike, board: ArrayLike, *, of: str = "") -> Line | None:
     Returns:
         None below `FEW` points.
     """
+    from scipy.stats import theilslopes  # noqa: PLC0415 - slow to import
+
     x, y = np.asarray(cv, dtype=np.float64), np.asarray(board, dtype=np.float64)
     if len(x) < FEW:
         return None
@@ -176,7 +178,7 @@ def rank_correlation(cv: ArrayLike, board: ArrayLike) -> RankCorrelation | None:
         return None
     value = spearman(x, y)
     centre = np.arctanh(np.clip(value, -1 + 1e-9, 1 - 1e-9))
-    half = norm.ppf(0.975) * np.sqrt((1 + value**2 / 2) / (len(x) - 3))
+    half = NormalDist().inv_cdf(0.975) * np.sqrt((1 + value**2 / 2) / (len(x) - 3))
     low, high = np.tanh([centre - half, centre + half]).tolist()
     return RankCorrelation(value, low, high, len(x))
 

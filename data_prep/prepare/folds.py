@@ -1,14 +1,13 @@
 """Who is in which fold: groups, the holdout, and the split schemes."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
 from data_prep.errors import InputError
 from data_prep.store.tables import HOLDOUT_FOLD
@@ -114,10 +113,12 @@ def split_rows(
     Raises:
         InputError: rows or groups are too few, so that a fold would stay empty.
     """
+    from sklearn import model_selection  # noqa: PLC0415 - slow to import
+
     n_units = len(np.unique(groups)) if scheme in GROUPED_SCHEMES else len(targets)
     if n_units < n_folds:
         raise InputError(too_few(n_units, n_folds, scheme))
-    splitter = SCHEMES[scheme](n_folds, seed)
+    splitter = getattr(model_selection, SCHEMES[scheme])(n_folds, shuffle=True, random_state=seed)
     folds = np.full(len(targets), HOLDOUT_FOLD, dtype=np.int8)
     for fold, rows in enumerate(
         _validation_rows(splitter, strata(targets, task), groups if scheme in GROUPED_SCHEMES else None)
@@ -165,10 +166,10 @@ def check_plan(scheme: str, n_folds: int, holdout: float, seed: int, task: Task)
 
 
 GROUPED_SCHEMES = ("group", "stratified_group")
-SCHEMES: dict[str, Callable[[int, int], Splitter]] = {
-    "kfold": lambda n_folds, seed: KFold(n_folds, shuffle=True, random_state=seed),
-    "stratified": lambda n_folds, seed: StratifiedKFold(n_folds, shuffle=True, random_state=seed),
-    "group": lambda n_folds, seed: GroupKFold(n_folds, shuffle=True, random_state=seed),
-    "stratified_group": lambda n_folds, seed: StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed),
+SCHEMES = {
+    "kfold": "KFold",
+    "stratified": "StratifiedKFold",
+    "group": "GroupKFold",
+    "stratified_group": "StratifiedGroupKFold",
 }
-"""Split schemes, from careless to careful: constructor of the scikit-learn splitter from (n_folds, seed)."""
+"""Split schemes, from careless to careful, with the splitter of `sklearn.model_selection` that makes each."""

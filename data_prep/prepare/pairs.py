@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -160,6 +159,8 @@ def _check_ids(records: CsvRecords, task: Task, faults: InputFaults) -> None:
 
 def _hashes(texts: pa.ChunkedArray) -> NDArray[np.uint64]:
     """Return a 64-bit hash of each text: equal texts have equal hashes, at a fraction of the memory of a text index."""
+    import pandas as pd  # noqa: PLC0415 - slow to import
+
     parts = [pd.util.hash_array(chunk.to_numpy(zero_copy_only=False), categorize=False) for chunk in texts.chunks]
     return np.concatenate(parts) if parts else np.empty(0, np.uint64)
 

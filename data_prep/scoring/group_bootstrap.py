@@ -10,14 +10,16 @@ products. For Spearman, ranks are taken once, inside each part that is scored.
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.stats import rankdata
 
 from data_prep.scoring.combination import Floats
-from data_prep.scoring.metrics import Metric
+from data_prep.scoring.metrics import Metric, average_ranks
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 RESAMPLES = 1_000
 MOST_CLUSTERS = 4_096
@@ -80,6 +82,8 @@ class GroupBootstrap:
         seed: int = 0,
         resamples: int = RESAMPLES,
     ) -> None:
+        from scipy.sparse import csr_array  # noqa: PLC0415 - slow to import
+
         self._target, self._metric = target, metric
         random = np.random.default_rng(seed)
         cluster = cluster_groups(group, random)
@@ -132,10 +136,10 @@ def cluster_groups(group: NDArray[np.int32], random: np.random.Generator) -> NDA
     return np.asarray(random.permutation(len(names)) % MOST_CLUSTERS)[number]
 
 
-def _cluster_sums(predictions: Floats, target: Floats, members: csr_array, metric: Metric) -> Floats:
+def _cluster_sums(predictions: Floats, target: Floats, members: "csr_array", metric: Metric) -> Floats:
     """Return [predictions, 6, clusters]: count, sums of target and prediction, of their squares and product."""
     if metric.name == "spearman":
-        predictions, target = rankdata(predictions, axis=0), rankdata(target)
+        predictions, target = np.apply_along_axis(average_ranks, 0, predictions), average_ranks(target)
     if metric.name != "rmse":
         predictions, target = predictions - predictions.mean(axis=0), target - target.mean()
     shared = [np.ones_like(target), target, target**2]

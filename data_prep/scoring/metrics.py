@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 DEAD_BELOW = 0.05
 """A model whose correlation on a fold is below this learned nothing there: it is next to chance."""
@@ -29,7 +28,13 @@ def spearman(target: ArrayLike, prediction: ArrayLike) -> float:
     x, y = _pair(target, prediction)
     if np.isnan(x).any() or np.isnan(y).any():
         return float("nan")
-    return pearson(rankdata(x), rankdata(y))
+    return pearson(average_ranks(x), average_ranks(y))
+
+
+def average_ranks(values: ArrayLike) -> NDArray[np.float64]:
+    """Return the rank of each value, from 1; equal values share the mean of their ranks."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
 
 
 def rmse(target: ArrayLike, prediction: ArrayLike) -> float:

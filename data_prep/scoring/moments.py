@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import nnls
 
 _RANK_TOLERANCE = 1e-12
 
@@ -54,6 +53,8 @@ def best_nonnegative_weights(table: Moments) -> NDArray[np.float64]:
     the squared error is (1 - r^2) y'y. With G = gram and b = cross, ||X w - y||^2 = ||R w - q||^2 + constant for any
     R, q with R'R = G and R'q = b; here R comes from the eigenvectors of the scaled G, so collinear columns do no harm.
     """
+    from scipy.optimize import nnls  # noqa: PLC0415 - slow to import
+
     scale = np.sqrt(np.diag(table.gram))
     used = np.flatnonzero(scale > 0)
     weights = np.zeros(len(scale))

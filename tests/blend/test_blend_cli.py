@@ -13,6 +13,7 @@ from blend.__main__ import app
 from data_prep.console import console
 from data_prep.errors import InputError
 from data_prep.store.tables import read_table
+from loaded_libraries import loaded_libraries
 
 ROOT = Path(__file__).parents[2]
 
@@ -203,3 +204,13 @@ def test_help_shows_an_example() -> None:
         [sys.executable, "-m", "blend", "fit", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert "python -m blend fit runs/demo" in done.stdout
+
+
+@pytest.mark.parametrize("verb", [[], ["fit"], ["import"], ["bundle"], ["ledger"], ["ledger", "plot"]])
+def test_help_loads_no_slow_library(verb: list[str]) -> None:
+    assert loaded_libraries("blend", *verb, "--help") == set()
+
+
+def test_a_fit_loads_the_parts_of_scipy_that_it_uses(full_run: Any) -> None:
+    assert loaded_libraries("blend", "fit", full_run.path, "--method", "greedy") == {"scipy", "scipy.optimize"}
+    assert (full_run.root / "blends" / "greedy" / "blend.json").exists()

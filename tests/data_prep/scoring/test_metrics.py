@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from sklearn.metrics import root_mean_squared_error
 
-from data_prep.scoring.metrics import METRICS
+from data_prep.scoring.metrics import METRICS, average_ranks
 
 REFERENCES = {
     "pearson": lambda score, prediction: stats.pearsonr(score, prediction).statistic,
@@ -31,6 +31,11 @@ def test_a_metric_equals_its_reference(name, seed):
     assert METRICS[name](score, prediction) == pytest.approx(REFERENCES[name](score, prediction), rel=1e-12)
     narrow = prediction.astype(np.float32)
     assert METRICS[name](score, narrow) == pytest.approx(METRICS[name](score, narrow.astype(float)), rel=1e-12)
+
+
+def test_equal_values_share_the_mean_of_their_ranks():
+    values = np.random.default_rng(0).integers(0, 20, 200) / 4
+    np.testing.assert_array_equal(average_ranks(values), stats.rankdata(values))
 
 
 @pytest.mark.parametrize("name", METRICS)
