@@ -38,8 +38,8 @@ from search.ray_tune.run_study import run_study
 from search.ray_tune.run_tune import run_tune
 from search.study.sampler import Sampler
 from search.study.study_file import read_study, resolve_study
-from search.watch.console_lines import Progress
-from search.watch.run_statistics import Tally
+from search.watch.console_lines import ConsoleLines
+from search.watch.run_statistics import RunStatistics
 from search.worker.fold_run import load_prepared_once
 from search.worker.messages import (
     FoldRunOrder,
@@ -221,8 +221,10 @@ def search_here(path: Path, run_dir: Path, slots: int) -> None:
     data = load_prepared(study.data)
     with Path(run_dir.parent / "log.txt").open("w", encoding="utf-8") as log:
         resolved = resolve_study(study, data)
-        tally = Tally.of(resolved, data)
-        conductor = Conductor(resolved, data, str(run_dir), Progress(Console(file=log), tally), hours_spent=lambda: 0.0)
+        tally = RunStatistics.of(resolved, data)
+        conductor = Conductor(
+            resolved, data, str(run_dir), ConsoleLines(Console(file=log), tally), hours_spent=lambda: 0.0
+        )
         tally.to_come = lambda: conductor.candidates_to_come
         settings = FoldRunSettings(
             run_dir=str(run_dir),
@@ -263,7 +265,7 @@ def reopen(path: Path, run_dir: Path) -> tuple[float, float]:
     begun, cpu = time.perf_counter(), time.process_time()
     with Path(os.devnull).open("w", encoding="utf-8") as log:
         resolved = resolve_study(more, data)
-        progress = Progress(Console(file=log), Tally.of(resolved, data))
+        progress = ConsoleLines(Console(file=log), RunStatistics.of(resolved, data))
         Conductor(resolved, data, str(run_dir), progress, hours_spent=lambda: 0.0).next_assignment()
     return time.perf_counter() - begun, time.process_time() - cpu
 

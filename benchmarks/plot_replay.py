@@ -18,7 +18,7 @@ from matplotlib.ticker import PercentFormatter
 
 from search.replay.ladder_option import read_ladder_option
 from search.replay.recording import read_recording
-from search.replay.replay_search import Replay, Summary, replay
+from search.replay.replay_search import Replay, SchedulerSummary, replay
 
 NAMES = {"full grid": "random search", "Wilcoxon pruner": "Optuna's Wilcoxon pruner"}
 COLOURS = ("#0072b2", "#e69f00", "#d55e00", "#cc79a7", "#009e73", "#7f7f7f")
@@ -54,7 +54,7 @@ def picture(found: Replay) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, row: Summary, colour: str, *, is_ladder: bool) -> None:
+def _draw(axes: Axes, row: SchedulerSummary, colour: str, *, is_ladder: bool) -> None:
     assert row.blend is not None
     label = f"{NAMES.get(row.name, row.name)}: {row.blend.score.mean:.4f} at {row.cost.mean:.0%}"
     if row.blend.curve:

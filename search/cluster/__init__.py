@@ -1,1 +1,1 @@
-"""Searches as jobs of a Ray cluster."""
+"""Searches as jobs of a Ray cluster: launch, follow, stop, fetch; what machines have and cost."""

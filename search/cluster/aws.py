@@ -1,4 +1,4 @@
-"""What AWS must have before `ray up cluster.yaml`: a bucket, a closed security group, roles, an image; made once."""
+"""Sets up what `ray up cluster.yaml` needs on AWS, once: a bucket, a closed security group, roles, an image."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from data_prep.store.files import read_bytes, write_bytes
 
 GROUP, HEAD, WORKER = "blendfold", "blendfold-head", "blendfold-worker"
 IMAGE = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *"
-"""Name of the images, by Amazon, with NVIDIA's driver and Python 3.12."""
+"""Name of Amazon's images with NVIDIA's driver and Python 3.12."""
 EC2_TRUST = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
@@ -20,8 +20,16 @@ EC2_TRUST = {
 Note = Callable[[str], None]
 
 
-def set_up(bucket: str, cluster: str, *, region: str, ssh_from: str, note: Note) -> None:
-    """Make what is missing and write it into a cluster file; what is there already stays.
+def set_up(
+    bucket: str,
+    cluster: str,
+    *,
+    region: str,
+    ssh_from: str,
+    note: Note,
+    find_image: Callable[[Any, str], str] | None = None,
+) -> None:
+    """Create what is missing and write it into a cluster file; what exists stays.
 
     Args:
         bucket: name of the bucket for prepared data and run directories.
@@ -29,6 +37,7 @@ def set_up(bucket: str, cluster: str, *, region: str, ssh_from: str, note: Note)
         region: of AWS, such as us-west-2.
         ssh_from: addresses that may reach port 22, such as 203.0.113.7/32.
         note: takes what was done.
+        find_image: returns the id of the image for an EC2 client and a region; None: `newest_image`.
 
     Raises:
         InputError: boto3 or credentials are missing, AWS refuses, or the cluster file has no such lines.
@@ -36,7 +45,7 @@ def set_up(bucket: str, cluster: str, *, region: str, ssh_from: str, note: Note)
     if not re.fullmatch(r"\d+(\.\d+){3}/\d+", ssh_from) or int(ssh_from.rsplit("/", 1)[1]) < 16:
         raise InputError(
             f"--ssh-from {ssh_from}: expected your own address as A.B.C.D/32 (`curl https://checkip.amazonaws.com` "
-            "tells it), or a network of /16 and smaller: the whole internet is never let in"
+            "prints it), or a network of /16 or smaller; the whole internet is never admitted"
         )
     text = read_bytes(cluster).decode()
     _filled(text, region=region, image="", group="", where=cluster)
@@ -44,20 +53,20 @@ def set_up(bucket: str, cluster: str, *, region: str, ssh_from: str, note: Note)
         import boto3  # noqa: PLC0415 - an extra
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
     except ImportError as error:
-        raise InputError("AWS needs boto3, which `ray up` needs too: pip install boto3") from error
+        raise InputError("AWS needs boto3, and so does `ray up`: pip install boto3") from error
     try:
         session = boto3.Session(region_name=region)
         _make_bucket(session.client("s3"), bucket, region, note)
         group = _make_group(session.client("ec2"), ssh_from, note)
         _make_roles(session.client("iam"), session.client("sts"), bucket, note)
-        image = _newest_image(session.client("ec2"), region)
+        image = (find_image or newest_image)(session.client("ec2"), region)
     except (BotoCoreError, ClientError) as error:
         raise InputError(
-            f"AWS: {error}. The credentials (`aws configure`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) must be "
-            "of someone who may make buckets, security groups and roles"
+            f"AWS: {error}. The credentials (`aws configure`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) need "
+            "permission to create buckets, security groups and roles"
         ) from error
     write_bytes(_filled(text, region=region, image=image, group=group, where=cluster).encode(), cluster)
-    note(f"image {image}, security group {group} and region {region} are written into {cluster}")
+    note(f"wrote image {image}, security group {group} and region {region} into {cluster}")
 
 
 def _filled(text: str, *, region: str, image: str, group: str, where: str) -> str:
@@ -65,7 +74,7 @@ def _filled(text: str, *, region: str, image: str, group: str, where: str) -> st
     for key, value in values.items():
         text, found = re.subn(rf"({re.escape(key)})\S+(\s+# aws)", rf"\g<1>{value}\g<2>", text)
         if not found:
-            raise InputError(f"{where}: has no line with `{key}` that is marked `# aws`; start from cluster.yaml")
+            raise InputError(f"{where}: has no line with `{key}` marked `# aws`; start from cluster.yaml")
     return text
 
 
@@ -80,10 +89,10 @@ def _make_bucket(s3: Any, bucket: str, region: str, note: Note) -> None:
 
 
 def _make_group(ec2: Any, ssh_from: str, note: Note) -> str:
-    """Return the security group: SSH from `ssh_from` alone, everything between its members."""
+    """Return the security group: SSH only from `ssh_from`, everything between its members."""
     vpcs = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
     if not vpcs:
-        raise InputError("AWS: the region has no default VPC; make one (`aws ec2 create-default-vpc`) and try again")
+        raise InputError("AWS: the region has no default VPC; create one (`aws ec2 create-default-vpc`) and try again")
     vpc = vpcs[0]["VpcId"]
     found = ec2.describe_security_groups(
         Filters=[{"Name": "group-name", "Values": [GROUP]}, {"Name": "vpc-id", "Values": [vpc]}]
@@ -102,7 +111,8 @@ def _make_group(ec2: Any, ssh_from: str, note: Note) -> str:
         ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[ssh])
         note(f"{group}: admits SSH from {ssh_from}")
     if known - {ssh_from}:
-        note(f"{group}: also admits {', '.join(sorted(known - {ssh_from}))}, from earlier; remove what is not yours")
+        others = ", ".join(sorted(known - {ssh_from}))
+        note(f"{group}: also admits {others}, from earlier; remove any that are not yours")
     return str(group)
 
 
@@ -129,7 +139,7 @@ def _make_roles(iam: Any, sts: Any, bucket: str, note: Note) -> None:
     for role, statements in ((HEAD, [*files, *machines]), (WORKER, files)):
         _make_role(iam, role, statements, note)
     taken = (iam.exceptions.InvalidInputException, iam.exceptions.EntityAlreadyExistsException)
-    with suppress(*taken):  # there is one where ever a spot instance ran
+    with suppress(*taken):  # it exists if a spot instance ever ran
         iam.create_service_linked_role(AWSServiceName="spot.amazonaws.com")
 
 
@@ -145,7 +155,8 @@ def _make_role(iam: Any, role: str, statements: list[dict[str, Any]], note: Note
     iam.put_role_policy(RoleName=role, PolicyName=role, PolicyDocument=json.dumps(policy))
 
 
-def _newest_image(ec2: Any, region: str) -> str:
+def newest_image(ec2: Any, region: str) -> str:
+    """Return the id of the newest of Amazon's images."""
     images = ec2.describe_images(
         Owners=["amazon"],
         Filters=[{"Name": "name", "Values": [IMAGE]}, {"Name": "architecture", "Values": ["x86_64"]}],

@@ -1,6 +1,6 @@
-"""Searches as Ray jobs: submitted to a cluster, followed, stopped, brought home.
+"""Searches as Ray jobs: submit one to a cluster, follow it, stop it, fetch what it wrote.
 
-Everything here is done by commands of Ray's own, which are shown before they run: who prefers them needs none of this.
+All of it uses Ray's own commands and prints each before it runs, so you can also run them by hand.
 """
 
 import json
@@ -18,65 +18,35 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.store.files import join, list_sizes, read_bytes, write_bytes
 from data_prep.store.object_store import is_uri
-from data_prep.store.yaml_documents import read_yaml
-
-if TYPE_CHECKING:
-    from search.cluster.machines import NodeType
-    from search.study.study_file import Resources
+from search.cluster.place import Place
+from search.study.study_file import Resources, choose_candidates, read_study
 
 HOME = "~/blendfold"
-"""Where the code lies on the nodes of a cluster that our cluster files describe."""
-DASHBOARD_PORT = 8265
+"""Folder of the code on the nodes of a cluster that our cluster files describe."""
 TUNNEL_SECONDS = 60
 ANSWER_SECONDS = 10
 READY_SECONDS = 90
-"""How long the head of a cluster that has just come up may take until it takes jobs."""
+"""How long the head node of a new cluster may take until it accepts jobs."""
 NOT_READY = "No available agent to submit job"
-"""What Ray says until then."""
+"""What Ray prints until then."""
 TOKEN_FILE = Path("~/.ray/auth_token")
 LEFT_OUT = (".venv", ".git", "runs", "prepared", "bundles", "__pycache__", ".mypy_cache", ".ruff_cache")
-"""What a working directory that travels leaves behind."""
+"""What is not uploaded with a working directory."""
 STAYS = ("weights", "checkpoints", "ray", "damaged")
-"""What `fetch` leaves in a run directory; cluster files leave the large three out of every rsync."""
+"""What `fetch` leaves in a run directory; cluster files exclude the three large ones from every rsync."""
 
 Note = Callable[[str], None]
+RayCommand = Callable[[Sequence[str], Note], None]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where jobs run: a cluster that a file describes, or the address of a jobs API (`http://host:port`)."""
-
-    cluster: str | None
-    address: str | None
-    port: int = DASHBOARD_PORT
-    """Port of this machine that leads to the dashboard of a cluster with a file."""
-
-    def __post_init__(self) -> None:
-        if (self.cluster is None) == (self.address is None):
-            raise InputError("say where: --cluster FILE as given to `ray up`, or --address http://HOST:PORT")
-        if self.address is not None and not self.address.startswith(("http://", "https://")):
-            raise InputError(
-                f"--address {self.address}: jobs are submitted to the dashboard, http://HOST:PORT (port "
-                f"{DASHBOARD_PORT} unless set otherwise); `search run --address` takes the address of a head"
-            )
-        if self.cluster is not None:
-            _node_types(self.cluster)
-
-    @property
-    def options(self) -> str:
-        """The options that name this place."""
-        port = f" --port {self.port}" if self.port != DASHBOARD_PORT else ""
-        return f"--cluster {self.cluster}{port}" if self.cluster else f"--address {self.address}"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A search that was submitted."""
+class SearchJob:
+    """A submitted search."""
 
     name: str
     run_dir: str
@@ -91,31 +61,31 @@ def launch(
     backbones: str | None,
     only: str | None,
     note: Note,
-) -> Job:
-    """Submit a study, and the blend of what it finds, as a job that needs this machine no longer.
+    submit: RayCommand | None = None,
+) -> SearchJob:
+    """Submit a study, and then the blend of its candidates, as a job that keeps running without this machine.
 
     Args:
-        study: the study file; it travels with the job.
+        study: the study file; it is uploaded with the job.
         place: where to run.
-        runs: folder or URI, which every node sees, for run directories.
-        data: prepared folder or URI, which every node sees; None: what the study names.
-        backbones: folder with local copies of hub models, which every node sees.
-        only: names under `candidates:` to run, with commas between them.
-        note: takes what a person should know.
+        runs: folder or URI for run directories that every node can read.
+        data: prepared folder or URI that every node can read; None: the study's.
+        backbones: folder with local copies of hub models that every node can read.
+        only: names under `candidates:` to run, separated by commas.
+        note: takes a message for people.
+        submit: runs the Ray command that submits the job; None: `submit_job`.
 
     Raises:
-        InputError: the study or the cluster file is wrong, a fold run fits no node, a path is not one that nodes
-            share, nothing answers, or Ray refuses.
+        InputError: the study or the cluster file is wrong, a fold run fits no node, the nodes do not share a path,
+            nothing answers, or Ray refuses.
     """
-    from search.study.study_file import choose_candidates, read_study  # noqa: PLC0415 - imports torch
-
     read = read_study(study, data=data)
     if only is not None:
         choose_candidates(read, [name.strip() for name in only.split(",") if name.strip()])
     _check_shared({"--data": read.data, "--runs": runs, **({"--backbones": backbones} if backbones else {})})
     if place.cluster is not None:
-        _check_room(read.resources.each(), place.cluster)
-    job = Job(f"{read.name}-{time.strftime('%Y%m%d-%H%M%S')}", join(runs, read.name))
+        _check_room(read.resources.each(), place)
+    job = SearchJob(f"{read.name}-{time.strftime('%Y%m%d-%H%M%S')}", join(runs, read.name))
     given = {"--data": data, "--runs": runs, "--backbones": backbones, "--only": only}
     options = [word for option, value in given.items() if value for word in (option, value)]
     there = f"studies/{Path(study).name}" if place.cluster else _within_clone(study)
@@ -124,68 +94,58 @@ def launch(
     task = f"{search} && {blend}"
     if place.cluster is not None:
         run_ray(["rsync-up", place.cluster, study, f"{HOME}/{there}"], note)
-        travels, task = [], f"cd {HOME} && {task}"
+        upload, task = [], f"cd {HOME} && {task}"
     else:
-        travels = ["--working-dir", ".", "--runtime-env-json", json.dumps({"excludes": list(LEFT_OUT)})]
+        upload = ["--working-dir", ".", "--runtime-env-json", json.dumps({"excludes": list(LEFT_OUT)})]
     with jobs_api(place, note) as api:
         metadata = json.dumps({"study": read.name, "run_dir": job.run_dir})
-        submit = ["job", "submit", "--address", api, "--submission-id", job.name, "--metadata-json", metadata]
-        _submit([*submit, "--no-wait", *travels, "--", "bash", "-c", task], note)
+        command = ["job", "submit", "--address", api, "--submission-id", job.name, "--metadata-json", metadata]
+        (submit or submit_job)([*command, "--no-wait", *upload, "--", "bash", "-c", task], note)
     return job
 
 
 def _check_shared(paths: Mapping[str, str]) -> None:
-    """Refuse paths that would be another one on each node."""
+    """Refuse paths that name a different folder on each node."""
     if faults := [
-        f"{option} {path}: each node would look in a folder of its own"
+        f"{option} {path}: each node would look in its own folder"
         for option, path in paths.items()
         if not (is_uri(path) or Path(path).is_absolute())
     ]:
         raise InputError(
-            *faults, "Give what every node sees: s3://BUCKET/... or the absolute path of a mounted folder."
+            *faults, "Use a path that every node can read: s3://BUCKET/... or the absolute path of a mounted folder."
         )
 
 
 def _within_clone(study: str) -> str:
-    """Return the path of a study from the working directory, which travels."""
+    """Return the path of a study relative to the working directory, which is uploaded."""
     inner = os.path.relpath(study)
     if inner.startswith("..") or not Path("search", "__main__.py").exists():
         raise InputError(
-            f"{study}: with --address the working directory travels to the cluster; give the command in the root of "
-            "the clone, for a study file somewhere in it"
+            f"{study}: with --address the working directory is uploaded to the cluster; run the command in the root of "
+            "the clone, with a study file inside it"
         )
     return inner
 
 
-def _check_room(sizes: "list[Resources]", cluster: str) -> None:
-    """Refuse fold runs for which no node of a cluster would ever have room."""
-    nodes = _node_types(cluster)
+def _check_room(sizes: list[Resources], place: Place) -> None:
+    """Refuse fold runs that are too large for every node type of a cluster."""
+    nodes = place.node_types()
     if faults := [
-        f"{cluster}: no kind of node has room for a fold run with cpu={size.cpu:g}, gpu={size.gpu:g}"
+        f"{place.cluster}: no node type has room for a fold run with cpu={size.cpu:g}, gpu={size.gpu:g}"
         for size in sizes
         if nodes and not any(size.cpu <= node.cpu and size.gpu <= node.gpu for node in nodes)
     ]:
         has = "; ".join(f"{node.name}: cpu {node.cpu:g}, gpu {node.gpu:g}" for node in nodes)
-        raise InputError(*faults, f"It has {has}. Lower `resources:` in the study, or take a larger kind of node.")
+        raise InputError(*faults, f"It has {has}. Lower `resources:` in the study, or use a larger node type.")
 
 
-def _node_types(cluster: str) -> "list[NodeType]":
-    """Return the kinds of node of a cluster file; none where the machines are the user's own, as only they know."""
-    from search.cluster.machines import read_cluster, read_machines  # noqa: PLC0415 - imports torch
-
-    content = read_yaml(cluster)
-    if "provider" not in content:
-        raise InputError(f"{cluster}: not a cluster file for `ray up`: has no `provider:`")
-    return read_cluster(cluster, read_machines()) if "available_node_types" in content else []
-
-
-def follow(name: str | None, place: Place, note: Note) -> tuple[Job, str]:
-    """Show the log of a job until it ends; return it with Ray's word for how it stands (`SUCCEEDED`, `RUNNING`, ...).
+def follow(name: str | None, place: Place, note: Note) -> tuple[SearchJob, str]:
+    """Show the log of a job until it ends; return the job and its status in Ray (`SUCCEEDED`, `RUNNING`, ...).
 
     Args:
         name: of the job, or of its study; None: the last one that `launch` submitted there.
         place: where it runs.
-        note: takes what a person should know.
+        note: takes a message for people.
 
     Raises:
         InputError: there is no such job, or nothing answers.
@@ -196,8 +156,8 @@ def follow(name: str | None, place: Place, note: Note) -> tuple[Job, str]:
         return job, str(_find(api, job.name)["status"])
 
 
-def stop(name: str | None, place: Place, note: Note) -> Job:
-    """End a job, named as for `follow`, and return it; what it has finished stays.
+def stop(name: str | None, place: Place, note: Note) -> SearchJob:
+    """Stop a job, named as for `follow`, and return it; what it has finished stays.
 
     Raises:
         InputError: there is no such job, or nothing answers.
@@ -208,8 +168,8 @@ def stop(name: str | None, place: Place, note: Note) -> Job:
     return job
 
 
-def latest(place: Place, name: str | None, note: Note) -> Job:
-    """Return a job, named as for `follow`; of several with that name the last one.
+def latest(place: Place, name: str | None, note: Note) -> SearchJob:
+    """Return a job, named as for `follow`; if several have that name, the last one.
 
     Raises:
         InputError: there is none, or nothing answers.
@@ -218,28 +178,28 @@ def latest(place: Place, name: str | None, note: Note) -> Job:
         return _job(_find(api, name))
 
 
-def fetch(job: Job, place: Place, out: str, note: Note) -> None:
+def fetch(job: SearchJob, place: Place, out: str, note: Note) -> None:
     """Copy tables, blends and the record of a run directory to this machine; weights, checkpoints and logs stay there.
 
     Args:
-        job: whose run directory.
+        job: its run directory is copied.
         place: where it ran.
-        out: local folder; files of the same name there are replaced.
-        note: takes what a person should know.
+        out: local folder; existing files of the same name are replaced.
+        note: takes a message for people.
 
     Raises:
-        InputError: this machine has no way to the run directory.
+        InputError: this machine cannot reach the run directory.
     """
     Path(out).mkdir(parents=True, exist_ok=True)
     if is_uri(job.run_dir):
-        note(f"copies {job.run_dir} to {out}")
+        note(f"copying {job.run_dir} to {out}")
         _copy(job.run_dir, out)
     elif place.cluster is not None:
         run_ray(["rsync-down", place.cluster, f"{job.run_dir}/", f"{out}/"], note)
     else:
         raise InputError(
-            f"{job.run_dir}: is a folder of the cluster, to which {place.address} opens no way; copy it by hand, or "
-            "launch with --runs s3://BUCKET/..., which can be read from here"
+            f"{job.run_dir}: this is a folder of the cluster, which cannot be reached through {place.address}. Copy it "
+            "by hand, or launch with --runs s3://BUCKET/..., which can be read from here"
         )
 
 
@@ -258,8 +218,8 @@ def _find(api: str, name: str | None) -> dict[str, Any]:
     return max(wanted, key=lambda job: float(job["start_time"] or 0))
 
 
-def _job(found: Mapping[str, Any]) -> Job:
-    return Job(found["submission_id"], found["metadata"]["run_dir"])
+def _job(found: Mapping[str, Any]) -> SearchJob:
+    return SearchJob(found["submission_id"], found["metadata"]["run_dir"])
 
 
 # ---------------------------------------------------------------- reaching the jobs API
@@ -267,10 +227,10 @@ def _job(found: Mapping[str, Any]) -> Job:
 
 @contextmanager
 def jobs_api(place: Place, note: Note) -> Iterator[str]:
-    """Yield the URL of the jobs API: the address, or the near end of an SSH tunnel that lasts as long as the block.
+    """Yield the URL of the jobs API: the address, or the local end of an SSH tunnel that is open during the block.
 
     Raises:
-        InputError: nothing answers, or not to our token; says why.
+        InputError: nothing answers, or our token is refused; says why.
     """
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if place.address is not None:
@@ -307,21 +267,21 @@ def _wait_for(api: str, tunnel: "subprocess.Popen[bytes]", log: Any, place: Plac
             said = [line.strip() for line in log if line.strip()]
             raise InputError(
                 f"{place.cluster}: its dashboard cannot be reached ({said[-1] if said else error})",
-                f"Is it up? `ray up {place.cluster}` brings it up, `ray exec {place.cluster} 'ray status'` asks it.",
+                f"Is it up? `ray up {place.cluster}` starts it; `ray exec {place.cluster} 'ray status'` checks it.",
             ) from error
         return
 
 
 class NoAnswerError(InputError):
-    """Nothing listens at an address."""
+    """Nothing answers at an address."""
 
 
 def ask(api: str, path: str) -> Any:
-    """Return what the API says to a GET, as JSON; our token goes with it.
+    """Return the API's answer to a GET, as JSON; the request carries our token.
 
     Raises:
-        NoAnswerError: nothing listens there.
-        InputError: it refuses our token, or is no jobs API.
+        NoAnswerError: nothing answers there.
+        InputError: it refuses our token, or is not a jobs API.
     """
     token = read_token()
     request = urllib.request.Request(f"{api}{path}")
@@ -333,8 +293,8 @@ def ask(api: str, path: str) -> Any:
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             raise InputError(
-                f"{api}: refuses {'our token' if token else 'who has no token'}. It is read from RAY_AUTH_TOKEN, from "
-                f"the file that RAY_AUTH_TOKEN_PATH names, or from {TOKEN_FILE}, and must be the cluster's"
+                f"{api}: {'refuses our token' if token else 'requires a token'}. It is read from RAY_AUTH_TOKEN, from "
+                f"the file named by RAY_AUTH_TOKEN_PATH, or from {TOKEN_FILE}, and must be the cluster's"
             ) from error
         raise InputError(f"{api}{path}: answers {error.code} {error.reason}; is it the dashboard of Ray?") from error
     except (urllib.error.URLError, OSError) as error:
@@ -344,7 +304,7 @@ def ask(api: str, path: str) -> Any:
 
 
 def read_token() -> str:
-    """Return the token of this user's clusters, empty where there is none."""
+    """Return the token of this user's clusters; empty if there is none."""
     if token := os.environ.get("RAY_AUTH_TOKEN"):
         return token
     try:
@@ -354,18 +314,18 @@ def read_token() -> str:
 
 
 def _free_port(wanted: int) -> int:
-    """Return the port, or where something listens on it already, one that is free."""
+    """Return the port, or a free one if something already listens on it."""
     for port in (wanted, 0):
         try:
             with socket.create_server(("127.0.0.1", port)) as server:
                 return int(server.getsockname()[1])
         except OSError:
             continue
-    raise InputError("no port of this machine is free for a tunnel")
+    raise InputError("this machine has no free port for a tunnel")
 
 
 def run_ray(arguments: Sequence[str], note: Note) -> None:
-    """Show a command of Ray and run it; what it prints is seen as it comes.
+    """Print a Ray command and run it; its output goes to the console.
 
     Raises:
         InputError: it fails.
@@ -373,11 +333,11 @@ def run_ray(arguments: Sequence[str], note: Note) -> None:
     note(_shown(arguments))
     done = subprocess.run(_ray(arguments), stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
-        raise InputError(f"`{_shown(arguments)[2:]}` failed with exit code {done.returncode}; its reasons are above")
+        raise InputError(f"`{_shown(arguments)[2:]}` failed with exit code {done.returncode}; the reason is above")
 
 
-def _submit(arguments: Sequence[str], note: Note) -> None:
-    """Show and run a command that submits a job; a head that has just come up is given time to take one.
+def submit_job(arguments: Sequence[str], note: Note) -> None:
+    """Print and run a command that submits a job; wait for a head node that has just started and is not ready.
 
     Raises:
         InputError: it fails.
@@ -392,9 +352,9 @@ def _submit(arguments: Sequence[str], note: Note) -> None:
             return
         if NOT_READY not in done.stderr or time.monotonic() > deadline:
             said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            told = f"Ray does not take the job: {said[-1]}"
-            hint = "dashboard_agent.log on the head says why; another Ray there may hold its port, 52365"
-            raise InputError(told, *([hint] if NOT_READY in done.stderr else []))
+            refusal = f"Ray did not accept the job: {said[-1]}"
+            hint = "dashboard_agent.log on the head node says why; another Ray there may hold its port, 52365"
+            raise InputError(refusal, *([hint] if NOT_READY in done.stderr else []))
         time.sleep(2)
 
 

@@ -1,6 +1,6 @@
-"""Machines: what the nodes of a cluster file have, what they cost, how fast they compute - all of it inputs."""
+"""`Machines`: what the nodes of a cluster file have, what they cost, how fast they compute; all from files."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,18 @@ from data_prep.store.yaml_documents import check_document, read_yaml
 from models.candidate import Precision
 
 TYPE_MARK = "accelerator_type:"
-"""Begins the name of the resource by which Ray tells what accelerator a node has."""
+"""Prefix of the Ray resource that names the accelerator of a node."""
 
 
-class Entry(BaseModel):
-    """A part of the file that says where its figures come from."""
+class SourcedEntry(BaseModel):
+    """An entry that says where its figures come from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(min_length=1)
 
 
-class Processor(Entry):
+class Processor(SourcedEntry):
     """What one CPU core computes."""
 
     tflops: dict[Precision, float]
@@ -37,30 +37,30 @@ class Accelerator(Processor):
     memory_gib: float = Field(gt=0)
 
 
-class Machine(Entry):
-    """A machine that can be rented or stands there."""
+class Machine(SourcedEntry):
+    """A machine to rent, or one of your own."""
 
     cpu: float = Field(ge=0)
     gpu: float = Field(default=0, ge=0)
     accelerator: str | None = None
     memory_gib: float | None = Field(default=None, gt=0)
     dollars_per_hour: float | None = Field(default=None, ge=0)
-    """None: not known."""
+    """None: unknown."""
     spot_dollars_per_hour: float | None = Field(default=None, ge=0)
 
 
-class Throughput(Entry):
-    """A measured throughput, which replaces what the peak would give."""
+class Throughput(SourcedEntry):
+    """A measured throughput; it replaces the estimate from the peak."""
 
     backbone: str
     accelerator: str
     """`core` for one CPU core."""
     tokens_per_second: float = Field(gt=0)
-    """Padded tokens trained."""
+    """Padded tokens, in training."""
 
 
 class Machines(BaseModel):
-    """All that is known of machines."""
+    """All that is known about machines."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,13 +73,13 @@ class Machines(BaseModel):
     throughput: tuple[Throughput, ...] = ()
 
     def measured(self, backbone: str, accelerator: str) -> Throughput | None:
-        """Return the measured throughput of a backbone there; None where nobody gave one."""
+        """Return the measured throughput of a backbone on an accelerator; None if there is none."""
         return next((t for t in self.throughput if (t.backbone, t.accelerator) == (backbone, accelerator)), None)
 
 
 @dataclass(frozen=True)
 class NodeType:
-    """A kind of node: what one has, how many there may be."""
+    """A node type: what one node has, and how many there may be."""
 
     name: str
     machine: str
@@ -90,7 +90,7 @@ class NodeType:
     dollars_per_hour: float | None
     source: str
     least: int
-    """Nodes that are always there."""
+    """Nodes that always run."""
     most: int
     """Nodes at most."""
     head: bool
@@ -98,7 +98,7 @@ class NodeType:
 
 
 def read_machines(path: str | Path | None = None) -> Machines:
-    """Read what blendfold ships of machines, with the entries of a file of one's own in place of its.
+    """Read the machines that blendfold ships; entries of the user's own file replace or extend them.
 
     Raises:
         InputError: the file cannot be read, or an entry lacks a figure or a source.
@@ -109,7 +109,7 @@ def read_machines(path: str | Path | None = None) -> Machines:
         before = content.get(key)
         content[key] = {**before, **entry} if isinstance(before, dict) and isinstance(entry, dict) else entry
     if "utilisation" in own and "utilisation_source" not in own:
-        raise InputError(f"{path}: utilisation needs a `utilisation_source:` beside it that says where it comes from")
+        raise InputError(f"{path}: utilisation needs a `utilisation_source:` that says where it comes from")
     machines = check_document(content, Machines, where=str(path or "search/machines.yaml"))
     unknown = {m.accelerator for m in machines.machines.values() if m.accelerator} - machines.accelerators.keys()
     if unknown:
@@ -118,13 +118,13 @@ def read_machines(path: str | Path | None = None) -> Machines:
 
 
 def read_cluster(path: str | Path, machines: Machines) -> list[NodeType]:
-    """Return the kinds of nodes of a Ray cluster file, the head first.
+    """Return the node types of a Ray cluster file, the head node first.
 
-    What a node type says under `resources:` holds; what it leaves out is that of its machine: `InstanceType`
-    (AWS), `machineType` (GCP) or `vmSize` (Azure) under `node_config`, else the entry with the node type's own name.
+    `resources:` of a node type comes first. What it leaves out is taken from its machine: `InstanceType` (AWS),
+    `machineType` (GCP) or `vmSize` (Azure) under `node_config`, or else the machine with the node type's own name.
 
     Raises:
-        InputError: the file is none of Ray's, or says nowhere what a node has.
+        InputError: the file is not one of Ray's, or nothing says what a node has.
     """
     content = read_yaml(path)
     limit = int(content.get("max_workers", 2))  # Ray's own default
@@ -152,10 +152,10 @@ def _node_type(
     machine = machines.machines.get(kind)
     if machine is None and "CPU" not in resources:
         raise InputError(
-            f"{path}: node type {name}: nothing says what a {kind} has; name its CPU and GPU under `resources:`, or "
-            f"describe it in a file for `--throughput` under `machines: {{{kind}: ...}}`"
+            f"{path}: node type {name}: nothing says what a {kind} has. Give its CPU and GPU under `resources:`, "
+            f"or describe it in a file for `--throughput` under `machines: {{{kind}: ...}}`"
         )
-    known = machine or Machine(cpu=0, source="not known")
+    known = machine or Machine(cpu=0, source="unknown")
     marks = [key.removeprefix(TYPE_MARK) for key in resources if key.startswith(TYPE_MARK)]
     spot = (config.get("InstanceMarketOptions") or {}).get("MarketType") == "spot"
     discounted = known.spot_dollars_per_hour if spot else None
@@ -176,21 +176,18 @@ def _node_type(
 
 
 def this_machine(cores: int) -> NodeType:
-    """Return this machine as a node, as a search without `--address` uses it; it costs nothing."""
-    return replace(HERE, cpu=float(cores))
-
-
-HERE = NodeType(
-    name="this machine",
-    machine="this machine",
-    cpu=1,
-    gpu=0,
-    accelerator=None,
-    memory_gib=None,
-    dollars_per_hour=0.0,
-    source="it is there",
-    least=1,
-    most=1,
-    head=False,
-    spot=False,
-)
+    """Return this machine as a node type, as a search without `--address` uses it; it costs nothing."""
+    return NodeType(
+        name="this machine",
+        machine="this machine",
+        cpu=float(cores),
+        gpu=0,
+        accelerator=None,
+        memory_gib=None,
+        dollars_per_hour=0.0,
+        source="your own",
+        least=1,
+        most=1,
+        head=False,
+        spot=False,
+    )

@@ -1,7 +1,7 @@
 """`Conductor`: asks ladder and sampler what runs next, and keeps the record they can be rebuilt from.
 
 Knows nothing of Ray. Everything that decides is in the run directory: `Curves` (every rung, in order of
-arrival), the prediction tables, and `Samples` (every candidate drawn, in order). A new conductor over the same
+arrival), the prediction tables, and `DrawnCandidates` (every candidate drawn, in order). A new conductor over the same
 directory replays them through a fresh ladder and a fresh sampler, so it takes up where the last one was cut off.
 """
 
@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.prepared import Prepared
-from data_prep.store.files import exists, join, read_bytes, write_json
+from data_prep.store.files import exists, write_json
 from data_prep.store.oof_store import OofStore, Provenance
 from models.candidate import Candidate
 from search.ladder.decisions import FINISHED, CandidateStatus, Decision, FoldRun, is_dead
 from search.ladder.fold_ladder import FoldLadder
 from search.run_dir.curves import CurvePoint, Curves
-from search.run_dir.drawn_candidates import Samples
-from search.run_dir.status_file import StatusFile, read_outcomes, write_outcomes
+from search.run_dir.drawn_candidates import DrawnCandidates
+from search.run_dir.run_dir import RunDir
+from search.run_dir.status_file import StatusFile, read_statuses, write_statuses
 from search.study.sampler import Sampler
 from search.study.space import read_candidates, read_space
 from search.study.study_file import Study
@@ -75,7 +76,7 @@ class Conductor:
         self._hours_spent = hours_spent
         self._only = only
         self._store = OofStore(run_dir)
-        self._samples = Samples(run_dir)
+        self._samples = DrawnCandidates(run_dir)
         self._status_file = StatusFile(run_dir)
         self._news = False
         self._failed: set[str] = set()
@@ -135,9 +136,9 @@ class Conductor:
 
     def close(self) -> None:
         """Bring the record into the files that others read, and with it where every candidate stands."""
-        self.curves.fold()
-        self._samples.fold()
-        write_outcomes(self._run_dir, self.status())
+        self.curves.compact()
+        self._samples.compact()
+        write_statuses(self._run_dir, self.status())
 
     @property
     def n_startable(self) -> int:
@@ -295,21 +296,20 @@ class Conductor:
 
     def _adopt(self, candidate: Candidate) -> None:
         self.candidates[candidate.id] = candidate
-        path = join(self._run_dir, "candidates", f"{candidate.id}.json")
+        path = RunDir(self._run_dir).candidate_path(candidate.id)
         if not exists(path):
             write_json(candidate.model_dump(mode="json"), path)
 
     def _known(self, candidate: str) -> Candidate:
         """Return a candidate by id; one that the study no longer names is read from the run directory."""
         if candidate not in self.candidates:
-            content = read_bytes(join(self._run_dir, "candidates", f"{candidate}.json"))
-            self.candidates[candidate] = Candidate.model_validate_json(content)
+            self.candidates[candidate] = RunDir(self._run_dir).candidate(candidate)
         return self.candidates[candidate]
 
     def _rebuild(self) -> None:
         """Replay the record through a fresh ladder; what has lost its tables is noted, to be made again."""
         self.ladder = FoldLadder(self.study.ladder, n_folds=self._data.manifest.n_folds)
-        self.ladder.recall({name: s.promotion for name, s in read_outcomes(self._run_dir).items() if s.promotion})
+        self.ladder.recall({name: s.promotion for name, s in read_statuses(self._run_dir).items() if s.promotion})
         self._runs.clear()
         self._replay()
         if self._only is not None:

@@ -11,13 +11,13 @@ from models.backbones.family_memory import GIB
 from models.candidate import Precision
 from models.cost.token_counts import PIECE
 from search.plan.forecast import ASSUMPTION
-from search.plan.search_plan import NodePlan, Plan
+from search.plan.search_plan import NodePlan, SearchPlan
 from search.run_dir.disk_budget import GIGABYTE
 
 LEFT = frozenset({"family", "node type", "what", "GPU", "precision", "machine"})
 
 
-def plan_report(plan: Plan) -> Group:
+def plan_report(plan: SearchPlan) -> Group:
     """Return the plan: what is tried, how the ladder would cut it, each node type, disk, what would not fit."""
     parts: list[RenderableType] = [Text(_summary(plan)), _ladder_table(plan)]
     for node in plan.nodes:
@@ -28,7 +28,7 @@ def plan_report(plan: Plan) -> Group:
     return Group(*parts)
 
 
-def _summary(plan: Plan) -> str:
+def _summary(plan: SearchPlan) -> str:
     drawn = len(plan.runs) - plan.n_named
     standing = f" and {drawn} drawn at random in place of those that the sampler will draw" if drawn else ""
     return (
@@ -45,7 +45,7 @@ def _table(title: str, headings: Sequence[str], caption: str = "") -> Table:
     return table
 
 
-def _ladder_table(plan: Plan) -> Table:
+def _ladder_table(plan: SearchPlan) -> Table:
     rungs = [f"behind {rung:.0%}" for rung in plan.study.ladder.rungs]
     headings = ["family", "candidates", *rungs, "all folds", "fold runs", "of the grid"]
     table = _table("Rungs: candidates that go on, in expectation", headings)
@@ -56,7 +56,7 @@ def _ladder_table(plan: Plan) -> Table:
     return table
 
 
-def _node_table(plan: Plan, found: NodePlan) -> Table:
+def _node_table(plan: SearchPlan, found: NodePlan) -> Table:
     node = found.node
     gpu = f", {node.gpu:g} x {node.accelerator or 'GPU of a kind not named'}" if node.gpu else ""
     title = f"Fold runs on {node.name} ({node.machine}: {node.cpu:g} cores{gpu})"
@@ -83,7 +83,7 @@ def _node_table(plan: Plan, found: NodePlan) -> Table:
     return table
 
 
-def _cost_table(plan: Plan) -> Table:
+def _cost_table(plan: SearchPlan) -> Table:
     headings = [
         "node type",
         "nodes",
@@ -112,7 +112,7 @@ def _cost_table(plan: Plan) -> Table:
     return table
 
 
-def _disk_table(plan: Plan) -> Table:
+def _disk_table(plan: SearchPlan) -> Table:
     slots = max((found.slots for found in plan.nodes), default=0)
     table = _table("Disk, at most", ["what", "GB"])
     rows = {
@@ -126,7 +126,7 @@ def _disk_table(plan: Plan) -> Table:
     return table
 
 
-def misfits(plan: Plan) -> list[str]:
+def misfits(plan: SearchPlan) -> list[str]:
     """Return a sentence for everything that would not fit."""
     told = [
         f"{name} on {found.node.name}: {place.misfit}"
@@ -149,7 +149,7 @@ def misfits(plan: Plan) -> list[str]:
     return [f"Does not fit: {sentence}" for sentence in [*nowhere, *told]] or ["Everything fits."]
 
 
-def assumptions(plan: Plan) -> list[str]:
+def assumptions(plan: SearchPlan) -> list[str]:
     """Return what the figures rest on, a sentence each."""
     machines, used = plan.machines, [found.node for found in plan.nodes]
     gpus = sorted({node.accelerator for node in used if node.gpu and node.accelerator in machines.accelerators})

@@ -127,7 +127,7 @@ class NodePlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """What a search would take."""
 
     study: Study
@@ -191,7 +191,7 @@ def plan_study(
     machines: Machines,
     data: str | None = None,
     backbones: str | None = None,
-) -> Plan:
+) -> SearchPlan:
     """Reckon what a study would take; nothing is started, and no weights are needed.
 
     Args:
@@ -215,7 +215,7 @@ def plan_study(
     n_folds = prepared.manifest.n_folds
     forecasts = forecast((run.candidate.family for run in runs), ladder, n_folds=n_folds)
     workers = [node for node in nodes if node.cpu > 0 and node.most > 0]
-    return Plan(
+    return SearchPlan(
         study=study,
         n_folds=n_folds,
         n_named=len(named),

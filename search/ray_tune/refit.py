@@ -17,7 +17,8 @@ from search.ray_tune.lost_workers import MAX_WORKER_DEATHS
 from search.ray_tune.ray_session import headline, prepare_environment, ray_session
 from search.ray_tune.supervisor import OpenSession
 from search.run_dir.disk_budget import DiskBudget
-from search.run_dir.driver_lock import claim
+from search.run_dir.driver_lock import hold_driver_lock
+from search.run_dir.run_dir import RunDir
 from search.study.study_file import StudyResources, read_resolved
 from search.worker.fold_run import keep_backbone
 from search.worker.messages import Assignment, FoldRunOrder, FoldRunResources, FoldRunSettings
@@ -74,10 +75,10 @@ def refit(
     trained, kept = 0, 0
     for place in dict.fromkeys(member.run_dir for member in missing):
         here = [member for member in missing if member.run_dir == place]
-        study = read_resolved(join(place, "study.yaml"))
+        study = read_resolved(RunDir(place).study_path)
         settings = replace(fold_run_settings(study, place, backbones=backbones), disk_gb=None)
         prepare_environment()
-        with claim(place):
+        with hold_driver_lock(place):
             if any(member.origins for member in here):
                 with open_session(study, place, address=address, backbones=backbones, dashboard=False, note=message):
                     for fault in _train_all(here, study.resources, settings, force=force, message=message):
@@ -94,7 +95,7 @@ def refit(
 
 def _missing_parts(run_dir: str, name: str) -> list[MissingParts]:
     """Return what is missing for each member of a blend that has weight in it."""
-    path = join(run_dir, "blends", name, "blend.json")
+    path = RunDir(run_dir).blend_path(name)
     if not exists(path):
         raise InputError(f"{path}: no such blend; make one with `python -m blend fit {run_dir} --name {name}`")
     try:
@@ -104,12 +105,13 @@ def _missing_parts(run_dir: str, name: str) -> list[MissingParts]:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a blend of this version; fit it again with `blend fit --force`") from error
     found, faults = [], []
-    for run, candidate in members:
-        place = absolute(run if exists(join(run, "oof", candidate)) else run_dir)
-        settings = join(place, "candidates", f"{candidate}.json")
+    for origin, candidate in members:
+        place = absolute(origin if exists(join(origin, "oof", candidate)) else run_dir)
+        run = RunDir(place)
         try:
-            trained = Candidate.model_validate_json(read_bytes(settings))
+            trained = run.candidate(candidate)
         except ValueError:
+            settings = run.candidate_path(candidate)
             faults.append(f"{settings}: no settings of a model of ours; it cannot be trained, fit a blend without it")
         else:
             found.append(_missing_of(place, candidate, trained))

@@ -14,11 +14,11 @@ from search.ray_tune.ray_session import prepare_environment, ray_session
 from search.ray_tune.run_tune import RunTune, Search, run_tune
 from search.ray_tune.supervisor import OpenSession, run_until_done
 from search.run_dir.disk_budget import describe_use
-from search.run_dir.driver_lock import claim
-from search.run_dir.pulse_file import Heartbeat
+from search.run_dir.driver_lock import hold_driver_lock
 from search.study.study_file import alike, choose_candidates, keep_study, read_study, resolve_study
-from search.watch.console_lines import Progress
-from search.watch.run_statistics import Tally
+from search.watch.console_lines import ConsoleLines
+from search.watch.heartbeat import Heartbeat
+from search.watch.run_statistics import RunStatistics
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ def run_study(
     resolved = resolve_study(study, prepared)
     run_dir = join(absolute(runs), study.name)
     prepare_environment()
-    tally = Tally.of(resolved, prepared)
+    tally = RunStatistics.of(resolved, prepared)
     conductor: Conductor | None = None
-    with claim(run_dir), Progress(console, tally) as progress:
+    with hold_driver_lock(run_dir), ConsoleLines(console, tally) as progress:
         for change in keep_study(resolved, run_dir):
             progress.note(f"{path}: {change}")
         for names in alike(resolved):

@@ -12,10 +12,10 @@ from search.driver.worker_settings import fold_run_settings
 from search.ray_tune.autoscaler_demand import AutoscalerDemand
 from search.ray_tune.family_resources import FamilyResources
 from search.ray_tune.trainable import Trainable, make_trainable
-from search.run_dir.pulse_file import Heartbeat
 from search.run_dir.weight_keeper import WeightKeeper, sweep_checkpoints
 from search.study.study_file import ResolvedStudy
-from search.watch.console_lines import Progress
+from search.watch.console_lines import ConsoleLines
+from search.watch.heartbeat import Heartbeat
 from search.watch.prometheus import DriverTelemetry
 from search.worker.messages import Assignment, FoldRunSettings, order_from_dict
 
@@ -34,7 +34,7 @@ class Search:
     only: Collection[str] | None
     """Ids of the candidates to run; None: all."""
     hours_spent: Callable[[], float]
-    progress: Progress
+    progress: ConsoleLines
     heartbeat: Heartbeat
 
 
@@ -61,7 +61,7 @@ def run_tune(
     from search.ray_tune.scheduler import FoldScheduler, LoopCallback  # noqa: PLC0415 - imports Ray
     from search.ray_tune.searcher import FoldSearcher, alive_nodes  # noqa: PLC0415 - imports Ray
 
-    study, run_dir, tally = search.study, search.run_dir, search.progress.tally
+    study, run_dir, tally = search.study, search.run_dir, search.progress.statistics
 
     def on_end(assignment: Assignment) -> None:
         remove_folder(assignment.checkpoint_folder(run_dir))

@@ -10,8 +10,8 @@ from search.driver.conductor import Conductor, closing
 from search.ray_tune.autoscaler_demand import AutoscalerDemand, PlacementGroups
 from search.ray_tune.ray_session import causes, headline
 from search.ray_tune.run_tune import RunTune, Search
-from search.watch.leaderboard import minutes_by_candidate
-from search.watch.run_statistics import Tally
+from search.run_dir.curves import minutes_by_candidate
+from search.watch.run_statistics import RunStatistics
 
 MAX_DEATHS_WITHOUT_PROGRESS = 3
 """Times in a row that Tune may die with nothing new on record before the search gives up."""
@@ -33,10 +33,10 @@ def run_until_done(search: Search, *, open_session: OpenSession, tune: RunTune) 
         conductor = Conductor(
             search.study, search.data, search.run_dir, progress, hours_spent=search.hours_spent, only=search.only
         )
-        progress.tally.to_come = lambda conductor=conductor: conductor.candidates_to_come  # type: ignore[misc]
+        progress.statistics.to_come = lambda conductor=conductor: conductor.candidates_to_come  # type: ignore[misc]
         on_record = len(conductor.curves.points)
         if death is None:
-            count_earlier_runs(progress.tally, conductor)
+            count_earlier_runs(progress.statistics, conductor)
         else:
             deaths = 0 if on_record > known else deaths + 1
             if deaths == MAX_DEATHS_WITHOUT_PROGRESS:
@@ -53,7 +53,7 @@ def run_until_done(search: Search, *, open_session: OpenSession, tune: RunTune) 
             return conductor
 
 
-def count_earlier_runs(tally: Tally, conductor: Conductor) -> None:
+def count_earlier_runs(tally: RunStatistics, conductor: Conductor) -> None:
     """Count the time that earlier runs of the search took, by its record."""
     for name, minutes in minutes_by_candidate(conductor.curves.points).items():
         size = conductor.study.resources.of(conductor.candidates[name].backbone)

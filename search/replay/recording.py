@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import yaml
 from numpy.typing import NDArray
 
 from data_prep.errors import InputError
-from data_prep.prepared import Prepared, load_prepared
+from data_prep.prepared import Prepared
 from data_prep.scoring.metrics import METRICS, Metric
-from data_prep.store.files import exists, join, list_names, read_bytes
+from data_prep.store.files import exists, join
 from data_prep.store.oof_store import OofStore
 from data_prep.store.tables import CURVES_SCHEMA, metadata_of, one_array, read_table, write_table
-from models.candidate import Candidate
-from search.run_dir.curves import Curves
+from search.run_dir.curves import CurvePoint
+from search.run_dir.run_dir import RunDir
 
 KEPT_SCHEMA = pa.schema([*CURVES_SCHEMA, ("family", pa.string()), ("label", pa.string())])
 ROW_FIELDS = (("id", pa.string()), ("fold", pa.int8()), ("group", pa.int32()), ("score", pa.float32()))
@@ -107,8 +106,8 @@ def read_recording(path: str, *, split: str | None = None, rows: str | None = No
         raise InputError(f"--split chooses rows of a CSV by split_id; {path} is not a CSV: leave it out")
     if is_csv:
         recording = _read_csv(path, split)
-    elif exists(join(path, "study.yaml")):
-        recording = _read_run_dir(path)
+    elif exists(RunDir(path).study_path):
+        recording = _read_run_dir(RunDir(path))
     elif exists(join(path, "curves.arrow")):
         recording = _read_kept(path)
     else:
@@ -157,17 +156,8 @@ def _rows_schema(candidates: Iterable[str]) -> pa.Schema:
 # ---------------------------------------------------------------- the three kinds of input
 
 
-@dataclass(frozen=True)
-class _Point:
-    fold: int
-    progress: float
-    epoch: float
-    seconds: float
-    metric: float
-
-
 def _assemble(
-    points: Mapping[str, Sequence[_Point]], about: Mapping[str, tuple[str, str]], *, n_folds: int, metric: Metric
+    points: Mapping[str, Sequence[CurvePoint]], about: Mapping[str, tuple[str, str]], *, n_folds: int, metric: Metric
 ) -> Recording:
     """Return the candidates whose every fold has reached its end; the others are named in `left_out`.
 
@@ -175,7 +165,7 @@ def _assemble(
     """
     candidates, left_out = [], []
     for name, mine in points.items():
-        by_fold: dict[int, dict[float, _Point]] = {fold: {} for fold in range(n_folds)}
+        by_fold: dict[int, dict[float, CurvePoint]] = {fold: {} for fold in range(n_folds)}
         for point in mine:
             by_fold[point.fold][point.progress] = point
         missing = [fold for fold, found in by_fold.items() if not found or max(found) < 1]
@@ -188,7 +178,7 @@ def _assemble(
     return Recording(tuple(candidates), n_folds, metric, tuple(left_out))
 
 
-def _run(points: list[_Point], metric: Metric) -> RecordedRun:
+def _run(points: list[CurvePoint], metric: Metric) -> RecordedRun:
     return RecordedRun(
         tuple(point.progress for point in points),
         tuple(point.epoch for point in points),
@@ -200,7 +190,7 @@ def _run(points: list[_Point], metric: Metric) -> RecordedRun:
 def _read_csv(path: str, split: str | None) -> Recording:
     """Read one line per experiment, fold and epoch (both from 0); a run's end is its last epoch."""
     rows = _csv_rows(path, split)
-    points: dict[str, list[_Point]] = {}
+    points: dict[str, list[CurvePoint]] = {}
     lengths: dict[str, int] = {}
     for row in rows:
         lengths[row["experiment"]] = max(lengths.get(row["experiment"], 0), row["epoch"] + 1)
@@ -210,7 +200,7 @@ def _read_csv(path: str, split: str | None) -> Recording:
         if (name, fold, epoch) in seen:
             raise InputError(f"{path}: {name} fold {fold} epoch {epoch} stands there twice; keep one line")
         seen.add((name, fold, epoch))
-        point = _Point(fold, (epoch + 1) / lengths[name], epoch + 1, float("nan"), row["valid_pearson"])
+        point = CurvePoint(name, fold, (epoch + 1) / lengths[name], epoch + 1, row["valid_pearson"], float("nan"))
         points.setdefault(name, []).append(point)
     about = {row["experiment"]: (row["backbone"], row["experiment"]) for row in rows}
     n_folds = max(row["fold"] for row in rows) + 1
@@ -241,23 +231,15 @@ def _csv_rows(path: str, split: str | None) -> list[dict[str, Any]]:
     return chosen
 
 
-def _read_run_dir(run_dir: str) -> Recording:
-    data = load_prepared(yaml.safe_load(read_bytes(join(run_dir, "study.yaml")))["data"])
-    names = [name.removesuffix(".json") for name in list_names(join(run_dir, "candidates")) if name.endswith(".json")]
-    described = {
-        name: Candidate.model_validate_json(read_bytes(join(run_dir, "candidates", f"{name}.json"))) for name in names
-    }
-    points: dict[str, list[_Point]] = {name: [] for name in described}
-    for p in Curves(run_dir).points:
-        points[p.candidate].append(_Point(p.fold, p.progress, p.epoch, p.seconds, p.metric))
-    store = OofStore(run_dir)
-    points = {
-        name: [point for point in mine if point.progress < 1 or store.is_finished(name, point.fold)]
-        for name, mine in points.items()
-    }
-    about = {name: (candidate.family, candidate.label) for name, candidate in described.items()}
+def _read_run_dir(run: RunDir) -> Recording:
+    data = run.data
+    points: dict[str, list[CurvePoint]] = {name: [] for name in run.candidates}
+    for point in run.points:
+        if point.progress < 1 or run.store.is_finished(point.candidate, point.fold):
+            points[point.candidate].append(point)
+    about = {name: (run.family(name), run.label(name)) for name in run.candidates}
     recording = _assemble(points, about, n_folds=data.manifest.n_folds, metric=data.task.measure)
-    return replace(recording, rows=_rows_of_run(store, data, recording))
+    return replace(recording, rows=_rows_of_run(run.store, data, recording))
 
 
 def _rows_of_run(store: OofStore, data: Prepared, recording: Recording) -> RecordedRows:
@@ -279,11 +261,11 @@ def _rows_of_run(store: OofStore, data: Prepared, recording: Recording) -> Recor
 
 def _read_kept(folder: str) -> Recording:
     table = read_table(join(folder, "curves.arrow"), schema=KEPT_SCHEMA)
-    points: dict[str, list[_Point]] = {}
+    points: dict[str, list[CurvePoint]] = {}
     about = {}
     for row in table.to_pylist():
-        point = _Point(row["fold"], row["progress"], row["epoch"], row["seconds"], row["metric"])
-        points.setdefault(row["candidate"], []).append(point)
+        point = CurvePoint(**{name: row[name] for name in CURVES_SCHEMA.names})
+        points.setdefault(point.candidate, []).append(point)
         about[row["candidate"]] = (row["family"], row["label"])
     n_folds = max(point.fold for mine in points.values() for point in mine) + 1
     metric = METRICS[metadata_of(table)["metric"]]

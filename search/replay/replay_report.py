@@ -4,7 +4,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from search.replay.replay_search import Replay, Spread, Summary
+from search.replay.replay_search import Replay, SchedulerSummary, Spread
 
 
 def replay_report(found: Replay) -> Group:
@@ -70,7 +70,7 @@ def _text(value: Spread, form: str) -> str:
     return f"{value.mean:{form}} ± {value.sd:{plain}}\n{value.low:{form}} to {value.high:{form}}"
 
 
-def _regret(row: Summary) -> str:
+def _regret(row: SchedulerSummary) -> str:
     if row.empty == 1:
         return "none completed"
     return _text(row.regret, ".4f") + (f"\nnone completed in {row.empty:.1%}" if row.empty else "")

@@ -65,7 +65,7 @@ class BlendSummary:
 
 
 @dataclass(frozen=True)
-class Summary:
+class SchedulerSummary:
     """What one scheduler spends and keeps, over orders of arrival."""
 
     name: str
@@ -89,7 +89,7 @@ class Replay:
     members: tuple[str, ...]
     n_orders: int
     n_workers: int
-    summaries: tuple[Summary, ...]
+    summaries: tuple[SchedulerSummary, ...]
     grid_blend: float
     """Nested blended score of all candidates; NaN without predictions."""
 
@@ -228,12 +228,12 @@ def _summarise(
     recording: Recording,
     targets: Sequence[frozenset[int]],
     blends: BlendScores | None,
-) -> Summary:
+) -> SchedulerSummary:
     candidates = recording.candidates
     best = max(candidate.score for candidate in candidates)
     ends = [found.completed() for found in plays]
     reached = [max((candidates[number].score for number in end), default=float("nan")) for end in ends]
-    return Summary(
+    return SchedulerSummary(
         name=name,
         cost=spread([found.cost for found in plays]),
         regret=spread([best - score for score in reached]),

@@ -1,1 +1,1 @@
-"""The run directory: every file of a search, with its reader and writer."""
+"""The run directory: every file of a search, with the code that reads and writes it."""

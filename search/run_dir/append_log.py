@@ -1,8 +1,8 @@
-"""`Record`: a list on disk that grows by one entry at a time at the same cost, however long it is.
+"""`AppendLog`: a list on disk; appending an entry costs the same however long the list is.
 
-It lies in two files. Most of it is in one file that is written whole (`curves.arrow`), which is what others read; the
-entries since then are lines in a journal beside it (`curves.journal`), each with its number and a checksum, on disk
-before the next. The journal is folded into the file when it holds as much as the file, so that both together are
+It uses two files. Most entries are in a file that is written whole (`curves.arrow`), which is what others read. The
+entries since then are lines in a journal beside it (`curves.journal`), each with its number and a checksum, and each on
+disk before the next. The journal is compacted into the file when it holds as much as the file, so that each entry is
 written about twice, and when a search ends.
 """
 
@@ -19,25 +19,26 @@ from data_prep.store.files import exists, locate, read_bytes, remove, write_byte
 from data_prep.store.object_store import split_options
 from data_prep.store.tables import DamagedTableError
 
-FOLD_AT = 500
-"""Entries that a journal may hold at least before it is folded."""
+COMPACT_AT = 500
+"""Entries that a journal holds at least before it is compacted."""
 DIGITS = 16
-"""Hex digits of the sha256 of a line's number and content."""
+"""Hex digits kept of the sha256 of a line's number and content."""
 
 Entry = TypeVar("Entry")
 
 
-class Record(Generic[Entry]):
+class AppendLog(Generic[Entry]):
     """Entries in order of arrival. One driver appends; anyone may read at any time.
 
-    A line that was cut off when its driver was killed is dropped: nobody was told that it is on record.
+    A line that was cut off when its driver was killed is dropped: no one has acted on it yet.
 
     Args:
-        path: of the whole file, local or a URI; its journal has the ending `.journal`.
+        path: of the whole file, local or a URI; its journal has the suffix `.journal`.
         read: returns the entries of the whole file.
-        write: writes it, whole or not at all.
-        encode: turns an entry into what JSON can hold.
-        decode: turns that into the entry again.
+        write: writes the whole file or nothing.
+        encode: turns an entry into values for JSON.
+        decode: turns those back into the entry.
+        compact_at: entries that the journal holds at least before it is compacted.
 
     Raises:
         DamagedTableError: a line of the journal is not what was written, or lines are missing.
@@ -51,48 +52,50 @@ class Record(Generic[Entry]):
         write: Callable[[Sequence[Entry], str], None],
         encode: Callable[[Entry], Any],
         decode: Callable[[Any], Entry],
+        compact_at: int = COMPACT_AT,
     ) -> None:
         self._path = path
         self._write = write
         self._encode = encode
+        self._compact_at = compact_at
         self._journal = Journal(_journal_of(path))
-        lines = self._journal.read()  # before the file: a driver may fold them into it meanwhile
+        lines = self._journal.read()  # before the file: a driver may compact them into it in the meantime
         self.entries = read(path) if exists(path) else []
-        self._folded = len(self.entries)
-        if lines and lines[0][0] > self._folded:
+        self._compacted = len(self.entries)
+        if lines and lines[0][0] > self._compacted:
             raise DamagedTableError(
-                f"{path}: holds {self._folded} entries, but its journal goes on from entry {lines[0][0]}; an older "
-                f"copy of the file was put there. Put the newer one back"
+                f"{path}: holds {self._compacted} entries, but its journal starts at entry {lines[0][0]}: someone "
+                f"put an older copy of the file there. Put the newer one back"
             )
-        self.entries += [decode(content) for number, content in lines if number >= self._folded]
+        self.entries += [decode(content) for number, content in lines if number >= self._compacted]
 
     def append(self, entry: Entry) -> None:
-        """Keep an entry; it is on disk when this returns."""
+        """Append an entry; it is on disk when this returns."""
         self._journal.append(len(self.entries), self._encode(entry))
         self.entries.append(entry)
-        if len(self.entries) - self._folded >= max(FOLD_AT, self._folded):
-            self.fold()
+        if len(self.entries) - self._compacted >= max(self._compact_at, self._compacted):
+            self.compact()
 
-    def fold(self) -> None:
-        """Write the whole file and begin a new journal; cut off in between, entries are in both, and count once."""
-        if len(self.entries) > self._folded:
+    def compact(self) -> None:
+        """Write the whole file and start a new journal; entries that a crash leaves in both count once."""
+        if len(self.entries) > self._compacted:
             self._write(self.entries, self._path)
-            self._folded = len(self.entries)
+            self._compacted = len(self.entries)
         self._journal.remove()
 
 
 class Journal:
-    """Numbered lines of JSON, each with a checksum; on object stores, which cannot append, the file is put anew."""
+    """Numbered lines of JSON, each with a checksum. Object stores cannot append, so there the file is rewritten."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._filesystem, self._inner = locate(path)
         self._size: int | None = None
         self._whole = b""
-        """All lines, where they are put anew each time."""
+        """All lines, if the file is rewritten each time."""
 
     def read(self) -> list[tuple[int, Any]]:
-        """Return number and content of every line; the last is left out where it is torn.
+        """Return number and content of every line, without the last if it is torn.
 
         Raises:
             DamagedTableError: another line is damaged, or lines are missing.
@@ -112,7 +115,7 @@ class Journal:
         return whole
 
     def append(self, number: int, content: Any) -> None:
-        """Write a line; what an earlier attempt left unfinished is overwritten."""
+        """Write a line over whatever an earlier attempt left unfinished."""
         if self._size is None:
             self.read()
         assert self._size is not None
@@ -126,7 +129,7 @@ class Journal:
         self._size += len(line)
 
     def remove(self) -> None:
-        """Begin anew."""
+        """Remove the file; the next line starts a new one."""
         remove(self.path)
         self._size, self._whole = 0, b""
 
@@ -139,7 +142,7 @@ class Journal:
             os.fsync(file.fileno())
 
     def _complaint(self, found: Sequence[tuple[int, Any] | None]) -> str:
-        """Say which line is the first that is wrong, and what to do."""
+        """Return which line is the first wrong one, and what to do."""
         expected: int | None = None
         for place, entry in enumerate(found, start=1):
             if entry is None:
@@ -150,8 +153,8 @@ class Journal:
                 break
             expected = entry[0] + 1
         return (
-            f"{self.path}: {what}; the file was altered after it was written. Put back a copy, or remove the file: "
-            f"what only its {len(found)} lines know is then found in the prediction tables or done again"
+            f"{self.path}: {what}; the file was changed after it was written. Put back a copy, or remove the file: "
+            f"the search then takes what its {len(found)} lines say from the prediction tables, or does it again"
         )
 
 
@@ -161,7 +164,7 @@ def _journal_of(path: str) -> str:
 
 
 def _parse(line: bytes) -> tuple[int, Any] | None:
-    """Return number and content of a line, None where it is not what was written."""
+    """Return number and content of a line; None if it is not what was written."""
     stamp, _, text = line.partition(b" ")
     if stamp != _checksum(text):
         return None

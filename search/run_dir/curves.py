@@ -1,6 +1,7 @@
-"""`Curves`: every rung ever reported, in the order in which it arrived."""
+"""`Curves`: every report of a fold run at a rung, in order of arrival."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -9,7 +10,7 @@ import pyarrow as pa
 
 from data_prep.store.files import join
 from data_prep.store.tables import CURVES_SCHEMA, DamagedTableError, read_table, write_table
-from search.run_dir.append_log import Record
+from search.run_dir.append_log import AppendLog
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class CurvePoint:
     progress: float
     epoch: float
     metric: float
-    """As the task measures it; NaN where it could not be measured."""
+    """The task's metric; NaN if it could not be measured."""
     seconds: float
 
 
@@ -30,25 +31,45 @@ _row = attrgetter(*CURVES_SCHEMA.names)
 
 
 class Curves:
-    """The table `curves.arrow` of a run directory, with the points since it was written in `curves.journal`."""
+    """The table `curves.arrow` of a run directory, with later points in `curves.journal`."""
 
     def __init__(self, run_dir: str) -> None:
-        self._record = Record(
+        self._log = AppendLog(
             join(run_dir, "curves.arrow"), read=_read_points, write=_write_points, encode=_row, decode=_point
         )
 
     @property
     def points(self) -> list[CurvePoint]:
         """All points, in order of arrival."""
-        return self._record.entries
+        return self._log.entries
 
     def append(self, point: CurvePoint) -> None:
-        """Keep a point; it is on disk when this returns."""
-        self._record.append(point)
+        """Append a point; it is on disk when this returns."""
+        self._log.append(point)
 
-    def fold(self) -> None:
-        """Bring all points into `curves.arrow`."""
-        self._record.fold()
+    def compact(self) -> None:
+        """Write all points into `curves.arrow`."""
+        self._log.compact()
+
+
+def curves_by_candidate(points: Iterable[CurvePoint]) -> dict[str, dict[int, list[CurvePoint]]]:
+    """Return the points by candidate and fold, each in order of arrival."""
+    curves: dict[str, dict[int, list[CurvePoint]]] = {}
+    for point in points:
+        curves.setdefault(point.candidate, {}).setdefault(point.fold, []).append(point)
+    return curves
+
+
+def minutes_by_candidate(points: Iterable[CurvePoint]) -> dict[str, float]:
+    """Return the minutes that each candidate trained, over all folds."""
+    return {
+        candidate: sum(max(_seconds(point) for point in curve) for curve in folds.values()) / 60
+        for candidate, folds in curves_by_candidate(points).items()
+    }
+
+
+def _seconds(point: CurvePoint) -> float:
+    return 0.0 if math.isnan(point.seconds) else max(point.seconds, 0.0)
 
 
 def _read_points(path: str) -> list[CurvePoint]:
@@ -56,8 +77,8 @@ def _read_points(path: str) -> list[CurvePoint]:
         rows = read_table(path, schema=CURVES_SCHEMA).to_pylist()
     except DamagedTableError as error:
         raise DamagedTableError(
-            f"{error}. Put back a copy; without one, remove it and curves.journal beside it: what is finished is then "
-            f"known by its tables, and what had been stopped is tried again"
+            f"{error}. Put back a copy. If you have none, remove it and curves.journal beside it: finished fold "
+            f"runs are then known from their tables, and stopped ones are tried again"
         ) from error
     return [CurvePoint(**row) for row in rows]
 

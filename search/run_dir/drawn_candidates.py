@@ -1,4 +1,4 @@
-"""`Samples`: every candidate drawn by the sampler, in order."""
+"""`DrawnCandidates`: every candidate drawn by the sampler, in order."""
 
 import json
 from collections.abc import Sequence
@@ -7,30 +7,30 @@ from typing import Any
 from data_prep.store.files import join, read_bytes, write_json
 from data_prep.store.tables import DamagedTableError
 from models.candidate import Candidate
-from search.run_dir.append_log import Record
+from search.run_dir.append_log import AppendLog
 from search.study.sampler import Sample
 
 
-class Samples:
-    """The list `sampled.json` of a run directory, with the draws since it was written in `sampled.journal`."""
+class DrawnCandidates:
+    """The list `sampled.json` of a run directory, with later draws in `sampled.journal`."""
 
     def __init__(self, run_dir: str) -> None:
-        self._record = Record(
+        self._log = AppendLog(
             join(run_dir, "sampled.json"), read=_read_samples, write=_write_samples, encode=_encode, decode=_decode
         )
 
     @property
     def drawn(self) -> list[Sample]:
         """All samples, in the order of their draws."""
-        return self._record.entries
+        return self._log.entries
 
     def append(self, sample: Sample) -> None:
-        """Keep a sample; it is on disk when this returns."""
-        self._record.append(sample)
+        """Append a sample; it is on disk when this returns."""
+        self._log.append(sample)
 
-    def fold(self) -> None:
-        """Bring all samples into `sampled.json`."""
-        self._record.fold()
+    def compact(self) -> None:
+        """Write all samples into `sampled.json`."""
+        self._log.compact()
 
 
 def _read_samples(path: str) -> list[Sample]:
@@ -38,9 +38,9 @@ def _read_samples(path: str) -> list[Sample]:
         return [_decode(entry) for entry in json.loads(read_bytes(path))]
     except (ValueError, KeyError, TypeError) as error:  # pydantic's and json's errors are ValueErrors
         raise DamagedTableError(
-            f"{path}: not the list of draws that was written ({type(error).__name__}). Put back a copy; without one, "
-            f"remove it and sampled.journal beside it: what is on record stays, open fold runs go on, and the sampler "
-            f"draws anew without having learned from the candidates so far"
+            f"{path}: not the list of draws that was written ({type(error).__name__}). Put back a copy. If you have "
+            f"none, remove it and sampled.journal beside it: the record stays, open fold runs continue, but the "
+            f"sampler forgets what it learned from the candidates so far"
         ) from error
 
 

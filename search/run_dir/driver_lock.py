@@ -1,4 +1,4 @@
-"""`claim`: one driver at a time on a run directory."""
+"""`DriverLock`: one driver at a time in a run directory."""
 
 import fcntl
 import json
@@ -6,89 +6,97 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pyarrow import fs
 
 from data_prep.errors import InputError
 from data_prep.store.files import exists, join, locate, read_bytes, remove, write_json
 
-CLAIM_FILE = "driver.json"
+LOCK_FILE = "driver.json"
 SETTLE_SECONDS = 1.0
-"""How long a claim in an object store has to stand before it holds."""
+"""How long a lock in an object store must stay unchanged before it counts."""
 
 
 @dataclass(frozen=True)
-class Claim:
-    """Which driver works on a run directory; the content of `driver.json`."""
+class DriverLock:
+    """The driver that works in a run directory; the content of `driver.json`."""
 
     pid: int
     host: str
     ticks: int
-    """When the process began, in clock ticks of its machine: tells it from a later process of the same number."""
+    """When the process started, in clock ticks of its machine; a later process with the same pid has other ticks."""
     since: str
     """When it took the directory, with its offset from UTC."""
     token: str
-    """Tells this claim from any other."""
+    """Random; distinguishes this lock from any other."""
 
     @classmethod
-    def mine(cls) -> "Claim":
-        """Return a new claim of this process."""
+    def mine(cls) -> "DriverLock":
+        """Return a new lock of this process."""
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
         return cls(os.getpid(), socket.gethostname(), _ticks(os.getpid()), since, secrets.token_hex(8))
 
     @property
     def is_stale(self) -> bool:
-        """Whether the process was one of this host and is gone; of other hosts nothing is known."""
+        """Whether the process ran on this host and is gone; False for other hosts, whose processes are unknown."""
         if self.host != socket.gethostname():
             return False
         return not _is_alive(self.pid) or _ticks(self.pid) != self.ticks
 
 
 @contextmanager
-def claim(run_dir: str) -> Iterator[None]:
-    """Hold a run directory for this process alone as long as the block lasts.
+def hold_driver_lock(
+    run_dir: str, *, settle_seconds: float = SETTLE_SECONDS, write: Callable[[Any, str], None] = write_json
+) -> Iterator[None]:
+    """Lock a run directory for this process while the block lasts.
 
-    The claim of a process of this host that was killed is taken over. Object stores offer no exclusive creation, so a
-    claim there must stand for `SETTLE_SECONDS`: two drivers get through only if one of them, at just that moment, hangs
-    that long between looking and writing.
+    The lock of a killed process of this host is taken over. Object stores cannot create a file exclusively, so a lock
+    there must stay unchanged for `settle_seconds`: two drivers get through only if one of them hangs that long between
+    looking and writing.
+
+    Args:
+        run_dir: the run directory.
+        settle_seconds: how long to wait in an object store.
+        write: writes JSON to an object store.
 
     Raises:
-        InputError: another driver holds it, or one on another host did and was killed; says which, and what to do.
+        InputError: another driver holds it, or a killed one of another host did; says which, and what to do.
     """
-    path, mine = join(run_dir, CLAIM_FILE), Claim.mine()
+    path, mine = join(run_dir, LOCK_FILE), DriverLock.mine()
     with _one_at_a_time(run_dir):
-        held = read_claim(run_dir)
+        held = read_driver_lock(run_dir)
         if held is not None and held.is_stale:
             remove(path)
-        _create(path, mine)
-        if (held := read_claim(run_dir)) != mine:
+        _create(path, mine, settle_seconds=settle_seconds, write=write)
+        if (held := read_driver_lock(run_dir)) != mine:
             raise InputError(_refusal(path, held))
     try:
         yield
     finally:
-        if read_claim(run_dir) == mine:
+        if read_driver_lock(run_dir) == mine:
             remove(path)
 
 
-def _refusal(path: str, held: Claim | None) -> str:
+def _refusal(path: str, held: DriverLock | None) -> str:
     if held is None:
-        return f"{path}: another driver has just left this run directory; give the same command again"
-    holder = f"{path}: a search runs in this directory already: process {held.pid} on {held.host}, since {held.since}"
+        return f"{path}: another driver has just left this run directory; run the same command again"
+    holder = f"{path}: a search already runs in this directory: process {held.pid} on {held.host}, since {held.since}"
     if held.host == socket.gethostname():
-        return f"{holder}. Wait for its end or stop it (`kill -INT {held.pid}`), then give the same command again"
+        return f"{holder}. Wait until it ends, or stop it (`kill -INT {held.pid}`), then run the same command again"
     return (
-        f"{holder}. Whether it is still alive cannot be seen from {socket.gethostname()}: wait for its end or stop it "
-        f"there. If it is gone, remove {path} and give the same command again"
+        f"{holder}. {socket.gethostname()} cannot tell whether it is alive: wait until it ends, or stop it there. If "
+        f"it is gone, remove {path} and run the same command again"
     )
 
 
 @contextmanager
 def _one_at_a_time(run_dir: str) -> Iterator[None]:
-    """Keep other drivers of this host from taking over the same stale claim meanwhile."""
+    """Keep other drivers of this host from taking over the same stale lock at the same time."""
     filesystem, inner = locate(run_dir)
     if not isinstance(filesystem, fs.LocalFileSystem):
         yield
@@ -103,13 +111,13 @@ def _one_at_a_time(run_dir: str) -> Iterator[None]:
         os.close(folder)
 
 
-def _create(path: str, mine: Claim) -> None:
-    """Write the claim unless there is one."""
+def _create(path: str, mine: DriverLock, *, settle_seconds: float, write: Callable[[Any, str], None]) -> None:
+    """Write the lock unless there is one."""
     filesystem, inner = locate(path)
     if not isinstance(filesystem, fs.LocalFileSystem):
         if not exists(path):
-            write_json(asdict(mine), path)
-            time.sleep(SETTLE_SECONDS)  # of several that found none, the last to write is read by all
+            write(asdict(mine), path)
+            time.sleep(settle_seconds)  # of several that found none, the last to write is read by all
         return
     with suppress(FileExistsError):
         file = os.open(inner, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -122,25 +130,25 @@ def _create(path: str, mine: Claim) -> None:
             os.close(file)
 
 
-def read_claim(run_dir: str) -> Claim | None:
-    """Return which driver works on a run directory, None where none does.
+def read_driver_lock(run_dir: str) -> DriverLock | None:
+    """Return the driver that works in a run directory; None if none does.
 
     Raises:
         InputError: the file is not what a driver wrote.
     """
-    path = join(run_dir, CLAIM_FILE)
+    path = join(run_dir, LOCK_FILE)
     try:
         content = read_bytes(path)
     except InputError:
         return None
     try:
-        return Claim(**json.loads(content))
+        return DriverLock(**json.loads(content))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: is not what a driver wrote ({error}); remove it if no search runs here") from error
 
 
 def _is_alive(pid: int) -> bool:
-    """Tell whether there is such a process; one that has ended and waits for its parent to notice does not count."""
+    """Tell whether a process runs; a zombie (ended, but its parent has not noticed) does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -151,12 +159,12 @@ def _is_alive(pid: int) -> bool:
 
 
 def _ticks(pid: int) -> int:
-    """Return when a process began, in clock ticks since its machine did; 0 where the system does not tell."""
+    """Return when a process started, in clock ticks since the boot of its machine; 0 if the system does not say."""
     return int(_stat(pid)[19])
 
 
 def _stat(pid: int) -> list[str]:
-    """Return what Linux says of a process, from its state on."""
+    """Return the fields of `/proc/<pid>/stat` from the state on."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:

@@ -1,16 +1,13 @@
-"""`pulse.json`: what the driver of a search last told of itself, for anyone who sees the run directory.
+"""`pulse.json`: what the driver of a search last wrote about itself, for anyone who can read the run directory.
 
-What was decided stands in `status.json`, what was scored in the curves; here stands what neither knows: what runs now,
-how fast, what is best, what it took and will take. Nothing is rebuilt from it.
+Decisions are in `status.json`, scores in the curves. Here is the rest: what runs now, how fast, what is best, how much
+it took and will take. Nothing is rebuilt from it.
 """
 
 import json
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.store.files import exists, join, read_bytes, write_json
@@ -32,14 +29,14 @@ class LiveRun:
     seconds: float
     """Since it started there."""
     progress: float
-    """The last rung that it reported in this run of the search; 0 before the first."""
+    """The last rung it reported in this run of the search; 0 before the first."""
     metric: float | None
-    """At that rung; None before the first, and where it could not be measured."""
+    """At that rung; None before the first, and if it could not be measured."""
 
 
 @dataclass(frozen=True)
 class Leader:
-    """The candidate with the best mean over the folds it has done, among those with most folds."""
+    """The candidate with the best mean over its finished folds, among those with the most folds."""
 
     candidate: str
     label: str
@@ -49,10 +46,16 @@ class Leader:
 
 @dataclass(frozen=True)
 class Spent:
-    """What fold runs occupied, or will."""
+    """Hours of cores and GPUs that fold runs held, or will hold."""
 
     core_hours: float = 0.0
     gpu_hours: float = 0.0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(self.core_hours + other.core_hours, self.gpu_hours + other.gpu_hours)
+
+    def __mul__(self, factor: float) -> "Spent":
+        return Spent(self.core_hours * factor, self.gpu_hours * factor)
 
 
 @dataclass(frozen=True)
@@ -66,25 +69,26 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Pulse:
-    """How a search stood at a moment; the content of `pulse.json`."""
+    """The state of a search at one moment; the content of `pulse.json`."""
 
     metric: str
     n_folds: int
     at: float
     """The moment, in seconds since 1970, by the driver's clock."""
     begun: float
-    """When the driver began, likewise."""
+    """When the driver started, likewise."""
     ended: str
-    """Empty while the driver works; then `done`, `interrupted`, or what it died of."""
+    """Empty while the driver works; then `done`, `interrupted`, or the error that ended it."""
     running: tuple[LiveRun, ...]
     to_come: int
-    """Candidates that have not begun."""
+    """Candidates that have not started."""
     counts: Mapping[str, int]
-    """Fold runs of this run of the search: started, finished, stopped, dead, failed; candidates promoted."""
+    """Fold runs of this run of the search: started, finished, stopped, dead (failed to learn), failed; and candidates
+    promoted."""
     rows_per_second: float | None
     """Training rows a second of the fold runs that have reported, scoring included, times how many run now."""
     seconds_left: float | None
-    """At least; promotions to come are not in. None until a fold run has ended."""
+    """At least; future promotions are not included. None until a fold run has ended."""
     spent: Spent
     """By all runs of the search together."""
     left: Spent | None
@@ -95,13 +99,19 @@ class Pulse:
     """The latest ones, oldest first."""
 
 
+def describe_ends(counts: Mapping[str, int]) -> str:
+    """Return how many fold runs ended in which way."""
+    words = {"finished": "finished", "stopped": "stopped", "dead": "failed to learn", "failed": "failed"}
+    return ", ".join(f"{counts[name]} {word}" for name, word in words.items())
+
+
 def write_pulse(pulse: Pulse, run_dir: str) -> None:
-    """Keep a pulse; an earlier one is replaced whole."""
+    """Write a pulse; it replaces the last one."""
     write_json(asdict(pulse), join(run_dir, PULSE_FILE))
 
 
 def read_pulse(run_dir: str) -> Pulse | None:
-    """Return the last pulse; None where there never was one.
+    """Return the last pulse; None if none was ever written.
 
     Raises:
         InputError: the file is not what this version writes.
@@ -122,87 +132,6 @@ def read_pulse(run_dir: str) -> Pulse | None:
         return Pulse(**{**content, **parts})
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: is not what this version of blendfold writes ({error}). A search writes it anew every few "
-            "seconds; without one remove it, nothing depends on it"
+            f"{path}: is not what this version of blendfold writes ({error}). A running search rewrites it every few "
+            "seconds; if none runs, remove it: nothing depends on it"
         ) from error
-
-
-class Heartbeat:
-    """Writes a pulse every few seconds as long as its block lasts, and a last one at its end.
-
-    It has a thread of its own, so that no decision waits for a file system. A pulse that cannot be written ends
-    nothing: it is told once.
-
-    Args:
-        run_dir: where `pulse.json` lies.
-        take: returns the pulse of this moment; it is given how the search ended, an empty text while it has not.
-        note: takes what a person should know.
-        seconds: between two pulses.
-    """
-
-    def __init__(
-        self,
-        run_dir: str,
-        take: Callable[[str], Pulse],
-        *,
-        note: Callable[[str], None],
-        seconds: float = PULSE_SECONDS,
-    ) -> None:
-        self._run_dir = run_dir
-        self._take = take
-        self._note = note
-        self._seconds = seconds
-        self._told = False
-        self._over = threading.Event()
-        self._one_at_a_time = threading.Lock()
-        self._listener: Callable[[Pulse], None] | None = None
-        self._thread = threading.Thread(target=self._beat_on, name="pulse", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._beat("")
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-        self._beat(_how_it_ended(error))
-
-    @contextmanager
-    def heard_by(self, listener: Callable[[Pulse], None]) -> Iterator[None]:
-        """Tell somebody else of every pulse, too, as long as the block lasts; of one at its end in any case."""
-        with self._one_at_a_time:
-            self._listener = listener
-        try:
-            yield
-        finally:
-            self._beat("")
-            with self._one_at_a_time:
-                self._listener = None
-
-    def _beat_on(self) -> None:
-        while not self._over.wait(self._seconds):
-            self._beat("")
-
-    def _beat(self, ended: str) -> None:
-        with self._one_at_a_time:
-            pulse = self._take(ended)
-            if self._listener is not None:
-                self._listener(pulse)
-            try:
-                write_pulse(pulse, self._run_dir)
-            except OSError as error:
-                if not self._told:
-                    self._note(f"{PULSE_FILE} cannot be written, so `search status` shows what was: {error}")
-                self._told = True
-
-
-def _how_it_ended(error: BaseException | None) -> str:
-    if error is None:
-        return "done"
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    text = str(error)
-    return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"

@@ -1,4 +1,4 @@
-"""`status.json`: where every candidate of a run directory stood when the search last wrote it, with the reason."""
+"""`status.json`: the state of every candidate with the reason, as the search last wrote it."""
 
 import json
 import time
@@ -6,28 +6,29 @@ from collections.abc import Callable, Mapping
 
 from data_prep.store.files import exists, join, read_bytes, write_json
 from search.ladder.decisions import CandidateStatus
-from search.run_dir.time_share import Ration
+from search.run_dir.time_share import TimeShare
 
+STATUS_FILE = "status.json"
 SHARE = 0.05
-"""Share of a search's time that keeping `status.json` up to date may take."""
+"""Share of a search's time that writing `status.json` may take."""
 
 
 class StatusFile:
-    """Keeps `status.json` as fresh as its share of the time allows: a thousand candidates take long to write down."""
+    """Writes `status.json` as often as its share of the time allows: with a thousand candidates it takes long."""
 
     def __init__(self, run_dir: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._run_dir = run_dir
-        self._ration = Ration(SHARE, clock)
+        self._time_share = TimeShare(SHARE, clock)
 
     def offer(self, statuses: Callable[[], Mapping[str, CandidateStatus]]) -> bool:
-        """Write what `statuses` returns, unless it is too early again; return whether it was written."""
-        return self._ration.offer(lambda: write_outcomes(self._run_dir, statuses()))
+        """Write what `statuses` returns, unless it is too early; return whether it was written."""
+        return self._time_share.offer(lambda: write_statuses(self._run_dir, statuses()))
 
 
-def write_outcomes(run_dir: str, statuses: Mapping[str, CandidateStatus]) -> None:
-    """Keep the ladder's `status()`; an earlier file is replaced whole."""
+def write_statuses(run_dir: str, statuses: Mapping[str, CandidateStatus]) -> None:
+    """Write the ladder's `status()`; it replaces the last file."""
     content = {name: _entry(status) for name, status in statuses.items()}
-    write_json(content, join(run_dir, "status.json"))
+    write_json(content, join(run_dir, STATUS_FILE))
 
 
 def _entry(status: CandidateStatus) -> dict[str, str]:
@@ -35,9 +36,9 @@ def _entry(status: CandidateStatus) -> dict[str, str]:
     return {**entry, "promotion": status.promotion} if status.promotion else entry
 
 
-def read_outcomes(run_dir: str) -> dict[str, CandidateStatus]:
-    """Return what was last written; empty where nothing was."""
-    path = join(run_dir, "status.json")
+def read_statuses(run_dir: str) -> dict[str, CandidateStatus]:
+    """Return what was last written; empty if nothing was."""
+    path = join(run_dir, STATUS_FILE)
     if not exists(path):
         return {}
     return {name: CandidateStatus(**entry) for name, entry in json.loads(read_bytes(path)).items()}

@@ -1,15 +1,15 @@
-"""`Ration`: work that only keeps something fresh, done as often as its share of the time allows."""
+"""`TimeShare`: limits work that keeps something up to date to a share of the time."""
 
 import time
 from collections.abc import Callable
 
 
-class Ration:
-    """Lets work that took long wait long before it is done again.
+class TimeShare:
+    """The longer the work took, the longer it waits before it is done again.
 
     Args:
         share: of the time that the work may take.
-        clock: seconds, rising.
+        clock: returns seconds, rising.
     """
 
     def __init__(self, share: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -18,7 +18,7 @@ class Ration:
         self._due = clock()
 
     def offer(self, work: Callable[[], object]) -> bool:
-        """Do the work, unless the last time took so long that it is too early again; return whether it was done."""
+        """Do the work unless it is too early after the last time; return whether it was done."""
         begun = self._clock()
         if begun < self._due:
             return False

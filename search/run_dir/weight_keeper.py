@@ -13,7 +13,7 @@ from data_prep.store.files import join, list_names, remove_folder
 from data_prep.store.oof_store import OofStore
 from search.ladder.decisions import CandidateStatus, StateName
 from search.run_dir.disk_budget import candidates_with_weights, read_shares, remove_weights, write_shares
-from search.run_dir.time_share import Ration
+from search.run_dir.time_share import TimeShare
 
 Keep = Literal["members", "all", "none"]
 Statuses = Callable[[], Mapping[str, CandidateStatus]]
@@ -33,7 +33,7 @@ class WeightKeeper:
 
     def __init__(self, run_dir: str, keep: Keep, clock: Callable[[], float] = time.monotonic) -> None:
         self._run_dir = run_dir
-        self._ration = Ration(TIME_SHARE, clock)
+        self._time_share = TimeShare(TIME_SHARE, clock)
         self._keep = keep
         self._store = OofStore(run_dir)
         self._known: dict[str, StateName] = {}
@@ -41,7 +41,7 @@ class WeightKeeper:
 
     def offer(self, states: Statuses) -> None:
         """Do what `settle` does, unless the last time took so long that it is too early again."""
-        self._ration.offer(lambda: self.settle(states))
+        self._time_share.offer(lambda: self.settle(states))
 
     def settle(self, states: Statuses) -> list[str]:
         """Remove what is of no use any more; return the candidates whose weights went."""

@@ -1,1 +1,1 @@
-"""What people and dashboards see of a search."""
+"""What people and dashboards see of a search; nothing here decides anything."""

@@ -1,40 +1,46 @@
-"""`BlendWatch`: how good the best blend so far is, reckoned away from the thread that decides."""
+"""`BlendWatch`: how good the best blend so far is, computed outside the thread that decides."""
 
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 from search.ladder.decisions import BestBlend
-from search.run_dir.time_share import Ration
+from search.run_dir.time_share import TimeShare
 
 SHARE = 0.2
-"""Share of its thread's time that fitting blends may take: hundreds of members take seconds."""
+"""Share of its thread's time that fitting blends may take: a fit of hundreds of members takes seconds."""
 
 
 class Blending(Protocol):
-    """What of a ladder is needed."""
+    """What it needs of a ladder."""
 
     def finished(self) -> tuple[str, ...]: ...  # noqa: D102
     def blended(self, candidates: tuple[str, ...]) -> BestBlend | None: ...  # noqa: D102
 
 
 class BlendWatch:
-    """Is told by the deciding thread when candidates finish, and fits their blend when another thread asks."""
+    """Learns from the deciding thread which candidates have finished, and fits their blend in another thread.
 
-    def __init__(self) -> None:
+    Args:
+        clock: returns seconds, rising.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.best: BestBlend | None = None
-        self._ration = Ration(SHARE)
-        self._asked: tuple[Blending, tuple[str, ...]] | None = None
-        self._known: tuple[str, ...] = ()
+        self._time_share = TimeShare(SHARE, clock)
+        self._latest: tuple[Blending, tuple[str, ...]] | None = None
+        self._fitted: tuple[str, ...] = ()
 
     def look(self, ladder: Blending) -> None:
-        """Note who has finished; costs next to nothing."""
-        self._asked = (ladder, ladder.finished())
+        """Remember which candidates have finished; this takes almost no time."""
+        self._latest = (ladder, ladder.finished())
 
     def refresh(self) -> None:
-        """Fit the blend of those who have finished, if they are others than last time and time allows."""
-        if self._asked is not None and self._asked[1] != self._known:
-            self._ration.offer(self._fit)
+        """Fit the blend of the finished candidates, if they have changed and the share of time allows it."""
+        if self._latest is not None and self._latest[1] != self._fitted:
+            self._time_share.offer(self._fit)
 
     def _fit(self) -> None:
-        assert self._asked is not None
-        ladder, names = self._asked
-        self.best, self._known = ladder.blended(names), names
+        assert self._latest is not None
+        ladder, names = self._latest
+        self.best, self._fitted = ladder.blended(names), names

@@ -1,8 +1,8 @@
-"""`explain`: the story of each candidate of a run directory, in a line.
+"""`explain`: the story of each candidate of a run directory, in one line.
 
-What was scored and when comes from `curves.arrow`, and what a promotion rested on from playing that record through a
-fresh ladder. What became of a candidate is what the search itself wrote into `status.json`, where its decisions stand
-as they were made; where that file is older than the record (its driver was killed), the ladder's answer counts.
+The scores and their order come from `curves.arrow`; a fresh ladder that replays them shows why a candidate was
+promoted. The state of a candidate is the one that the search wrote into `status.json`, as decided at the time. If that
+file is older than the curves (because the driver was killed), the answer of the fresh ladder counts.
 """
 
 from collections.abc import Iterable
@@ -15,18 +15,12 @@ from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from data_prep.prepared import Prepared, load_prepared
-from data_prep.store.files import join
-from data_prep.store.oof_store import OofStore
 from data_prep.store.yaml_documents import check_document
-from models.candidate import Candidate
 from search.ladder.decisions import CandidateStatus, FoldRun, is_dead
 from search.ladder.fold_ladder import FoldLadder
 from search.ladder.settings import LadderSettings
-from search.run_dir.curves import CurvePoint, Curves
-from search.run_dir.kept_study import kept_study
-from search.run_dir.status_file import read_outcomes
-from search.watch.leaderboard import minutes_by_candidate, read_trained
+from search.run_dir.curves import CurvePoint
+from search.run_dir.run_dir import RunDir
 
 ENDED = ("finished", "stopped", "failed")
 
@@ -39,13 +33,13 @@ class Story:
     label: str
     family: str
     folds: dict[int, tuple[str, ...]]
-    """What each fold run showed, in order: metrics at rungs with their progress, the last one at its end."""
+    """The reports of each fold run in order: the metric at each rung with its progress, and the one at the end."""
     promotion: str
-    """Why it went on after fold 0; empty where it did not."""
+    """Why it was promoted after fold 0; empty if it was not."""
     state: str
     reason: str
     minutes: float
-    """Time spent training, in all folds."""
+    """Time spent training, over all folds."""
 
     def __str__(self) -> str:
         """Return the story as one line."""
@@ -62,7 +56,7 @@ class Stories:
 
     stories: tuple[Story, ...]
     notes: tuple[str, ...] = ()
-    """What a reader should know of the record."""
+    """What a reader should know about the record."""
 
     def __rich__(self) -> RenderableType:
         """Return the lines that a console shows."""
@@ -70,39 +64,35 @@ class Stories:
 
     @property
     def has_open_ends(self) -> bool:
-        """Tell whether something is left to run."""
+        """Whether something is left to run."""
         return any(story.state not in ENDED for story in self.stories)
 
 
 def explain(run_dir: str) -> Stories:
-    """Tell the story of every candidate of a run directory.
+    """Return the story of every candidate of a run directory.
 
     Raises:
         InputError: not a run directory, its prepared folder is gone, or its record is not what this version writes.
     """
-    path = join(run_dir, "study.yaml")
-    study = kept_study(run_dir)
-    data = load_prepared(study["data"])
-    ladder, notes = _known_settings(study.get("ladder", {}), path)
-    settings = check_document(ladder, LadderSettings, where=f"{path}: ladder")
-    candidates = read_trained(run_dir)
-    played = _Played(OofStore(run_dir), data, candidates, settings.for_metric(data.task.measure))
-    points = Curves(run_dir).points
-    for point in points:
+    run = RunDir(run_dir)
+    ladder, notes = _known_settings(run.study.get("ladder", {}), run.study_path)
+    settings = check_document(ladder, LadderSettings, where=f"{run.study_path}: ladder")
+    played = _Played(run, settings.for_metric(run.data.task.measure))
+    for point in run.points:
         played.take(point)
-    return Stories(tuple(_stories(played, read_outcomes(run_dir), minutes_by_candidate(points))), notes)
+    return Stories(tuple(_stories(run, played)), notes)
 
 
 def _known_settings(ladder: dict[str, Any], path: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the ladder settings that this version has; a note names those that it has no more."""
+    """Return the ladder settings that this version knows, and a note that names the others."""
     gone = [key for key in ladder if key not in LadderSettings.model_fields]
     known = {key: value for key, value in ladder.items() if key not in gone}
     if not gone:
         return known, ()
     named = ", ".join(f"{key}={ladder[key]}" for key in gone)
     return known, (
-        f"{path}: ladder has settings of another version, left out here ({named}); what status.json tells was decided "
-        "with them, what it does not tell is worked out without",
+        f"{path}: ladder has settings of another version, ignored here ({named}). The decisions in status.json were "
+        "made with them; decisions that are not there are worked out without them",
     )
 
 
@@ -110,28 +100,26 @@ def _known_settings(ladder: dict[str, Any], path: str) -> tuple[dict[str, Any], 
 class _Played:
     """The record, played through a fresh ladder."""
 
-    store: OofStore
-    data: Prepared
-    candidates: dict[str, Candidate]
+    run: RunDir
     settings: LadderSettings
     ladder: FoldLadder = field(init=False)
     folds: dict[str, dict[int, list[str]]] = field(default_factory=dict)
     promotions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.ladder = FoldLadder(self.settings, n_folds=self.data.manifest.n_folds)
+        self.ladder = FoldLadder(self.settings, n_folds=self.run.data.manifest.n_folds)
 
     def take(self, point: CurvePoint) -> None:
-        """Tell the ladder of a point; a fold run whose tables are gone has not ended for it."""
-        run = FoldRun(point.candidate, self.candidates[point.candidate].family, point.fold)
+        """Report a point to the ladder; without its tables, a fold run counts as not finished."""
+        run = FoldRun(point.candidate, self.run.family(point.candidate), point.fold)
         shown = self.folds.setdefault(point.candidate, {}).setdefault(point.fold, [])
         self.ladder.start(run)
         if run.fold > 0 and run.candidate not in self.promotions:
             self.promotions[run.candidate] = self.ladder.status_of(run.candidate).reason
-        utility = self.data.task.measure.utility(point.metric)
+        utility = self.run.data.task.measure.utility(point.metric)
         if point.progress < 1:
             decision = self.ladder.report(run, point.progress, utility)
-        elif self.store.is_finished(run.candidate, run.fold):
+        elif self.run.store.is_finished(run.candidate, run.fold):
             decision = self.ladder.finish(run, utility, *self._columns(run))
         elif is_dead(utility, self.settings.dead_below):
             decision = self.ladder.finish(run, utility, None, None)
@@ -139,37 +127,38 @@ class _Played:
             shown.append(f"{point.metric:.4f}, its tables are gone")
             return
         text = f"{point.metric:.4f}" if point.progress >= 1 else f"{point.progress:.0%} {point.metric:.4f}"
-        shown.append(f"{text}, died and tried again" if decision.retry else text)
+        shown.append(f"{text}, failed to learn, tried again" if decision.retry else text)
 
     def _columns(self, run: FoldRun) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.integer]]:
-        table = self.store.read("oof", run.candidate, run.fold)
-        rows = self.data.train.filter(pc.equal(self.data.train["fold"], run.fold))
+        table = self.run.store.read("oof", run.candidate, run.fold)
+        rows = self.run.data.train.filter(pc.equal(self.run.data.train["fold"], run.fold))
         return table["prediction"].to_numpy(), table["score"].to_numpy(), rows["group"].to_numpy()
 
 
-def _stories(played: _Played, outcomes: dict[str, CandidateStatus], minutes: dict[str, float]) -> Iterable[Story]:
+def _stories(run: RunDir, played: _Played) -> Iterable[Story]:
     replayed = played.ladder.status()
-    for name in [*replayed, *(name for name in played.candidates if name not in replayed)]:
-        candidate, status = played.candidates[name], _told(outcomes.get(name), replayed.get(name))
+    for name in [*replayed, *(name for name in run.candidates if name not in replayed)]:
+        recorded = run.statuses.get(name)
+        status = _latest_status(recorded, replayed.get(name))
         yield Story(
             candidate=name,
-            label=candidate.label,
-            family=candidate.family,
+            label=run.label(name),
+            family=run.family(name),
             folds={fold: tuple(shown) for fold, shown in played.folds.get(name, {}).items()},
-            promotion=_promotion(outcomes.get(name), played.promotions.get(name, "")),
-            state=status.state if name in replayed else "not begun",
+            promotion=_promotion(recorded, played.promotions.get(name, "")),
+            state=status.state if name in replayed else "not started",
             reason=status.reason,
-            minutes=minutes.get(name, 0.0),
+            minutes=run.minutes.get(name, 0.0),
         )
 
 
 def _promotion(recorded: CandidateStatus | None, rebuilt: str) -> str:
-    """Return why a candidate went on: as decided, where the search wrote that down."""
+    """Return why a candidate was promoted: as decided at the time, if the search wrote that down."""
     return recorded.promotion if recorded is not None and recorded.promotion else rebuilt
 
 
-def _told(recorded: CandidateStatus | None, replayed: CandidateStatus | None) -> CandidateStatus:
-    """Return what the search wrote, unless the record shows that it went further."""
+def _latest_status(recorded: CandidateStatus | None, replayed: CandidateStatus | None) -> CandidateStatus:
+    """Return what the search wrote, unless the record shows that it got further."""
     if recorded is not None and (recorded.state in ENDED or replayed is None or replayed.state not in ENDED):
         return recorded
     return replayed or CandidateStatus("running", "no fold run has reported yet")

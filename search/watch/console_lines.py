@@ -1,4 +1,4 @@
-"""`Progress`: tells a person what runs, what was stopped and why, what is best so far, how long it will take."""
+"""`ConsoleLines`: prints what runs, what was stopped and why, what is best so far, how long the rest will take."""
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -9,24 +9,25 @@ from data_prep.console import duration
 from models.candidate import Candidate
 from search.ladder.decisions import FINISHED, Decision
 from search.run_dir.curves import CurvePoint
-from search.watch.run_statistics import Slot, Tally
+from search.run_dir.pulse_file import describe_ends
+from search.watch.run_statistics import RunStatistics, Slot
 from search.worker.messages import Assignment
 
 
-class Progress:
-    """A line for each event; on a terminal also a few live lines about what runs now.
+class ConsoleLines:
+    """Prints a line for each event; on a terminal also a few live lines about what runs now.
 
     Args:
         console: where to write.
-        tally: is told of every event first; has the numbers.
+        statistics: receives every event first, and holds the numbers.
     """
 
-    def __init__(self, console: Console, tally: Tally) -> None:
-        self.tally = tally
+    def __init__(self, console: Console, statistics: RunStatistics) -> None:
+        self.statistics = statistics
         self._console = console
         self._live: Live | None = None
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ConsoleLines":
         if self._console.is_terminal:
             self._live = Live(get_renderable=self._status, console=self._console, refresh_per_second=2, transient=True)
             self._live.start()
@@ -38,15 +39,15 @@ class Progress:
             self._live = None
 
     def started(self, assignment: Assignment) -> None:
-        """Tell that a fold run starts."""
-        self.tally.started(assignment)
-        again = " again, with another seed and lower rates" if assignment.attempt else ""
+        """Print that a fold run starts."""
+        self.statistics.started(assignment)
+        again = " again with another seed and lower learning rates" if assignment.attempt else ""
         self._say(assignment, f"starts{again}", "cyan")
 
     def reported(self, assignment: Assignment, point: CurvePoint, decision: Decision) -> None:
-        """Tell what a fold run reported and what was decided."""
-        self.tally.reported(assignment, point, decision)
-        metric = self.tally.metric
+        """Print what a fold run reported and what was decided."""
+        self.statistics.reported(assignment, point, decision)
+        metric = self.statistics.metric
         if point.progress >= FINISHED and decision.go:
             score = f"{metric.name} {point.metric:.4f}"
             self._say(assignment, f"done, {score} ({duration(point.seconds)}){self._best()}{self._left()}", "green")
@@ -57,53 +58,53 @@ class Progress:
             self._say(assignment, f"stopped: {decision.reason}", "yellow")
 
     def failed(self, assignment: Assignment, reason: str) -> None:
-        """Tell that a fold run cannot be done."""
-        self.tally.failed(assignment, reason)
+        """Print that a fold run failed for good."""
+        self.statistics.failed(assignment, reason)
         self._say(assignment, f"failed: {reason}", "bold red")
 
     def lost(self, assignment: Assignment, reason: str) -> None:
-        """Tell that a fold run has no worker any more."""
-        self.tally.lost(assignment, reason)
+        """Print that a fold run lost its worker."""
+        self.statistics.lost(assignment, reason)
         self._say(assignment, reason, "red")
 
     def recalled(self, candidate: Candidate, fold: int, metric: float) -> None:
-        """Take note of a fold run that an earlier run finished."""
-        self.tally.recalled(candidate, fold, metric)
+        """Count a fold run that an earlier run finished."""
+        self.statistics.recalled(candidate, fold, metric)
 
     def note(self, text: str) -> None:
-        """Tell something about the whole search."""
+        """Print a message about the whole search."""
         self._console.print(escape(text), highlight=False, soft_wrap=True)
 
     def restart(self, text: str) -> None:
-        """Tell that everything that runs has ended and that the search goes on."""
-        self.tally.restarted(text)
+        """Print that Ray Tune died with all running fold runs, and that the search continues."""
+        self.statistics.restarted(text)
         self.note(text)
 
     def _say(self, assignment: Assignment, text: str, style: str) -> None:
-        stamp = duration(self.tally.clock() - self.tally.since)
+        stamp = duration(self.statistics.clock() - self.statistics.since)
         line = f"[dim]{stamp:>8}[/]  [bold]{escape(assignment.label)}[/]  [{style}]{escape(text)}[/]"
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def _best(self) -> str:
-        leader = self.tally.leader
+        leader = self.statistics.leader
         if leader is None:
             return ""
-        folds = f"{leader.folds} of {self.tally.n_folds} folds"
+        folds = f"{leader.folds} of {self.statistics.n_folds} folds"
         return f"; best so far {leader.label} {leader.candidate[:6]}: {leader.mean:.4f} over {folds}"
 
     def _left(self) -> str:
-        seconds = self.tally.seconds_left()
+        seconds = self.statistics.seconds_left()
         return f"; at least {duration(seconds)} left" if seconds else ""
 
     def _status(self) -> Group:
-        now = self.tally.clock()
+        now = self.statistics.clock()
         lines = [
             Text(f"  running  {label}  {duration(now - slot.since)}  {self._where(slot)}", style="cyan")
-            for label, slot in self.tally.slots.items()
+            for label, slot in self.statistics.slots.items()
         ]
-        counts = ", ".join(f"{number} {name}" for name, number in self.tally.counts.items() if name != "started")
-        summary = f"{self.tally.to_come()} candidates still to begin; fold runs: {counts}{self._left()}"
+        ends = describe_ends(self.statistics.counts)
+        summary = f"{self.statistics.to_come()} candidates not started; fold runs: {ends}{self._left()}"
         return Group(*lines, Text(f"  {summary}", style="bold"))
 
     def _where(self, slot: Slot) -> str:
-        return f"{slot.progress:.0%}, {self.tally.metric.name} {slot.metric:.4f}" if slot.progress else ""
+        return f"{slot.progress:.0%}, {self.statistics.metric.name} {slot.metric:.4f}" if slot.progress else ""

@@ -1,11 +1,10 @@
-"""`leaderboard`: the candidates of a run directory ranked with their noise.
+"""`leaderboard`: the candidates of a run directory, ranked, with the noise of their differences.
 
 The standard error of a difference to the leader comes from a bootstrap over groups
 (`data_prep.scoring.group_bootstrap`).
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,23 +16,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from data_prep.errors import InputError
-from data_prep.prepared import Prepared, load_prepared
+from data_prep.prepared import Prepared
 from data_prep.scoring.group_bootstrap import GroupBootstrap, PairedDifference
 from data_prep.scoring.metrics import Metric
-from data_prep.store.files import join, list_names, read_bytes
 from data_prep.store.oof_store import OofStore, Provenance, retried_note
 from data_prep.store.tables import one_array
-from models.candidate import Candidate
 from search.ladder.decisions import CandidateStatus
-from search.run_dir.curves import CurvePoint, Curves
-from search.run_dir.kept_study import kept_study
-from search.run_dir.status_file import read_outcomes
+from search.run_dir.run_dir import RunDir
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Row:
+class LeaderboardRow:
     """One candidate with at least one finished fold."""
 
     candidate: str
@@ -44,15 +39,15 @@ class Row:
     folds: tuple[int, ...]
     mean: float
     spread: float
-    """Standard deviation over the folds done; NaN for one fold."""
+    """Standard deviation over the finished folds; NaN for one fold."""
     pooled: float
-    """The metric over all rows of the folds done at once."""
+    """The metric over all rows of the finished folds at once."""
     difference: PairedDifference | None
-    """To the leader, over the folds that both have done; None for the leader, and where there is no such fold."""
+    """To the leader, over the folds that both have finished; None for the leader, and if there is no such fold."""
     retried: tuple[int, ...]
-    """Folds whose first run died."""
+    """Folds whose first run failed to learn."""
     minutes: float
-    """Time spent training, in all folds."""
+    """Time spent training, over all folds."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class Leaderboard:
 
     metric: str
     n_folds: int
-    rows: tuple[Row, ...]
+    rows: tuple[LeaderboardRow, ...]
     """Complete candidates by mean, then those with fewer folds, by difference to the leader on the same folds."""
     unscored: tuple[Unscored, ...]
 
@@ -82,13 +77,13 @@ class Leaderboard:
 
     @property
     def can_be_blended(self) -> bool:
-        """Whether any candidate is complete, as members of a blend must be."""
+        """Whether any candidate is complete; only those can be members of a blend."""
         return any(len(row.folds) == self.n_folds for row in self.rows)
 
     def __rich__(self) -> RenderableType:
         """Return the tables that a console shows."""
         parts: list[RenderableType] = [_ranking_table(self)] if self.rows else ["no fold run has finished yet"]
-        entries: list[Row | Unscored] = [*self.rows, *self.unscored]
+        entries: list[LeaderboardRow | Unscored] = [*self.rows, *self.unscored]
         dropped = [entry for entry in entries if entry.state in ("stopped", "failed")]
         if dropped:
             parts.append(_reasons_table(dropped))
@@ -100,13 +95,11 @@ def leaderboard(run_dir: str) -> Leaderboard:
     """Rank the candidates of a run directory.
 
     Raises:
-        InputError: not a run directory, its prepared folder is gone, or a table belongs to other rows.
+        InputError: not a run directory, its prepared folder is gone, or a table holds other rows.
     """
-    data = load_prepared(kept_study(run_dir)["data"])
-    scored = _read_scored(OofStore(run_dir), data)
-    minutes = minutes_by_candidate(Curves(run_dir).points)
-    outcomes = read_outcomes(run_dir)
-    candidates = read_trained(run_dir)
+    run = RunDir(run_dir)
+    data = run.data
+    scored = _read_scored(run.store, data)
     leader = _leader(list(scored.values()))
     target, fold, group = (data.train[name].to_numpy() for name in ("score", "fold", "group"))
     bootstrap = GroupBootstrap(target.astype(np.float64), fold, group, data.task.measure)
@@ -114,27 +107,26 @@ def leaderboard(run_dir: str) -> Leaderboard:
     rows = [
         _row(
             entry,
-            candidates[name],
-            standing=_standing(outcomes, name, done=len(entry.folds), n_folds=n_folds),
+            run,
+            state_and_reason=_state_and_reason(run.statuses.get(name), done=len(entry.folds), n_folds=n_folds),
             difference=_difference(entry, leader, fold, bootstrap) if leader is not None else None,
-            minutes=minutes.get(name, 0.0),
         )
         for name, entry in scored.items()
     ]
     unscored = [
-        Unscored(name, candidate.label, *_standing(outcomes, name, done=0, n_folds=n_folds))
-        for name, candidate in candidates.items()
+        Unscored(name, run.label(name), *_state_and_reason(run.statuses.get(name), done=0, n_folds=n_folds))
+        for name in run.candidates
         if name not in scored
     ]
     order = sorted(rows, key=lambda row: _rank(row, data.task.measure, leader))
     return Leaderboard(data.task.metric, n_folds, tuple(order), tuple(unscored))
 
 
-# What a run directory says
+# Reading the run directory
 
 
 @dataclass(frozen=True)
-class _Fold:
+class _ScoredFold:
     target: Floats
     prediction: Floats
     value: float
@@ -143,105 +135,84 @@ class _Fold:
 
 
 @dataclass(frozen=True)
-class _Scored:
+class _ScoredCandidate:
     candidate: str
-    folds: dict[int, _Fold]
+    folds: dict[int, _ScoredFold]
     metric: Metric
 
     def utility(self, folds: Iterable[int]) -> float:
         return float(np.mean([self.metric.utility(self.folds[fold].value) for fold in folds]))
 
     def column(self, fold_of_row: NDArray[np.int8]) -> Floats:
-        """Return the predictions [train rows], NaN in folds that are not done."""
+        """Return the predictions [train rows], NaN in folds that are not finished."""
         column = np.full(len(fold_of_row), np.nan)
         for number, fold in self.folds.items():
             column[fold_of_row == number] = fold.prediction
         return column
 
 
-def _read_scored(store: OofStore, data: Prepared) -> dict[str, _Scored]:
+def _read_scored(store: OofStore, data: Prepared) -> dict[str, _ScoredCandidate]:
     rows_of = {fold: data.train.filter(pc.equal(data.train["fold"], fold)) for fold in range(data.manifest.n_folds)}
     scored = {}
     for name in store.candidates():
         folds = {fold: _read_fold(store, name, fold, rows_of[fold], data.task.measure) for fold in store.folds(name)}
-        scored[name] = _Scored(name, folds, data.task.measure)
+        scored[name] = _ScoredCandidate(name, folds, data.task.measure)
     return scored
 
 
-def _read_fold(store: OofStore, candidate: str, fold: int, rows: pa.Table, metric: Metric) -> _Fold:
+def _read_fold(store: OofStore, candidate: str, fold: int, rows: pa.Table, metric: Metric) -> _ScoredFold:
     table = store.read("oof", candidate, fold)
     if one_array(table["id"]) != one_array(rows["id"]):
         raise InputError(
             f"{store.path('oof', candidate, fold)}: holds other rows than fold {fold} of the prepared folder; the data "
-            "was prepared again after the run: point `data:` in study.yaml at the folder that the run used"
+            "was prepared again after the run. Point `data:` in study.yaml to the folder that the run used"
         )
     target, prediction = (table[name].to_numpy().astype(np.float64) for name in ("score", "prediction"))
-    return _Fold(target, prediction, metric(target, prediction), retried=Provenance.of(table).attempt > 0)
+    return _ScoredFold(target, prediction, metric(target, prediction), retried=Provenance.of(table).attempt > 0)
 
 
-def read_trained(run_dir: str) -> dict[str, Candidate]:
-    """Return the candidates of a run directory by id."""
-    names = [name.removesuffix(".json") for name in list_names(join(run_dir, "candidates")) if name.endswith(".json")]
-    return {
-        name: Candidate.model_validate_json(read_bytes(join(run_dir, "candidates", f"{name}.json"))) for name in names
-    }
-
-
-def minutes_by_candidate(points: Iterable[CurvePoint]) -> dict[str, float]:
-    """Return the minutes that each candidate trained, in all folds."""
-    longest: dict[tuple[str, int], float] = {}
-    for point in points:
-        key = (point.candidate, point.fold)
-        longest[key] = max(longest.get(key, 0.0), float(np.nan_to_num(point.seconds)))
-    minutes: dict[str, float] = defaultdict(float)
-    for (candidate, _), seconds in longest.items():
-        minutes[candidate] += seconds / 60
-    return dict(minutes)
-
-
-def _standing(outcomes: Mapping[str, CandidateStatus], candidate: str, *, done: int, n_folds: int) -> tuple[str, str]:
-    """Return state and reason; the tables that are there outweigh what was last written."""
+def _state_and_reason(status: CandidateStatus | None, *, done: int, n_folds: int) -> tuple[str, str]:
+    """Return state and reason; the tables that exist outweigh what was last written."""
     if done == n_folds:
         return "finished", f"all {n_folds} folds done"
-    if candidate in outcomes and outcomes[candidate].state != "finished":
-        return outcomes[candidate].state, outcomes[candidate].reason
+    if status is not None and status.state != "finished":
+        return status.state, status.reason
     return "unfinished", f"{done} of {n_folds} folds done, no decision on record"
 
 
 # Ranking
 
 
-def _leader(entries: list[_Scored]) -> _Scored | None:
-    """The best mean among the candidates with the most folds (of equally many: those with the lowest folds)."""
+def _leader(entries: list[_ScoredCandidate]) -> _ScoredCandidate | None:
+    """Return the best mean among the candidates with the most folds (if equally many: with the lowest folds)."""
     if not entries:
         return None
     fullest = min((-len(entry.folds), tuple(entry.folds)) for entry in entries)[1]
     return max((e for e in entries if tuple(e.folds) == fullest), key=lambda entry: entry.utility(fullest))
 
 
-def _rank(row: Row, metric: Metric, leader: _Scored | None) -> tuple[int, tuple[int, ...], float]:
-    """Only candidates with the same folds compete; more folds come first."""
+def _rank(row: LeaderboardRow, metric: Metric, leader: _ScoredCandidate | None) -> tuple[int, tuple[int, ...], float]:
+    """Return a sort key: more folds come first; only candidates with the same folds are compared."""
     if leader is not None and row.folds == tuple(leader.folds):
         return -len(row.folds), row.folds, -metric.utility(row.mean)
     return -len(row.folds), row.folds, -row.difference.value if row.difference else np.inf
 
 
 def _row(
-    entry: _Scored,
-    candidate: Candidate,
+    entry: _ScoredCandidate,
+    run: RunDir,
     *,
-    standing: tuple[str, str],
+    state_and_reason: tuple[str, str],
     difference: PairedDifference | None,
-    minutes: float,
-) -> Row:
+) -> LeaderboardRow:
     folds = tuple(entry.folds)
     values = [entry.folds[fold].value for fold in folds]
-    return Row(
+    return LeaderboardRow(
         candidate=entry.candidate,
-        label=candidate.label,
-        family=candidate.family,
-        state=standing[0],
-        reason=standing[1],
+        label=run.label(entry.candidate),
+        family=run.family(entry.candidate),
+        state=state_and_reason[0],
+        reason=state_and_reason[1],
         folds=folds,
         mean=float(np.mean(values)),
         spread=float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"),
@@ -251,7 +222,7 @@ def _row(
         ),
         difference=difference,
         retried=tuple(fold for fold in folds if entry.folds[fold].retried),
-        minutes=minutes,
+        minutes=run.minutes.get(entry.candidate, 0.0),
     )
 
 
@@ -259,9 +230,9 @@ def _row(
 
 
 def _difference(
-    entry: _Scored, leader: _Scored, fold_of_row: NDArray[np.int8], bootstrap: GroupBootstrap
+    entry: _ScoredCandidate, leader: _ScoredCandidate, fold_of_row: NDArray[np.int8], bootstrap: GroupBootstrap
 ) -> PairedDifference | None:
-    """Return how much better a candidate is than the leader, over the folds that both have done."""
+    """Return how much better a candidate is than the leader, over the folds that both have finished."""
     common = [fold for fold in entry.folds if fold in leader.folds]
     if entry is leader or not common:
         return None
@@ -275,7 +246,7 @@ def _ranking_table(board: Leaderboard) -> Table:
     table = Table(title=f"{board.metric} over {board.n_folds} folds")
     table.add_column("")
     table.add_column("candidate", overflow="fold")
-    for name in ("folds", "mean", "sd", "pooled", "to leader", "min"):
+    for name in ("folds", "mean", "sd", "pooled", "to leader", "minutes"):
         table.add_column(name, justify="right", no_wrap=True)
     for number, row in enumerate(board.rows, start=1):
         complete = len(row.folds) == board.n_folds
@@ -293,18 +264,18 @@ def _ranking_table(board: Leaderboard) -> Table:
     return table
 
 
-def _name(row: Row) -> str:
+def _name(row: LeaderboardRow) -> str:
     return f"{row.label} {row.candidate[:6]}{retried_note(row.retried)}"
 
 
-def _difference_text(row: Row, *, leads: bool) -> str:
+def _difference_text(row: LeaderboardRow, *, leads: bool) -> str:
     if row.difference is None:
         return "leader" if leads else ""
     difference = row.difference
     return f"{difference.value:+.4f} ±{difference.standard_error:.4f}" + (" tie" if difference.is_noise else "")
 
 
-def _reasons_table(entries: list[Row | Unscored]) -> Table:
+def _reasons_table(entries: list[LeaderboardRow | Unscored]) -> Table:
     table = Table(title="stopped and failed")
     table.add_column("candidate", overflow="fold")
     table.add_column("state")

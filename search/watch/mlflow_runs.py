@@ -1,4 +1,4 @@
-"""MLflow runs: a run directory in an MLflow store, a run for each candidate, in it one for each fold."""
+"""Writes a run directory to an MLflow store: a run for each candidate, with a nested run for each fold."""
 
 import logging
 import math
@@ -10,35 +10,35 @@ from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.store.files import read_bytes
-from search.watch.tracked_run import Tracked, TrackedFold, TrackedRun, step_of
+from search.watch.tracked_run import TrackedCandidate, TrackedFold, TrackedRun, step_of
 
 IDENTITY = "blendfold.run"
-"""Tag by which a run is found again: `<candidate>` or `<candidate>/fold-<k>`."""
+"""Tag that identifies a run: `<candidate>` or `<candidate>/fold-<k>`."""
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 OPEN = "RUNNING"
 TABLE = "oof.arrow"
 BATCH = 100
-"""Parameters that MLflow takes at once."""
+"""Parameters that MLflow accepts in one call."""
 
 
 def write_mlflow_runs(run: TrackedRun, uri: str, *, note: Callable[[str], None]) -> tuple[int, int]:
     """Bring an MLflow experiment, named like the study, up to date with a run.
 
-    What is there is found by a tag and gets what is new; a fold run whose curve is another now (it was tried again) is
-    made anew.
+    Existing MLflow runs are found by a tag and extended. If the curve of a fold run has changed because it was tried
+    again, its MLflow run is replaced.
 
     Args:
         run: what to write.
         uri: of the store (`sqlite:///mlflow.db`, `http://host:5000`).
-        note: is told which candidate is being written.
+        note: takes the name of the candidate being written.
 
     Returns:
-        How many runs are new, how many were there.
+        How many runs are new, how many existed.
 
     Raises:
         InputError: MLflow is not installed, or the store refuses.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow tells its makers of every use otherwise
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # otherwise MLflow reports every use to its makers
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     try:
         from mlflow.exceptions import MlflowException  # noqa: PLC0415 - an extra, and slow
@@ -51,16 +51,16 @@ def write_mlflow_runs(run: TrackedRun, uri: str, *, note: Callable[[str], None])
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        store = _Store(MlflowClient(tracking_uri=uri), run)
+        experiment = _Experiment(MlflowClient(tracking_uri=uri), run)
         for candidate in run.candidates:
             note(candidate.name)
-            store.write(candidate)
+            experiment.write(candidate)
     except MlflowException as error:
         raise InputError(f"--mlflow {uri}: {error}") from error
-    return store.made, store.found
+    return experiment.made, experiment.found
 
 
-class _Store:
+class _Experiment:
     """One experiment of an MLflow store."""
 
     def __init__(self, client: Any, run: TrackedRun) -> None:
@@ -71,7 +71,7 @@ class _Store:
         self._known = self._runs()
         self.made, self.found = 0, 0
 
-    def write(self, candidate: Tracked) -> None:
+    def write(self, candidate: TrackedCandidate) -> None:
         """Bring a candidate and its folds up to date."""
         parent = self._open(candidate.candidate, candidate.name, {})
         self._set(parent, candidate.settings, {"state": candidate.state, "reason": candidate.reason})
@@ -85,7 +85,7 @@ class _Store:
             self._write_fold(candidate, fold, parent)
         self._close(parent, STATUS.get(candidate.state, OPEN))
 
-    def _write_fold(self, candidate: Tracked, fold: TrackedFold, parent: Any) -> None:
+    def _write_fold(self, candidate: TrackedCandidate, fold: TrackedFold, parent: Any) -> None:
         identity, name = f"{candidate.candidate}/fold-{fold.fold}", f"{candidate.name}-f{fold.fold}"
         child = self._open(identity, name, {"mlflow.parentRunId": parent.info.run_id})
         points = {(step_of(point), repr(point.metric)): point for point in fold.points}

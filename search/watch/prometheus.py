@@ -1,8 +1,8 @@
-"""Telemetry: what a search tells Prometheus through Ray, from its driver and from its workers.
+"""Series for Prometheus, exported through Ray: those of the driver and those of each worker.
 
-Ray exports every series from each node's metrics port, with `ray_` before the name, and the node and the process
-(WorkerId) as labels. The only tag of ours is the study, never a candidate: the number of series does not grow with the
-search. `docs/watching.md` says how to scrape them, `clusters/grafana.json` shows them.
+Ray exports every series from each node's metrics port, with `ray_` before its name and the node and the process
+(WorkerId) as labels. The only label of ours is the study, never a candidate, so that the number of series does not grow
+with the search. `docs/watching.md` says how to scrape them; `clusters/grafana.json` shows them.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,24 +15,24 @@ COUNTERS = {
     "fold_runs_started": ("started", "Fold runs that started."),
     "fold_runs_finished": ("finished", "Fold runs that finished, with all their tables."),
     "fold_runs_stopped": ("stopped", "Fold runs that the ladder stopped."),
-    "fold_runs_dead": ("dead", "Fold runs that learned nothing and are tried again."),
-    "fold_runs_failed": ("failed", "Fold runs that cannot be done."),
-    "candidates_promoted": ("promoted", "Candidates that went on after fold 0."),
+    "fold_runs_dead": ("dead", "Fold runs that failed to learn and are tried again."),
+    "fold_runs_failed": ("failed", "Fold runs that failed for good."),
+    "candidates_promoted": ("promoted", "Candidates promoted after fold 0."),
 }
-"""Of the driver: name -> which of a pulse's `counts`, description."""
+"""Series of the driver: name -> key in the `counts` of a pulse, description."""
 GAUGES: dict[str, tuple[Callable[[Pulse], float | None], str]] = {
     "fold_runs_running": (lambda pulse: len(pulse.running), "Fold runs on workers."),
-    "candidates_to_come": (lambda pulse: pulse.to_come, "Candidates that have not begun."),
+    "candidates_to_come": (lambda pulse: pulse.to_come, "Candidates that have not started."),
     "rows_per_second": (
         lambda pulse: pulse.rows_per_second,
         "Training rows a second, scoring included: of the fold runs that have reported, times how many run now.",
     ),
     "seconds_left": (lambda pulse: pulse.seconds_left, "Seconds to the end, at least."),
-    "core_hours": (lambda pulse: pulse.spent.core_hours, "Hours that fold runs occupied a CPU core."),
-    "gpu_hours": (lambda pulse: pulse.spent.gpu_hours, "Hours that fold runs occupied a GPU."),
+    "core_hours": (lambda pulse: pulse.spent.core_hours, "Hours that fold runs held a CPU core."),
+    "gpu_hours": (lambda pulse: pulse.spent.gpu_hours, "Hours that fold runs held a GPU."),
     "best_score": (
         lambda pulse: pulse.best.mean if pulse.best else None,
-        "Best mean over folds in the task's metric, among the candidates with most folds.",
+        "Best mean over folds in the task's metric, among the candidates with the most folds.",
     ),
     "best_score_folds": (
         lambda pulse: pulse.best.folds if pulse.best else None,
@@ -40,30 +40,30 @@ GAUGES: dict[str, tuple[Callable[[Pulse], float | None], str]] = {
     ),
     "best_blended_score": (
         lambda pulse: pulse.blend.pearson if pulse.blend else None,
-        "Pearson of the blend of all complete candidates on halves of the rows that its weights have not seen.",
+        "Pearson of the blend of all complete candidates, on rows that its weights were not fitted on.",
     ),
 }
-"""Of the driver: name -> what a pulse says of it (None: nothing yet), description."""
+"""Series of the driver: name -> its value in a pulse (None: none yet), description."""
 WORKER_ROWS, WORKER_MEMORY = "worker_rows_per_second", "worker_gpu_memory_bytes"
 WORKER_GAUGES = {
     WORKER_ROWS: "Training rows a second of a worker between two rungs, scoring included; 0 between fold runs.",
-    WORKER_MEMORY: "Most GPU memory that torch has reserved in a worker, as seen at its last rung; on GPUs only.",
+    WORKER_MEMORY: "Peak GPU memory that torch has reserved in a worker, as of its last rung; on GPUs only.",
 }
-"""Of each worker: name -> description."""
+"""Series of each worker: name -> description."""
 
 
 def exported_names() -> list[str]:
-    """Return the name of every series as Prometheus gets it."""
+    """Return the name of every series as Prometheus sees it."""
     counters = [f"{name}_total" for name in COUNTERS]
     return [f"ray_{PREFIX}{name}" for name in (*counters, *GAUGES, *WORKER_GAUGES)]
 
 
 class DriverTelemetry:
-    """Turns pulses into series, as long as Ray is connected.
+    """Turns pulses into series while Ray is connected.
 
     Args:
         study: name of the study.
-        counts: of a pulse at the time of the connection; counters begin there, at 0.
+        counts: those of a pulse at the time of the connection; the counters start there, at 0.
     """
 
     def __init__(self, study: str, counts: Mapping[str, int]) -> None:
@@ -74,7 +74,7 @@ class DriverTelemetry:
         self._gauges = {name: _new(Gauge, name, text, study) for name, (_, text) in GAUGES.items()}
 
     def show(self, pulse: Pulse) -> None:
-        """Export a pulse; counters grow by what has happened since the last one."""
+        """Export a pulse; counters grow by what happened since the last one."""
         for name, (count, _) in COUNTERS.items():
             if more := pulse.counts[count] - self._counted[count]:
                 self._counters[name].inc(more)
@@ -104,11 +104,11 @@ class WorkerTelemetry:
         self._gauges[WORKER_ROWS].set(0)
 
     def show(self, rows: float, seconds: float) -> None:
-        """Export what a fold run has come to.
+        """Export the progress of a fold run.
 
         Args:
-            rows: training rows that it has gone through.
-            seconds: that it took for them, scoring included.
+            rows: training rows done so far.
+            seconds: the time they took, scoring included.
         """
         import torch  # noqa: PLC0415 - workers only
 
@@ -120,7 +120,7 @@ class WorkerTelemetry:
 
 
 def _new(kind: Callable[..., Any], name: str, description: str, study: str) -> Any:
-    """Return a new series of Ray, tagged with the study."""
+    """Return a new Ray metric, labeled with the study."""
     series = kind(f"{PREFIX}{name}", description=description, tag_keys=("study",))
     series.set_default_tags({"study": study})
     return series

@@ -1,4 +1,4 @@
-"""`Tally`: what one run of the search has seen: what runs, how fold runs ended, what is best, what it took."""
+"""`RunStatistics`: what one run of the search has seen: fold runs, how they ended, the best, time and cost."""
 
 import math
 import threading
@@ -19,7 +19,7 @@ from search.worker.fold_run import training_rows
 from search.worker.messages import Assignment
 
 TROUBLES = 20
-"""Things that went wrong which are kept to be shown; the latest ones."""
+"""Problems kept to be shown; the latest ones."""
 
 
 @dataclass
@@ -28,17 +28,34 @@ class Slot:
 
     assignment: Assignment
     since: float
-    """When it started, by the tally's clock."""
+    """When it started, by the clock of the statistics."""
     progress: float = 0.0
     metric: float = math.nan
     rows: float = 0.0
-    """Training rows that it has gone through, by its last report."""
+    """Training rows done by its last report."""
     seconds: float = 0.0
-    """Time that it took for them."""
+    """Time it took for them."""
 
 
 @dataclass
-class _Best:
+class _Speed:
+    """Training rows done and the seconds they took."""
+
+    rows: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, rows: float, seconds: float) -> None:
+        if seconds > 0:
+            self.rows += rows
+            self.seconds += seconds
+
+    def per_second(self, n_running: int) -> float | None:
+        """Return the rows a second of so many fold runs; None before the first report."""
+        return self.rows / self.seconds * n_running if self.seconds else None
+
+
+@dataclass
+class _BestMeans:
     """Means over folds, with the best one for each number of folds."""
 
     metric: Metric
@@ -53,17 +70,21 @@ class _Best:
         if best is None or self.metric.utility(mean) > self.metric.utility(best.mean):
             self.leaders[len(scores)] = Leader(candidate.id, candidate.label, mean, len(scores))
 
+    @property
+    def leader(self) -> Leader | None:
+        return self.leaders[max(self.leaders)] if self.leaders else None
 
-class Tally:
-    """Takes what happens from the search's own thread; may be read from any.
+
+class RunStatistics:
+    """Takes events from the thread of the search; may be read from any thread.
 
     Args:
-        metric: of the task, to tell which score is best.
+        metric: of the task; it decides which score is best.
         n_folds: folds of the split.
-        resources: what fold runs occupy.
-        training_rows: rows that a fold run of each fold trains on.
-        clock: seconds, rising.
-        today: seconds since 1970.
+        resources: what each fold run holds.
+        training_rows: rows that a fold run trains on, by fold.
+        clock: returns seconds, rising.
+        today: returns the seconds since 1970.
     """
 
     def __init__(
@@ -82,26 +103,25 @@ class Tally:
         self.since = clock()
         self.counts = {"started": 0, "finished": 0, "stopped": 0, "dead": 0, "failed": 0}
         self.to_come: Callable[[], int] = lambda: 0
-        """Says how many candidates have not begun."""
-        self.blends = BlendWatch()
+        """Returns how many candidates have not started."""
+        self.blends = BlendWatch(clock)
         self._resources = resources
         self._training_rows = training_rows
         self._today = today
         self._lock = threading.RLock()
         self._slots: dict[str, Slot] = {}
-        self._begun: set[str] = set()
+        self._started: set[str] = set()
         self._promoted: set[str] = set()
         self._n_promoted = 0
-        self._best = _Best(metric)
-        self._busy = 0.0
-        self._rows, self._row_seconds = 0.0, 0.0
-        self._core_seconds, self._gpu_seconds = 0.0, 0.0
-        self._earlier = Spent()
+        self._best = _BestMeans(metric)
+        self._speed = _Speed()
+        self._busy_seconds = 0.0
+        self._spent_ended, self._spent_earlier = Spent(), Spent()
         self._troubles: deque[Trouble] = deque(maxlen=TROUBLES)
 
     @classmethod
-    def of(cls, study: Study, data: Prepared) -> "Tally":
-        """Return the tally of a run of a study that begins now."""
+    def of(cls, study: Study, data: Prepared) -> "RunStatistics":
+        """Return the statistics of a run that starts now."""
         n_folds = data.manifest.n_folds
         return cls(
             metric=data.task.measure,
@@ -110,13 +130,13 @@ class Tally:
             training_rows=[training_rows(data, fold) for fold in range(n_folds)],
         )
 
-    # ---------------------------------------------------------------- what happens
+    # ---------------------------------------------------------------- events
 
     def started(self, assignment: Assignment) -> None:
         """Count a fold run that starts."""
         with self._lock:
             self.counts["started"] += 1
-            self._begun.add(assignment.candidate.id)
+            self._started.add(assignment.candidate.id)
             self._slots[assignment.label] = Slot(assignment, self.clock())
             if assignment.fold > 0 and assignment.candidate.id not in self._promoted:
                 self._promoted.add(assignment.candidate.id)
@@ -125,7 +145,7 @@ class Tally:
     def reported(self, assignment: Assignment, point: CurvePoint, decision: Decision) -> None:
         """Take what a fold run reported and what was decided."""
         with self._lock:
-            self._time_rows(assignment, point)
+            self._update(assignment, point)
             if point.progress >= FINISHED and decision.go:
                 self._end(assignment, "finished")
                 self._best.add(assignment.candidate, assignment.fold, point.metric)
@@ -133,19 +153,19 @@ class Tally:
                 self._end(assignment, "dead" if decision.retry else "stopped")
 
     def failed(self, assignment: Assignment, reason: str) -> None:
-        """Count a fold run that cannot be done."""
+        """Count a fold run that failed for good."""
         with self._lock:
             self._end(assignment, "failed")
-            self._regret(f"{assignment.label} failed: {reason}")
+            self._keep_trouble(f"{assignment.label} failed: {reason}")
 
     def lost(self, assignment: Assignment, reason: str) -> None:
-        """Forget a fold run that has no worker any more."""
+        """Forget a fold run that lost its worker."""
         with self._lock:
             self._leave(assignment.label)
-            self._regret(f"{assignment.label} {reason}")
+            self._keep_trouble(f"{assignment.label} {reason}")
 
     def recalled(self, candidate: Candidate, fold: int, metric: float) -> None:
-        """Take note of a fold run that an earlier run of the search finished."""
+        """Take a fold run that an earlier run of the search finished."""
         with self._lock:
             if fold > 0:
                 self._promoted.add(candidate.id)
@@ -153,49 +173,45 @@ class Tally:
                 self._best.add(candidate, fold, metric)
 
     def restarted(self, text: str) -> None:
-        """Forget everything that ran: it has ended."""
+        """Forget all running fold runs: Ray Tune died and took them with it."""
         with self._lock:
             for label in list(self._slots):
                 self._leave(label)
-            self._regret(text)
+            self._keep_trouble(text)
 
     def spent_before(self, seconds: float, size: Resources) -> None:
         """Count the time that earlier runs of the search took."""
         with self._lock:
-            hours = seconds / 3600
-            self._earlier = Spent(
-                self._earlier.core_hours + hours * size.cpu, self._earlier.gpu_hours + hours * size.gpu
-            )
+            self._spent_earlier += _spent(seconds, size)
 
-    def _time_rows(self, assignment: Assignment, point: CurvePoint) -> None:
+    def _update(self, assignment: Assignment, point: CurvePoint) -> None:
         slot = self._slots.get(assignment.label)
         if slot is None:
             return
         rows = point.progress * assignment.candidate.epochs * self._training_rows[assignment.fold]
-        if point.seconds > slot.seconds:
-            self._rows += rows - slot.rows
-            self._row_seconds += point.seconds - slot.seconds
+        self._speed.add(rows - slot.rows, point.seconds - slot.seconds)
         slot.progress, slot.metric, slot.rows, slot.seconds = point.progress, point.metric, rows, point.seconds
 
     def _end(self, assignment: Assignment, how: str) -> None:
         self.counts[how] += 1
-        self._busy += self._leave(assignment.label)
+        self._busy_seconds += self._leave(assignment.label)
 
     def _leave(self, label: str) -> float:
-        """Free a slot; return the seconds that it was taken."""
+        """Free a slot; return how many seconds it was held."""
         slot = self._slots.pop(label, None)
         if slot is None:
             return 0.0
         seconds = self.clock() - slot.since
-        size = self._resources.of(slot.assignment.candidate.backbone)
-        self._core_seconds += seconds * size.cpu
-        self._gpu_seconds += seconds * size.gpu
+        self._spent_ended += _spent(seconds, self._size(slot))
         return seconds
 
-    def _regret(self, what: str) -> None:
+    def _size(self, slot: Slot) -> Resources:
+        return self._resources.of(slot.assignment.candidate.backbone)
+
+    def _keep_trouble(self, what: str) -> None:
         self._troubles.append(Trouble(self._today(), what))
 
-    # ---------------------------------------------------------------- what that comes to
+    # ---------------------------------------------------------------- results
 
     @property
     def slots(self) -> dict[str, Slot]:
@@ -205,13 +221,12 @@ class Tally:
 
     @property
     def leader(self) -> Leader | None:
-        """The candidate with the best mean over the folds it has done, among those with most folds."""
+        """The candidate with the best mean over its finished folds, among those with the most folds."""
         with self._lock:
-            leaders = self._best.leaders
-            return leaders[max(leaders)] if leaders else None
+            return self._best.leader
 
     def seconds_left(self) -> float | None:
-        """Estimate the time left from the work per candidate that this run has seen; promotions to come are not in.
+        """Estimate the time left from the work per candidate that this run has seen, without future promotions.
 
         None: no fold run has ended yet.
         """
@@ -220,27 +235,26 @@ class Tally:
             return None if work is None else work / max(len(self._slots), 1)
 
     def _work_left(self) -> float | None:
-        """Return the seconds that fold runs will occupy."""
+        """Return the seconds that fold runs will still hold their slots."""
         ended = sum(self.counts.values()) - self.counts["started"]
         if not ended:
             return None
-        to_come = self.to_come() * self.counts["started"] / max(len(self._begun), 1)
-        return (to_come + len(self._slots) / 2) * self._busy / ended
+        to_come = self.to_come() * self.counts["started"] / max(len(self._started), 1)
+        return (to_come + len(self._slots) / 2) * self._busy_seconds / ended
 
     def totals(self) -> dict[str, int]:
-        """Return what a pulse says was counted."""
+        """Return the counts of a pulse."""
         with self._lock:
             return {**self.counts, "promoted": self._n_promoted}
 
     def pulse(self, ended: str) -> Pulse:
-        """Return how the search stands; `ended` says how it ended, empty while it goes on.
+        """Return the state of the search; `ended` says how it ended and is empty while it runs.
 
-        May take the time of fitting a blend, in which nobody else is kept waiting.
+        This may take as long as fitting a blend, but it blocks no other thread in that time.
         """
         self.blends.refresh()
         with self._lock:
             now, today = self.clock(), self._today()
-            speed = self._rows / self._row_seconds * len(self._slots) if self._row_seconds else None
             return Pulse(
                 metric=self.metric.name,
                 n_folds=self.n_folds,
@@ -250,30 +264,27 @@ class Tally:
                 running=tuple(_live(slot, now) for slot in self._slots.values()),
                 to_come=self.to_come(),
                 counts=self.totals(),
-                rows_per_second=speed,
+                rows_per_second=self._speed.per_second(len(self._slots)),
                 seconds_left=self.seconds_left(),
-                spent=self._spent(now),
-                left=self._to_spend(),
+                spent=self._spent_until(now),
+                left=self._spent_from_now(),
                 best=self.leader,
                 blend=self.blends.best,
                 troubles=tuple(self._troubles),
             )
 
-    def _spent(self, now: float) -> Spent:
-        cores, gpus = self._core_seconds, self._gpu_seconds
-        for slot in self._slots.values():
-            size = self._resources.of(slot.assignment.candidate.backbone)
-            cores += (now - slot.since) * size.cpu
-            gpus += (now - slot.since) * size.gpu
-        return Spent(cores / 3600 + self._earlier.core_hours, gpus / 3600 + self._earlier.gpu_hours)
+    def _spent_until(self, now: float) -> Spent:
+        running = (_spent(now - slot.since, self._size(slot)) for slot in self._slots.values())
+        return sum(running, start=self._spent_earlier + self._spent_ended)
 
-    def _to_spend(self) -> Spent | None:
-        """Return what the work left will occupy, taken to be as that of the fold runs that have ended."""
+    def _spent_from_now(self) -> Spent | None:
+        """Estimate what the remaining work will hold, as if it were like that of the fold runs that have ended."""
         work = self._work_left()
-        if work is None or not self._busy:
-            return None
-        share = work / self._busy / 3600
-        return Spent(self._core_seconds * share, self._gpu_seconds * share)
+        return self._spent_ended * (work / self._busy_seconds) if work is not None and self._busy_seconds else None
+
+
+def _spent(seconds: float, size: Resources) -> Spent:
+    return Spent(size.cpu, size.gpu) * (seconds / 3600)
 
 
 def _live(slot: Slot, now: float) -> LiveRun:

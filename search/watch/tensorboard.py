@@ -1,4 +1,4 @@
-"""Event files: a run directory as TensorBoard reads it."""
+"""Writes a run directory as event files for TensorBoard."""
 
 import hashlib
 import math
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from search.watch.tracked_run import Tracked, TrackedFold, TrackedRun, step_of
+from search.watch.tracked_run import TrackedCandidate, TrackedFold, TrackedRun, step_of
 
 OURS = "events.out.tfevents.*.blendfold"
 
@@ -15,8 +15,8 @@ OURS = "events.out.tfevents.*.blendfold"
 def write_event_files(run: TrackedRun, folder: Path) -> tuple[int, int]:
     """Bring a folder up to date with a run.
 
-    A folder for each candidate holds its settings with its mean score, a folder in it for each fold the curve. A file
-    is replaced when there is more to tell, and left alone otherwise.
+    Each candidate has a folder with its settings and its mean score, and in it a folder for each fold with its curve. A
+    file is replaced only when something is new.
 
     Returns:
         How many files were written, how many were up to date.
@@ -25,23 +25,23 @@ def write_event_files(run: TrackedRun, folder: Path) -> tuple[int, int]:
     return sum(written), len(written) - sum(written)
 
 
-def _write_candidate(run: TrackedRun, candidate: Tracked, folder: Path) -> list[bool]:
+def _write_candidate(run: TrackedRun, candidate: TrackedCandidate, folder: Path) -> list[bool]:
     home = folder / candidate.name
     arrived = sum(fold.arrived for fold in candidate.folds)
-    changes = [_write(home, arrived, f"{candidate}", lambda writer: _tell_settings(writer, run, candidate))]
+    changes = [_write(home, arrived, f"{candidate}", lambda writer: _write_settings(writer, run, candidate))]
     for fold in candidate.folds:
 
-        def tell(writer: Any, fold: TrackedFold = fold) -> None:
-            _tell_curve(writer, run, fold)
+        def fill(writer: Any, fold: TrackedFold = fold) -> None:
+            _write_curve(writer, run, fold)
 
-        changes.append(_write(home / f"fold-{fold.fold}", fold.arrived, f"{fold.points}", tell))
+        changes.append(_write(home / f"fold-{fold.fold}", fold.arrived, f"{fold.points}", fill))
     return changes
 
 
-def _write(folder: Path, arrived: int, content: str, tell: Callable[[Any], None]) -> bool:
-    """Write the one event file of a folder unless it is there; its name says what is in it.
+def _write(folder: Path, arrived: int, content: str, fill: Callable[[Any], None]) -> bool:
+    """Write the one event file of a folder unless it exists; its name is a digest of its content.
 
-    TensorBoard goes on to files whose names sort later, so the number of points comes first.
+    TensorBoard moves on to files whose names sort later, so the number of points comes first in the name.
     """
     from tensorboardX import SummaryWriter  # noqa: PLC0415 - slow to import
 
@@ -52,7 +52,7 @@ def _write(folder: Path, arrived: int, content: str, tell: Callable[[Any], None]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         with SummaryWriter(temporary) as writer:
-            tell(writer)
+            fill(writer)
         (made,) = Path(temporary).iterdir()
         made.replace(target)
     for old in set(folder.glob(OURS)) - {target}:
@@ -60,13 +60,13 @@ def _write(folder: Path, arrived: int, content: str, tell: Callable[[Any], None]
     return True
 
 
-def _tell_curve(writer: Any, run: TrackedRun, fold: TrackedFold) -> None:
+def _write_curve(writer: Any, run: TrackedRun, fold: TrackedFold) -> None:
     for point in fold.points:
         for name, value in ((run.metric, point.metric), ("epoch", point.epoch)):
             writer.add_scalar(name, value, step_of(point), walltime=point.seconds)
 
 
-def _tell_settings(writer: Any, run: TrackedRun, candidate: Tracked) -> None:
+def _write_settings(writer: Any, run: TrackedRun, candidate: TrackedCandidate) -> None:
     from tensorboardX.summary import hparams  # noqa: PLC0415 - slow to import
 
     mean, metric = candidate.mean, f"mean_{run.metric}"

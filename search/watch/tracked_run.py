@@ -1,23 +1,18 @@
-"""`Tracked`: what tools for following experiments take of a run directory."""
+"""`TrackedRun`: what experiment trackers (TensorBoard, MLflow) get from a run directory."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from data_prep.candidate_label import candidate_label
-from data_prep.errors import InputError
-from data_prep.prepared import load_prepared
-from data_prep.store.files import join, read_bytes
 from data_prep.store.oof_store import OofStore
-from search.run_dir.curves import CurvePoint, Curves
-from search.run_dir.kept_study import kept_study
-from search.run_dir.pulse_file import Pulse, read_pulse
-from search.run_dir.status_file import read_outcomes
+from search.ladder.decisions import CandidateStatus
+from search.run_dir.curves import CurvePoint
+from search.run_dir.run_dir import RunDir
 
 STEPS = 1000
-"""Steps of a whole schedule: tools count in whole steps, and a fold run knows shares of its schedule."""
+"""Steps of a whole schedule: trackers count whole steps, while a fold run reports shares of its schedule."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +21,15 @@ class TrackedFold:
 
     fold: int
     points: tuple[CurvePoint, ...]
-    """By progress; of one that was reported twice (a run that was tried again) the later."""
+    """By progress; if one was reported twice (because the run was tried again), the later one."""
     arrived: int
-    """Points ever reported, which only grows."""
+    """Points ever reported; this number only grows."""
     table: str | None
-    """Path of its out-of-fold predictions; None until it is finished."""
+    """Path of its out-of-fold predictions; None until it has finished."""
 
 
 @dataclass(frozen=True)
-class Tracked:
+class TrackedCandidate:
     """One candidate."""
 
     candidate: str
@@ -46,12 +41,12 @@ class Tracked:
 
     @property
     def name(self) -> str:
-        """A short name a person recognises, with the start of the id."""
+        """A short name that a person recognizes, with the start of the id."""
         return f"{candidate_label(self.settings)}-{self.candidate[:6]}"
 
     @property
     def mean(self) -> float:
-        """Mean of the metric over the finished folds; NaN where there are none."""
+        """Mean of the metric over the finished folds; NaN if there are none."""
         ends = [fold.points[-1].metric for fold in self.folds if fold.table]
         return sum(ends) / len(ends) if ends else math.nan
 
@@ -62,64 +57,34 @@ class TrackedRun:
 
     study: str
     metric: str
-    candidates: tuple[Tracked, ...]
+    candidates: tuple[TrackedCandidate, ...]
     """In order of first report."""
 
 
-def measured(run_dir: str, study: Mapping[str, Any], pulse: Pulse | None) -> tuple[str, int]:
-    """Return the metric's name and the number of folds of a run, from its pulse or else from its prepared folder.
-
-    Raises:
-        InputError: it has no pulse, and the prepared folder is not seen from here.
-    """
-    if pulse is not None:
-        return pulse.metric, pulse.n_folds
-    try:
-        data = load_prepared(study["data"])
-    except InputError as error:
-        raise InputError(
-            *error.faults,
-            f"{run_dir}: no pulse.json, which tells metric and folds; its driver has only just begun, or was of a "
-            "version that wrote none. Without it the prepared folder must be seen from here",
-        ) from error
-    return data.task.metric, data.manifest.n_folds
-
-
 def read_tracked(run_dir: str) -> TrackedRun:
-    """Read what there is to follow.
+    """Read what trackers get.
 
     Raises:
-        InputError: no run directory, a file in it is damaged, or as for `measured`.
+        InputError: not a run directory, a file in it is damaged, or nothing names the metric (see `RunDir`).
     """
-    study = kept_study(run_dir)
-    metric, _ = measured(run_dir, study, read_pulse(run_dir))
-    outcomes, store = read_outcomes(run_dir), OofStore(run_dir)
-    curves: dict[str, dict[int, list[CurvePoint]]] = {}
-    for point in Curves(run_dir).points:
-        curves.setdefault(point.candidate, {}).setdefault(point.fold, []).append(point)
+    run = RunDir(run_dir)
+    metric = run.metric.name
     candidates = []
-    for name, by_fold in curves.items():
-        outcome = outcomes.get(name)
-        candidates.append(
-            Tracked(
-                candidate=name,
-                settings=json.loads(read_bytes(join(run_dir, "candidates", f"{name}.json"))),
-                state=outcome.state if outcome else "running",
-                reason=outcome.reason if outcome else "no decision on record yet",
-                folds=tuple(_folds(store, name, by_fold)),
-            )
-        )
-    return TrackedRun(study["name"], metric, tuple(candidates))
+    for name, curves in run.curves.items():
+        status = run.statuses.get(name, CandidateStatus("running", "no decision on record yet"))
+        folds = tuple(_folds(run.store, name, curves))
+        candidates.append(TrackedCandidate(name, run.settings(name), status.state, status.reason, folds))
+    return TrackedRun(run.study["name"], metric, tuple(candidates))
 
 
-def _folds(store: OofStore, candidate: str, by_fold: Mapping[int, list[CurvePoint]]) -> Iterator[TrackedFold]:
+def _folds(store: OofStore, candidate: str, curves: Mapping[int, list[CurvePoint]]) -> Iterator[TrackedFold]:
     done = set(store.folds(candidate))
-    for fold, points in sorted(by_fold.items()):
+    for fold, points in sorted(curves.items()):
         latest = {point.progress: point for point in points}
         ordered = tuple(latest[progress] for progress in sorted(latest))
         yield TrackedFold(fold, ordered, len(points), store.path("oof", candidate, fold) if fold in done else None)
 
 
 def step_of(point: CurvePoint) -> int:
-    """Return how far a report is in the schedule of its fold run, in thousandths."""
+    """Return the progress of a report in the schedule of its fold run, in thousandths."""
     return round(STEPS * point.progress)

@@ -13,7 +13,7 @@ from models.candidate import Candidate
 from search.driver.conductor import Conductor
 from search.ladder.decisions import Decision
 from search.run_dir.curves import CurvePoint, Curves
-from search.run_dir.drawn_candidates import Samples
+from search.run_dir.drawn_candidates import DrawnCandidates
 from search.study.sampler import Sample
 from search.study.study_file import Study
 from search.worker.messages import Assignment
@@ -118,4 +118,4 @@ def record(run_dir: Path) -> tuple[list[str], list[Sample], list[str]]:
     """Return the decisive content of a run directory."""
     points = [repr(replace(point, seconds=0)) for point in Curves(str(run_dir)).points]
     tables = sorted(str(path.relative_to(run_dir)) for path in run_dir.rglob("fold-*.arrow"))
-    return points, Samples(str(run_dir)).drawn, tables
+    return points, DrawnCandidates(str(run_dir)).drawn, tables

@@ -161,19 +161,17 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         yield boto3
 
 
-def an_image(monkeypatch: pytest.MonkeyPatch, aws: Any) -> str:
-    """Return an image that stands for Amazon's, whose real ones moto does not know."""
-    monkeypatch.setattr("search.cluster.aws._newest_image", lambda *_: image)
+def an_image(aws: Any) -> str:
+    """Return an image in place of Amazon's, which moto does not know."""
     ec2 = aws.client("ec2")
     snapshot = ec2.create_snapshot(VolumeId=ec2.create_volume(Size=1, AvailabilityZone="us-west-2a")["VolumeId"])
-    image = str(
+    return str(
         ec2.register_image(
             Name="base",
             RootDeviceName="/dev/sda1",
             BlockDeviceMappings=[{"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": snapshot["SnapshotId"]}}],
         )["ImageId"]
     )
-    return image
 
 
 def test_what_aws_needs_is_made_once_and_raylets_start_behind_a_closed_group(
@@ -182,12 +180,19 @@ def test_what_aws_needs_is_made_once_and_raylets_start_behind_a_closed_group(
     from ray.autoscaler._private.aws.config import bootstrap_aws
     from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 
-    image = an_image(monkeypatch, aws)
+    image = an_image(aws)
     path = tmp_path / "cluster.yaml"
     path.write_text((ROOT / "cluster.yaml").read_text())
     told: list[str] = []
     for _ in range(2):
-        set_up("my-blendfold", str(path), region="us-west-2", ssh_from="203.0.113.7/32", note=told.append)
+        set_up(
+            "my-blendfold",
+            str(path),
+            region="us-west-2",
+            ssh_from="203.0.113.7/32",
+            note=told.append,
+            find_image=lambda *_: image,
+        )
     assert sum(sentence.startswith("made ") for sentence in told) == 4, "bucket, group and two roles, once"
     monkeypatch.chdir(ROOT)
     (tmp_path / ".ssh").mkdir()

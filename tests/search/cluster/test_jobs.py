@@ -1,11 +1,11 @@
-"""Jobs of a cluster: what is refused before anything is sent, what is said when nobody answers, which job is meant.
+"""Jobs of a cluster: what is refused before anything is sent, messages when nothing answers, which job is meant.
 
-That they run is seen in `test_loopback_cluster`.
+`test_loopback_cluster` runs them.
 """
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import yaml
 
 from data_prep.errors import InputError
 from search.cluster import jobs
-from search.cluster.jobs import Job, Place, fetch, latest, launch
+from search.cluster.jobs import SearchJob, fetch, latest, launch
+from search.cluster.place import Place
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "a-token"
@@ -58,14 +59,8 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Return the commands that would have been given to Ray."""
-    commands: list[list[str]] = []
-    take: Callable[..., None] = lambda arguments, _: commands.append(list(arguments))  # noqa: E731
-    monkeypatch.setattr(jobs, "run_ray", take)
-    monkeypatch.setattr(jobs, "_submit", take)
-    return commands
+def never(arguments: Sequence[str], _: object) -> None:
+    pytest.fail(f"sent {arguments}")
 
 
 def write_study(folder: Path, **changes: Any) -> str:
@@ -76,7 +71,7 @@ def write_study(folder: Path, **changes: Any) -> str:
 
 def test_a_job_is_named_by_itself_by_its_study_or_not_at_all(api: str) -> None:
     place = Place(None, api)
-    assert latest(place, None, print) == Job("demo-2", "/shared/runs/demo")
+    assert latest(place, None, print) == SearchJob("demo-2", "/shared/runs/demo")
     assert latest(place, "demo", print).name == "demo-2"
     assert latest(place, "demo-1", print).name == "demo-1"
     assert latest(place, "other", print).name == "other-1"
@@ -97,21 +92,23 @@ def test_what_answers_otherwise_is_told_in_a_sentence(
     assert "another" not in str(refusal.value)
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
-    with pytest.raises(InputError, match=r"refuses who has no token"):
+    with pytest.raises(InputError, match=r"requires a token"):
         jobs.ask(api, "/api/jobs/")
     with pytest.raises(InputError, match=r"http://127.0.0.1:9: nothing answers"):
         latest(Place(None, "http://127.0.0.1:9"), None, print)
 
 
 def test_a_job_is_search_then_blend_with_all_that_was_said(
-    api: str, sent: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "__main__.py").touch()
     monkeypatch.chdir(tmp_path)
-    told: list[str] = []
+    sent: list[list[str]] = []
     given = {"runs": "s3://b/runs", "data": "s3://b/it's here", "backbones": "/shared/weights", "only": "a"}
-    found = launch(write_study(tmp_path), Place(None, api), **given, note=told.append)
+    found = launch(
+        write_study(tmp_path), Place(None, api), **given, note=print, submit=lambda command, _: sent.append([*command])
+    )
     assert found.run_dir == "s3://b/runs/mine"
     (command,) = sent
     assert command[:4] == ["job", "submit", "--address", api]
@@ -130,32 +127,35 @@ def test_a_job_is_search_then_blend_with_all_that_was_said(
 @pytest.mark.parametrize(
     ("changes", "given", "message"),
     [
-        ({"data": "prepared/x"}, {}, "--data prepared/x: each node would look in a folder of its own"),
+        ({"data": "prepared/x"}, {}, "--data prepared/x: each node would look in its own folder"),
         ({}, {"runs": "runs"}, "--runs runs: each node"),
         ({}, {"backbones": "w"}, "--backbones w: each node"),
         ({}, {"only": "b"}, "--only b: no such name"),
         ({"budget": {"days": 1}}, {}, "days"),
-        ({}, {}, "mine.yaml: with --address the working directory travels"),
+        ({}, {}, "mine.yaml: with --address the working directory is uploaded"),
     ],
 )
 def test_what_could_not_run_is_not_sent(
-    changes: dict[str, Any], given: dict[str, str], message: str, sent: list[list[str]], tmp_path: Path
+    changes: dict[str, Any], given: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     asked: dict[str, Any] = {"runs": "/shared/runs", "data": None, "backbones": None, "only": None, **given}
     with pytest.raises(InputError, match=message):
-        launch(write_study(tmp_path, **changes), Place(None, "http://127.0.0.1:9"), **asked, note=print)
-    assert sent == []
+        launch(write_study(tmp_path, **changes), Place(None, "http://127.0.0.1:9"), **asked, note=print, submit=never)
 
 
-def test_a_fold_run_that_fits_no_node_is_refused_before_anything_is_rented(
-    sent: list[list[str]], tmp_path: Path
-) -> None:
-    given: dict[str, Any] = {"runs": "/shared", "data": None, "backbones": None, "only": None, "note": print}
+def test_a_fold_run_that_fits_no_node_is_refused_before_anything_is_rented(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "runs": "/shared",
+        "data": None,
+        "backbones": None,
+        "only": None,
+        "note": print,
+        "submit": never,
+    }
     study = write_study(tmp_path, resources={"cpu": 4, "gpu": 2})
     place = Place(str(ROOT / "cluster.yaml"), None)
-    with pytest.raises(InputError, match=r"no kind of node has room .* cpu=4, gpu=2\nIt has head: .*gpu_worker"):
-        launch(study, place, **given)
-    assert sent == []
+    with pytest.raises(InputError, match=r"no node type has room .* cpu=4, gpu=2\nIt has head: .*gpu_worker"):
+        launch(study, place, **given, note=print, submit=never)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_what_is_no_cluster_file_is_named(content: str, message: str, tmp_path: 
 
 def test_a_place_is_a_cluster_file_or_a_dashboard(tmp_path: Path) -> None:
     for cluster, address in ((None, None), ("cluster.yaml", "http://h:8265")):
-        with pytest.raises(InputError, match=r"say where: --cluster FILE .* or --address"):
+        with pytest.raises(InputError, match=r"say where: --cluster FILE .*, or --address"):
             Place(cluster, address)
     with pytest.raises(InputError, match=r"jobs are submitted to the dashboard, http://HOST:PORT"):
         Place(None, "10.0.0.1:6379")
@@ -178,7 +178,7 @@ def test_a_place_is_a_cluster_file_or_a_dashboard(tmp_path: Path) -> None:
         Place(str(tmp_path / "none.yaml"), None)
 
 
-def test_tables_come_home_and_weights_stay(api: str, sent: list[list[str]], tmp_path: Path) -> None:
+def test_tables_come_home_and_weights_stay(api: str, tmp_path: Path) -> None:
     run_dir = tmp_path / "there"
     for name in (
         "study.yaml",
@@ -191,8 +191,8 @@ def test_tables_come_home_and_weights_stay(api: str, sent: list[list[str]], tmp_
         (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
         (run_dir / name).write_text(name)
     place, home = Place(None, api), tmp_path / "home"
-    fetch(Job("j", f"file://{run_dir}"), place, str(home), print)
+    fetch(SearchJob("j", f"file://{run_dir}"), place, str(home), print)
     came = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
     assert came == ["blends/x/submission.csv", "oof/c/fold-0.arrow", "study.yaml"]
-    with pytest.raises(InputError, match=r"is a folder of the cluster, to which .* opens no way"):
-        fetch(Job("j", "/shared/runs/mine"), place, str(home), print)
+    with pytest.raises(InputError, match=r"a folder of the cluster, which cannot be reached through"):
+        fetch(SearchJob("j", "/shared/runs/mine"), place, str(home), print)

@@ -11,7 +11,7 @@ from data_prep.store.oof_store import OofStore, Provenance
 from models.candidate import Candidate
 from scripted_search import CutOffError, ScriptedWorker, conductor, record, study
 from search.run_dir import status_file as outcomes
-from search.run_dir.status_file import read_outcomes
+from search.run_dir.status_file import read_statuses
 
 THREE: dict[str, dict[str, Any]] = {"a": {}, "b": {"epochs": 2}, "c": {"epochs": 3}}
 
@@ -132,12 +132,12 @@ def test_where_candidates_stand_is_written_between_decisions(
     mine = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
     with pytest.raises(CutOffError):
         ScriptedWorker(prepared_tiny, tmp_path, effects=25).run(mine)
-    assert not read_outcomes(str(tmp_path)), "no decision waits for it"
+    assert not read_statuses(str(tmp_path)), "no decision waits for it"
     mine.publish()
-    assert read_outcomes(str(tmp_path)) == mine.status()
+    assert read_statuses(str(tmp_path)) == mine.status()
     (tmp_path / "status.json").unlink()
     mine.publish()
-    assert not read_outcomes(str(tmp_path)), "nothing began or ended since"
+    assert not read_statuses(str(tmp_path)), "nothing began or ended since"
     assert mine.next_assignment() is not None
     mine.publish()
-    assert read_outcomes(str(tmp_path)) == mine.status(), "why it goes on is known, should the driver be killed now"
+    assert read_statuses(str(tmp_path)) == mine.status(), "why it goes on is known, should the driver be killed now"

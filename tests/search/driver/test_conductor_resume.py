@@ -10,11 +10,11 @@ from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore
 from scripted_search import CutOffError, ScriptedWorker, conductor, study
 from search.driver.conductor import Conductor, closing
-from search.run_dir.status_file import read_outcomes
+from search.run_dir.status_file import read_statuses
 
 
 def promotions(run_dir: Path) -> dict[str, str]:
-    return {name: status.promotion for name, status in read_outcomes(str(run_dir)).items() if status.promotion}
+    return {name: status.promotion for name, status in read_statuses(str(run_dir)).items() if status.promotion}
 
 
 def test_why_candidates_went_on_outlives_their_driver(tmp_path: Path, prepared_tiny: Prepared) -> None:

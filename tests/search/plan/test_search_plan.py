@@ -13,7 +13,7 @@ from data_prep.prepared import Prepared
 from models.backbones.family_memory import GIB
 from search.cluster.machines import Machine, NodeType, read_cluster, read_machines, this_machine
 from search.plan.plan_report import misfits
-from search.plan.search_plan import Plan, count_slots, plan_study
+from search.plan.search_plan import SearchPlan, count_slots, plan_study
 from search.study.study_file import Resources
 
 CLUSTER = {
@@ -60,7 +60,7 @@ def write_study(folder: Path, data: Prepared, **changes: object) -> str:
     return write(folder / "study.yaml", study)
 
 
-def plan_of(study: str, cluster: str | None = None, own: str | None = None) -> Plan:
+def plan_of(study: str, cluster: str | None = None, own: str | None = None) -> SearchPlan:
     machines = read_machines(own)
     nodes = [this_machine(2)] if cluster is None else read_cluster(cluster, machines)
     return plan_study(study, nodes=nodes, machines=machines)

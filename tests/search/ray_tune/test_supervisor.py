@@ -151,7 +151,7 @@ def test_a_second_search_over_the_same_directory_is_refused_and_changes_nothing(
 
     run(tune=run_again)
     assert len(refusals) == 1
-    assert f"{run_dir}/driver.json: a search runs in this directory already: process {os.getpid()} on" in refusals[0]
+    assert f"{run_dir}/driver.json: a search already runs in this directory: process {os.getpid()} on" in refusals[0]
 
 
 def test_a_study_may_grow_between_runs_and_says_how(

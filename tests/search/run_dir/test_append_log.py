@@ -21,7 +21,7 @@ from data_prep.store.tables import CURVES_SCHEMA, DamagedTableError, read_table
 from models.candidate import Candidate
 from search.run_dir import append_log as journal
 from search.run_dir.curves import CurvePoint, Curves
-from search.run_dir.drawn_candidates import Samples
+from search.run_dir.drawn_candidates import DrawnCandidates
 from search.study.sampler import Sample
 
 
@@ -43,7 +43,7 @@ def files(run_dir: Path) -> set[str]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> int:
     """Fold often."""
-    monkeypatch.setattr(journal, "FOLD_AT", 4)
+    monkeypatch.setattr(journal, "COMPACT_AT", 4)
     return 4
 
 
@@ -52,7 +52,7 @@ def test_what_was_appended_is_read_back_in_order_wherever_it_lies(number: int, s
     points = [point(n) for n in range(number)]
     curves = keep(tmp_path, points)
     assert Curves(str(tmp_path)).points == points
-    curves.fold()
+    curves.compact()
     assert Curves(str(tmp_path)).points == points
     assert files(tmp_path) == ({"curves.arrow"} if number else set())
     if number:
@@ -126,7 +126,7 @@ def test_an_older_table_under_a_newer_journal_is_refused(small: int, tmp_path: P
     older = (tmp_path / "curves.arrow").read_bytes()
     keep(tmp_path, [point(n) for n in range(4, 10)])
     (tmp_path / "curves.arrow").write_bytes(older)
-    with pytest.raises(DamagedTableError, match="holds 4 entries, but its journal goes on from entry 8"):
+    with pytest.raises(DamagedTableError, match="holds 4 entries, but its journal starts at entry 8"):
         Curves(str(tmp_path))
 
 
@@ -163,7 +163,7 @@ WRITER = """
 import sys
 from search.run_dir import append_log as journal
 from search.run_dir.curves import CurvePoint, Curves
-journal.FOLD_AT = 40
+journal.COMPACT_AT = 40
 curves = Curves(sys.argv[1])
 for number in range(len(curves.points), 10**6):
     curves.append(CurvePoint("0123456789ab", 0, 0.5, float(number), 0.5, 0.0))
@@ -216,7 +216,7 @@ def test_the_bytes_written_grow_as_the_points_do(tmp_path: Path, monkeypatch: py
     written = {}
     for number in (2_000, 8_000):
         counter.written = 0
-        keep(tmp_path / str(number), [point(n) for n in range(number)]).fold()
+        keep(tmp_path / str(number), [point(n) for n in range(number)]).compact()
         written[number] = counter.written / number
     assert 100 < written[2_000] < 300
     assert written[8_000] < 1.2 * written[2_000]
@@ -234,7 +234,7 @@ def test_any_order_of_appending_folding_and_opening_keeps_everything(
             expected.append(point(len(expected)))
             curves.append(expected[-1])
         elif step == "fold":
-            curves.fold()
+            curves.compact()
         else:
             curves = Curves(str(run_dir))
     assert Curves(str(run_dir)).points == expected
@@ -243,13 +243,13 @@ def test_any_order_of_appending_folding_and_opening_keeps_everything(
 def test_samples_come_back_from_the_list_as_from_its_journal(tmp_path: Path) -> None:
     chosen = [{"backbone_lr": 1e-5 * n, "head": "cls"} for n in range(1, 4)]
     drawn = [Sample(2 * n, entry, Candidate.model_validate(entry)) for n, entry in enumerate(chosen)]
-    samples = Samples(str(tmp_path))
+    samples = DrawnCandidates(str(tmp_path))
     for sample in drawn:
         samples.append(sample)
-    assert Samples(str(tmp_path)).drawn == drawn
-    samples.fold()
+    assert DrawnCandidates(str(tmp_path)).drawn == drawn
+    samples.compact()
     assert files(tmp_path) == {"sampled.json"}
-    assert Samples(str(tmp_path)).drawn == drawn
+    assert DrawnCandidates(str(tmp_path)).drawn == drawn
     assert [entry["number"] for entry in json.loads((tmp_path / "sampled.json").read_text())] == [0, 2, 4]
 
 
@@ -266,7 +266,7 @@ def test_on_an_object_store_the_journal_is_put_anew(tmp_path: Path, monkeypatch:
         curves.append(point(number))
     assert Curves("mock://bucket/run").points == [point(n) for n in range(3)]
     assert len((tmp_path / "bucket/run/curves.journal").read_bytes().splitlines()) == 3
-    curves.fold()
+    curves.compact()
     assert Curves("mock://bucket/run").points == [point(n) for n in range(3)]
     assert files(tmp_path / "bucket/run") == {"curves.arrow"}
 
@@ -280,10 +280,10 @@ def test_a_line_carries_the_sha256_of_its_number_and_content(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:-9], lambda _: "7", lambda text: text.replace("number", "n")])
 def test_a_damaged_list_of_samples_is_named_with_what_to_do(damage: Callable[[str], str], tmp_path: Path) -> None:
-    samples = Samples(str(tmp_path))
+    samples = DrawnCandidates(str(tmp_path))
     samples.append(Sample(0, {"head": "cls"}, Candidate(head="cls")))
-    samples.fold()
+    samples.compact()
     path = tmp_path / "sampled.json"
     path.write_text(damage(path.read_text()))
     with pytest.raises(DamagedTableError, match=rf"{path}: not the list of draws.*remove it and sampled\.journal"):
-        Samples(str(tmp_path))
+        DrawnCandidates(str(tmp_path))

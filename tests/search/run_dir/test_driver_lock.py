@@ -17,13 +17,13 @@ from pyarrow import fs
 from data_prep.errors import InputError
 from data_prep.store.files import list_names
 from search.run_dir import driver_lock as claims
-from search.run_dir.driver_lock import CLAIM_FILE, Claim, claim
+from search.run_dir.driver_lock import LOCK_FILE, DriverLock, hold_driver_lock
 from store_server import Store
 
 HOLDER = """
 import sys, time
-from search.run_dir.driver_lock import claim
-with claim(sys.argv[1]):
+from search.run_dir.driver_lock import hold_driver_lock
+with hold_driver_lock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -37,17 +37,17 @@ def holder(run_dir: Path) -> "subprocess.Popen[str]":
     return process
 
 
-def put(held: Claim, run_dir: Path) -> None:
-    (run_dir / CLAIM_FILE).write_text(json.dumps(asdict(held)))
+def put(held: DriverLock, run_dir: Path) -> None:
+    (run_dir / LOCK_FILE).write_text(json.dumps(asdict(held)))
 
 
 def test_a_claim_is_there_while_it_is_held_and_gone_afterwards(tmp_path: Path) -> None:
     run_dir = tmp_path / "runs" / "study"
     for _ in range(2):
-        with claim(str(run_dir)):
-            assert json.loads((run_dir / CLAIM_FILE).read_text())["pid"] == os.getpid()
+        with hold_driver_lock(str(run_dir)):
+            assert json.loads((run_dir / LOCK_FILE).read_text())["pid"] == os.getpid()
         assert list(run_dir.iterdir()) == []
-    with pytest.raises(KeyboardInterrupt), claim(str(run_dir)):
+    with pytest.raises(KeyboardInterrupt), hold_driver_lock(str(run_dir)):
         raise KeyboardInterrupt
     assert list(run_dir.iterdir()) == []
 
@@ -56,45 +56,45 @@ def test_a_claim_is_there_while_it_is_held_and_gone_afterwards(tmp_path: Path) -
 def test_a_second_driver_is_refused_until_the_first_is_gone(tmp_path: Path, ended_by: signal.Signals) -> None:
     with holder(tmp_path) as first:
         with pytest.raises(InputError, match=f"process {first.pid} on {socket.gethostname()}, since 20") as refused:
-            claim(str(tmp_path)).__enter__()
+            hold_driver_lock(str(tmp_path)).__enter__()
         assert f"kill -INT {first.pid}" in str(refused.value)
         first.send_signal(ended_by)
         os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)
-        assert (tmp_path / CLAIM_FILE).exists()
-        with claim(str(tmp_path)):  # the first is a zombie still: nobody has asked how it ended
+        assert (tmp_path / LOCK_FILE).exists()
+        with hold_driver_lock(str(tmp_path)):  # the first is a zombie still: nobody has asked how it ended
             pass
 
 
 def test_a_later_process_of_the_same_number_does_not_block(tmp_path: Path) -> None:
-    put(replace(Claim.mine(), ticks=Claim.mine().ticks - 1), tmp_path)
-    with claim(str(tmp_path)):
-        assert json.loads((tmp_path / CLAIM_FILE).read_text())["ticks"] == Claim.mine().ticks
+    put(replace(DriverLock.mine(), ticks=DriverLock.mine().ticks - 1), tmp_path)
+    with hold_driver_lock(str(tmp_path)):
+        assert json.loads((tmp_path / LOCK_FILE).read_text())["ticks"] == DriverLock.mine().ticks
 
 
 def test_a_claim_of_another_host_is_never_taken_over(tmp_path: Path) -> None:
-    put(Claim(2**22 + 1, "elsewhere", 7, "2026-01-01 00:00:00 +0000", "ab"), tmp_path)
+    put(DriverLock(2**22 + 1, "elsewhere", 7, "2026-01-01 00:00:00 +0000", "ab"), tmp_path)
     with pytest.raises(InputError, match=f"{2**22 + 1} on elsewhere.*If it is gone, remove {tmp_path}"):
-        claim(str(tmp_path)).__enter__()
-    (tmp_path / CLAIM_FILE).unlink()
-    with claim(str(tmp_path)):
+        hold_driver_lock(str(tmp_path)).__enter__()
+    (tmp_path / LOCK_FILE).unlink()
+    with hold_driver_lock(str(tmp_path)):
         pass
 
 
 def test_a_claim_that_nobody_wrote_is_refused(tmp_path: Path) -> None:
-    (tmp_path / CLAIM_FILE).write_text("{}")
+    (tmp_path / LOCK_FILE).write_text("{}")
     with pytest.raises(InputError, match="remove it if no search runs here"):
-        claim(str(tmp_path)).__enter__()
+        hold_driver_lock(str(tmp_path)).__enter__()
 
 
 def test_of_many_that_take_over_at_once_one_gets_through(tmp_path: Path) -> None:
-    put(Claim(2**22 + 1, socket.gethostname(), 7, "then", "ab"), tmp_path)
+    put(DriverLock(2**22 + 1, socket.gethostname(), 7, "then", "ab"), tmp_path)
     together, done = threading.Barrier(8), threading.Barrier(8)
     outcomes: list[bool] = []
 
     def contend() -> None:
         together.wait()
         try:
-            with claim(str(tmp_path)):
+            with hold_driver_lock(str(tmp_path)):
                 outcomes.append(True)
                 done.wait()
         except InputError:
@@ -114,11 +114,11 @@ def test_an_object_store_refuses_a_later_driver(tmp_path: Path, monkeypatch: pyt
     for module in (claims, sys.modules["data_prep.store.files"]):
         monkeypatch.setattr(module, "locate", lambda path: (store, str(path).removeprefix("s3://")))
     monkeypatch.setattr(claims, "SETTLE_SECONDS", 0)
-    with claim("s3://bucket/study"):
-        assert (tmp_path / "bucket" / "study" / CLAIM_FILE).exists()
-        with pytest.raises(InputError, match="a search runs in this directory already"):
-            claim("s3://bucket/study").__enter__()
-    assert not (tmp_path / "bucket" / "study" / CLAIM_FILE).exists()
+    with hold_driver_lock("s3://bucket/study"):
+        assert (tmp_path / "bucket" / "study" / LOCK_FILE).exists()
+        with pytest.raises(InputError, match="a search already runs in this directory"):
+            hold_driver_lock("s3://bucket/study").__enter__()
+    assert not (tmp_path / "bucket" / "study" / LOCK_FILE).exists()
 
 
 def test_of_drivers_that_start_together_in_an_object_store_one_goes_on(
@@ -135,7 +135,7 @@ def test_of_drivers_that_start_together_in_an_object_store_one_goes_on(
 
     def contend() -> None:
         try:
-            with claim(f"{store.uri}/study"):
+            with hold_driver_lock(f"{store.uri}/study"):
                 outcomes.append(True)
                 done.wait()
         except InputError:

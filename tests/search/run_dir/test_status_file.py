@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from search.ladder.decisions import CandidateStatus
-from search.run_dir.status_file import SHARE, StatusFile, read_outcomes
+from search.run_dir.status_file import SHARE, StatusFile, read_statuses
 
 
 def test_the_status_is_written_as_often_as_its_share_of_the_time_allows(tmp_path: Path) -> None:
@@ -22,4 +22,4 @@ def test_the_status_is_written_as_often_as_its_share_of_the_time_allows(tmp_path
         file.offer(statuses)
         now[0] += 0.1
     assert len(written) == pytest.approx(100 * SHARE / 0.5, abs=1)
-    assert read_outcomes(str(tmp_path))["0123456789ab"].reason == f"the {len(written)}th"
+    assert read_statuses(str(tmp_path))["0123456789ab"].reason == f"the {len(written)}th"

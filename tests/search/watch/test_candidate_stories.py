@@ -10,7 +10,7 @@ from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from search.__main__ import app
 from search.ladder.decisions import CandidateStatus
-from search.run_dir.status_file import write_outcomes
+from search.run_dir.status_file import write_statuses
 from search.watch.candidate_stories import explain
 from written_run import WrittenRun
 
@@ -50,7 +50,7 @@ def test_the_search_has_the_word_on_what_it_decided(record: WrittenRun) -> None:
         waiting.id: CandidateStatus("stopped", "not promoted: the search said so"),
         going.id: CandidateStatus("running", "goes on: the search said so"),
     }
-    write_outcomes(record.path, kept)
+    write_statuses(record.path, kept)
     stories = record.stories()
     assert (stories[waiting.id].state, stories[waiting.id].reason) == ("stopped", "not promoted: the search said so")
     assert stories[going.id].reason == "goes on: the search said so"
@@ -65,11 +65,11 @@ def test_a_death_a_lost_table_and_a_candidate_that_never_began_are_told(record: 
     record.point(dying, 0, 0.5, float("nan"))
     record.point(lost, 0, 1.0, 0.7, table=False)
     stories = record.stories()
-    assert stories[dying.id].folds[0] == ("50% nan, died and tried again", "50% nan")
+    assert stories[dying.id].folds[0] == ("50% nan, failed to learn, tried again", "50% nan")
     assert stories[dying.id].state == "failed"
     assert stories[lost.id].folds[0] == ("0.7000, its tables are gone",)
     assert stories[lost.id].state == "running"
-    assert stories[idle.id].state == "not begun"
+    assert stories[idle.id].state == "not started"
 
 
 def test_the_command_prints_a_line_each_and_what_to_run_next(record: WrittenRun) -> None:
@@ -80,7 +80,7 @@ def test_the_command_prints_a_line_each_and_what_to_run_next(record: WrittenRun)
     first, *_, last = open_ended.output.strip().splitlines()
     assert first.startswith(f"{candidate.label} {candidate.id[:6]} (1.0 min): fold 0: 0.7000 -> waiting: ")
     assert "the search has not ended" in last
-    write_outcomes(record.path, {candidate.id: CandidateStatus("stopped", "enough")})
+    write_statuses(record.path, {candidate.id: CandidateStatus("stopped", "enough")})
     assert f"next: python -m blend fit {record.path}" in CliRunner().invoke(app, ["explain", record.path]).output
 
 
@@ -94,7 +94,7 @@ def test_why_a_candidate_went_on_is_told_as_it_was_decided(record: WrittenRun) -
     for fold in (0, 1):
         record.point(candidate, fold, 1.0, 0.7)
     assert "had been started before" in record.stories()[candidate.id].promotion
-    write_outcomes(record.path, {candidate.id: CandidateStatus("running", "is on fold 1", "goes on: it was the best")})
+    write_statuses(record.path, {candidate.id: CandidateStatus("running", "is on fold 1", "goes on: it was the best")})
     assert record.stories()[candidate.id].promotion == "goes on: it was the best"
 
 
@@ -104,5 +104,5 @@ def test_ladder_settings_of_another_version_are_left_out_and_named(record: Writt
     study = Path(record.path) / "study.yaml"
     study.write_text(study.read_text().replace("eta: 2", "eta: 2\n  paired_sd: 0.005"))
     first, line, *_ = CliRunner().invoke(app, ["explain", record.path]).output.splitlines()
-    assert first.startswith(f"{study}: ladder has settings of another version, left out here (paired_sd=0.005)")
+    assert first.startswith(f"{study}: ladder has settings of another version, ignored here (paired_sd=0.005)")
     assert line.startswith(candidate.label)

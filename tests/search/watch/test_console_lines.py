@@ -12,8 +12,8 @@ from models.candidate import Candidate
 from search.ladder.decisions import Decision
 from search.run_dir.curves import CurvePoint
 from search.study.study_file import StudyResources
-from search.watch.console_lines import Progress
-from search.watch.run_statistics import Tally
+from search.watch.console_lines import ConsoleLines
+from search.watch.run_statistics import RunStatistics
 from search.worker.messages import Assignment
 
 CANDIDATES = [Candidate(seed=seed) for seed in range(12)]
@@ -23,14 +23,14 @@ def told(metric: str, done: list[tuple[int, int, float]], recalled: int = 0) -> 
     """Return what is said of the best after each fold run (candidate, fold, metric), the first ones done before."""
     output = io.StringIO()
     console = Console(file=output, width=200)
-    tally = Tally(
+    statistics = RunStatistics(
         metric=METRICS[metric],
         n_folds=4,
         resources=StudyResources(),
         training_rows=[100] * 4,
         clock=lambda: 0.0,
     )
-    progress = Progress(console, tally)
+    progress = ConsoleLines(console, statistics)
     for number, (candidate, fold, value) in enumerate(done):
         assignment = Assignment(CANDIDATES[candidate], fold, 0)
         if number < recalled:

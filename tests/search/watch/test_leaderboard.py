@@ -18,9 +18,9 @@ from data_prep.store.oof_store import OofStore, Provenance
 from models.candidate import Candidate
 from search.__main__ import app
 from search.ladder.decisions import CandidateStatus
-from search.run_dir.curves import CurvePoint, Curves
-from search.run_dir.status_file import write_outcomes
-from search.watch.leaderboard import Leaderboard, leaderboard, minutes_by_candidate
+from search.run_dir.curves import CurvePoint, Curves, minutes_by_candidate
+from search.run_dir.status_file import write_statuses
+from search.watch.leaderboard import Leaderboard, leaderboard
 
 
 @dataclass
@@ -131,7 +131,7 @@ def test_stopped_and_failed_are_counted_with_their_reasons(run_directory: RunDir
         cut: CandidateStatus("stopped", "cut on fold 0 at 33%: [0.31]"),
         dead: CandidateStatus("failed", "NaN for the second time"),
     }
-    write_outcomes(run_directory.path, statuses)
+    write_statuses(run_directory.path, statuses)
     board = leaderboard(run_directory.path)
     assert board.counts() == {"finished": 1, "stopped": 2, "failed": 1}
     text = text_of(board)

@@ -1,6 +1,5 @@
 """What one run of the search has seen, and what it says of it."""
 
-import time
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -12,7 +11,7 @@ from search.ladder.decisions import BestBlend, Decision
 from search.run_dir.curves import CurvePoint
 from search.run_dir.pulse_file import Leader, LiveRun, Spent
 from search.study.study_file import Resources, StudyResources
-from search.watch.run_statistics import Tally
+from search.watch.run_statistics import RunStatistics
 from search.worker.messages import Assignment
 
 GO, STOP, RETRY = Decision(True, ""), Decision(False, "weak"), Decision(False, "dead", retry=True)
@@ -25,10 +24,10 @@ class Clock:
     """A search whose time passes when it is told to."""
 
     seconds: float = 0.0
-    tally: Tally = field(init=False)
+    statistics: RunStatistics = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tally = Tally(
+        self.statistics = RunStatistics(
             metric=METRICS["rmse"],
             n_folds=3,
             resources=StudyResources(cpu=2, backbones={"large": Resources(cpu=4, gpu=1)}),
@@ -39,28 +38,28 @@ class Clock:
 
     def start(self, candidate: Candidate, fold: int, attempt: int = 0) -> Assignment:
         assignment = Assignment(candidate, fold, attempt)
-        self.tally.started(assignment)
+        self.statistics.started(assignment)
         return assignment
 
     def report(self, run: Assignment, progress: float, metric: float, took: float, decision: Decision = GO) -> None:
         """Let `took` seconds pass, all of them spent by the run."""
         self.seconds += took
-        slot = self.tally.slots[run.label]
+        slot = self.statistics.slots[run.label]
         point = CurvePoint(run.candidate.id, run.fold, progress, progress, metric, slot.seconds + took)
-        self.tally.reported(run, point, decision)
+        self.statistics.reported(run, point, decision)
 
 
 def test_a_pulse_says_what_runs_how_fast_and_at_what_cost() -> None:
     clock = Clock()
-    clock.tally.to_come = lambda: 3
-    clock.tally.spent_before(7200, Resources(cpu=2, gpu=0.5))
-    assert clock.tally.pulse("").rows_per_second is None
-    assert clock.tally.pulse("").seconds_left is None
+    clock.statistics.to_come = lambda: 3
+    clock.statistics.spent_before(7200, Resources(cpu=2, gpu=0.5))
+    assert clock.statistics.pulse("").rows_per_second is None
+    assert clock.statistics.pulse("").seconds_left is None
     small, large = clock.start(SMALL, 0), clock.start(LARGE, 0)
     clock.report(small, 0.5, 0.4, took=10)  # 100 rows
     clock.report(small, 1.0, 0.3, took=10)  # 100 more
     clock.report(large, 0.25, 0.5, took=20)  # 100
-    pulse = clock.tally.pulse("")
+    pulse = clock.statistics.pulse("")
     assert pulse.running == (LiveRun(LARGE.id, LARGE.label, 0, 0, 40.0, 0.25, 0.5),)
     assert pulse.rows_per_second == pytest.approx(300 / 40)
     assert (pulse.at, pulse.begun) == (1e9 + 40, 1e9)
@@ -79,11 +78,11 @@ def test_every_end_is_counted_once() -> None:
     ends = {"finished": GO, "stopped": STOP, "dead": RETRY}
     for fold, decision in enumerate(ends.values()):
         clock.report(clock.start(SMALL, fold), 1.0, 0.5, took=1, decision=decision)
-    clock.tally.failed(clock.start(SMALL, 2, attempt=1), "no such loss")
-    clock.tally.lost(clock.start(LARGE, 0), "lost its worker (killed)")
+    clock.statistics.failed(clock.start(SMALL, 2, attempt=1), "no such loss")
+    clock.statistics.lost(clock.start(LARGE, 0), "lost its worker (killed)")
     clock.start(LARGE, 0)
-    clock.tally.restarted("Ray Tune died")
-    pulse = clock.tally.pulse("done")
+    clock.statistics.restarted("Ray Tune died")
+    pulse = clock.statistics.pulse("done")
     expected = {"started": 6, "finished": 1, "stopped": 1, "dead": 1, "failed": 1, "promoted": 1}
     assert dict(pulse.counts) == expected
     assert pulse.running == ()
@@ -95,9 +94,9 @@ def test_every_end_is_counted_once() -> None:
 def test_what_an_earlier_run_finished_is_ranked_but_not_counted() -> None:
     clock = Clock()
     for fold in (0, 1):
-        clock.tally.recalled(LARGE, fold, 0.2)
+        clock.statistics.recalled(LARGE, fold, 0.2)
     clock.start(LARGE, 2)
-    pulse = clock.tally.pulse("")
+    pulse = clock.statistics.pulse("")
     assert pulse.best == Leader(LARGE.id, LARGE.label, 0.2, 2)
     assert (pulse.counts["finished"], pulse.counts["promoted"]) == (0, 0)
 
@@ -114,12 +113,11 @@ def test_the_best_blend_is_fitted_when_a_pulse_is_taken_and_others_have_finished
             self.fitted.append(candidates)
             return BestBlend(0.5, 1, len(candidates))
 
-    tally, ladder = Clock().tally, FakeLadder()
-    assert tally.pulse("").blend is None
+    statistics, ladder = Clock().statistics, FakeLadder()
+    assert statistics.pulse("").blend is None
     for names in ((), ("a",), ("a",), ("a", "b")):
         ladder.names = names
-        tally.blends.look(ladder)
-        time.sleep(0.01)  # a fit of no time may be done again at once
-        blend = tally.pulse("").blend
+        statistics.blends.look(ladder)
+        blend = statistics.pulse("").blend
     assert ladder.fitted == [("a",), ("a", "b")]
     assert blend == BestBlend(0.5, 1, 2)

@@ -1,11 +1,11 @@
-"""How a search stands, told from the files of its run directory."""
+"""The state of a search, from the files of its run directory."""
 
 import json
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,12 +20,19 @@ from data_prep.store.files import write_json
 from models.candidate import Candidate
 from search.__main__ import app
 from search.ladder.decisions import BestBlend, CandidateStatus
-from search.run_dir import pulse_file as pulses
 from search.run_dir.curves import CurvePoint, Curves
-from search.run_dir.driver_lock import CLAIM_FILE, Claim, claim
-from search.run_dir.pulse_file import Heartbeat, Leader, LiveRun, Pulse, Spent, Trouble, read_pulse, write_pulse
-from search.run_dir.status_file import write_outcomes
-from search.watch import status_page as pages
+from search.run_dir.driver_lock import LOCK_FILE, DriverLock, hold_driver_lock
+from search.run_dir.pulse_file import (
+    Leader,
+    LiveRun,
+    Pulse,
+    Spent,
+    Trouble,
+    read_pulse,
+    write_pulse,
+)
+from search.run_dir.status_file import write_statuses
+from search.watch.heartbeat import Heartbeat
 from search.watch.status_page import Status, StatusReader, follow
 
 NOW = 1_000_000.0
@@ -76,7 +83,7 @@ def run_dir(tmp_path: Path) -> str:
         "weak": CandidateStatus("stopped", "cut on fold 0 at 40%"),
         "broken": CandidateStatus("failed", "its worker died 3 times"),
     }
-    write_outcomes(str(folder), {ALL[name].id: status for name, status in states.items()})
+    write_statuses(str(folder), {ALL[name].id: status for name, status in states.items()})
     write_pulse(PULSE, str(folder))
     return str(folder)
 
@@ -99,13 +106,13 @@ def lines(text: str, word: str) -> list[list[str]]:
 
 
 def test_every_candidate_stands_on_its_rung_best_first(run_dir: str) -> None:
-    with claim(run_dir):
+    with hold_driver_lock(run_dir):
         found = read(run_dir)
     assert [(climb.candidate, climb.state) for climb in found.climbs] == [
         (ALL[name].id, state)
         for name, state in {
             "done": "finished",
-            "idle": "due",
+            "idle": "queued",
             "going": "running",
             "waits": "waiting",
             "broken": "failed",
@@ -113,21 +120,22 @@ def test_every_candidate_stands_on_its_rung_best_first(run_dir: str) -> None:
         }.items()
     ]
     page = shown(found)
-    states = ["running", "due", "waiting", "stopped", "failed", "finished"]
+    states = ["running", "queued", "waiting", "stopped", "failed", "finished"]
     steps = {step: dict(zip(states, lines(page, step)[0][1:], strict=True)) for step in ("fold 0 at 40%", "1 of 2")}
     assert {state: count for state, count in steps["fold 0 at 40%"].items() if count} == {"stopped": "1"}
-    assert {s: n for s, n in steps["1 of 2"].items() if n} == {"running": "1", "due": "1", "waiting": "1"}
+    assert {s: n for s, n in steps["1 of 2"].items() if n} == {"running": "1", "queued": "1", "waiting": "1"}
     going = ALL["going"]
     assert [f"{going.label} {going.id[:6]}", "1", "50%", "0.6100", "1m15s"] in lines(page, going.label)
 
 
 def test_the_top_tells_of_driver_time_money_and_what_is_best(run_dir: str) -> None:
-    with claim(run_dir):
+    with hold_driver_lock(run_dir):
         page = shown(read(run_dir))
     assert f"on {socket.gethostname()}, since 20" in page
-    assert "last word 4s ago" in page
+    assert "updated 4s ago" in page
+    assert "1 on workers; 9 started: 4 finished, 1 stopped, 0 failed to learn, 1 failed; candidates: 3 promoted" in page
     assert "10m00s in this run; at least 5m00s left; 1,234 training rows/s" in page
-    assert "12.00 so far, at least 2.00 to come" in page, "12 x 0.5 + 3 x 2, and 2 x 0.5 + 0.5 x 2"
+    assert "12.00 so far, at least 2.00 more" in page, "12 x 0.5 + 3 x 2, and 2 x 0.5 + 0.5 x 2"
     assert f"{ALL['done'].label} {ALL['done'].id[:6]}: pearson 0.7000 over 2 of 2 folds" in page
     assert "1 of 1 complete candidates: pearson 0.7321" in page
     assert f"failed   {ALL['broken'].label} {ALL['broken'].id[:6]}: its worker died 3 times" in page
@@ -143,33 +151,33 @@ def test_without_a_price_no_money_is_told(run_dir: str) -> None:
 def test_a_waiting_candidate_whose_next_fold_has_started_runs(run_dir: str) -> None:
     started = LiveRun(ALL["waits"].id, ALL["waits"].label, 1, 0, 1.0, 0.0, None)
     write_pulse(replace(PULSE, running=(*PULSE.running, started)), run_dir)
-    with claim(run_dir):
+    with hold_driver_lock(run_dir):
         states = {climb.candidate: climb.state for climb in read(run_dir).climbs}
     assert states[ALL["waits"].id] == "running"
     assert {climb.candidate: climb.state for climb in read(run_dir).climbs}[ALL["waits"].id] == "waiting"
 
 
-def put_claim(run_dir: str, **changes: object) -> None:
-    (Path(run_dir) / CLAIM_FILE).write_text(json.dumps(asdict(replace(Claim.mine(), **changes))))
+def put_lock(run_dir: str, **changes: object) -> None:
+    (Path(run_dir) / LOCK_FILE).write_text(json.dumps(asdict(replace(DriverLock.mine(), **changes))))
 
 
 def test_a_driver_that_is_gone_is_told_from_one_that_lives(run_dir: str) -> None:
-    assert "none works here; the last one: gone without a word" in shown(read(run_dir))
-    put_claim(run_dir, ticks=-1)
+    assert "not running; the last one: its driver.json was removed" in shown(read(run_dir))
+    put_lock(run_dir, ticks=-1)
     killed = read(run_dir)
     assert killed.is_over
     assert "killed: process" in shown(killed)
     assert "running now" not in shown(killed), "what ran with a killed driver runs no more"
-    put_claim(run_dir, host="far")
+    put_lock(run_dir, host="far")
     far = read(run_dir)
     assert not far.is_over
     assert "on far, since" in shown(far)
-    assert "silent" not in shown(far)
+    assert "not responding" not in shown(far)
     write_pulse(replace(PULSE, at=NOW - 300), run_dir)
-    assert "silent: process" in shown(read(run_dir))
-    (Path(run_dir) / CLAIM_FILE).unlink()
+    assert "not responding: process" in shown(read(run_dir))
+    (Path(run_dir) / LOCK_FILE).unlink()
     write_pulse(replace(PULSE, ended="interrupted", running=()), run_dir)
-    assert "the last one: interrupted, last word 4s ago" in shown(read(run_dir))
+    assert "the last one: interrupted, updated 4s ago" in shown(read(run_dir))
 
 
 def test_a_long_list_is_cut_unless_asked_for(run_dir: str) -> None:
@@ -178,9 +186,9 @@ def test_a_long_list_is_cut_unless_asked_for(run_dir: str) -> None:
         candidate = Candidate(seed=seed)
         write_json(candidate.model_dump(mode="json"), f"{run_dir}/candidates/{candidate.id}.json")
         curves.append(CurvePoint(candidate.id, 0, 0.4, 1.0, 0.1, 1.0))
-    assert "and 16 more: --all shows them" in shown(read(run_dir))
+    assert "16 more; show them with --all" in shown(read(run_dir))
     everything = shown(StatusReader(run_dir, show_all=True, today=lambda: NOW).read())
-    assert "more: --all" not in everything
+    assert "more; show" not in everything
     assert Candidate(seed=29).id[:6] in everything
 
 
@@ -204,7 +212,7 @@ def test_another_folder_is_refused_and_an_old_run_says_what_it_lacks(run_dir: st
     with pytest.raises(InputError, match=r"pulse.json: is not what this version"):
         read(run_dir)
     (Path(run_dir) / "pulse.json").unlink()
-    with pytest.raises(InputError, match=r"no pulse.json.*the prepared folder must be seen from here"):
+    with pytest.raises(InputError, match=r"has no pulse.json.*run this where the prepared folder can be read"):
         read(run_dir)
 
 
@@ -213,39 +221,41 @@ def test_a_run_of_an_older_version_is_told_with_its_prepared_folder(run_dir: str
     study.write_text(yaml.safe_dump({**yaml.safe_load(study.read_text()), "data": prepared_tiny.path}))
     (Path(run_dir) / "pulse.json").unlink()
     found = read(run_dir)
-    assert (found.metric, found.n_folds, len(found.climbs)) == ("pearson", 4, 6)
-    assert "none that tells of itself ever did" in shown(found)
+    assert (found.run.metric.name, found.run.n_folds, len(found.climbs)) == ("pearson", 4, 6)
+    assert "no driver has written its state here" in shown(found)
 
 
-def test_watching_ends_with_the_driver_or_with_ctrl_c(run_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watching_ends_with_the_driver_or_with_ctrl_c(run_dir: str) -> None:
     console, reads = Console(width=120, quiet=True), []
 
     def sleep(_: float) -> None:
         reads.append(1)
         if len(reads) == 3:
-            (Path(run_dir) / CLAIM_FILE).unlink()
+            (Path(run_dir) / LOCK_FILE).unlink()
 
-    monkeypatch.setattr(pages.time, "sleep", sleep)
-    put_claim(run_dir)
-    assert follow(StatusReader(run_dir), console).is_over
+    put_lock(run_dir)
+    assert follow(StatusReader(run_dir), console, sleep=sleep).is_over
     assert len(reads) == 3
 
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pages.time, "sleep", interrupt)
-    put_claim(run_dir)
+    put_lock(run_dir)
+    assert not follow(StatusReader(run_dir), console, sleep=interrupt).is_over
+    (Path(run_dir) / LOCK_FILE).unlink()
     done = CliRunner().invoke(app, ["status", run_dir, "--watch"])
     assert done.exit_code == 0
     assert "candidates on the ladder" in done.output
 
 
 @contextmanager
-def beating(run_dir: Path, notes: list[str]) -> Iterator[Heartbeat]:
+def beating(run_dir: Path, notes: list[str], write: Callable[[Pulse, str], None] = write_pulse) -> Iterator[Heartbeat]:
     beats = iter(range(1_000_000))
-    with Heartbeat(
-        str(run_dir), lambda ended: replace(PULSE, ended=ended, to_come=next(beats)), note=notes.append, seconds=0.01
-    ) as heartbeat:
+
+    def take(ended: str) -> Pulse:
+        return replace(PULSE, ended=ended, to_come=next(beats))
+
+    with Heartbeat(str(run_dir), take, note=notes.append, seconds=0.01, write=write) as heartbeat:
         yield heartbeat
 
 
@@ -275,9 +285,7 @@ def test_the_driver_tells_of_itself_until_it_says_how_it_ended(tmp_path: Path) -
         assert getattr(read_pulse(str(tmp_path)), "ended", None) == ended
 
 
-def test_a_pulse_that_cannot_be_written_is_told_once_and_ends_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pulse_that_cannot_be_written_is_reported_once_and_ends_nothing(tmp_path: Path) -> None:
     tries, notes, enough = [], [], threading.Event()
 
     def refuse(*_: object) -> None:
@@ -286,8 +294,7 @@ def test_a_pulse_that_cannot_be_written_is_told_once_and_ends_nothing(
             enough.set()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pulses, "write_pulse", refuse)
-    with beating(tmp_path, notes):
+    with beating(tmp_path, notes, write=refuse):
         assert enough.wait(20)
     assert len(notes) == 1
     assert "pulse.json cannot be written" in notes[0]

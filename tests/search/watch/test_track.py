@@ -18,7 +18,7 @@ from data_prep.store.oof_store import OofStore
 from models.candidate import Candidate
 from search.__main__ import app
 from search.ladder.decisions import CandidateStatus
-from search.run_dir.status_file import write_outcomes
+from search.run_dir.status_file import write_statuses
 from search.watch.tensorboard import write_event_files
 from search.watch.tracked_run import read_tracked
 from written_run import WrittenRun
@@ -38,7 +38,7 @@ def record(tmp_path: Path, prepared_tiny: Prepared) -> WrittenRun:
     record.point(good, 0, 1.0, 0.7)
     record.point(dying, 0, 0.5, math.nan)
     record.point(good, 1, 1.0, 0.8)
-    write_outcomes(record.path, {good.id: CandidateStatus("running", "goes on")})
+    write_statuses(record.path, {good.id: CandidateStatus("running", "goes on")})
     return record
 
 
@@ -158,7 +158,7 @@ def test_mlflow_is_brought_up_to_date_and_nothing_is_doubled(record: WrittenRun,
     record.point(good, 2, 0.5, 0.5)
     record.point(dying, 0, 0.5, 0.3)  # instead of NaN: it was tried again
     record.point(good, 0, 0.75, 0.65)
-    write_outcomes(record.path, {good.id: CandidateStatus("stopped", "dropped")})
+    write_statuses(record.path, {good.id: CandidateStatus("stopped", "dropped")})
     for times in range(2):
         output = track(record, store)
         assert f"wrote {0 if times else 2} MLflow runs" in output, "a new fold, and the one that began anew"

@@ -1,0 +1,187 @@
+"""`RunDir`: the one reader of a run directory; all that shows, replays or continues a search reads through it."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import yaml
+
+from data_prep.candidate_label import candidate_label
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared, load_prepared
+from data_prep.scoring.metrics import METRICS, Metric
+from data_prep.store.files import exists, join, list_names, read_bytes
+from data_prep.store.oof_store import OofStore
+from models.candidate import Candidate
+from search.ladder.decisions import CandidateStatus
+from search.run_dir.curves import CurvePoint, Curves, curves_by_candidate, minutes_by_candidate
+from search.run_dir.driver_lock import DriverLock, read_driver_lock
+from search.run_dir.pulse_file import Pulse, read_pulse
+from search.run_dir.status_file import read_statuses
+
+
+class RunDir:
+    """A snapshot of a run directory: each part is read when it is first used, and then kept.
+
+    Args:
+        path: a folder or `pyarrow.fs` URI.
+
+    Attributes:
+        path: as given.
+        store: the prediction tables.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.store = OofStore(path)
+        self._settings: dict[str, dict[str, Any]] = {}
+
+    def reread(self) -> "RunDir":
+        """Return the directory as it is now; candidates' settings never change, so they are not read again."""
+        fresh = RunDir(self.path)
+        fresh._settings = self._settings
+        return fresh
+
+    # Where things are
+
+    @property
+    def study_path(self) -> str:
+        """The study as run, every default spelled out."""
+        return join(self.path, "study.yaml")
+
+    def candidate_path(self, candidate: str) -> str:
+        """Return the path of a candidate's settings."""
+        return join(self.path, "candidates", f"{candidate}.json")
+
+    def checkpoint_folder(self, candidate: str, fold: int, attempt: int) -> str:
+        """Return where a fold run keeps its state until it ends."""
+        return join(self.path, "checkpoints", candidate, f"fold-{fold}" + ("-retry" if attempt else ""))
+
+    def blend_path(self, blend: str) -> str:
+        """Return the path of the record of a blend."""
+        return join(self.path, "blends", blend, "blend.json")
+
+    # What was tried, on which data
+
+    @cached_property
+    def study(self) -> dict[str, Any]:
+        """The settings of the study as plain values, whichever version wrote them.
+
+        Raises:
+            InputError: this is not a run directory, or its `study.yaml` was edited and is not YAML any more.
+        """
+        if not exists(self.study_path):
+            raise InputError(
+                f"{self.path}: not a run directory (no study.yaml); make one with `python -m search run STUDY.yaml`"
+            )
+        try:
+            content = yaml.safe_load(read_bytes(self.study_path))
+        except yaml.YAMLError as error:
+            edited = f"{self.study_path}: not a YAML file ({error}); it was edited after it was written"
+            raise InputError(edited) from error
+        if not isinstance(content, dict):
+            raise InputError(f"{self.study_path}: has no settings; it was edited after it was written")
+        return content
+
+    @cached_property
+    def data(self) -> Prepared:
+        """The prepared folder.
+
+        Raises:
+            InputError: it is gone, or cannot be seen from here.
+        """
+        return load_prepared(self.study["data"])
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of the task, from `pulse.json` or else from the prepared folder.
+
+        Raises:
+            InputError: there is no `pulse.json`, and the prepared folder cannot be seen from here.
+        """
+        return METRICS[self._metric_and_folds[0]]
+
+    @property
+    def n_folds(self) -> int:
+        """The number of folds; known from the same files as the metric."""
+        return self._metric_and_folds[1]
+
+    @cached_property
+    def _metric_and_folds(self) -> tuple[str, int]:
+        self.study  # noqa: B018 - another folder is refused as such
+        if self.pulse is not None:
+            return self.pulse.metric, self.pulse.n_folds
+        try:
+            return self.data.task.metric, self.data.manifest.n_folds
+        except InputError as error:
+            raise InputError(
+                *error.faults,
+                f"{self.path}: has no pulse.json, which names the metric and the folds; its driver has just started, "
+                "or its version wrote none. Without that file, run this where the prepared folder can be read",
+            ) from error
+
+    @cached_property
+    def candidates(self) -> list[str]:
+        """The ids of all candidates."""
+        names = list_names(join(self.path, "candidates"))
+        return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+    def settings(self, candidate: str) -> Mapping[str, Any]:
+        """Return the settings of a candidate as they were written."""
+        if candidate not in self._settings:
+            self._settings[candidate] = json.loads(read_bytes(self.candidate_path(candidate)))
+        return self._settings[candidate]
+
+    def candidate(self, candidate: str) -> Candidate:
+        """Return a candidate by its id.
+
+        Raises:
+            ValueError: its settings are not those of a candidate of this version.
+        """
+        return Candidate.model_validate(self.settings(candidate))
+
+    def label(self, candidate: str) -> str:
+        """Return the short name by which a person recognizes a candidate."""
+        return candidate_label(self.settings(candidate))
+
+    def family(self, candidate: str) -> str:
+        """Return the family of a candidate: its backbone."""
+        return str(self.settings(candidate)["backbone"])
+
+    # What happened
+
+    @cached_property
+    def points(self) -> list[CurvePoint]:
+        """Every report of a fold run, in order of arrival."""
+        return Curves(self.path).points
+
+    @cached_property
+    def curves(self) -> dict[str, dict[int, list[CurvePoint]]]:
+        """The reports by candidate and fold: candidates in order of first report, reports in order of arrival."""
+        return curves_by_candidate(self.points)
+
+    @cached_property
+    def minutes(self) -> dict[str, float]:
+        """Minutes that each candidate trained, over all folds."""
+        return minutes_by_candidate(self.points)
+
+    @cached_property
+    def statuses(self) -> dict[str, CandidateStatus]:
+        """Where each candidate stands, as the search last wrote it."""
+        return read_statuses(self.path)
+
+    @cached_property
+    def pulse(self) -> Pulse | None:
+        """What the driver last wrote about itself; None where it never did."""
+        return read_pulse(self.path)
+
+    @cached_property
+    def driver_lock(self) -> DriverLock | None:
+        """The driver that works here; None if none does."""
+        return read_driver_lock(self.path)
+
+    @property
+    def has_driver(self) -> bool:
+        """Whether a driver works here, as far as this host can tell."""
+        return self.driver_lock is not None and not self.driver_lock.is_stale
