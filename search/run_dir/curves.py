@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from data_prep.store.files import join
 from data_prep.store.tables import CURVES_SCHEMA, DamagedTableError, read_table, write_table
-from search.run_dir.append_log import AppendLog
+from search.run_dir.append_log import COMPACT_AT, AppendLog
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,16 @@ _row = attrgetter(*CURVES_SCHEMA.names)
 
 
 class Curves:
-    """The table `curves.arrow` of a run directory, with later points in `curves.journal`."""
+    """The table `curves.arrow` of a run directory, with later points in `curves.journal` (see `AppendLog`)."""
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, *, compact_at: int = COMPACT_AT) -> None:
         self._log = AppendLog(
-            join(run_dir, "curves.arrow"), read=_read_points, write=_write_points, encode=_row, decode=_point
+            join(run_dir, "curves.arrow"),
+            read=_read_points,
+            write=_write_points,
+            encode=_row,
+            decode=_point,
+            compact_at=compact_at,
         )
 
     @property

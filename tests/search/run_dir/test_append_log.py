@@ -13,24 +13,26 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyarrow import fs
 
 from data_prep.store import files as data_files
 from data_prep.store import tables
+from data_prep.store.files import list_names, read_bytes
 from data_prep.store.tables import CURVES_SCHEMA, DamagedTableError, read_table
 from models.candidate import Candidate
 from search.run_dir import append_log as journal
+from search.run_dir.append_log import COMPACT_AT
 from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.drawn_candidates import DrawnCandidates
 from search.study.sampler import Sample
+from store_server import Store
 
 
 def point(number: int) -> CurvePoint:
     return CurvePoint("0123456789ab", number % 5, 1 / 3, number / 7, math.sqrt(number), 0.1 * number)
 
 
-def keep(run_dir: Path, points: Sequence[CurvePoint]) -> Curves:
-    curves = Curves(str(run_dir))
+def keep(run_dir: Path, points: Sequence[CurvePoint], *, compact_at: int = COMPACT_AT) -> Curves:
+    curves = Curves(str(run_dir), compact_at=compact_at)
     for entry in points:
         curves.append(entry)
     return curves
@@ -40,17 +42,10 @@ def files(run_dir: Path) -> set[str]:
     return {path.name for path in run_dir.iterdir()}
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Fold often."""
-    monkeypatch.setattr(journal, "COMPACT_AT", 4)
-    return 4
-
-
 @pytest.mark.parametrize("number", [0, 1, 3, 4, 5, 9, 30])
-def test_what_was_appended_is_read_back_in_order_wherever_it_lies(number: int, small: int, tmp_path: Path) -> None:
+def test_what_was_appended_is_read_back_in_order_wherever_it_lies(number: int, tmp_path: Path) -> None:
     points = [point(n) for n in range(number)]
-    curves = keep(tmp_path, points)
+    curves = keep(tmp_path, points, compact_at=4)
     assert Curves(str(tmp_path)).points == points
     curves.compact()
     assert Curves(str(tmp_path)).points == points
@@ -66,19 +61,19 @@ def test_numbers_come_back_exactly_nan_included(tmp_path: Path) -> None:
     assert repr(Curves(str(tmp_path)).points) == repr([odd])
 
 
-@pytest.mark.parametrize("folded", [0, 4])
+@pytest.mark.parametrize("compacted", [0, 4])
 def test_cut_off_at_any_byte_only_the_line_being_written_is_lost_and_the_search_goes_on(
-    folded: int, small: int, tmp_path: Path
+    compacted: int, tmp_path: Path
 ) -> None:
-    points = [point(n) for n in range(folded + 3)]
-    keep(tmp_path, points)
+    points = [point(n) for n in range(compacted + 3)]
+    keep(tmp_path, points, compact_at=4)
     path = tmp_path / "curves.journal"
     content = path.read_bytes()
     ends = [n + 1 for n, byte in enumerate(content) if byte == ord("\n")]
     assert len(ends) == 3
     for size in [*range(0, len(content), 5), *ends, *(end - 1 for end in ends)]:
         path.write_bytes(content[:size])
-        kept = folded + sum(end <= size for end in ends)
+        kept = compacted + sum(end <= size for end in ends)
         torn = Curves(str(tmp_path))
         assert torn.points == points[:kept]
         assert path.read_bytes() == content[:size], "who only reads repairs nothing"
@@ -86,7 +81,7 @@ def test_cut_off_at_any_byte_only_the_line_being_written_is_lost_and_the_search_
         assert Curves(str(tmp_path)).points == [*points[:kept], points[-1]]
         (tmp_path / "curves.arrow").unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-        keep(tmp_path, points[:folded])
+        keep(tmp_path, points[:compacted])
 
 
 @pytest.mark.parametrize("tail", [b"\0" * 40, b"\0" * 40 + b"\n", b"0123456789abcdef 3 [\n"])
@@ -121,22 +116,23 @@ def test_a_missing_line_is_named(tmp_path: Path) -> None:
         Curves(str(tmp_path))
 
 
-def test_an_older_table_under_a_newer_journal_is_refused(small: int, tmp_path: Path) -> None:
-    keep(tmp_path, [point(n) for n in range(4)])
+def test_an_older_table_under_a_newer_journal_is_refused(tmp_path: Path) -> None:
+    keep(tmp_path, [point(n) for n in range(4)], compact_at=4)
     older = (tmp_path / "curves.arrow").read_bytes()
-    keep(tmp_path, [point(n) for n in range(4, 10)])
+    keep(tmp_path, [point(n) for n in range(4, 10)], compact_at=4)
     (tmp_path / "curves.arrow").write_bytes(older)
     with pytest.raises(DamagedTableError, match="holds 4 entries, but its journal starts at entry 8"):
         Curves(str(tmp_path))
 
 
 def test_cut_off_between_the_table_and_the_new_journal_nothing_counts_twice(
-    small: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(journal.Journal, "remove", lambda _: None)
-    keep(tmp_path, [point(n) for n in range(4)])
+    curves = keep(tmp_path, [point(n) for n in range(4)])
+    lines = (tmp_path / "curves.journal").read_bytes()
+    curves.compact()
+    (tmp_path / "curves.journal").write_bytes(lines)
     assert files(tmp_path) == {"curves.arrow", "curves.journal"}
-    monkeypatch.undo()
     assert Curves(str(tmp_path)).points == [point(n) for n in range(4)]
     keep(tmp_path, [point(4)])
     assert Curves(str(tmp_path)).points == [point(n) for n in range(5)]
@@ -161,10 +157,8 @@ def test_a_line_that_could_not_be_written_is_not_on_record_and_the_next_one_is(
 
 WRITER = """
 import sys
-from search.run_dir import append_log as journal
 from search.run_dir.curves import CurvePoint, Curves
-journal.COMPACT_AT = 40
-curves = Curves(sys.argv[1])
+curves = Curves(sys.argv[1], compact_at=40)
 for number in range(len(curves.points), 10**6):
     curves.append(CurvePoint("0123456789ab", 0, 0.5, float(number), 0.5, 0.0))
     print(number, flush=True)
@@ -176,7 +170,7 @@ def test_a_killed_writer_loses_nothing_that_it_said_was_on_record(tmp_path: Path
         command = [sys.executable, "-c", WRITER, str(tmp_path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            said = [int(process.stdout.readline()) for _ in range(100)]  # it is folded in between
+            said = [int(process.stdout.readline()) for _ in range(100)]  # it is compacted in between
             process.kill()
             said += [int(line) for line in process.stdout if line.endswith("\n")]
         epochs = [entry.epoch for entry in Curves(str(tmp_path)).points]
@@ -223,8 +217,8 @@ def test_the_bytes_written_grow_as_the_points_do(tmp_path: Path, monkeypatch: py
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.sampled_from(["append", "fold", "open"]), max_size=30))
-def test_any_order_of_appending_folding_and_opening_keeps_everything(
+@given(st.lists(st.sampled_from(["append", "compact", "open"]), max_size=30))
+def test_any_order_of_appending_compacting_and_opening_keeps_everything(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str]
 ) -> None:
     run_dir = tmp_path_factory.mktemp("steps")
@@ -233,7 +227,7 @@ def test_any_order_of_appending_folding_and_opening_keeps_everything(
         if step == "append":
             expected.append(point(len(expected)))
             curves.append(expected[-1])
-        elif step == "fold":
+        elif step == "compact":
             curves.compact()
         else:
             curves = Curves(str(run_dir))
@@ -253,22 +247,16 @@ def test_samples_come_back_from_the_list_as_from_its_journal(tmp_path: Path) -> 
     assert [entry["number"] for entry in json.loads((tmp_path / "sampled.json").read_text())] == [0, 2, 4]
 
 
-def test_on_an_object_store_the_journal_is_put_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-
-    def locate(path: str | Path) -> tuple[fs.FileSystem, str]:
-        return whole, str(path).removeprefix("mock://")
-
-    for module in (data_files, tables, journal):
-        monkeypatch.setattr(module, "locate", locate)
-    curves = Curves("mock://bucket/run")
+def test_on_an_object_store_the_journal_is_rewritten(store: Store) -> None:
+    run_dir = f"{store.uri}/run"
+    curves = Curves(run_dir)
     for number in range(3):
         curves.append(point(number))
-    assert Curves("mock://bucket/run").points == [point(n) for n in range(3)]
-    assert len((tmp_path / "bucket/run/curves.journal").read_bytes().splitlines()) == 3
+    assert Curves(run_dir).points == [point(n) for n in range(3)]
+    assert len(read_bytes(f"{run_dir}/curves.journal").splitlines()) == 3
     curves.compact()
-    assert Curves("mock://bucket/run").points == [point(n) for n in range(3)]
-    assert files(tmp_path / "bucket/run") == {"curves.arrow"}
+    assert Curves(run_dir).points == [point(n) for n in range(3)]
+    assert list_names(run_dir) == ["curves.arrow"]
 
 
 def test_a_line_carries_the_sha256_of_its_number_and_content(tmp_path: Path) -> None:

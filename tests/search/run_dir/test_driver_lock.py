@@ -1,4 +1,4 @@
-"""One driver at a time on a run directory."""
+"""One driver at a time in a run directory."""
 
 import json
 import os
@@ -12,11 +12,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from pyarrow import fs
 
 from data_prep.errors import InputError
-from data_prep.store.files import list_names
-from search.run_dir import driver_lock as claims
+from data_prep.store.files import list_names, write_json
 from search.run_dir.driver_lock import LOCK_FILE, DriverLock, hold_driver_lock
 from store_server import Store
 
@@ -41,7 +39,7 @@ def put(held: DriverLock, run_dir: Path) -> None:
     (run_dir / LOCK_FILE).write_text(json.dumps(asdict(held)))
 
 
-def test_a_claim_is_there_while_it_is_held_and_gone_afterwards(tmp_path: Path) -> None:
+def test_a_lock_exists_while_it_is_held_and_is_gone_afterwards(tmp_path: Path) -> None:
     run_dir = tmp_path / "runs" / "study"
     for _ in range(2):
         with hold_driver_lock(str(run_dir)):
@@ -71,7 +69,7 @@ def test_a_later_process_of_the_same_number_does_not_block(tmp_path: Path) -> No
         assert json.loads((tmp_path / LOCK_FILE).read_text())["ticks"] == DriverLock.mine().ticks
 
 
-def test_a_claim_of_another_host_is_never_taken_over(tmp_path: Path) -> None:
+def test_a_lock_of_another_host_is_never_taken_over(tmp_path: Path) -> None:
     put(DriverLock(2**22 + 1, "elsewhere", 7, "2026-01-01 00:00:00 +0000", "ab"), tmp_path)
     with pytest.raises(InputError, match=f"{2**22 + 1} on elsewhere.*If it is gone, remove {tmp_path}"):
         hold_driver_lock(str(tmp_path)).__enter__()
@@ -80,7 +78,7 @@ def test_a_claim_of_another_host_is_never_taken_over(tmp_path: Path) -> None:
         pass
 
 
-def test_a_claim_that_nobody_wrote_is_refused(tmp_path: Path) -> None:
+def test_a_lock_file_that_no_driver_wrote_is_refused(tmp_path: Path) -> None:
     (tmp_path / LOCK_FILE).write_text("{}")
     with pytest.raises(InputError, match="remove it if no search runs here"):
         hold_driver_lock(str(tmp_path)).__enter__()
@@ -109,33 +107,25 @@ def test_of_many_that_take_over_at_once_one_gets_through(tmp_path: Path) -> None
     assert sorted(outcomes) == [False] * 7 + [True]
 
 
-def test_an_object_store_refuses_a_later_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-    for module in (claims, sys.modules["data_prep.store.files"]):
-        monkeypatch.setattr(module, "locate", lambda path: (store, str(path).removeprefix("s3://")))
-    monkeypatch.setattr(claims, "SETTLE_SECONDS", 0)
-    with hold_driver_lock("s3://bucket/study"):
-        assert (tmp_path / "bucket" / "study" / LOCK_FILE).exists()
+def test_an_object_store_refuses_a_later_driver(store: Store) -> None:
+    run_dir = f"{store.uri}/study"
+    with hold_driver_lock(run_dir, settle_seconds=0):
+        assert list_names(run_dir) == [LOCK_FILE]
         with pytest.raises(InputError, match="a search already runs in this directory"):
-            hold_driver_lock("s3://bucket/study").__enter__()
-    assert not (tmp_path / "bucket" / "study" / LOCK_FILE).exists()
+            hold_driver_lock(run_dir, settle_seconds=0).__enter__()
+    assert list_names(run_dir) == []
 
 
-def test_of_drivers_that_start_together_in_an_object_store_one_goes_on(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_drivers_that_start_together_in_an_object_store_one_goes_on(store: Store) -> None:
     outcomes, looked, done = [], threading.Barrier(3), threading.Barrier(3)
-    write = claims.write_json
 
     def write_late(content: object, path: str) -> None:
-        time.sleep(0.2 * looked.wait())  # nobody writes before all have looked, and not all at once
-        write(content, path)
-
-    monkeypatch.setattr(claims, "write_json", write_late)
+        time.sleep(0.2 * looked.wait())  # no one writes before all have looked, and not all at once
+        write_json(content, path)
 
     def contend() -> None:
         try:
-            with hold_driver_lock(f"{store.uri}/study"):
+            with hold_driver_lock(f"{store.uri}/study", write=write_late):
                 outcomes.append(True)
                 done.wait()
         except InputError:
