@@ -1,4 +1,4 @@
-"""Command line of the search: `plan` and `run` a study, ask how it stands, `explain` or `replay` what it did."""
+"""Command line of the search: `plan` and `run` a study, watch it, and `explain` or `replay` what it did."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from data_prep.console import console, new_app, run_app
+from data_prep.console import console, new_app, print_line, run_app
 from data_prep.errors import InputError
 from search.cluster.cluster_commands import register as register_jobs
 
 EXIT_INTERRUPTED = 130
 
-app = new_app("Search: many candidates, fold by fold on Ray; stops early what will not help the ensemble.")
+app = new_app("Search: trains many candidates fold by fold on Ray, and stops those that will not help the ensemble.")
 register_jobs(app)
 
 
@@ -20,23 +20,24 @@ register_jobs(app)
 def run(
     study: Annotated[str, typer.Argument(help="The study file (YAML).", metavar="STUDY.yaml")],
     *,
-    runs: Annotated[str, typer.Option(help="Folder or URI that holds run directories.")] = "runs",
-    data: Annotated[str | None, typer.Option(help="Prepared folder or URI, instead of the study's.")] = None,
+    runs: Annotated[str, typer.Option(help="Folder or URI for run directories.")] = "runs",
+    data: Annotated[str | None, typer.Option(help="Prepared folder or URI to use instead of the study's.")] = None,
     address: Annotated[
-        str | None, typer.Option(help="Address of a running Ray cluster, or `auto`; without it Ray starts here.")
+        str | None,
+        typer.Option(help="Address of a running Ray cluster, or `auto`. Without it, Ray starts here."),
     ] = None,
     backbones: Annotated[str | None, typer.Option(help="Folder with local copies of hub models.")] = None,
-    dashboard: Annotated[bool, typer.Option(help="Start Ray's dashboard with a local Ray.")] = True,
+    dashboard: Annotated[bool, typer.Option(help="Start the dashboard of a local Ray.")] = True,
     only: Annotated[
         str | None,
-        typer.Option(help="Names under `candidates:` to run now, with commas between them.", metavar="NAMES"),
+        typer.Option(help="Names under `candidates:` to run now, separated by commas.", metavar="NAMES"),
     ] = None,
 ) -> None:
-    """Run a study, or go on with it: what is finished is never repeated.
+    """Run a study, or continue it; finished work is never repeated.
 
     Example: `python -m search run studies/memo-b.yaml --only exp018,exp020`
     """
-    from search.ray_tune.run_study import run_study  # noqa: PLC0415 - imports torch
+    from search.ray_tune.run_study import run_study  # noqa: PLC0415 - keeps `--help` fast
 
     names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
     outcome = run_study(
@@ -51,21 +52,17 @@ def run(
             "--only": only,
         }
         given = {option: value for option, value in options.items() if value}
-        console.print(
+        _say(
             f"stopped; {outcome.finished} fold runs are finished in {escape(outcome.run_dir)}. "
-            f"To go on, give the same command again: [bold]python -m search run {escape(study)}[/]"
-            + "".join(f" {option} {escape(value)}" for option, value in given.items()),
-            highlight=False,
-            soft_wrap=True,
+            f"To continue, run the same command again: [bold]python -m search run {escape(study)}[/]"
+            + "".join(f" {option} {escape(value)}" for option, value in given.items())
         )
         raise typer.Exit(EXIT_INTERRUPTED)
     following = _show_leaderboard(outcome.run_dir)
-    console.print(escape(outcome.summary), highlight=False, soft_wrap=True)
+    _say(escape(outcome.summary))
     if not outcome.finished:
         raise InputError(f"{outcome.run_dir}: no fold run finished; the reasons are above")
-    console.print(
-        f"wrote {escape(outcome.run_dir)}; next: [bold]{escape(following)}[/]", highlight=False, soft_wrap=True
-    )
+    _say(f"wrote {escape(outcome.run_dir)}; next: [bold]{escape(following)}[/]")
 
 
 @app.command()
@@ -74,60 +71,56 @@ def plan(
     *,
     cluster: Annotated[
         str | None,
-        typer.Option(help="The cluster file for `ray up`; without it this machine is reckoned with.", metavar="FILE"),
+        typer.Option(help="The cluster file for `ray up`; without it, this machine.", metavar="FILE"),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Prepared folder or URI, instead of the study's.")] = None,
+    data: Annotated[str | None, typer.Option(help="Prepared folder or URI to use instead of the study's.")] = None,
     throughput: Annotated[
         str | None,
-        typer.Option(help="Prices, peaks and speeds of your own (YAML, as search/machines.yaml).", metavar="FILE"),
+        typer.Option(help="Your own prices, peaks, speeds (YAML, like search/cluster/machines.yaml).", metavar="FILE"),
     ] = None,
     backbones: Annotated[str | None, typer.Option(help="Folder with local copies of hub models or configs.")] = None,
 ) -> None:
-    """Reckon what a study would take - fold runs, hours, money, memory, disk - before anything is rented or started.
+    """Estimate what a study will cost (fold runs, hours, money, memory, disk) before you rent or start anything.
 
     Example: `python -m search plan studies/pppm.yaml --cluster cluster.yaml`
     """
     from search.cluster.machines import read_cluster, read_machines, this_machine  # noqa: PLC0415
     from search.plan.plan_report import plan_report  # noqa: PLC0415
     from search.plan.search_plan import plan_study  # noqa: PLC0415
-    from search.ray_tune.ray_session import cores  # noqa: PLC0415 - imports torch
+    from search.ray_tune.ray_session import cores  # noqa: PLC0415
 
     machines = read_machines(throughput)
     nodes = [this_machine(cores())] if cluster is None else read_cluster(cluster, machines)
     found = plan_study(study, nodes=nodes, machines=machines, data=data, backbones=backbones)
     console.print(plan_report(found))
-    console.print(
-        f"read {escape(study)}, wrote nothing; next: [bold]python -m search run {escape(study)}[/]",
-        highlight=False,
-        soft_wrap=True,
-    )
+    _say(f"read {escape(study)}, wrote nothing; next: [bold]python -m search run {escape(study)}[/]")
 
 
 @app.command()
 def status(
-    run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="RUN")],
+    run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="RUN_DIR")],
     *,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Show it anew every few seconds, until Ctrl-C or the driver's end.")
+        bool, typer.Option("--watch", help="Update it every few seconds, until Ctrl-C or until the driver ends.")
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Show every candidate, not only the best.")] = False,
 ) -> None:
-    """Tell how a search stands, from any machine that sees its run directory: what runs, waits, is best, went wrong.
+    """Show the state of a search: what runs, what waits, what is best, what failed; needs only its run directory.
 
     Example: `python -m search status runs/demo --watch`
     """
-    from search.watch.status_page import StatusReader, follow  # noqa: PLC0415 - numpy and scipy, for the curves
+    from search.watch.status_page import StatusReader, follow  # noqa: PLC0415 - keeps `--help` fast
 
     reader = StatusReader(run_dir, show_all=everything)
     found = follow(reader, console) if watch else reader.read()
     console.print(found)
     following = f"python -m search {'leaderboard' if found.is_over else 'explain'} {run_dir}"
-    console.print(f"read {escape(run_dir)}; next: [bold]{escape(following)}[/]", highlight=False, soft_wrap=True)
+    _say(f"read {escape(run_dir)}; next: [bold]{escape(following)}[/]")
 
 
 @app.command()
 def track(
-    run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="RUN")],
+    run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="RUN_DIR")],
     *,
     tensorboard: Annotated[
         str | None, typer.Option(help="Folder to write TensorBoard event files to.", metavar="DIR")
@@ -136,16 +129,16 @@ def track(
         str | None, typer.Option(help="MLflow store, such as sqlite:///mlflow.db or a server.", metavar="URI")
     ] = None,
 ) -> None:
-    """Write a run directory for TensorBoard and MLflow: settings, curves, predictions; again: only what is new.
+    """Write settings, curves and predictions for TensorBoard or MLflow; a second call adds only what is new.
 
     Example: `python -m search track runs/demo --tensorboard tb --mlflow sqlite:///mlflow.db`
     """
     from search.watch.mlflow_runs import write_mlflow_runs  # noqa: PLC0415
-    from search.watch.tensorboard import write_event_files  # noqa: PLC0415 - numpy and scipy, for the curves
+    from search.watch.tensorboard import write_event_files  # noqa: PLC0415
     from search.watch.tracked_run import read_tracked  # noqa: PLC0415
 
     if tensorboard is None and mlflow is None:
-        raise InputError("track needs --tensorboard DIR, --mlflow URI or both: where to write")
+        raise InputError("track needs to know where to write: --tensorboard DIR, --mlflow URI, or both")
     run = read_tracked(run_dir)
     done = []
     if tensorboard is not None:
@@ -156,39 +149,39 @@ def track(
             made, found = write_mlflow_runs(run, mlflow, note=lambda name: shown.update(escape(name)))
         done.append(f"wrote {made} MLflow runs in {mlflow}, brought {found} up to date")
     following = f"tensorboard --logdir {tensorboard}" if tensorboard else f"mlflow ui --backend-store-uri {mlflow}"
-    console.print(f"{escape('; '.join(done))}; next: [bold]{escape(following)}[/]", highlight=False, soft_wrap=True)
+    _say(f"{escape('; '.join(done))}; next: [bold]{escape(following)}[/]")
 
 
 @app.command()
 def leaderboard(
-    run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="DIR")],
+    run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="RUN_DIR")],
 ) -> None:
-    """Rank the candidates of a run directory, with their noise.
+    """Rank the candidates of a run directory, and show which differences are noise.
 
     Example: `python -m search leaderboard runs/demo`
     """
     following = _show_leaderboard(run_dir)
-    console.print(f"read {escape(run_dir)}; next: [bold]{escape(following)}[/]", highlight=False, soft_wrap=True)
+    _say(f"read {escape(run_dir)}; next: [bold]{escape(following)}[/]")
 
 
 @app.command()
 def explain(
-    run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="DIR")],
+    run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="RUN_DIR")],
 ) -> None:
-    """Tell the story of each candidate in a line: what it scored where, what was decided and why, what it cost.
+    """Print the story of each candidate in one line: its scores, what was decided and why, what it cost.
 
     Example: `python -m search explain runs/demo`
     """
-    from search.watch.candidate_stories import explain as tell  # noqa: PLC0415 - imports torch
+    from search.watch.candidate_stories import explain as read_stories  # noqa: PLC0415 - keeps `--help` fast
 
-    stories = tell(run_dir)
+    stories = read_stories(run_dir)
     console.print(stories, soft_wrap=True)
     following = (
-        "the search has not ended; give its [bold]python -m search run STUDY.yaml[/] again to go on"
+        "the search has not ended; run its [bold]python -m search run STUDY.yaml[/] again to continue"
         if stories.has_open_ends
         else f"[bold]python -m blend fit {escape(run_dir)}[/]"
     )
-    console.print(f"read {escape(run_dir)}; next: {following}", highlight=False, soft_wrap=True)
+    _say(f"read {escape(run_dir)}; next: {following}")
 
 
 @app.command()
@@ -203,29 +196,30 @@ def replay(
     *,
     ladder: Annotated[
         str | None,
-        typer.Option(help="Ladder settings: a YAML file, or KEY=VALUE with commas between them.", metavar="SETTINGS"),
+        typer.Option(help="Ladder settings: a YAML file, or KEY=VALUE separated by commas.", metavar="SETTINGS"),
     ] = None,
     rows: Annotated[
-        str | None, typer.Option(help="Predictions for curves that have none (`predictions.arrow`).", metavar="FILE")
+        str | None, typer.Option(help="Predictions for curves without any (`predictions.arrow`).", metavar="FILE")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="In a CSV: the split_id to take.")] = None,
+    split: Annotated[str | None, typer.Option(help="The split_id to take from a CSV.")] = None,
     orders: Annotated[int, typer.Option(help="Random orders of arrival.", min=1)] = 200,
     workers: Annotated[int, typer.Option(help="Fold runs at a time.", min=1)] = 4,
     seed: Annotated[int, typer.Option(help="Seed of the orders.", min=0)] = 0,
     members: Annotated[
         str | None,
-        typer.Option(help="Candidates or families known to be good, with commas between them.", metavar="NAMES"),
+        typer.Option(help="Candidates or families known to be good, separated by commas.", metavar="NAMES"),
     ] = None,
     keep: Annotated[
-        str | None, typer.Option(help="Only keep curves and predictions in this folder, small.", metavar="DIR")
+        str | None,
+        typer.Option(help="Only save curves and predictions, compact, in this folder.", metavar="DIR"),
     ] = None,
 ) -> None:
-    """Play the ladder and other schedulers over what was recorded: what would each have spent, kept, lost?
+    """Replay recorded curves with the ladder and with other schedulers: what would each have spent, kept and lost?
 
     Example: `python -m search replay curves.csv --split B --ladder eta=2,noise=0.01 --members roberta-large`
     """
     from search.replay.ladder_option import read_ladder_option  # noqa: PLC0415
-    from search.replay.recording import keep_recording, read_recording  # noqa: PLC0415 - imports torch
+    from search.replay.recording import keep_recording, read_recording  # noqa: PLC0415
     from search.replay.replay_report import replay_report  # noqa: PLC0415
     from search.replay.replay_search import replay as play_all  # noqa: PLC0415
 
@@ -233,17 +227,15 @@ def replay(
     if keep is not None:
         keep_recording(recording, keep)
         for sentence in recording.left_out:
-            console.print(escape(sentence), highlight=False, soft_wrap=True)
-        console.print(
+            _say(escape(sentence))
+        _say(
             f"wrote {escape(keep)} with {len(recording.candidates)} candidates; next: "
-            f"[bold]python -m search replay {escape(keep)}[/]",
-            highlight=False,
-            soft_wrap=True,
+            f"[bold]python -m search replay {escape(keep)}[/]"
         )
         return
     settings = read_ladder_option(ladder).for_metric(recording.metric)
     names = [name.strip() for name in (members or "").split(",") if name.strip()]
-    with console.status("playing") as status:
+    with console.status("replaying") as status:
         found = play_all(
             recording,
             settings,
@@ -251,52 +243,53 @@ def replay(
             n_orders=orders,
             n_workers=workers,
             seed=seed,
-            progress=lambda name: status.update(f"playing {name}, {orders} orders"),
+            progress=lambda name: status.update(f"replaying {name}, {orders} orders"),
         )
     console.print(replay_report(found))
-    console.print(
-        f"read {escape(curves)}, wrote nothing; next: try other settings with [bold]--ladder KEY=VALUE[/]",
-        highlight=False,
-        soft_wrap=True,
-    )
+    _say(f"read {escape(curves)}, wrote nothing; next: try other settings with [bold]--ladder KEY=VALUE[/]")
 
 
 @app.command()
 def refit(
-    run_dir: Annotated[str, typer.Argument(help="The run directory with the blend.", metavar="DIR")],
+    run_dir: Annotated[str, typer.Argument(help="The run directory with the blend.", metavar="RUN_DIR")],
     *,
     blend: Annotated[str, typer.Option(help="Name of the blend.")],
     address: Annotated[
-        str | None, typer.Option(help="Address of a running Ray cluster, or `auto`; without it Ray starts here.")
+        str | None,
+        typer.Option(help="Address of a running Ray cluster, or `auto`. Without it, Ray starts here."),
     ] = None,
     backbones: Annotated[str | None, typer.Option(help="Folder with local copies of hub models.")] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Keep weights that predict otherwise than the tables say.")
+        bool, typer.Option("--force", help="Keep weights even if their predictions differ from the tables.")
     ] = False,
 ) -> None:
-    """Train the folds of a blend again whose weights were not kept; their tables must come out the same.
+    """Train the folds of a blend again whose weights were not kept; their predictions must match the tables.
 
     Example: `python -m search refit runs/pppm --blend nelder-mead`
     """
-    from search.ray_tune.refit import refit as train_again  # noqa: PLC0415 - imports torch
-
-    def message(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    from search.ray_tune.refit import refit as train_again  # noqa: PLC0415 - keeps `--help` fast
 
     try:
-        trained, kept = train_again(run_dir, blend, address=address, backbones=backbones, force=force, message=message)
+        trained, kept = train_again(run_dir, blend, address=address, backbones=backbones, force=force, message=print_line)
     except KeyboardInterrupt:
-        message("stopped; what is done is kept. To go on, give the same command again")
+        print_line("stopped; what is done is kept. To continue, run the same command again")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     done = (
-        f"wrote the weights of {trained} fold runs and the files of {kept} backbones" if trained + kept else "all there"
+        f"wrote the weights of {trained} fold runs and the files of {kept} backbones"
+        if trained + kept
+        else "nothing is missing"
     )
-    message(f"{done}; next: python -m blend bundle {run_dir} --blend {blend} --out DIR")
+    print_line(f"{done}; next: python -m blend bundle {run_dir} --blend {blend} --out DIR")
+
+
+def _say(text: str) -> None:
+    """Print a line that may have markup."""
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _show_leaderboard(run_dir: str) -> str:
     """Print the ranking; return what to run next."""
-    from search.watch.leaderboard import leaderboard as rank  # noqa: PLC0415 - imports torch
+    from search.watch.leaderboard import leaderboard as rank  # noqa: PLC0415 - keeps `--help` fast
 
     board = rank(run_dir)
     console.print(board)

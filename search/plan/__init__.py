@@ -1,1 +1,1 @@
-"""What a search will cost, before anything is rented."""
+"""Estimates what a study will cost before it starts."""

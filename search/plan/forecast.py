@@ -1,4 +1,4 @@
-"""What the ladder is expected to let through, when nothing is known of the candidates yet."""
+"""How many candidates are expected to pass each step of the ladder, when nothing is known about them yet."""
 
 import math
 from collections import Counter
@@ -8,28 +8,29 @@ from dataclasses import dataclass
 from search.ladder.settings import LadderSettings
 
 ASSUMPTION = (
-    "of a family's candidates each is as likely as any other to be the best; at a rung all behind the best ceil(n / "
-    "rung_eta) seen so far are cut (the noise band, which spares some, counts for nothing); of those that finish fold "
-    "0 the best ceil(n / eta) of a family do all other folds (none is dropped as hopeless, none comes in by the blend)"
+    "within a family, every candidate is equally likely to be the best; a rung cuts all but the best ceil(n / "
+    "rung_eta) seen so far (ignoring the noise band, which spares some); of those that finish fold 0, the best ceil(n "
+    "/ eta) of a family run on all other folds (none is dropped as hopeless, none is promoted for its gain to the "
+    "blend)"
 )
 
 
 @dataclass(frozen=True)
 class FamilyForecast:
-    """What becomes of the candidates of one family, in expectation."""
+    """How the candidates of one family are expected to fare."""
 
     candidates: int
     at_rungs: tuple[float, ...]
-    """Candidates that go on behind each rung of fold 0."""
+    """Candidates that pass each rung of fold 0."""
     promoted: float
-    """Candidates that do all folds."""
+    """Candidates that run on all folds."""
     fold_0: float
-    """Fold runs' worth of training spent on fold 0: a run that is cut at a rung counts as that share of one."""
+    """Training on fold 0, in fold runs: a run that is cut at a rung counts as that share of one."""
     n_folds: int
 
     @property
     def runs(self) -> float:
-        """Fold runs' worth of training, all folds together."""
+        """Training on all folds, in fold runs."""
         return self.fold_0 + self.promoted * (self.n_folds - 1)
 
     @property
@@ -39,7 +40,7 @@ class FamilyForecast:
 
 
 def forecast(families: Iterable[str], ladder: LadderSettings, *, n_folds: int) -> dict[str, FamilyForecast]:
-    """Return what the ladder lets through of each family, as `ASSUMPTION` says.
+    """Return how many candidates of each family pass, under `ASSUMPTION`.
 
     Args:
         families: the family of each candidate.
@@ -66,9 +67,9 @@ def _forecast(candidates: int, ladder: LadderSettings, n_folds: int) -> FamilyFo
 
 
 def passing(arrivals: float, *, eta: float, min_peers: int) -> float:
-    """Return how many of so many runs, in random order of arrival, pass a rung.
+    """Return the expected number of runs, arriving in random order, that pass a rung.
 
-    The k-th has k - 1 peers; where these are fewer than `min_peers` it passes, else when it is among the best
+    The k-th run has k - 1 peers. With fewer than `min_peers` it passes; otherwise it passes if it is among the best
     ceil(k / eta) of k, which has the probability ceil(k / eta) / k.
     """
     whole = math.floor(arrivals)

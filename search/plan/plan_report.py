@@ -1,4 +1,4 @@
-"""A plan as tables and sentences for a terminal."""
+"""Prints a plan as tables and sentences."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ LEFT = frozenset({"family", "node type", "what", "GPU", "precision", "machine"})
 
 
 def plan_report(plan: SearchPlan) -> Group:
-    """Return the plan: what is tried, how the ladder would cut it, each node type, disk, what would not fit."""
+    """Return the plan: what is tried, what the ladder is expected to cut, each node type, disk, what does not fit."""
     parts: list[RenderableType] = [Text(_summary(plan)), _ladder_table(plan)]
     for node in plan.nodes:
         parts.append(_node_table(plan, node))
@@ -30,11 +30,11 @@ def plan_report(plan: SearchPlan) -> Group:
 
 def _summary(plan: SearchPlan) -> str:
     drawn = len(plan.runs) - plan.n_named
-    standing = f" and {drawn} drawn at random in place of those that the sampler will draw" if drawn else ""
+    random = f" and {drawn} random ones in place of those that the sampler will draw" if drawn else ""
     return (
-        f"{plan.study.name}: {plan.n_named} candidates named{standing}, {plan.n_folds} folds: {plan.full_grid} fold "
-        f"runs are the full grid, {plan.expected_runs:.0f} ({plan.expected_runs / plan.full_grid:.0%}) are expected "
-        "under the ladder. Reckoned, not measured."
+        f"{plan.study.name}: {plan.n_named} named candidates{random}, {plan.n_folds} folds. The full grid has "
+        f"{plan.full_grid} fold runs; the ladder is expected to run {plan.expected_runs:.0f} "
+        f"({plan.expected_runs / plan.full_grid:.0%}). These are estimates, not measurements."
     )
 
 
@@ -46,9 +46,9 @@ def _table(title: str, headings: Sequence[str], caption: str = "") -> Table:
 
 
 def _ladder_table(plan: SearchPlan) -> Table:
-    rungs = [f"behind {rung:.0%}" for rung in plan.study.ladder.rungs]
+    rungs = [f"past {rung:.0%}" for rung in plan.study.ladder.rungs]
     headings = ["family", "candidates", *rungs, "all folds", "fold runs", "of the grid"]
-    table = _table("Rungs: candidates that go on, in expectation", headings)
+    table = _table("Ladder: candidates expected to go on", headings)
     for name, family in plan.forecasts.items():
         grid = family.candidates * plan.n_folds
         numbers = [*family.at_rungs, family.promoted, family.runs]
@@ -58,16 +58,16 @@ def _ladder_table(plan: SearchPlan) -> Table:
 
 def _node_table(plan: SearchPlan, found: NodePlan) -> Table:
     node = found.node
-    gpu = f", {node.gpu:g} x {node.accelerator or 'GPU of a kind not named'}" if node.gpu else ""
+    gpu = f", {node.gpu:g} x {node.accelerator or 'GPU of an unnamed type'}" if node.gpu else ""
     title = f"Fold runs on {node.name} ({node.machine}: {node.cpu:g} cores{gpu})"
-    headings = ["family", "parameters", "texts x tokens", "precision", "memory", "asked", "suggested", "slots", "hours"]
-    caption = "memory, texts x tokens: the largest of the family; hours: mean of a fold run"
+    headings = ["family", "parameters", "texts x tokens", "precision", "memory", "study", "suggested", "slots", "hours"]
+    caption = "memory, texts x tokens: the largest of the family; study: its resources; hours: average fold run"
     table = _table(title, headings, caption=caption)
     for name, place in found.placements.items():
         runs = plan.families[name]
         largest = max(runs, key=lambda run: run.memory(place.precision).total)
         texts, tokens = largest.workload.largest
-        asked = f"cpu {place.size.cpu:g}" + (f", gpu {place.size.gpu:g}" if place.size.gpu else "")
+        given = f"cpu {place.size.cpu:g}" + (f", gpu {place.size.gpu:g}" if place.size.gpu else "")
         suggested = "-" if not place.size.gpu else "more than one" if place.share is None else f"gpu {place.share:.2g}"
         table.add_row(
             name,
@@ -75,7 +75,7 @@ def _node_table(plan: SearchPlan, found: NodePlan) -> Table:
             f"{texts} x {tokens}",
             place.precision,
             f"{place.memory / GIB:.1f} GiB",
-            asked,
+            given,
             suggested if not place.size.gpu or node.accelerator in plan.machines.accelerators else "?",
             str(place.slots) if place.slots else "none",
             _hours(place.slot_hours),
@@ -95,7 +95,7 @@ def _cost_table(plan: SearchPlan) -> Table:
         "of the grid",
         "wall",
     ]
-    table = _table("Time and money, if all of it ran on one node type, under the ladder", headings)
+    table = _table("Time and money under the ladder, if everything runs on one node type", headings)
     for found in plan.nodes:
         price = found.node.dollars_per_hour
         table.add_row(
@@ -104,7 +104,7 @@ def _cost_table(plan: SearchPlan) -> Table:
             _hours(found.expected_gpu) if found.node.gpu else "-",
             _hours(found.full_gpu) if found.node.gpu else "-",
             _hours(found.expected),
-            "not known" if price is None else f"${price:g}/h",
+            "unknown" if price is None else f"${price:g}/h",
             _dollars(found.dollars(found.expected)),
             _dollars(found.dollars(found.full)),
             _hours(found.wall_hours),
@@ -117,47 +117,47 @@ def _disk_table(plan: SearchPlan) -> Table:
     table = _table("Disk, at most", ["what", "GB"])
     rows = {
         f"weights (keep_weights: {plan.study.keep_weights})": plan.weights_on_disk,
-        f"checkpoints of {slots} fold runs under way": plan.checkpoints_on_disk(slots),
+        f"checkpoints of {slots} running fold runs": plan.checkpoints_on_disk(slots),
         "prediction tables of the full grid": plan.tables_on_disk,
     }
     for what, n_bytes in rows.items():
         table.add_row(what, f"{n_bytes / GIGABYTE:.1f}")
-    table.add_row("together", f"{sum(rows.values()) / GIGABYTE:.1f}")
+    table.add_row("total", f"{sum(rows.values()) / GIGABYTE:.1f}")
     return table
 
 
 def misfits(plan: SearchPlan) -> list[str]:
-    """Return a sentence for everything that would not fit."""
-    told = [
+    """Return a sentence for everything that does not fit."""
+    faults = [
         f"{name} on {found.node.name}: {place.misfit}"
         for found in plan.nodes
         for name, place in found.placements.items()
         if place.misfit
     ]
     nowhere = [
-        f"{name}: fits no node type; the search would wait for a node that never comes"
+        f"{name}: fits no node type; the search would wait forever for a node"
         for name in plan.families
         if not any(found.placements[name].slots for found in plan.nodes)
     ]
     slots = max((found.slots for found in plan.nodes), default=0)
     counted, budget = plan.weights_on_disk + plan.checkpoints_on_disk(slots), plan.study.budget.disk_gb
     if budget is not None and counted > budget * GIGABYTE:
-        told.append(f"disk: {counted / GIGABYTE:.1f} GB of weights and checkpoints, budget.disk_gb is {budget:g}")
+        faults.append(f"disk: {counted / GIGABYTE:.1f} GB of weights and checkpoints, budget.disk_gb is {budget:g}")
     quickest = min((found.wall_hours for found in plan.nodes), default=math.nan)
     if plan.study.budget.hours is not None and quickest > plan.study.budget.hours:
-        told.append(f"time: {quickest:.0f} hours with all nodes there, budget.hours is {plan.study.budget.hours:g}")
-    return [f"Does not fit: {sentence}" for sentence in [*nowhere, *told]] or ["Everything fits."]
+        faults.append(f"time: {quickest:.0f} hours with all nodes running, budget.hours is {plan.study.budget.hours:g}")
+    return [f"Does not fit: {sentence}" for sentence in [*nowhere, *faults]] or ["Everything fits."]
 
 
 def assumptions(plan: SearchPlan) -> list[str]:
-    """Return what the figures rest on, a sentence each."""
+    """Return the assumptions behind the figures, one sentence each."""
     machines, used = plan.machines, [found.node for found in plan.nodes]
     gpus = sorted({node.accelerator for node in used if node.gpu and node.accelerator in machines.accelerators})
     sentences = [
         f"Ladder: {ASSUMPTION}." if plan.study.ladder.enabled else "Ladder: off, every fold of every candidate runs.",
-        f"Tokens: words in pieces of {PIECE} letters stand in for each backbone's tokens; texts, batches and padding "
-        "are those of fold 0 as a search would make them.",
-        "Operations: 2 N for a token (N weights of the layers) and 4 s h for each attention; a step is three forward "
+        f"Tokens: estimated from words in pieces of {PIECE} letters; texts, batches and padding are those of fold 0 "
+        "in a search.",
+        "Operations: 2 N per token (N weights of the layers) and 4 s h per attention; a step is three forward "
         "passes, more with an adversary or checkpointing (Kaplan et al. 2020, arXiv 2001.08361).",
         "Memory: weights and gradients 4 bytes a parameter, AdamW 8, autocast's copy 2, activations layer by layer as "
         "in Korthikanti et al. 2022 (arXiv 2205.05198), 1 GiB for the process: an upper estimate (docs/gpus.md).",
@@ -170,18 +170,21 @@ def assumptions(plan: SearchPlan) -> list[str]:
     if any(not node.gpu or not plan.study.resources.gpu for node in used):
         sentences.append(f"Peak of a CPU core: {_peaks(machines.core.tflops)} ({machines.core.source}).")
     measured = {place.source for found in plan.nodes for place in found.placements.values()}
-    sentences += sorted(source for source in measured if source.startswith(("measured", "not known")))
+    sentences += sorted(source for source in measured if source.startswith(("measured", "unknown")))
     for node in [*([plan.head] if plan.head and plan.head not in used else []), *used]:
-        spot = " It is rented as spot: the price is an upper limit unless it is the spot price." if node.spot else ""
-        price = "price not known" if node.dollars_per_hour is None else f"${node.dollars_per_hour:g} an hour"
+        spot = " It is a spot instance: the price is an upper limit unless it is the spot price." if node.spot else ""
+        price = "price unknown" if node.dollars_per_hour is None else f"${node.dollars_per_hour:g} an hour"
         sentences.append(f"{node.name}: {price} ({node.source}).{spot}")
     if plan.head is not None and plan.head not in used:
-        sentences.append("The head node computes nothing; its hours are those of the wall, not in the costs above.")
+        sentences.append(
+            "The head node computes nothing; it runs for the whole wall time, which the costs above leave out."
+        )
     sentences.append(
-        "Money: nodes full of fold runs of one family, none idle; starting nodes, traffic and storage are not counted."
+        "Money: assumes that every node is full of fold runs of one family and never idle; starting nodes, traffic and "
+        "storage are not included."
     )
     if plan.endless:
-        sentences.append("The budget names no number of candidates; those named are all that is reckoned.")
+        sentences.append("The budget sets no number of candidates; the estimate covers only the named ones.")
     return sentences
 
 

@@ -1,4 +1,4 @@
-"""`plan_study`: what a search would take - time, money, memory, disk - reckoned before anything is rented."""
+"""`plan_study`: estimates what a search will cost (time, money, memory, disk) before anything is rented."""
 
 import math
 from collections.abc import Sequence
@@ -20,27 +20,25 @@ from search.worker.fold_run import scoring_points
 TERA = 10**12
 HOST_PROCESS_GIB = 3.0
 """Main memory of a fold run on a GPU: the interpreter with torch, CUDA and Ray, and the weights while they load."""
-CHECKPOINT_BYTES = 12
-"""A checkpoint's bytes for each parameter: the weight and AdamW's two moments in fp32; `ema` adds a copy."""
 ROW_BYTES = 40
-"""A prediction table's bytes for each row, amply: id, fold, score, prediction."""
+"""Bytes of a row of a prediction table, at most: id, fold, score, prediction."""
 SHARES = (1 / 4, 1 / 3, 1 / 2, 1.0)
-"""Shares of a GPU that are suggested."""
+"""Shares of a GPU to suggest."""
 
 
 @dataclass(frozen=True)
 class FoldRunCost:
-    """What one fold run of a candidate takes."""
+    """What one fold run of a candidate costs."""
 
     candidate: Candidate
     anatomy: Anatomy
     workload: Workload
     size: Resources
-    """What the study gives it."""
+    """What the study assigns to it."""
     operations: float
-    """Of the whole schedule with its predictions."""
+    """Floating-point operations of the whole schedule, predictions included."""
     tokens: float
-    """Padded tokens that are trained."""
+    """Padded tokens in training."""
 
     def memory(self, precision: Precision) -> Memory:
         """Return its peak memory in a precision."""
@@ -54,39 +52,39 @@ class FoldRunCost:
 
     @property
     def weight_bytes(self) -> float:
-        """What its weights take on disk: fp32, as if all of the vocabulary occurred."""
+        """Size of its weights on disk: fp32, as if the whole vocabulary were used."""
         return 4.0 * self.anatomy.parameters
 
     @property
     def checkpoint_bytes(self) -> float:
-        """What its checkpoint takes while it is under way."""
+        """Size of its checkpoint while it runs: weights, AdamW's two moments, and a copy for `ema`."""
         return self.weight_bytes + (8 + 4 * (self.candidate.ema is not None)) * self.anatomy.trained
 
 
 @dataclass(frozen=True)
 class Placement:
-    """One family of a study on one kind of node."""
+    """One family of a study on one node type."""
 
     node: NodeType
     family: str
     precision: Precision
     size: Resources
     memory: float
-    """Bytes of the largest of the family."""
+    """Bytes of the largest candidate of the family."""
     share: float | None
-    """Least of `SHARES` of a GPU that holds it; None: no GPU, or more than one is needed."""
+    """The smallest of `SHARES` of a GPU that holds it; None: no GPU, or it needs more than one."""
     slots: int
-    """Fold runs side by side on a node, as the study asks for."""
+    """Fold runs at a time on a node, with the resources of the study."""
     slot_hours: float
-    """Hours that the mean fold run of the family holds its slot."""
+    """Hours that the average fold run of the family holds its slot."""
     misfit: str
-    """Why it does not fit; empty where it does."""
+    """Why it does not fit; empty if it does."""
     source: str
-    """Where its speed comes from."""
+    """Source of its speed."""
 
     @property
     def node_hours(self) -> float:
-        """Hours of a whole node that a fold run costs, where its slots are all taken; 0 where it has none."""
+        """Hours of a whole node that a fold run costs when all slots are in use; 0 if it fits no slot."""
         return self.slot_hours / self.slots if self.slots else 0.0
 
     @property
@@ -97,12 +95,12 @@ class Placement:
 
 @dataclass(frozen=True)
 class NodePlan:
-    """The whole study on one kind of node."""
+    """The whole study on one node type."""
 
     node: NodeType
     placements: dict[str, Placement]
     full: float
-    """Node hours of the full grid, of the families that get a slot; NaN where nothing tells how fast they are."""
+    """Node hours of the full grid, for the families that get a slot; NaN if their speed is unknown."""
     expected: float
     """The same under the ladder."""
     full_gpu: float
@@ -112,35 +110,35 @@ class NodePlan:
 
     @property
     def slots(self) -> int:
-        """Fold runs side by side on all such nodes at most, of the family with the smallest share."""
+        """Fold runs at a time on all nodes of the type, at most: those of the family with the smallest share."""
         return self.node.most * max((place.slots for place in self.placements.values()), default=0)
 
     @property
     def wall_hours(self) -> float:
-        """Hours with all nodes there: the work, shared; at least twice the longest fold run."""
+        """Hours if all nodes run: the work, shared; at least twice the longest fold run."""
         longest = max((place.slot_hours for place in self.placements.values() if place.slots), default=math.nan)
         return max(self.expected / self.node.most, 2 * longest)
 
     def dollars(self, node_hours: float) -> float | None:
-        """Return what so many hours of a node cost; None where its price is not known."""
+        """Return the cost of a number of node hours; None if the price is unknown."""
         return None if self.node.dollars_per_hour is None else node_hours * self.node.dollars_per_hour
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What a search would take."""
+    """What a search will cost."""
 
     study: Study
     n_folds: int
     n_named: int
     runs: tuple[FoldRunCost, ...]
-    """One for each candidate: those named, then stand-ins for those to be drawn."""
+    """One for each candidate: the named ones, then random ones in place of those that the sampler will draw."""
     forecasts: dict[str, FamilyForecast]
     nodes: tuple[NodePlan, ...]
     head: NodeType | None
     machines: Machines
     endless: bool
-    """The number of candidates is not known: the sampler draws as long as hours are left."""
+    """The number of candidates is unknown: the sampler draws until the hours are used up."""
 
     @property
     def full_grid(self) -> int:
@@ -149,7 +147,7 @@ class SearchPlan:
 
     @cached_property
     def expected_runs(self) -> float:
-        """Fold runs' worth of training under the ladder."""
+        """Training under the ladder, in fold runs."""
         return sum(family.runs for family in self.forecasts.values())
 
     @cached_property
@@ -162,7 +160,7 @@ class SearchPlan:
 
     @property
     def weights_on_disk(self) -> float:
-        """Bytes of weights at the end, as `keep_weights` says, of all that finish; `members` may be fewer."""
+        """Bytes of weights at the end, by `keep_weights`, of all that finish; with `members` it may be less."""
         if self.study.keep_weights == "none":
             return 0.0
         total = 0.0
@@ -174,7 +172,7 @@ class SearchPlan:
         return total
 
     def checkpoints_on_disk(self, side_by_side: int) -> float:
-        """Bytes of the checkpoints of so many fold runs under way, the largest ones."""
+        """Return the bytes of the checkpoints of a number of running fold runs, the largest ones."""
         sizes = sorted((run.checkpoint_bytes for run in self.runs), reverse=True)
         return sum((sizes * self.n_folds)[:side_by_side])
 
@@ -192,17 +190,17 @@ def plan_study(
     data: str | None = None,
     backbones: str | None = None,
 ) -> SearchPlan:
-    """Reckon what a study would take; nothing is started, and no weights are needed.
+    """Estimate what a study will cost; this starts nothing and needs no weights.
 
     Args:
         path: the study file; its data must be prepared.
-        nodes: where it would run.
-        machines: what is known of their speed and memory.
-        data: prepared folder to take instead of the study's.
-        backbones: folder where configs are looked up first.
+        nodes: the node types to run on.
+        machines: what is known about their speed and memory.
+        data: prepared folder to use instead of the study's.
+        backbones: folder in which to look for configs first.
 
     Raises:
-        InputError: the study or its data do not fit, or nothing tells a backbone's sizes.
+        InputError: the study or its data do not fit, or the sizes of a backbone are unknown.
     """
     study = read_study(path, data=data)
     prepared = load_prepared(study.data)
@@ -229,7 +227,7 @@ def plan_study(
 
 
 def _draw(study: Study, named: Sequence[Candidate]) -> list[Candidate]:
-    """Return candidates drawn at random in place of those that the sampler will draw, knowing more."""
+    """Return random candidates in place of those that the sampler will draw."""
     if not study.space:
         return []
     sampler = Sampler(read_space(study.space), kind="grid" if study.sampler == "grid" else "random", seed=study.seed)
@@ -286,7 +284,7 @@ def _node_plan(
 
 
 def precision_on(candidate: Candidate, node: NodeType, machines: Machines) -> Precision:
-    """Return what `precision` comes to there: as `devices.find_precision`, by what the accelerator has."""
+    """Return the precision of a candidate on a node type: as `devices.choose_precision` would choose there."""
     if candidate.precision != "auto":
         return candidate.precision
     if not node.gpu or node.accelerator not in machines.accelerators:
@@ -319,7 +317,7 @@ def _place(family: str, runs: Sequence[FoldRunCost], node: NodeType, machines: M
 
 
 def count_slots(size: Resources, node: NodeType) -> int:
-    """Return how many fold runs of a size a node takes side by side; a fraction of a GPU never spans two."""
+    """Return how many fold runs of a size run on a node at a time; a fraction of a GPU never spans two."""
     if size.cpu > node.cpu or size.gpu > node.gpu:
         return 0
     by_cpu = math.floor(node.cpu / size.cpu + 1e-9)
@@ -331,19 +329,19 @@ def count_slots(size: Resources, node: NodeType) -> int:
 
 def _misfit(size: Resources, node: NodeType, *, held: float | None, memory: float, slots: int) -> str:
     if not slots:
-        return f"asks for cpu={size.cpu:g}, gpu={size.gpu:g}; {node.name} has cpu={node.cpu:g}, gpu={node.gpu:g}"
+        return f"requires cpu={size.cpu:g}, gpu={size.gpu:g}; {node.name} has cpu={node.cpu:g}, gpu={node.gpu:g}"
     if held is not None and memory > held * min(size.gpu, 1):
         room = held * min(size.gpu, 1) / GIB
         return f"needs {memory / GIB:.1f} GiB of a GPU; gpu={size.gpu:g} of {node.accelerator} is {room:.1f} GiB"
     host = memory if not size.gpu else HOST_PROCESS_GIB * GIB
     if node.memory_gib is not None and host * slots > node.memory_gib * GIB:
-        return f"{slots} side by side need {host * slots / GIB:.1f} GiB of main memory, "
+        return f"{slots} at a time need {host * slots / GIB:.1f} GiB of main memory, "
         f"{node.name} has {node.memory_gib:g}"
     return ""
 
 
 def _hours(run: FoldRunCost, size: Resources, node: NodeType, machines: Machines) -> tuple[float, str]:
-    """Return the hours that a fold run holds its slot, and where its speed comes from."""
+    """Return the hours that a fold run holds its slot, and the source of its speed."""
     kind = (node.accelerator or "unknown") if size.gpu else "core"
     part = size.gpu if size.gpu else size.cpu
     measured = machines.measured(run.candidate.backbone, kind)
@@ -352,7 +350,7 @@ def _hours(run: FoldRunCost, size: Resources, node: NodeType, machines: Machines
         return trained / (measured.tokens_per_second * part) / 3600, f"measured: {measured.source}"
     processor = machines.accelerators.get(kind) if size.gpu else machines.core
     if processor is None:
-        return math.nan, f"not known: describe {kind} under `accelerators:` of a file for `--throughput`"
+        return math.nan, f"unknown: describe {kind} under `accelerators:` of a file for `--throughput`"
     precision = precision_on(run.candidate, node, machines)
     peak = processor.tflops.get(precision, processor.tflops.get("fp32", min(processor.tflops.values())))
     return run.operations / (peak * TERA * machines.utilisation * part) / 3600, "from peak and utilisation"

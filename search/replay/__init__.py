@@ -1,1 +1,1 @@
-"""Recorded searches played again under other rules."""
+"""Replays recorded searches with other rules: what would each have spent, kept and lost?"""

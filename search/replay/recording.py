@@ -1,4 +1,4 @@
-"""`Recording`: learning curves and predictions of candidates that ran on every fold, to be played again."""
+"""`Recording`: learning curves and predictions of candidates that ran on every fold, for a replay."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,13 +25,13 @@ CSV_COLUMNS = ("experiment", "backbone", "fold", "epoch", "valid_pearson")
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """What one fold run reported, in the order of its schedule; the last report is its end."""
+    """The reports of one fold run in the order of its schedule; the last one is its end."""
 
     progress: tuple[float, ...]
     epochs: tuple[float, ...]
     """Epochs trained at each report."""
     seconds: tuple[float, ...]
-    """Seconds since the start of the run at each report; NaN where unknown."""
+    """Seconds since the start of the run at each report; NaN if unknown."""
     utility: tuple[float, ...]
 
 
@@ -69,7 +69,7 @@ class RecordedRows:
 
 @dataclass(frozen=True)
 class Recording:
-    """Everything a replay needs."""
+    """Everything that a replay needs."""
 
     candidates: tuple[RecordedCandidate, ...]
     n_folds: int
@@ -94,16 +94,16 @@ def read_recording(path: str, *, split: str | None = None, rows: str | None = No
     """Read a CSV of curves, a run directory, or a folder that `keep_recording` wrote.
 
     Args:
-        path: which of the three it is shows in what is there.
-        split: in a CSV: the `split_id` to take.
+        path: its suffix and content tell which of the three it is.
+        split: the `split_id` to take from a CSV.
         rows: table of predictions (as in a kept folder) for curves that have none.
 
     Raises:
-        InputError: not such a file or folder, other columns, an unknown split, no candidate with all folds.
+        InputError: not one of the three, other columns, an unknown split, or no candidate with all folds.
     """
     is_csv = path.endswith(".csv")
     if split is not None and not is_csv:
-        raise InputError(f"--split chooses rows of a CSV by split_id; {path} is not a CSV: leave it out")
+        raise InputError(f"--split selects rows of a CSV by split_id, but {path} is not a CSV; leave it out")
     if is_csv:
         recording = _read_csv(path, split)
     elif exists(RunDir(path).study_path):
@@ -112,7 +112,7 @@ def read_recording(path: str, *, split: str | None = None, rows: str | None = No
         recording = _read_kept(path)
     else:
         raise InputError(
-            f"{path}: neither a CSV of curves, nor a run directory (study.yaml), nor a folder made with "
+            f"{path}: not a CSV of curves, a run directory (study.yaml), or a folder made with "
             "`python -m search replay RUN --keep DIR` (curves.arrow)"
         )
     if rows is not None:
@@ -126,10 +126,10 @@ def keep_recording(recording: Recording, folder: str) -> None:
     """Write `curves.arrow` and, where there are predictions, `predictions.arrow`: all that a replay needs.
 
     Raises:
-        InputError: the folder holds a recording, which is not replaced, or is a run directory.
+        InputError: the folder already holds a recording, which is never replaced, or is a run directory.
     """
     if found := [name for name in ("curves.arrow", "study.yaml") if exists(join(folder, name))]:
-        raise InputError(f"{folder}: holds {found[0]} already; give --keep another folder")
+        raise InputError(f"{folder}: already holds {found[0]}; give --keep another folder")
     points = [
         (c.name, fold, *point[:-1], recording.metric.utility(point[-1]), c.family, c.label)
         for c in recording.candidates
@@ -159,9 +159,9 @@ def _rows_schema(candidates: Iterable[str]) -> pa.Schema:
 def _assemble(
     points: Mapping[str, Sequence[CurvePoint]], about: Mapping[str, tuple[str, str]], *, n_folds: int, metric: Metric
 ) -> Recording:
-    """Return the candidates whose every fold has reached its end; the others are named in `left_out`.
+    """Return the candidates that finished every fold; `left_out` names the others.
 
-    A progress reported twice (a run that was tried again) counts as it was last.
+    If a progress was reported twice (because the run was tried again), the last report counts.
     """
     candidates, left_out = [], []
     for name, mine in points.items():
@@ -188,7 +188,7 @@ def _run(points: list[CurvePoint], metric: Metric) -> RecordedRun:
 
 
 def _read_csv(path: str, split: str | None) -> Recording:
-    """Read one line per experiment, fold and epoch (both from 0); a run's end is its last epoch."""
+    """Read one line per experiment, fold and epoch (both from 0); the last epoch is the end of a run."""
     rows = _csv_rows(path, split)
     points: dict[str, list[CurvePoint]] = {}
     lengths: dict[str, int] = {}
@@ -198,7 +198,7 @@ def _read_csv(path: str, split: str | None) -> Recording:
     for row in rows:
         name, fold, epoch = row["experiment"], row["fold"], row["epoch"]
         if (name, fold, epoch) in seen:
-            raise InputError(f"{path}: {name} fold {fold} epoch {epoch} stands there twice; keep one line")
+            raise InputError(f"{path}: {name} fold {fold} epoch {epoch} occurs twice; keep one line")
         seen.add((name, fold, epoch))
         point = CurvePoint(name, fold, (epoch + 1) / lengths[name], epoch + 1, row["valid_pearson"], float("nan"))
         points.setdefault(name, []).append(point)
@@ -224,7 +224,9 @@ def _csv_rows(path: str, split: str | None) -> list[dict[str, Any]]:
         raise InputError(f"{path}: line {empty[0]} has an empty cell among {', '.join(CSV_COLUMNS)}")
     known = sorted({str(row["split_id"]) for row in rows}) if "split_id" in table.column_names else []
     if split is None and len(known) > 1:
-        raise InputError(f"{path}: holds several splits, whose folds do not compare; add --split with one of {known}")
+        raise InputError(
+            f"{path}: holds several splits, whose folds cannot be compared; add --split with one of {known}"
+        )
     chosen = [row for row in rows if split is None or row["split_id"] == split]
     if not chosen:
         raise InputError(f"{path}: no line has split_id {split!r}; known: {', '.join(known)}")
@@ -253,7 +255,7 @@ def _rows_of_run(store: OofStore, data: Prepared, recording: Recording) -> Recor
         if one_array(mine["id"]) != one_array(rows["id"]):
             raise InputError(
                 f"{store.root}: the tables of {candidate.name} hold other rows than the prepared folder {data.path}; "
-                "the data was prepared again after the run: point `data:` in study.yaml at the folder that it used"
+                "the data was prepared again after the run. Point `data:` in study.yaml to the folder that it used"
             )
         predictions[:, index] = mine["prediction"].to_numpy()
     return _rows_of(rows, predictions)

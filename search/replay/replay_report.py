@@ -1,4 +1,4 @@
-"""A replay as tables and sentences for a terminal."""
+"""Prints a replay as tables and sentences."""
 
 from rich.console import Group
 from rich.table import Table
@@ -11,15 +11,15 @@ def replay_report(found: Replay) -> Group:
     """Return the table of schedulers, that of blends where predictions are known, and what was not replayed."""
     recording = found.recording
     families = len({candidate.family for candidate in recording.candidates})
-    clock = "seconds as recorded" if recording.is_timed else "an epoch takes as long for every candidate"
+    clock = "seconds as recorded" if recording.is_timed else "an epoch takes equally long for every candidate"
     notes = [
         f"{len(recording.candidates)} candidates of {families} families on {recording.n_folds} folds, "
         f"{recording.epochs:g} fold-epochs; {found.n_orders} orders of arrival, {found.n_workers} workers ({clock})",
         *recording.left_out,
-        "A score is the mean over folds at the end of each run. Over orders: mean ± standard deviation, and the range.",
+        "A score is the mean over folds at the end of each run. Over orders: mean ± standard deviation, range.",
     ]
     if recording.rows is None:
-        notes.append("No predictions are known: the ladder decides without blends, and no blend is scored.")
+        notes.append("The recording has no predictions: the ladder decides without blends, and no blend is scored.")
     tables = [_main_table(found), *([_blend_table(found)] if recording.rows is not None else [])]
     return Group(*(Text(note) for note in notes), *tables)
 
@@ -45,7 +45,7 @@ def _main_table(found: Replay) -> Table:
 def _blend_table(found: Replay) -> Table:
     table = Table(
         title=f"Nested blended Pearson, mean over folds; full grid {found.grid_blend:.4f}",
-        caption="weights >= 0 fitted without the scored fold; SE: bootstrap over groups of the paired difference",
+        caption="weights >= 0, fitted without the scored fold; SE: bootstrap over groups of the paired difference",
     )
     for heading in ("scheduler", "score", "behind the full grid", "SE", "orders within one SE"):
         table.add_column(heading, justify="left" if heading == "scheduler" else "right")

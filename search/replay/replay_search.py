@@ -1,4 +1,4 @@
-"""What a scheduler would have spent and kept: recorded candidates played again with simulated workers."""
+"""What a scheduler would have spent and kept: replays recorded candidates with simulated workers."""
 
 import heapq
 from collections.abc import Callable, Collection, Sequence
@@ -41,7 +41,7 @@ class Play:
 
 @dataclass(frozen=True)
 class Spread:
-    """A number over the orders of arrival in which it is defined; all NaN where it never is."""
+    """A number over the orders of arrival in which it is defined; all NaN if it never is."""
 
     mean: float
     sd: float
@@ -61,7 +61,8 @@ class BlendSummary:
     within: float
     """Share of orders that end at most one standard error behind the full grid."""
     curve: tuple[tuple[float, float, float, float], ...]
-    """(share of the grid, mean, 10 % quantile, 90 % quantile), from where every order has completed a candidate."""
+    """(share of the grid, mean, 10 % quantile, 90 % quantile), from the share at which every order has completed a
+    candidate."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Replay:
 def play(recording: Recording, new_scheduler: NewScheduler, order: Sequence[int], *, n_workers: int) -> Play:
     """Play one scheduler with `n_workers` simulated workers.
 
-    A report takes as long as it took when it was recorded, in seconds, or, where they are not known for all, in epochs.
+    A report takes as long as when it was recorded, in seconds, or in epochs if the seconds are not known for all.
 
     Args:
         recording: what the candidates report.
@@ -164,7 +165,7 @@ def replay(
         n_orders: orders of arrival.
         n_workers: fold runs at a time.
         seed: of the orders.
-        progress: is told the name of each scheduler as it begins.
+        progress: takes the name of each scheduler as it starts.
 
     Raises:
         InputError: a member is not in the recording.
@@ -201,16 +202,14 @@ def _matching(recording: Recording, member: str) -> frozenset[int]:
     if found:
         return frozenset(found)
     known = ", ".join(sorted({c.family for c in recording.candidates}))
-    raise InputError(
-        f"--members {member}: no candidate that can be replayed has this name or family; families: {known}"
-    )
+    raise InputError(f"--members {member}: no candidate of the recording has this name or family; families: {known}")
 
 
 def _names_of(candidate: RecordedCandidate) -> Collection[str]:
     return candidate.name, candidate.label, candidate.family, candidate.family.rsplit("/", 1)[-1]
 
 
-# ---------------------------------------------------------------- what it comes to
+# ---------------------------------------------------------------- results
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -2,13 +2,24 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from data_prep.store.files import join, read_bytes, write_json
 from data_prep.store.tables import DamagedTableError
 from models.candidate import Candidate
 from search.run_dir.append_log import AppendLog
-from search.study.sampler import Sample
+
+
+@dataclass(frozen=True)
+class DrawnCandidate:
+    """A candidate that the sampler drew."""
+
+    number: int
+    """How many draws came before it, including those that gave nothing new."""
+    settings: dict[str, Any]
+    """What the space chose; all other settings have their defaults."""
+    candidate: Candidate
 
 
 class DrawnCandidates:
@@ -16,24 +27,24 @@ class DrawnCandidates:
 
     def __init__(self, run_dir: str) -> None:
         self._log = AppendLog(
-            join(run_dir, "sampled.json"), read=_read_samples, write=_write_samples, encode=_encode, decode=_decode
+            join(run_dir, "sampled.json"), read=_read_draws, write=_write_draws, encode=_encode, decode=_decode
         )
 
     @property
-    def drawn(self) -> list[Sample]:
-        """All samples, in the order of their draws."""
+    def drawn(self) -> list[DrawnCandidate]:
+        """All drawn candidates, in the order of their draws."""
         return self._log.entries
 
-    def append(self, sample: Sample) -> None:
-        """Append a sample; it is on disk when this returns."""
-        self._log.append(sample)
+    def append(self, drawn: DrawnCandidate) -> None:
+        """Append a drawn candidate; it is on disk when this returns."""
+        self._log.append(drawn)
 
     def compact(self) -> None:
-        """Write all samples into `sampled.json`."""
+        """Write all draws into `sampled.json`."""
         self._log.compact()
 
 
-def _read_samples(path: str) -> list[Sample]:
+def _read_draws(path: str) -> list[DrawnCandidate]:
     try:
         return [_decode(entry) for entry in json.loads(read_bytes(path))]
     except (ValueError, KeyError, TypeError) as error:  # pydantic's and json's errors are ValueErrors
@@ -44,14 +55,14 @@ def _read_samples(path: str) -> list[Sample]:
         ) from error
 
 
-def _write_samples(samples: Sequence[Sample], path: str) -> None:
-    write_json([_encode(sample) for sample in samples], path)
+def _write_draws(draws: Sequence[DrawnCandidate], path: str) -> None:
+    write_json([_encode(drawn) for drawn in draws], path)
 
 
-def _encode(sample: Sample) -> dict[str, Any]:
-    return {"number": sample.number, "candidate": sample.candidate.id, "settings": sample.settings}
+def _encode(drawn: DrawnCandidate) -> dict[str, Any]:
+    return {"number": drawn.number, "candidate": drawn.candidate.id, "settings": drawn.settings}
 
 
-def _decode(entry: dict[str, Any]) -> Sample:
+def _decode(entry: dict[str, Any]) -> DrawnCandidate:
     settings = entry["settings"]
-    return Sample(entry["number"], settings, Candidate.model_validate(settings))
+    return DrawnCandidate(entry["number"], settings, Candidate.model_validate(settings))

@@ -1,7 +1,6 @@
 """`Sampler`: which candidate to try next, asked from Optuna."""
 
 from collections.abc import Callable, Container
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
 from models.candidate import Candidate
+from search.run_dir.drawn_candidates import DrawnCandidate
 from search.study.space import Dimension, Scalar, Space
 from search.study.tpe_window import Observations
 
@@ -19,17 +19,6 @@ MISSES = 200
 """Draws in a row that give nothing new after which a space counts as exhausted."""
 
 PROGRESS_STEPS = 1000
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A candidate that was drawn."""
-
-    number: int
-    """How many draws came before it, those that gave nothing new included."""
-    settings: dict[str, Scalar]
-    """What the space chose; every other setting has its default."""
-    candidate: Candidate
 
 
 class Sampler:
@@ -53,7 +42,7 @@ class Sampler:
             direction="maximize", sampler=RandomSampler(seed=seed), storage=Observations()
         )
 
-    def ask(self, taken: Container[str]) -> Sample | None:
+    def ask(self, taken: Container[str]) -> DrawnCandidate | None:
         """Draw a candidate whose id is not in `taken`; None when the space gives nothing new any more."""
         for _ in range(MISSES if self._kind != "grid" else len(self._grid)):
             number = self._drawn
@@ -64,18 +53,18 @@ class Sampler:
             candidate = _candidate(settings)
             if candidate is not None and candidate.id not in taken:
                 self._trials[candidate.id] = trial
-                return Sample(number, settings, candidate)
+                return DrawnCandidate(number, settings, candidate)
             self._study.tell(trial, state=TrialState.FAIL)
         return None
 
-    def recall(self, sample: Sample) -> None:
-        """Take note of a sample drawn before the search was interrupted; samples come in the order of their draws."""
-        self._drawn = max(self._drawn, sample.number + 1)
-        self._study.enqueue_trial(sample.settings)
+    def recall(self, drawn: DrawnCandidate) -> None:
+        """Take a candidate drawn before the search was interrupted; call this in the order of the draws."""
+        self._drawn = max(self._drawn, drawn.number + 1)
+        self._study.enqueue_trial(drawn.settings)
         trial = self._study.ask()
         if self._kind != "grid":
             self._space.settings(lambda dimension: dimension.domain.suggest(trial, dimension.name))
-        self._trials[sample.candidate.id] = trial
+        self._trials[drawn.candidate.id] = trial
 
     def tell(self, candidate: str, utility: float | None, *, progress: float = 1.0) -> None:
         """Tell what became of a candidate on fold 0, where all candidates compare; the first word counts.

@@ -13,8 +13,7 @@ from models.candidate import Candidate
 from search.driver.conductor import Conductor
 from search.ladder.decisions import Decision
 from search.run_dir.curves import CurvePoint, Curves
-from search.run_dir.drawn_candidates import DrawnCandidates
-from search.study.sampler import Sample
+from search.run_dir.drawn_candidates import DrawnCandidate, DrawnCandidates
 from search.study.study_file import Study
 from search.worker.messages import Assignment
 
@@ -114,7 +113,7 @@ def conductor(settings: Study, data: Prepared, run_dir: Path, **changes: Any) ->
     return Conductor(settings, data, str(run_dir), SilentWatcher(), **{"hours_spent": lambda: 0.0, **changes})
 
 
-def record(run_dir: Path) -> tuple[list[str], list[Sample], list[str]]:
+def record(run_dir: Path) -> tuple[list[str], list[DrawnCandidate], list[str]]:
     """Return the decisive content of a run directory."""
     points = [repr(replace(point, seconds=0)) for point in Curves(str(run_dir)).points]
     tables = sorted(str(path.relative_to(run_dir)) for path in run_dir.rglob("fold-*.arrow"))

@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path, prepared_tiny: Prepared, clus
     plan = plan_of(write_study(tmp_path, prepared_tiny, **changes), cluster)
     told = "\n".join(misfits(plan))
     assert "roberta-base: fits no node type; the search would wait" in told
-    assert "roberta-base on gpu_worker: asks for cpu=64, gpu=1; gpu_worker has cpu=4, gpu=1" in told
+    assert "roberta-base on gpu_worker: requires cpu=64, gpu=1; gpu_worker has cpu=4, gpu=1" in told
     needed = plan.nodes[0].placements["roberta-large"].memory / GIB
     assert f"roberta-large on gpu_worker: needs {needed:.1f} GiB of a GPU; gpu=0.25 of A10G is 5.5 GiB" in told
     assert "budget.disk_gb is 1" in told
@@ -199,8 +199,8 @@ def test_the_command_prints_a_plan_and_writes_nothing(
     )
     assert done.returncode == 0, done.stderr
     told = " ".join(done.stdout.split())  # lines break where the width ends
-    assert "12 fold runs are the full grid" in told
-    assert "Reckoned, not measured" in told
+    assert "The full grid has 12 fold runs" in told
+    assert "These are estimates, not measurements" in told
     assert f"next: python -m search run {study}" in done.stdout
     assert ("gpu_worker" in done.stdout) == with_cluster
     assert sorted(tmp_path.rglob("*")) == before

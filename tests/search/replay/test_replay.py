@@ -1,4 +1,4 @@
-"""Replays of hand-made curves whose costs and losses can be reckoned by hand."""
+"""Replays of hand-made curves, with costs and losses that can be worked out by hand."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -333,7 +333,7 @@ def test_a_csv_gives_curves_and_names_what_is_incomplete(tmp_path: Path) -> None
         (whole("e", "B")[:3], HEADER, None, "no candidate has complete curves of all folds\ne .bert.: left out"),
         (["e,bert,0,zero,.5,B"], HEADER, None, "not a CSV of curves"),
         (["e,bert,0,0,,B"], HEADER, None, "line 2 has an empty cell"),
-        ([*whole("e", "B"), "e,bert,0,0,.5,B"], HEADER, None, "e fold 0 epoch 0 stands there twice"),
+        ([*whole("e", "B"), "e,bert,0,0,.5,B"], HEADER, None, "e fold 0 epoch 0 occurs twice"),
     ],
 )
 def test_a_bad_csv_is_refused(tmp_path: Path, lines: list[str], header: str, split: str | None, message: str) -> None:
@@ -344,9 +344,9 @@ def test_a_bad_csv_is_refused(tmp_path: Path, lines: list[str], header: str, spl
 def test_what_is_not_there_or_not_a_recording_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_recording(str(tmp_path / "none.csv"))
-    with pytest.raises(InputError, match="neither a CSV of curves, nor a run directory"):
+    with pytest.raises(InputError, match="not a CSV of curves, a run directory"):
         read_recording(str(tmp_path))
-    with pytest.raises(InputError, match="--split chooses rows of a CSV"):
+    with pytest.raises(InputError, match="--split selects rows of a CSV"):
         read_recording(str(tmp_path), split="B")
     recording = recording_of(flat("a", 0.5))
     with pytest.raises(InputError, match=r"--members b: no candidate .* families: one"):
@@ -364,10 +364,10 @@ def test_what_is_kept_reads_back_the_same(tmp_path: Path, with_rows: bool) -> No
     if with_rows:
         for name in ("id", "fold", "group", "score", "predictions"):
             assert np.array_equal(getattr(again.rows, name), getattr(recording.rows, name)), name
-    with pytest.raises(InputError, match=r"holds curves\.arrow already"):
+    with pytest.raises(InputError, match=r"already holds curves\.arrow"):
         keep_recording(recording, str(tmp_path / "kept"))
     write_json({}, str(tmp_path / "run" / "study.yaml"))
-    with pytest.raises(InputError, match=r"holds study\.yaml already"):
+    with pytest.raises(InputError, match=r"already holds study\.yaml"):
         keep_recording(recording, str(tmp_path / "run"))
 
 

@@ -22,8 +22,7 @@ from models.candidate import Candidate
 from search.run_dir import append_log as journal
 from search.run_dir.append_log import COMPACT_AT
 from search.run_dir.curves import CurvePoint, Curves
-from search.run_dir.drawn_candidates import DrawnCandidates
-from search.study.sampler import Sample
+from search.run_dir.drawn_candidates import DrawnCandidate, DrawnCandidates
 from store_server import Store
 
 
@@ -236,7 +235,7 @@ def test_any_order_of_appending_compacting_and_opening_keeps_everything(
 
 def test_samples_come_back_from_the_list_as_from_its_journal(tmp_path: Path) -> None:
     chosen = [{"backbone_lr": 1e-5 * n, "head": "cls"} for n in range(1, 4)]
-    drawn = [Sample(2 * n, entry, Candidate.model_validate(entry)) for n, entry in enumerate(chosen)]
+    drawn = [DrawnCandidate(2 * n, entry, Candidate.model_validate(entry)) for n, entry in enumerate(chosen)]
     samples = DrawnCandidates(str(tmp_path))
     for sample in drawn:
         samples.append(sample)
@@ -269,7 +268,7 @@ def test_a_line_carries_the_sha256_of_its_number_and_content(tmp_path: Path) -> 
 @pytest.mark.parametrize("damage", [lambda text: text[:-9], lambda _: "7", lambda text: text.replace("number", "n")])
 def test_a_damaged_list_of_samples_is_named_with_what_to_do(damage: Callable[[str], str], tmp_path: Path) -> None:
     samples = DrawnCandidates(str(tmp_path))
-    samples.append(Sample(0, {"head": "cls"}, Candidate(head="cls")))
+    samples.append(DrawnCandidate(0, {"head": "cls"}, Candidate(head="cls")))
     samples.compact()
     path = tmp_path / "sampled.json"
     path.write_text(damage(path.read_text()))

@@ -14,8 +14,9 @@ from scipy.stats import wilcoxon
 from search.ladder.decisions import FoldRun
 from search.ladder.fold_ladder import FoldLadder
 from search.ladder.settings import LadderSettings
+from search.run_dir.drawn_candidates import DrawnCandidate
 from search.study import tpe_window as observations
-from search.study.sampler import SAMPLERS, Sample, Sampler
+from search.study.sampler import SAMPLERS, Sampler
 from search.study.space import Space, read_space
 
 SPACE: dict[str, Any] = {
@@ -27,11 +28,11 @@ SPACE: dict[str, Any] = {
 SMALL: dict[str, Any] = {"epochs": [1, 2], "loss": ["mse", "bce"]}
 
 
-def utility(sample: Sample) -> float:
+def utility(sample: DrawnCandidate) -> float:
     return -abs(sample.candidate.epochs - 3) - abs(sample.candidate.backbone_lr - 3e-4) * 1e3
 
 
-def tell(sampler: Sampler, sample: Sample) -> None:
+def tell(sampler: Sampler, sample: DrawnCandidate) -> None:
     """Finish two of three candidates, stop every third at half of its schedule, and fail one."""
     if sample.number == 4:
         sampler.tell(sample.candidate.id, None)
@@ -39,7 +40,7 @@ def tell(sampler: Sampler, sample: Sample) -> None:
         sampler.tell(sample.candidate.id, utility(sample), progress=0.5 if sample.number % 3 == 2 else 1.0)
 
 
-def draw(sampler: Sampler, number: int, taken: set[str] | None = None) -> list[Sample]:
+def draw(sampler: Sampler, number: int, taken: set[str] | None = None) -> list[DrawnCandidate]:
     taken = set() if taken is None else taken
     found = []
     for _ in range(number):
@@ -107,14 +108,14 @@ SURFACE: dict[str, Any] = {
 RUNGS = (1 / 3, 2 / 3)
 
 
-def quality(sample: Sample) -> float:
+def quality(sample: DrawnCandidate) -> float:
     """The utility at the end; at best .85, at backbone_lr = 1e-4."""
     drawn = sample.candidate
     far = (math.log10(drawn.backbone_lr) + 4) ** 2 + 0.3 * (math.log10(drawn.head_lr) + 3) ** 2
     return 0.85 - 0.04 * far - 0.2 * abs(drawn.head_dropout - 0.1) - 0.02 * (drawn.loss == "bce")
 
 
-def curve(sample: Sample, progress: float) -> float:
+def curve(sample: DrawnCandidate, progress: float) -> float:
     """The utility on the way: those with a high rate lead at first, whatever they reach, so curves cross."""
     slow = 0.06 - 0.02 * (math.log10(sample.candidate.backbone_lr) + 4)
     return quality(sample) - slow * (1 - progress)
@@ -182,7 +183,7 @@ def test_up_to_the_bound_draws_are_those_of_tpe_over_all_trials() -> None:
     space, seed = read_space(SURFACE), 3
     ours, taken = new("tpe", space, seed), set()
     study = optuna.create_study(direction="maximize")
-    running: list[tuple[Sample, optuna.Trial]] = []
+    running: list[tuple[DrawnCandidate, optuna.Trial]] = []
     for number in range(60):
         sample = ours.ask(taken)
         assert sample is not None
