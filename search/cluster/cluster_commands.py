@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from data_prep.console import console
+from data_prep.console import print_line
 from data_prep.errors import InputError
 from search.cluster.place import DASHBOARD_PORT, Place
 
@@ -41,8 +41,8 @@ def register(app: typer.Typer) -> None:
         """
         from search.cluster.aws import set_up  # noqa: PLC0415 - keeps `--help` fast
 
-        set_up(bucket, cluster, region=region, ssh_from=ssh_from, note=_say)
-        _say(f"wrote {cluster}; next: ray up {cluster}")
+        set_up(bucket, cluster, region=region, ssh_from=ssh_from, note=print_line)
+        print_line(f"wrote {cluster}; next: ray up {cluster}")
 
     @app.command("launch")
     def launch_verb(
@@ -70,8 +70,8 @@ def register(app: typer.Typer) -> None:
         from search.cluster.jobs import launch  # noqa: PLC0415 - keeps `--help` fast
 
         place = Place(cluster, address, port)
-        job = launch(study, place, runs=runs, data=data, backbones=backbones, only=only, note=_say)
-        _say(
+        job = launch(study, place, runs=runs, data=data, backbones=backbones, only=only, note=print_line)
+        print_line(
             f"submitted {job.name}; it keeps running without this machine. To follow it: python -m search attach "
             f"{place.options}. To stop it: python -m search stop {place.options}"
         )
@@ -98,8 +98,8 @@ def register(app: typer.Typer) -> None:
         """
         from search.cluster.jobs import stop  # noqa: PLC0415 - keeps `--help` fast
 
-        found = stop(job, Place(cluster, address, port), _say)
-        _say(f"stopped {found.name}; what is finished stays in {found.run_dir}")
+        found = stop(job, Place(cluster, address, port), print_line)
+        print_line(f"stopped {found.name}; what is finished stays in {found.run_dir}")
 
     @app.command("fetch")
     def fetch_verb(
@@ -120,27 +120,27 @@ def register(app: typer.Typer) -> None:
         from search.cluster.jobs import fetch, latest  # noqa: PLC0415 - keeps `--help` fast
 
         place = Place(cluster, address, port)
-        found = latest(place, job, _say)
+        found = latest(place, job, print_line)
         out = out or f"runs/{base_name(found.run_dir)}"
-        fetch(found, place, out, _say)
-        _say(f"wrote {out}; next: python -m blend fit {out} --data PREPARED, or submit {out}/blends/launched")
+        fetch(found, place, out, print_line)
+        print_line(f"wrote {out}; next: python -m blend fit {out} --data PREPARED, or submit {out}/blends/launched")
 
 
 def _follow(name: str | None, place: Place) -> None:
     from search.cluster.jobs import follow  # noqa: PLC0415 - keeps `--help` fast
 
     try:
-        job, status = follow(name, place, _say)
+        job, status = follow(name, place, print_line)
     except KeyboardInterrupt:
-        _say(f"{name or 'the job'} keeps running. To follow it again: python -m search attach {place.options}")
+        print_line(f"{name or 'the job'} keeps running. To follow it again: python -m search attach {place.options}")
         return
     if status == "SUCCEEDED":
-        _say(
+        print_line(
             f"{job.name} is done; next: python -m search fetch {place.options}, then `ray down` if nothing else runs "
             "there"
         )
     elif status in ("PENDING", "RUNNING"):
-        _say(
+        print_line(
             f"the connection ended, but {job.name} keeps running. To follow it again: python -m search attach "
             f"{place.options}"
         )
@@ -149,7 +149,3 @@ def _follow(name: str | None, place: Place) -> None:
             f"{job.name} ended as {status}; its log is above. What is finished is kept: the same `launch` continues "
             "from there"
         )
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -149,8 +149,6 @@ def test_a_fold_run_that_fits_no_node_is_refused_before_anything_is_rented(tmp_p
         "data": None,
         "backbones": None,
         "only": None,
-        "note": print,
-        "submit": never,
     }
     study = write_study(tmp_path, resources={"cpu": 4, "gpu": 2})
     place = Place(str(ROOT / "cluster.yaml"), None)
