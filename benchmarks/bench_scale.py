@@ -222,9 +222,8 @@ def search_here(path: Path, run_dir: Path, slots: int) -> None:
     with Path(run_dir.parent / "log.txt").open("w", encoding="utf-8") as log:
         resolved = resolve_study(study, data)
         tally = RunStatistics.of(resolved, data)
-        conductor = Conductor(
-            resolved, data, str(run_dir), ConsoleLines(Console(file=log), tally), hours_spent=lambda: 0.0
-        )
+        watcher = ConsoleLines(Console(file=log), tally)
+        conductor = Conductor(resolved, data, str(run_dir), watcher, hours_spent=lambda: 0.0)
         tally.to_come = lambda: conductor.candidates_to_come
         settings = FoldRunSettings(
             run_dir=str(run_dir),

@@ -270,7 +270,9 @@ def refit(
     from search.ray_tune.refit import refit as train_again  # noqa: PLC0415 - keeps `--help` fast
 
     try:
-        trained, kept = train_again(run_dir, blend, address=address, backbones=backbones, force=force, message=print_line)
+        trained, kept = train_again(
+            run_dir, blend, address=address, backbones=backbones, force=force, message=print_line
+        )
     except KeyboardInterrupt:
         print_line("stopped; what is done is kept. To continue, run the same command again")
         raise typer.Exit(EXIT_INTERRUPTED) from None
