@@ -84,17 +84,35 @@ class DriverTelemetry:
                 self._gauges[name].set(value)
 
 
+def reserved_gpu_memory() -> int | None:
+    """Return the most bytes of GPU memory that torch has reserved in this process; None without a GPU."""
+    import torch  # noqa: PLC0415 - workers only
+
+    return torch.cuda.max_memory_reserved() if torch.cuda.is_available() else None
+
+
 class WorkerTelemetry:
-    """The series of one worker during a fold run; speed is 0 when its block ends.
+    """The series of one worker during a fold run; its speed is set to 0 when the block ends.
 
     Args:
         study: name of the study.
+        gauge: makes a gauge; None: Ray's.
+        gpu_memory: returns the peak GPU memory of this process; None without a GPU.
     """
 
-    def __init__(self, study: str) -> None:
-        from ray.util.metrics import Gauge  # noqa: PLC0415 - workers of Ray only
+    def __init__(
+        self,
+        study: str,
+        *,
+        gauge: Callable[..., Any] | None = None,
+        gpu_memory: Callable[[], int | None] = reserved_gpu_memory,
+    ) -> None:
+        if gauge is None:
+            from ray.util.metrics import Gauge  # noqa: PLC0415 - workers of Ray only
 
-        self._gauges = {name: _new(Gauge, name, text, study) for name, text in WORKER_GAUGES.items()}
+            gauge = Gauge
+        self._gauges = {name: _new(gauge, name, text, study) for name, text in WORKER_GAUGES.items()}
+        self._gpu_memory = gpu_memory
         self._rows, self._seconds = 0.0, 0.0
 
     def __enter__(self) -> "WorkerTelemetry":
@@ -110,13 +128,11 @@ class WorkerTelemetry:
             rows: training rows done so far.
             seconds: the time they took, scoring included.
         """
-        import torch  # noqa: PLC0415 - workers only
-
         if seconds > self._seconds:
             self._gauges[WORKER_ROWS].set((rows - self._rows) / (seconds - self._seconds))
         self._rows, self._seconds = rows, seconds
-        if torch.cuda.is_available():
-            self._gauges[WORKER_MEMORY].set(torch.cuda.max_memory_reserved())
+        if (memory := self._gpu_memory()) is not None:
+            self._gauges[WORKER_MEMORY].set(memory)
 
 
 def _new(kind: Callable[..., Any], name: str, description: str, study: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a search tells Prometheus, and the dashboard that shows it."""
+"""The series that a search exports to Prometheus, and the dashboard that shows them."""
 
 import json
 import re
@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray.util.metrics
-import torch
 from prometheus_client.parser import text_string_to_metric_families
 
 from data_prep.prepared import Prepared
-from search.run_dir.pulse_file import read_pulse
+from search.run_dir.pulse_file import Pulse, read_pulse
 from search.watch.prometheus import (
     COUNTERS,
     GAUGES,
@@ -32,17 +30,22 @@ from whole_search import finish, start, write_study
 DASHBOARD = Path(__file__).parents[3] / "clusters" / "grafana.json"
 PROGRAM = """
 import sys, time
+from pathlib import Path
 from search.ray_tune.ray_session import prepare_environment
 prepare_environment()
 import ray
-init, shutdown, port = ray.init, ray.shutdown, int(sys.argv.pop(1))
+init, shutdown = ray.init, ray.shutdown
+port, ended, scraped = int(sys.argv.pop(1)), Path(sys.argv.pop(1)), Path(sys.argv.pop(1))
 
 def small(**options):
     fixed = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "_metrics_export_port": port}
     return init(**{**options, **fixed, "_node_ip_address": "127.0.0.1"})
 
 def late():
-    time.sleep(4)  # until what was told last has been exported
+    ended.touch()
+    deadline = time.monotonic() + 60
+    while not scraped.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)  # until the test has scraped the last values
     shutdown()
 
 ray.init, ray.shutdown = small, late
@@ -80,24 +83,41 @@ class Scrapes:
         for family in text_string_to_metric_families(text):
             yield from (sample for sample in family.samples if sample.name.startswith(f"ray_{PREFIX}"))
 
+    def has_all_of(self, pulse: Pulse) -> bool:
+        """Tell whether the last scrape found every number of a pulse, and no worker that still has a speed."""
+        expected = {f"{name}_total": pulse.counts[count] for name, (count, _) in COUNTERS.items()}
+        expected |= {name: value for name, (value_of, _) in GAUGES.items() if (value := value_of(pulse)) is not None}
+        found = {name.removeprefix(f"ray_{PREFIX}"): value for (name, _), value in self.latest.items()}
+        return not any(self.speeds()) and all(
+            found.get(name, 0) == pytest.approx(value) for name, value in expected.items()
+        )
+
+    def speeds(self) -> list[float]:
+        """Return the speed of each worker in the last scrape."""
+        return [value for (name, _), value in self.latest.items() if name == f"ray_{PREFIX}{WORKER_ROWS}"]
+
     def last(self, name: str) -> float:
         (values,) = self.seen[f"ray_{PREFIX}{name}"].values()
         return values[-1]
 
 
 @pytest.mark.ray
-def test_prometheus_finds_what_driver_and_workers_tell(tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str) -> None:
+def test_prometheus_finds_all_that_a_search_exports(tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str) -> None:
     study = write_study(tmp_path, prepared_tiny, tiny_bert)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     scrapes = Scrapes(port)
-    process = start(study, program=["-c", PROGRAM, str(port)], RAY_metrics_report_interval_ms="500")
-    ends = time.monotonic() + 240
-    while process.poll() is None and time.monotonic() < ends:
+    ended, scraped, run_dir = tmp_path / "ended", tmp_path / "scraped", str(tmp_path / "runs" / "tiny")
+    program = ["-c", PROGRAM, str(port), str(ended), str(scraped)]
+    process = start(study, program=program, RAY_metrics_report_interval_ms="500")
+    deadline = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < deadline:
         scrapes.take()
-        time.sleep(0.5)
+        if ended.exists() and (last := read_pulse(run_dir)) is not None and scrapes.has_all_of(last):
+            scraped.touch()
+        time.sleep(0.2)
     finish(process)
-    pulse = read_pulse(str(tmp_path / "runs" / "tiny"))
+    pulse = read_pulse(run_dir)
     assert pulse is not None
     assert pulse.ended == "done"
     for name, (count, _) in COUNTERS.items():
@@ -115,8 +135,7 @@ def test_prometheus_finds_what_driver_and_workers_tell(tmp_path: Path, prepared_
     speeds = scrapes.seen[f"ray_{PREFIX}{WORKER_ROWS}"]
     assert driver not in speeds
     assert max(max(values) for values in speeds.values()) > 1
-    at_the_end = [value for (name, _), value in scrapes.latest.items() if name == f"ray_{PREFIX}{WORKER_ROWS}"]
-    assert not any(at_the_end), "a worker that is gone is forgotten, one that is idle tells 0"
+    assert not any(scrapes.speeds()), "a worker that is gone is forgotten, one that is idle has a speed of 0"
     assert (f"ray_{PREFIX}fold_runs_started_total", driver) in scrapes.latest, "the last scrape found something"
     assert scrapes.seen.keys() <= set(exported_names())
     assert scrapes.studies == {"tiny"}
@@ -124,8 +143,9 @@ def test_prometheus_finds_what_driver_and_workers_tell(tmp_path: Path, prepared_
     assert ours == {"study"}, "the number of series is bounded"
 
 
-def test_a_worker_tells_its_speed_between_rungs_and_its_gpu_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[str, float]] = []
+def test_a_worker_exports_its_speed_between_rungs_and_its_gpu_memory() -> None:
+    exported: list[tuple[str, float]] = []
+    memory: list[int | None] = [None, 5 * 2**30]
 
     class FakeGauge:
         def __init__(self, name: str, **_: object) -> None:
@@ -135,15 +155,12 @@ def test_a_worker_tells_its_speed_between_rungs_and_its_gpu_memory(monkeypatch: 
             assert tags == {"study": "s"}
 
         def set(self, value: float) -> None:
-            told.append((self.name, value))
+            exported.append((self.name, value))
 
-    monkeypatch.setattr(ray.util.metrics, "Gauge", FakeGauge)
-    with WorkerTelemetry("s") as telemetry:
+    with WorkerTelemetry("s", gauge=FakeGauge, gpu_memory=lambda: memory.pop(0)) as telemetry:
         telemetry.show(100, 10)
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 5 * 2**30)
         telemetry.show(400, 20)
-    assert told == [(WORKER_ROWS, 10), (WORKER_ROWS, 30), (WORKER_MEMORY, 5 * 2**30), (WORKER_ROWS, 0)]
+    assert exported == [(WORKER_ROWS, 10), (WORKER_ROWS, 30), (WORKER_MEMORY, 5 * 2**30), (WORKER_ROWS, 0)]
 
 
 def expressions() -> list[str]:
