@@ -54,10 +54,6 @@ class RunDir:
         """Return the path of a candidate's settings."""
         return join(self.path, "candidates", f"{candidate}.json")
 
-    def checkpoint_folder(self, candidate: str, fold: int, attempt: int) -> str:
-        """Return where a fold run keeps its state until it ends."""
-        return join(self.path, "checkpoints", candidate, f"fold-{fold}" + ("-retry" if attempt else ""))
-
     def blend_path(self, blend: str) -> str:
         """Return the path of the record of a blend."""
         return join(self.path, "blends", blend, "blend.json")

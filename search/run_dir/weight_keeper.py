@@ -1,4 +1,4 @@
-"""What a run directory keeps beside tables: weights that the blend may want, checkpoints of what goes on."""
+"""`WeightKeeper`: removes weights that no blend can use; and checkpoints of fold runs that will not continue."""
 
 import re
 import time
@@ -12,23 +12,23 @@ from data_prep.scoring.moments import best_nonnegative_weights, moments
 from data_prep.store.files import join, list_names, remove_folder
 from data_prep.store.oof_store import OofStore
 from search.ladder.decisions import CandidateStatus, StateName
-from search.run_dir.disk_budget import candidates_with_weights, read_shares, remove_weights, write_shares
+from search.run_dir.disk_budget import CHECKPOINTS, candidates_with_weights, read_shares, remove_weights, write_shares
 from search.run_dir.time_share import TimeShare
 
 Keep = Literal["members", "all", "none"]
 Statuses = Callable[[], Mapping[str, CandidateStatus]]
 
 TIME_SHARE = 0.05
-"""Share of a search's time that tidying weights may take while it runs."""
+"""Share of a search's time that removing weights may take while it runs."""
 CHECKPOINT = re.compile(r"fold-(\d+)(-retry)?")
 
 
 class WeightKeeper:
-    """Removes weights as soon as they are of no use, and ranks the rest for the disk budget.
+    """Removes weights as soon as they are useless, and ranks the rest for the disk budget.
 
-    The blend is that of the finished candidates whose weights are there, at the non-negative optimum of Pearson on
-    their out-of-fold predictions: the best one that can be bundled. A candidate on its way keeps its weights; a stopped
-    one loses them once some candidate has finished, since until then it may be taken back.
+    It goes by the best blend that can be bundled: that of the finished candidates that have weights, with the
+    non-negative weights that maximize Pearson on their out-of-fold predictions. A running candidate keeps its weights.
+    A stopped one loses them once any candidate has finished; until then it may be revived.
     """
 
     def __init__(self, run_dir: str, keep: Keep, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,22 +40,22 @@ class WeightKeeper:
         self._shares: dict[str, float] = read_shares(run_dir)
 
     def offer(self, states: Statuses) -> None:
-        """Do what `settle` does, unless the last time took so long that it is too early again."""
+        """Do what `settle` does, unless it is too early after the last time."""
         self._time_share.offer(lambda: self.settle(states))
 
     def settle(self, states: Statuses) -> list[str]:
-        """Remove what is of no use any more; return the candidates whose weights went."""
+        """Remove useless weights; return the candidates that lost theirs."""
         here = candidates_with_weights(self._run_dir)
         if not here:
             return []
-        standing = {name: status.state for name, status in states().items()}
-        known = {name: standing[name] for name in here if name in standing}
+        states_now = {name: status.state for name, status in states().items()}
+        known = {name: states_now[name] for name in here if name in states_now}
         if known == self._known:
             return []
         self._known = known
         finished = [name for name, state in known.items() if state == "finished"]
         shares = blend_shares(self._store, finished)
-        if "finished" in standing.values():
+        if "finished" in states_now.values():
             shares |= {name: 0.0 for name, state in known.items() if state == "stopped"}
         shares |= {name: 0.0 for name, state in known.items() if state == "failed"}
         gone = [name for name, share in shares.items() if share == 0.0] if self._keep == "members" else []
@@ -69,7 +69,7 @@ class WeightKeeper:
 
 
 def blend_shares(store: OofStore, candidates: Sequence[str]) -> dict[str, float]:
-    """Return the weight of each candidate, all folds finished, in their best non-negative blend; the sum is 1."""
+    """Return the weight of each candidate, all of them finished, in their best non-negative blend; the sum is 1."""
     if not candidates:
         return {}
     parts = []
@@ -82,15 +82,15 @@ def blend_shares(store: OofStore, candidates: Sequence[str]) -> dict[str, float]
 
 
 def sweep_checkpoints(run_dir: str, statuses: Mapping[str, CandidateStatus]) -> None:
-    """Remove the checkpoints of fold runs that will not go on, which a killed driver had no time to remove.
+    """Remove the checkpoints of fold runs that will not continue, which a killed driver left behind.
 
-    No fold run may be under way.
+    No fold run may be running.
 
     Args:
         run_dir: the run directory.
-        statuses: where every candidate stands.
+        statuses: the status of every candidate.
     """
-    store, kept = OofStore(run_dir), join(run_dir, "checkpoints")
+    store, kept = OofStore(run_dir), join(run_dir, CHECKPOINTS)
     for candidate in list_names(kept):
         status = statuses.get(candidate)
         for folder in list_names(join(kept, candidate)) if status else []:

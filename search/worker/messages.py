@@ -7,6 +7,7 @@ from typing import Any
 from data_prep.store.files import base_name, join
 from models.candidate import Candidate
 from search.ladder.decisions import FoldRun
+from search.run_dir.disk_budget import CHECKPOINTS
 from search.worker.node_check import Requirements
 
 RETRY_RATE = 0.5
@@ -37,7 +38,7 @@ class Assignment:
     def checkpoint_folder(self, run_dir: str) -> str:
         """Return where the fold run keeps its state until it ends."""
         folder = f"fold-{self.fold}" + ("-retry" if self.attempt else "")
-        return join(run_dir, "checkpoints", self.candidate.id, folder)
+        return join(run_dir, CHECKPOINTS, self.candidate.id, folder)
 
     @property
     def candidate_to_train(self) -> Candidate:
