@@ -147,7 +147,8 @@ class Status:
 
     @property
     def _rungs(self) -> Sequence[float]:
-        return self.run.study.get("ladder", {}).get("rungs", ())
+        rungs: Sequence[float] = self.run.study.get("ladder", {}).get("rungs", ())
+        return rungs
 
     def _steps(self) -> list[str]:
         early = ["fold 0 started", *(f"fold 0 at {rung:.0%}" for rung in self._rungs)]
