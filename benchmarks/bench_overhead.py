@@ -79,7 +79,7 @@ def traced_fold_run(settings: FoldRunSettings, folder: str, config: dict[str, An
     spans = [
         (training, "train_fold", TRAINING[-1]),
         (training, "load_tokenizer", LOADING[0]),
-        (training, "load_pools", LOADING[1]),
+        (training, "load_fold_pools", LOADING[1]),
         (training, "new_learner", LOADING[2]),
         (training, "predict_rows", "prediction"),
         (learner.Learner, "step", "steps"),

@@ -44,15 +44,15 @@ class Candidate(BaseModel):
     segment_ids: bool = True
     """Two segments are told apart by segment ids, where the backbone has them."""
     sibling_scope: Literal["context", "section"] = "context"
-    """Whose targets join a row's text: those of its anchor and context, or of its anchor and CPC section."""
+    """Whose phrases join a row's text as siblings: rows of its anchor and context, or of its anchor and CPC section."""
     max_siblings: int | None = Field(default=None, ge=1)
-    """Targets that join a row's text at most; None: as many as fit."""
+    """Siblings that join a row's text at most; None: as many as fit."""
     shuffle_siblings: bool = True
-    """Joined targets stand in another order in every epoch; else in the order of the file."""
+    """Siblings stand in another order in every epoch; else in the order of the file."""
     own_target: Literal["removed", "kept"] = "removed"
-    """Whether a row's own target stands among the joined targets once more."""
+    """Whether a row's own phrase stands among its siblings once more."""
     prediction_shuffles: int = Field(default=1, ge=1)
-    """A prediction is the mean over this many orders of the joined targets."""
+    """A prediction is the mean over this many orders of the siblings."""
     max_length: int = Field(default=64, ge=8)
     """Tokens of a row at most, special tokens included."""
     head: str = "mean"
@@ -72,9 +72,9 @@ class Candidate(BaseModel):
     loss: str = "mse"
     """A name in `models.part_options.LOSS_OPTIONS`."""
     loss_delta: float = Field(default=1.0, gt=0)
-    """Error, on the scale of the scores, up to which a robust loss is quadratic."""
+    """Error, on the scale of the targets, up to which a robust loss is quadratic."""
     label_width: float = Field(default=0.0, ge=0)
-    """Standard deviation of soft labels over the score levels, in steps between levels; 0: no softer than needed."""
+    """Standard deviation of soft labels over the target levels, in steps between levels; 0: no softer than needed."""
     pearson_weight: float = Field(default=0.5, gt=0, lt=1)
     """Share of 1 - r in a loss that mixes it with the squared error."""
     epochs: int = Field(default=1, ge=1)

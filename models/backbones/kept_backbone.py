@@ -21,7 +21,7 @@ from models.backbones.encoder import load_embedding
 from models.text.token_cache import tokenizer_content
 
 
-def collect_remnant(name: str, *, backbones: str | None = None) -> dict[str, bytes]:
+def collect_kept_backbone(name: str, *, backbones: str | None = None) -> dict[str, bytes]:
     """Return the files of a backbone's remnant, content by name.
 
     The table is in half precision where that loses nothing, as it is where the checkpoint itself is.
@@ -49,7 +49,7 @@ def collect_remnant(name: str, *, backbones: str | None = None) -> dict[str, byt
     return {**files, EMBEDDING_FILE: safetensors.torch.save({EMBEDDING: kept.contiguous()})}
 
 
-def write_remnant(files: dict[str, bytes], folder: str | Path) -> None:
+def write_kept_backbone(files: dict[str, bytes], folder: str | Path) -> None:
     """Write a remnant into a folder (a path or URI); the listing of its files comes last and means "whole".
 
     Two workers that write the same at once do no harm: each file is replaced whole, by what it was.

@@ -17,7 +17,7 @@ from data_prep.scoring.combination import CombinationPart, Floats
 from models.backbones.checkpoint_files import load_tokenizer
 from models.bundle.read_bundle import Bundle
 from models.candidate import Candidate
-from models.text.row_pools import Rows, load_rows
+from models.text.row_pools import RowPool, load_pool
 from models.training.fold_weights import load_scorer
 from models.training.learner import Learner
 from models.training.predict_rows import predict_rows
@@ -103,7 +103,7 @@ class _Desk:
     def __init__(self, bundle: Bundle, table: pa.Table, cache: Path, *, device: str, threads: int) -> None:
         self._bundle, self._table, self._cache = bundle, table, cache
         self._device, self._threads = device, threads
-        self._rows: tuple[tuple[str, Candidate], Rows] | None = None
+        self._rows: tuple[tuple[str, Candidate], RowPool] | None = None
 
     def plan(self) -> list[ModelJob]:
         """Return the jobs, those of a candidate one after the other."""
@@ -141,11 +141,11 @@ class _Desk:
         prediction = predict_rows(learner, rows, orders=orders)
         return job.part.weight * job.part.scaled(job.place, prediction) / len(job.member.folds)
 
-    def _encodable(self, member: BundledMember, candidate: Candidate) -> Rows:
+    def _encodable(self, member: BundledMember, candidate: Candidate) -> RowPool:
         """Return the rows as a candidate wants them; the last ones stay at hand."""
         if self._rows is None or self._rows[0] != (member.backbone, candidate):
             self._rows = None
-            rows = load_rows(
+            rows = load_pool(
                 self._table,
                 self._bundle,
                 candidate=candidate,
@@ -156,7 +156,7 @@ class _Desk:
         return self._rows[1]
 
 
-def _rate(learner: Learner, rows: Rows, n_multiplied: int) -> float:
+def _rate(learner: Learner, rows: RowPool, n_multiplied: int) -> float:
     """Return how much work (weights times tokens) a learner does in a second, by a sample of the rows."""
     encoded = rows.encode(0)
     sample = np.unique(np.linspace(0, len(rows) - 1, SAMPLE_ROWS).astype(np.int64))

@@ -21,7 +21,7 @@ BACKWARD = 2
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ModelSize:
     """What a scorer consists of, as it is trained."""
 
     parameters: int
@@ -82,7 +82,7 @@ def backbone_config(name: str, *, folder: str | None = None) -> Any:
         ) from error
 
 
-def dissect(candidate: Candidate, task: Task, *, backbones: str | None = None) -> Anatomy:
+def model_size(candidate: Candidate, task: Task, *, backbones: str | None = None) -> ModelSize:
     """Count the parameters of a candidate's scorer without building it: on torch's meta device, which has no memory.
 
     Raises:
@@ -109,7 +109,7 @@ def dissect(candidate: Candidate, task: Task, *, backbones: str | None = None) -
     n_applied = len(layer_lengths(config, 1))
     if len(layers) == 1:
         layers *= n_applied  # one layer, applied again and again
-    return Anatomy(
+    return ModelSize(
         parameters=sum(parameter.numel() for parameter in everything),
         trained=sum(parameter.numel() for parameter in trained),
         matrices=sum(parameter.numel() for parameter in trained if parameter.ndim > 1),
@@ -126,7 +126,7 @@ def _multiplied(layer: nn.Module) -> int:
 
 def peak_memory(
     candidate: Candidate,
-    anatomy: Anatomy,
+    size: ModelSize,
     *,
     training: tuple[int, int],
     prediction: tuple[int, int] = (0, 0),
@@ -139,33 +139,33 @@ def peak_memory(
 
     Args:
         candidate: gives what is remembered beside the weights.
-        anatomy: its parameters.
+        size: its parameters.
         training: texts of its largest batch, tokens of its longest text.
         prediction: the same for what is predicted at once.
         precision: that it computes in.
     """
     element = 4 if precision == "fp32" else 2
     texts, tokens = -(-training[0] // candidate.accumulation), training[1]
-    layers = layer_bytes(anatomy.config, batch=texts, tokens=tokens, element=element)
+    layers = layer_bytes(size.config, batch=texts, tokens=tokens, element=element)
     waiting = sum(layers)
     if candidate.checkpointing:
-        inputs = element * anatomy.config.hidden_size * texts
-        waiting = max(layers) + sum(inputs * length for length, _ in layer_lengths(anatomy.config, tokens))
-    passing = max(layer_bytes(anatomy.config, batch=prediction[0], tokens=prediction[1], element=element))
-    remembered = (candidate.ema is not None) * anatomy.trained
-    remembered += (candidate.adversary == "awp") * anatomy.matrices
-    remembered += (candidate.mixout > 0) * sum(anatomy.multiplied)
+        inputs = element * size.config.hidden_size * texts
+        waiting = max(layers) + sum(inputs * length for length, _ in layer_lengths(size.config, tokens))
+    passing = max(layer_bytes(size.config, batch=prediction[0], tokens=prediction[1], element=element))
+    remembered = (candidate.ema is not None) * size.trained
+    remembered += (candidate.adversary == "awp") * size.matrices
+    remembered += (candidate.mixout > 0) * sum(size.multiplied)
     return Memory(
-        weights=4.0 * anatomy.parameters,
-        gradients=4.0 * anatomy.trained,
-        optimizer=8.0 * anatomy.trained,
-        copies=(0 if precision == "fp32" else 2.0 * anatomy.parameters) + 4.0 * remembered,
-        activations=max(waiting, passing - 4.0 * anatomy.trained),  # there are no gradients while it predicts
+        weights=4.0 * size.parameters,
+        gradients=4.0 * size.trained,
+        optimizer=8.0 * size.trained,
+        copies=(0 if precision == "fp32" else 2.0 * size.parameters) + 4.0 * remembered,
+        activations=max(waiting, passing - 4.0 * size.trained),  # there are no gradients while it predicts
         process=float(GIB),
     )
 
 
-def forward_operations(anatomy: Anatomy, *, texts: float, tokens: float) -> float:
+def forward_operations(size: ModelSize, *, texts: float, tokens: float) -> float:
     """Return the floating-point operations of one pass over padded texts, multiplications and additions both counted.
 
     2 N for each token, N the weights of the layers, and 4 s h for each token and attention over s tokens: queries with
@@ -174,8 +174,8 @@ def forward_operations(anatomy: Anatomy, *, texts: float, tokens: float) -> floa
     positions and the projection of that table once a pass. Embeddings are looked up; the head and the
     relative positions of Funnel are left out.
     """
-    config, total = anatomy.config, 0.0
-    for weights, (length, attentions) in zip(anatomy.multiplied, layer_lengths(config, tokens), strict=True):
+    config, total = size.config, 0.0
+    for weights, (length, attentions) in zip(size.multiplied, layer_lengths(config, tokens), strict=True):
         total += texts * length * (2 * weights + 4 * attentions * length * config.hidden_size)
         if getattr(config, "relative_attention", False):
             positions, terms = 2 * _span(config), len(config.pos_att_type)

@@ -1,4 +1,4 @@
-"""Workload: how many texts of how many tokens pass through a fold run, counted with a stand-in for its tokenizer."""
+"""How many texts of how many tokens pass through a fold run, counted with a stand-in for its tokenizer."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from data_prep.prepared import Prepared
 from models.candidate import Candidate
 from models.text.batches import Encoded, prediction_batches, training_batches
-from models.text.row_pools import load_pools
+from models.text.row_pools import load_fold_pools
 from models.training.learner import PREDICTION_BATCH
 from models.training.rung_steps import rung_sample
 
@@ -30,7 +30,7 @@ SPECIAL = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
 
 
 @dataclass(frozen=True)
-class Workload:
+class TokenCounts:
     """What passes through one fold run."""
 
     steps: int
@@ -62,16 +62,16 @@ class Workload:
         return int(self.epoch.prod(axis=1).sum())
 
 
-class Workloads:
-    """Counts workloads over one prepared folder; candidates that are written alike are counted once."""
+class TokenCounter:
+    """Counts texts and tokens over one prepared folder; candidates whose texts are alike are counted once."""
 
     def __init__(self, data: Prepared, *, rung_rows: int | None) -> None:
         self._data = data
         self._rung_rows = rung_rows
-        self._known: dict[str, Workload] = {}
+        self._known: dict[str, TokenCounts] = {}
 
-    def of(self, candidate: Candidate) -> Workload:
-        """Return the workload of a candidate's fold 0; the other folds are much the same.
+    def of(self, candidate: Candidate) -> TokenCounts:
+        """Return the counts of a candidate's fold 0; the other folds are much the same.
 
         Raises:
             InputError: the task lacks a column that the recipe needs, or `max_length` has no room for any phrase.
@@ -82,9 +82,11 @@ class Workloads:
         found = self._known[same]
         return replace(found, steps=len(found.epoch) * candidate.epochs)
 
-    def _count(self, candidate: Candidate) -> Workload:
+    def _count(self, candidate: Candidate) -> TokenCounts:
         with TemporaryDirectory() as cache:
-            pools = load_pools(self._data, 0, candidate=candidate, tokenizer=stand_in_tokenizer(), cache=Path(cache))
+            pools = load_fold_pools(
+                self._data, 0, candidate=candidate, tokenizer=stand_in_tokenizer(), cache=Path(cache)
+            )
         encoded = pools.train.encode(0)
         batches = training_batches(
             encoded.lengths, encoded.texts_per_batch(candidate.batch_size), seed=candidate.seed, epoch=0
@@ -92,7 +94,7 @@ class Workloads:
         validation = pools.validation.encode(0)
         sample = rung_sample(validation.n_rows, self._rung_rows)
         predicted = [pool.encode(0) for pool in (pools.validation, pools.test, pools.holdout) if pool is not None]
-        return Workload(
+        return TokenCounts(
             steps=len(batches),
             epoch=_sizes(encoded, batches),
             predicted=np.concatenate([_predictions(pool, np.arange(pool.n_rows)) for pool in predicted]),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class Adversary(ABC):
-    """Moves its `targets` along their gradients, from the epoch `start` on.
+    """Moves its `weights` along their gradients, from the epoch `start` on.
 
     Its settings in `models.part_options` are arguments of its constructor, beside the token embedding and the
     matrices: every trained weight with two or more dimensions.
@@ -23,7 +23,7 @@ class Adversary(ABC):
 
     replaces: ClassVar[bool] = False
     """Whether the gradient at the perturbed weights replaces the plain one; else it is added to it."""
-    targets: Sequence[nn.Parameter]
+    weights: Sequence[nn.Parameter]
     start: float
 
     def acts(self, epoch: float) -> bool:
@@ -32,29 +32,29 @@ class Adversary(ABC):
 
     @abstractmethod
     def perturbation(self, weight: Tensor, gradient: Tensor) -> Tensor:
-        """Return what is added to one of the targets; of the same shape."""
+        """Return what is added to one of the weights; of the same shape."""
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
-        """Move the targets by their gradients; on leaving, however that happens, they are bit for bit as before."""
-        saved = [target.detach().clone() for target in self.targets]
+        """Move the weights by their gradients; on leaving, however that happens, they are bit for bit as before."""
+        saved = [weight.detach().clone() for weight in self.weights]
         try:
             with torch.no_grad():
-                for target in self.targets:
-                    if target.grad is not None:
-                        target.add_(self.perturbation(target, target.grad))
+                for weight in self.weights:
+                    if weight.grad is not None:
+                        weight.add_(self.perturbation(weight, weight.grad))
             yield
         finally:
             with torch.no_grad():
-                for target, before in zip(self.targets, saved, strict=True):
-                    target.copy_(before)
+                for weight, before in zip(self.weights, saved, strict=True):
+                    weight.copy_(before)
 
 
 class NoAdversary(Adversary):
     """The weights stay as they are."""
 
     def __init__(self, *, embedding: nn.Parameter, matrices: Sequence[nn.Parameter]) -> None:  # noqa: ARG002
-        self.targets, self.start = (), math.inf
+        self.weights, self.start = (), math.inf
 
     def perturbation(self, weight: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG002
         """Return zeros."""
@@ -79,7 +79,7 @@ class FastGradientMethod(Adversary):
     ) -> None:
         self.start, self.eps = adversary_start, adversary_eps
         embedding.requires_grad_()
-        self.targets = [embedding]
+        self.weights = [embedding]
 
     def perturbation(self, weight: Tensor, gradient: Tensor) -> Tensor:
         """Return eps * ||rows with a gradient|| * g / ||g||, [tokens, dim]."""
@@ -109,7 +109,7 @@ class AdversarialWeightPerturbation(Adversary):
         adversary_lr: float,
     ) -> None:
         self.start, self.eps, self.rate = adversary_start, adversary_eps, adversary_lr
-        self.targets = matrices
+        self.weights = matrices
 
     def perturbation(self, weight: Tensor, gradient: Tensor) -> Tensor:
         """Return clip(lr * ||W|| * g / ||g||, -eps |W|, eps |W|)."""

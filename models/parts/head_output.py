@@ -81,16 +81,16 @@ class SampledDropout(nn.Module):
         super().__init__()
         self.rates = tuple(rates)
 
-    def forward(self, values: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the mean of `score` over the masks; outside of training, `score` of the values themselves.
+    def forward(self, values: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the mean of `compute` over the masks; outside of training, `compute` of the values themselves.
 
         Args:
             values: [batch, ...].
-            score: gives [samples * batch, n_outputs] for [samples * batch, ...], row by row.
+            compute: gives [samples * batch, n_outputs] for [samples * batch, ...], row by row.
         """
         if not self.training or not any(self.rates):
-            return score(values)
-        samples = score(torch.cat([functional.dropout(values, rate) for rate in self.rates]))
+            return compute(values)
+        samples = compute(torch.cat([functional.dropout(values, rate) for rate in self.rates]))
         return samples.reshape(len(self.rates), -1, samples.shape[1]).mean(dim=0)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""Losses: what training minimises, and how outputs become scores again.
+"""Losses: what training minimises, and how outputs become predictions.
 
 A loss computes in float32 whatever lower precision the outputs have, and its value is a mean over the batch.
 """
@@ -21,7 +21,7 @@ LEAST_DEVIATION = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Loss(ABC):
-    """A loss over outputs [batch, n_outputs] and scores [batch].
+    """A loss over outputs [batch, n_outputs] and targets [batch].
 
     Its settings in `models.part_options` are its fields.
     """
@@ -40,56 +40,56 @@ class Loss(ABC):
         return 1
 
     @abstractmethod
-    def __call__(self, outputs: Tensor, scores: Tensor, groups: Tensor | None = None) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
         """Return the loss of a batch, a scalar.
 
         Args:
             outputs: [batch, n_outputs].
-            scores: [batch].
+            targets: [batch].
             groups: int64 [batch]; anchor of each row, for losses `within_groups`.
         """
 
-    def to_scores(self, outputs: Tensor) -> Tensor:
-        """Turn outputs into predictions [batch] on the scale of the task's scores, as far as the loss knows it."""
+    def to_predictions(self, outputs: Tensor) -> Tensor:
+        """Turn outputs into predictions [batch] on the scale of the task's targets, as far as the loss knows it."""
         return _full(outputs).squeeze(-1)
 
 
 class PointwiseLoss(Loss):
-    """The mean over rows of a function of the row's output and score."""
+    """The mean over rows of a function of the row's output and target."""
 
     compares_rows = False
 
     @abstractmethod
-    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+    def of_rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return each row's loss [batch] for outputs [batch] or, where there are several, [batch, n_outputs]."""
 
-    def __call__(self, outputs: Tensor, scores: Tensor, groups: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def __call__(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Return the loss of a batch, a scalar."""
         values = _full(outputs).squeeze(-1)
-        return self.of_rows(values, scores.to(values.dtype)).mean()
+        return self.of_rows(values, targets.to(values.dtype)).mean()
 
 
 class MeanSquaredError(PointwiseLoss):
-    """Squared error: (output - score)^2 (Legendre, 1805, least squares)."""
+    """Squared error: (output - target)^2 (Legendre, 1805, least squares)."""
 
-    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+    def of_rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return each row's loss."""
-        return (outputs - scores).square()
+        return (outputs - targets).square()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Huber(PointwiseLoss):
     """Half the squared error up to `loss_delta`, from there on a straight line (Huber, 1964).
 
-    With e = |output - score| and d = `loss_delta`: e^2 / 2 where e <= d, else d (e - d / 2). On scores within [0, 1],
+    With e = |output - target| and d = `loss_delta`: e^2 / 2 where e <= d, else d (e - d / 2). On targets within [0, 1],
     d = 1 gives half the mean squared error.
     """
 
     loss_delta: float = 1.0
 
-    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+    def of_rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return each row's loss."""
-        return functional.huber_loss(outputs, scores, delta=self.loss_delta, reduction="none")
+        return functional.huber_loss(outputs, targets, delta=self.loss_delta, reduction="none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,58 +98,58 @@ class SmoothL1(PointwiseLoss):
 
     loss_delta: float = 1.0
 
-    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+    def of_rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return each row's loss."""
-        return functional.smooth_l1_loss(outputs, scores, beta=self.loss_delta, reduction="none")
+        return functional.smooth_l1_loss(outputs, targets, beta=self.loss_delta, reduction="none")
 
 
 class LogCosh(PointwiseLoss):
-    """log cosh(output - score): about e^2 / 2 for small errors e, e - log 2 for large ones.
+    """log cosh(output - target): about e^2 / 2 for small errors e, e - log 2 for large ones.
 
     Saleh and Saleh, 2022, Statistical properties of the log-cosh loss function used in machine learning.
     Computed as e + log(1 + exp(-2 e)) - log 2, which cannot overflow.
     """
 
-    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+    def of_rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return each row's loss."""
-        error = (outputs - scores).abs()
+        error = (outputs - targets).abs()
         return error + functional.softplus(-2 * error) - math.log(2)
 
 
 class BinaryCrossEntropy(PointwiseLoss):
-    """Cross-entropy with the score, scaled to [0, 1], as a probability p: -p log q - (1 - p) log(1 - q).
+    """Cross-entropy with the target, scaled to [0, 1], as a probability p: -p log q - (1 - p) log(1 - q).
 
-    q = sigmoid(output). Its least value is the entropy of the scores, not 0. As an expectation it is the log score of a
-    forecast (Good, 1952, Rational decisions), which rewards none but the true probability.
+    q = sigmoid(output). Its least value is the entropy of the targets, not 0. As an expectation it is the log score
+    of a forecast (Good, 1952, Rational decisions), which rewards none but the true probability.
     """
 
-    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+    def of_rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return each row's loss."""
-        probabilities = (scores - self.task.least) / (self.task.greatest - self.task.least)
+        probabilities = (targets - self.task.least) / (self.task.greatest - self.task.least)
         return functional.binary_cross_entropy_with_logits(outputs, probabilities, reduction="none")
 
-    def to_scores(self, outputs: Tensor) -> Tensor:
+    def to_predictions(self, outputs: Tensor) -> Tensor:
         """Return sigmoid(output), scaled back to the task's range."""
         return _full(outputs).squeeze(-1).sigmoid() * (self.task.greatest - self.task.least) + self.task.least
 
 
 class Pearson(Loss):
-    """Correlation: 1 - r, with r the Pearson correlation of outputs and scores inside the batch.
+    """Correlation: 1 - r, with r the Pearson correlation of outputs and targets inside the batch.
 
     r is the product of both sides, each centred and scaled to length 1 (Pearson, 1896, Regression, heredity and
     panmixia). Scale and offset of the outputs are free, so predictions are not on the task's scale. A batch in which
     either side is constant says nothing: its loss is 1 and its gradient 0.
     """
 
-    def __call__(self, outputs: Tensor, scores: Tensor, groups: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def __call__(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Return the loss of a batch, a scalar in [0, 2]."""
         values = _full(outputs).squeeze(-1)
-        return 1 - _unit(values) @ _unit(scores.to(values.dtype))
+        return 1 - _unit(values) @ _unit(targets.to(values.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MsePearson(Loss):
-    """Squared error and correlation: (1 - w) (output - score)^2 + w (1 - r).
+    """Squared error and correlation: (1 - w) (output - target)^2 + w (1 - r).
 
     w = `pearson_weight`, and r is as in `pearson`. The squared error fixes the scale that the correlation leaves free.
     Teams of the PPPM competition (2022) trained with such a sum.
@@ -157,17 +157,17 @@ class MsePearson(Loss):
 
     pearson_weight: float = 0.5
 
-    def __call__(self, outputs: Tensor, scores: Tensor, groups: Tensor | None = None) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
         """Return the loss of a batch, a scalar."""
-        squared = MeanSquaredError(task=self.task)(outputs, scores, groups)
-        correlation = Pearson(task=self.task)(outputs, scores, groups)
+        squared = MeanSquaredError(task=self.task)(outputs, targets, groups)
+        correlation = Pearson(task=self.task)(outputs, targets, groups)
         return (1 - self.pearson_weight) * squared + self.pearson_weight * correlation
 
 
 class GaussianNll(PointwiseLoss):
-    """The score's negative log-likelihood under a normal distribution whose mean and variance are both predicted.
+    """The target's negative log-likelihood under a normal distribution whose mean and variance are both predicted.
 
-    (log v + (m - score)^2 / v + log 2 pi) / 2, with m the first output and v = exp(second output) + f^2, where the
+    (log v + (m - target)^2 / v + log 2 pi) / 2, with m the first output and v = exp(second output) + f^2, where the
     floor f is `LEAST_DEVIATION` of the task's range (Nix and Weigend, 1994, Estimating the mean and variance of the
     target probability distribution). Predictions are the means.
     """
@@ -177,29 +177,29 @@ class GaussianNll(PointwiseLoss):
         """Mean, and logarithm of the variance above the floor."""
         return 2
 
-    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+    def of_rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return each row's loss."""
         mean, log_excess = outputs.unbind(dim=-1)
         floor = LEAST_DEVIATION * (self.task.greatest - self.task.least)
         log_variance = torch.logaddexp(log_excess, torch.full_like(log_excess, 2 * math.log(floor)))
-        return (log_variance + (mean - scores).square() * (-log_variance).exp() + math.log(2 * math.pi)) / 2
+        return (log_variance + (mean - targets).square() * (-log_variance).exp() + math.log(2 * math.pi)) / 2
 
-    def to_scores(self, outputs: Tensor) -> Tensor:
+    def to_predictions(self, outputs: Tensor) -> Tensor:
         """Return the means."""
         return _full(outputs)[:, 0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LevelsLoss(PointwiseLoss):
-    """A loss over a distribution over the task's score levels: p = softmax(outputs), with one output for each level.
+    """A loss over a distribution over the task's target levels: p = softmax(outputs), with one output for each level.
 
-    Labels are distributions, too. With `label_width` 0 a score is shared among its two neighbouring levels by linear
+    Labels are distributions, too. With `label_width` 0 a target is shared among its two neighbouring levels by linear
     interpolation, so that a level has all of its own; else level k gets a share of exp(-d^2 / (2 label_width^2)), with
-    d the distance of score and level in steps between levels (Diaz and Marathe, 2019, Soft labels for ordinal
-    regression). Predictions are expected scores.
+    d the distance of target and level in steps between levels (Diaz and Marathe, 2019, Soft labels for ordinal
+    regression). Predictions are expected targets.
 
     Raises:
-        InputError: the task has no score levels.
+        InputError: the task has no target levels.
     """
 
     label_width: float = 0.0
@@ -212,43 +212,43 @@ class LevelsLoss(PointwiseLoss):
         """One for each level."""
         return len(target_levels(self.task))
 
-    def labels(self, scores: Tensor) -> Tensor:
-        """Return scores [batch] as distributions over the levels [batch, levels]."""
-        place = _place(scores, scores.new_tensor(target_levels(self.task)))
-        steps = torch.arange(self.n_outputs, device=scores.device)
+    def labels(self, targets: Tensor) -> Tensor:
+        """Return targets [batch] as distributions over the levels [batch, levels]."""
+        place = _place(targets, targets.new_tensor(target_levels(self.task)))
+        steps = torch.arange(self.n_outputs, device=targets.device)
         distance = (place.unsqueeze(-1) - steps).abs()
         if self.label_width == 0:
             return (1 - distance).relu()
         return (-distance.square() / (2 * self.label_width**2)).softmax(dim=-1)
 
-    def to_scores(self, outputs: Tensor) -> Tensor:
-        """Return the expected scores."""
+    def to_predictions(self, outputs: Tensor) -> Tensor:
+        """Return the expected targets."""
         values = _full(outputs)
         return values.softmax(dim=-1) @ values.new_tensor(target_levels(self.task))
 
 
 class CrossEntropy(LevelsLoss):
-    """Cross-entropy of labels q and predicted shares p of the score levels: -sum over levels of q log p.
+    """Cross-entropy of labels q and predicted shares p of the target levels: -sum over levels of q log p.
 
-    Its least value is the entropy of the labels, which is 0 only where each score is a level and `label_width` 0.
+    Its least value is the entropy of the labels, which is 0 only where each target is a level and `label_width` 0.
     Labels that are distributions: Szegedy et al., 2016, Rethinking the Inception architecture, section 7.
     """
 
-    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+    def of_rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return each row's loss."""
-        return -(self.labels(scores) * outputs.log_softmax(dim=-1)).sum(dim=-1)
+        return -(self.labels(targets) * outputs.log_softmax(dim=-1)).sum(dim=-1)
 
 
 class KullbackLeibler(LevelsLoss):
-    """Kullback-Leibler divergence of predicted shares p of the score levels from labels q: sum of q log(q / p).
+    """Kullback-Leibler divergence of predicted shares p of the target levels from labels q: sum of q log(q / p).
 
     The cross-entropy less the entropy of the labels: same gradients, and 0 where p = q (Kullback and Leibler, 1951, On
     information and sufficiency).
     """
 
-    def of_rows(self, outputs: Tensor, scores: Tensor) -> Tensor:
+    def of_rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return each row's loss."""
-        divergence = functional.kl_div(outputs.log_softmax(dim=-1), self.labels(scores), reduction="none")
+        divergence = functional.kl_div(outputs.log_softmax(dim=-1), self.labels(targets), reduction="none")
         return divergence.sum(dim=-1)
 
 
@@ -262,11 +262,11 @@ class Ranking(Loss):
 
     within_groups = True
 
-    def __call__(self, outputs: Tensor, scores: Tensor, groups: Tensor | None = None) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
         """Return the loss of a batch, a scalar."""
         assert groups is not None
         values = _full(outputs).squeeze(-1)
-        pairs = (groups.unsqueeze(1) == groups) & (scores.unsqueeze(1) > scores)
+        pairs = (groups.unsqueeze(1) == groups) & (targets.unsqueeze(1) > targets)
         losses = functional.softplus(values - values.unsqueeze(1))
         return torch.where(pairs, losses, 0.0).sum() / pairs.sum().clamp(min=1)
 
@@ -286,13 +286,13 @@ def _unit(values: Tensor) -> Tensor:
     return functional.normalize(scaled, dim=0)
 
 
-def _place(scores: Tensor, levels: Tensor) -> Tensor:
-    """Return where scores [batch] stand among ascending levels, in steps: 1.5 is halfway from level 1 to level 2.
+def _place(targets: Tensor, levels: Tensor) -> Tensor:
+    """Return where targets [batch] stand among ascending levels, in steps: 1.5 is halfway from level 1 to level 2.
 
     Scores beyond the first or last level stand on it.
     """
-    below = (torch.searchsorted(levels, scores, right=True) - 1).clamp(0, len(levels) - 2)
-    share = (scores - levels[below]) / (levels[below + 1] - levels[below])
+    below = (torch.searchsorted(levels, targets, right=True) - 1).clamp(0, len(levels) - 2)
+    share = (targets - levels[below]) / (levels[below + 1] - levels[below])
     return below + share.clamp(0, 1)
 
 

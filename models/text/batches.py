@@ -24,8 +24,8 @@ class Batch:
     """int64 [texts, tokens]; 1 where there is a token, 0 where there is padding."""
     rows: NDArray[np.int64]
     """[batch]; positions in the table that the rows come from."""
-    scores: Tensor | None
-    """float32 [batch]; None where the table has no scores."""
+    targets: Tensor | None
+    """float32 [batch]; None where the table has none."""
     spans: Tensor | None = None
     """int64 [batch, 3]: text, first token and number of tokens that a row is scored from; None: text i is row i."""
     segments: Tensor | None = None
@@ -72,7 +72,7 @@ class Encoded:
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     padding_id: int
-    scores: NDArray[np.float32] | None
+    targets: NDArray[np.float32] | None
     spans: Spans | None = None
     """None: text i is row i."""
     second_segments: NDArray[np.int64] | None = None
@@ -128,7 +128,7 @@ class Encoded:
             input_ids=torch.from_numpy(ids.astype(np.int64)),
             attention_mask=torch.from_numpy(mask.astype(np.int64)),
             rows=rows,
-            scores=_tensor(self.scores, rows),
+            targets=_tensor(self.targets, rows),
             spans=_tensor(spans),
             segments=_tensor(None if segments is None else segments.astype(np.int64)),
             codes=_tensor(self.codes, rows),

@@ -15,7 +15,7 @@ CONTEXT_FORMS: dict[str, Callable[[str, str, dict[str, str]], str]] = {
 """Forms of the context text that replace it; other forms read a column of the prepared table as it is."""
 
 
-class Titled(Protocol):
+class TitledData(Protocol):
     """Whatever knows its task and the titles of its CPC sections: a prepared folder, a bundle."""
 
     @property
@@ -27,7 +27,7 @@ class Titled(Protocol):
         """Title of each CPC section, by letter."""
 
 
-def with_context(table: pa.Table, data: Titled, form: str) -> pa.Table:
+def with_context(table: pa.Table, data: TitledData, form: str) -> pa.Table:
     """Return a table of `data` whose context_text has the given form (see `Candidate.context`).
 
     Raises:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def deal(group: NDArray[np.int64], size: NDArray[np.int64], room: NDArray[np.int64]) -> NDArray[np.int64]:
+def pack_rows(group: NDArray[np.int64], size: NDArray[np.int64], room: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the text of each row: ascending numbers, texts of one group next to each other, none empty.
 
     A group whose rows do not fit into one text is cut into texts of about equal size. How many is a function of the

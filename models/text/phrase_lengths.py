@@ -1,4 +1,4 @@
-"""Columns: the phrases that each row has of its own, cut to fit and put in their places."""
+"""The phrases that each row has of its own: how long they may be, and where each begins in its text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from data_prep.errors import InputError
 from models.text.recipes import Layout
-from models.text.special_tokens import Frame
+from models.text.special_tokens import SpecialTokens
 from models.text.token_cache import PhraseTokens
 
 
 @dataclass(frozen=True, eq=False)
-class Columns:
+class FittedPhrases:
     """The phrases of a layout's columns, row by row."""
 
     sources: NDArray[np.int64]
@@ -24,7 +24,7 @@ class Columns:
     """[rows, columns] tokens left of each phrase."""
     own_lengths: NDArray[np.int64]
     """[rows] tokens left of a marked row's own phrase; 0 where no phrase is marked."""
-    frame: Frame
+    frame: SpecialTokens
 
     @cached_property
     def places(self) -> NDArray[np.int64]:
@@ -40,15 +40,17 @@ class Columns:
         return sizes
 
 
-def fit_columns(table: pa.Table, layout: Layout, tokens: PhraseTokens, frame: Frame, max_length: int) -> Columns:
+def fit_phrases(
+    table: pa.Table, layout: Layout, tokens: PhraseTokens, frame: SpecialTokens, max_length: int
+) -> FittedPhrases:
     """Cut each row's phrases so that its text has at most `max_length` tokens, or half of that if it is shared."""
     marked = layout.siblings is not None and layout.siblings.arranged == "marked"
     names = (*layout.columns, *([layout.siblings.column] if layout.siblings and marked else []))
     phrases = np.stack([tokens.find(table[name]) for name in names], axis=1)
     yielding = [layout.columns.index(name) for name in layout.yielding]
-    lengths = cut(tokens.lengths[phrases], column_room(layout, frame, max_length), yielding)
+    lengths = cut(tokens.lengths[phrases], phrase_room(layout, frame, max_length), yielding)
     n_columns = len(layout.columns)
-    return Columns(
+    return FittedPhrases(
         sources=tokens.starts[phrases[:, :n_columns]],
         lengths=lengths[:, :n_columns],
         own_lengths=lengths[:, -1] if marked else np.zeros(len(lengths), dtype=np.int64),
@@ -56,7 +58,7 @@ def fit_columns(table: pa.Table, layout: Layout, tokens: PhraseTokens, frame: Fr
     )
 
 
-def column_room(layout: Layout, frame: Frame, max_length: int) -> int:
+def phrase_room(layout: Layout, frame: SpecialTokens, max_length: int) -> int:
     """Return how many tokens the phrases of a row's columns may have, a marked row's own phrase included.
 
     Raises:

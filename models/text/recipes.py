@@ -25,7 +25,7 @@ class Siblings:
     Rows are siblings when they agree in every `key` column. A row gets distinct `column` phrases of its siblings, as
     many whole ones as fit. Siblings never come from another pool: training rows see training rows of the same fold
     run, validation rows their fold, holdout and test rows their like. What a validation row sees of its fold's
-    targets, it would see of the test file's; scores are never seen.
+    phrases, it would see of the test file's; targets are never seen.
     """
 
     column: str
@@ -120,12 +120,12 @@ def _prompt(task: Task, candidate: Candidate) -> Layout:
 
 
 def _siblings(task: Task, candidate: Candidate) -> Siblings:
-    anchor, target = _first_two(task)
+    anchor, phrase = _first_two(task)
     by_section = candidate.sibling_scope == "section"
     if by_section and task.cpc_column is None:
         raise InputError(f"sibling_scope=section needs CPC codes: task {task.name!r} has no cpc_column; leave it out")
     return Siblings(
-        column=target,
+        column=phrase,
         key=(anchor, task.cpc_column or task.text_columns[2]),
         section_of=task.cpc_column if by_section else None,
         own=candidate.own_target == "kept",

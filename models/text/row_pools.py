@@ -1,4 +1,4 @@
-"""Pools of rows: the training, validation, test and holdout rows of a fold run, ready to be encoded."""
+"""Row pools: the training, validation, test and holdout rows of a fold run, ready to be encoded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,25 +16,25 @@ from data_prep.prepared import Prepared
 from data_prep.store.tables import HOLDOUT_FOLD
 from models.candidate import Candidate
 from models.text.batches import Encoded, Spans
-from models.text.context_texts import Titled, with_context
-from models.text.packing import deal
-from models.text.phrase_lengths import Columns, column_room, fit_columns
+from models.text.context_texts import TitledData, with_context
+from models.text.packing import pack_rows
+from models.text.phrase_lengths import FittedPhrases, fit_phrases, phrase_room
 from models.text.recipes import MASK, RECIPES, Layout
-from models.text.siblings import Members, gather, number_rows, sibling_groups
-from models.text.special_tokens import Frame, new_frame
+from models.text.siblings import SiblingPhrases, gather_siblings, number_rows, sibling_groups
+from models.text.special_tokens import SpecialTokens, find_special_tokens
 from models.text.token_cache import PhraseTokens, load_tokens
-from models.text.token_ranges import Pieces, no_pieces, ranges, write_tokens
+from models.text.token_ranges import TokenRanges, no_token_ranges, ranges, write_tokens
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class RowPool:
     """The rows of one pool; their siblings, where the recipe wants any, come from the pool itself."""
 
     table: pa.Table
     layout: Layout
     tokens: PhraseTokens
     """Every phrase, the frame's separator ahead of it; behind them the frame's marker, if it has one."""
-    frame: Frame
+    frame: SpecialTokens
     max_length: int
     seed: int
     segment_ids: bool = True
@@ -48,7 +48,7 @@ class Rows:
         return int(self.table.num_rows)
 
     @cached_property
-    def scores(self) -> NDArray[np.float32] | None:
+    def targets(self) -> NDArray[np.float32] | None:
         """The truth, [rows]; None where the table has none."""
         if "score" not in self.table.column_names:
             return None
@@ -86,16 +86,16 @@ class Rows:
         every = np.arange(len(self))
         masked = [column for column, words in enumerate(self.layout.words) if MASK in words]
         if not masked:
-            return self._join(every, no_pieces())
+            return self._join(every, no_token_ranges())
         spans = Spans(every, np.arange(len(self) + 1), self._columns.places[:, masked[0]] - 1, np.ones_like(every))
-        return self._join(every, no_pieces(), spans)
+        return self._join(every, no_token_ranges(), spans)
 
-    def _list(self, members: Members) -> Pieces:
+    def _list(self, members: SiblingPhrases) -> TokenRanges:
         """Return the first members of each row that have room."""
         pieces = self._led(members.row, members.phrase)
         return pieces[self._fit(pieces, self.max_length - self._columns.sizes)]
 
-    def _mark(self, members: Members) -> Pieces:
+    def _mark(self, members: SiblingPhrases) -> TokenRanges:
         """Return each row's own phrase between markers, in its place among the first others that have room."""
         pieces = self._led(members.row, members.phrase)
         kept = members.own.copy()
@@ -122,7 +122,7 @@ class Rows:
         room = (self.max_length - self._columns.sizes)[np.unique(group, return_index=True)[1]]
         length = np.minimum(self.tokens.lengths[phrase], np.maximum(room[group] // 2 - ahead, 1))
         order = np.argsort(group + keys, kind="stable")
-        text = deal(group[order], length[order] + ahead, room)
+        text = pack_rows(group[order], length[order] + ahead, room)
         pieces = replace(self._led(text, phrase[order]), length=length[order] + ahead)
         first = np.searchsorted(text, np.arange(text[-1] + 2))
         heads = order[first[:-1]]
@@ -131,12 +131,12 @@ class Rows:
         empty = length == 0  # scored from the last token of the separator ahead of it
         return self._join(heads, pieces, Spans(order, first, start - empty, length + empty))
 
-    def _led(self, row: NDArray[np.int64], phrase: NDArray[np.int64]) -> Pieces:
+    def _led(self, row: NDArray[np.int64], phrase: NDArray[np.int64]) -> TokenRanges:
         """Return phrases with the separator ahead of them."""
         ahead = len(self.frame.between)
-        return Pieces(row, self.tokens.starts[phrase] - ahead, self.tokens.lengths[phrase] + ahead)
+        return TokenRanges(row, self.tokens.starts[phrase] - ahead, self.tokens.lengths[phrase] + ahead)
 
-    def _fit(self, pieces: Pieces, room: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _fit(self, pieces: TokenRanges, room: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which pieces are ahead of the first without room in its row, and within the layout's limit."""
         assert self.layout.siblings is not None
         fit: NDArray[np.bool_] = pieces.ends() <= room[pieces.row]
@@ -144,7 +144,7 @@ class Rows:
             fit &= pieces.ranks() < self.layout.siblings.limit
         return fit
 
-    def _join(self, heads: NDArray[np.int64], siblings: Pieces, spans: Spans | None = None) -> Encoded:
+    def _join(self, heads: NDArray[np.int64], siblings: TokenRanges, spans: Spans | None = None) -> Encoded:
         """Join one text for each of `heads`: the row's columns, then the text's siblings."""
         columns, before, after = self._columns, self.frame.before, self.frame.after
         lengths = columns.sizes[heads] + siblings.totals(len(heads))
@@ -163,7 +163,7 @@ class Rows:
             ids,
             offsets,
             self.frame.padding,
-            self.scores,
+            self.targets,
             spans=spans,
             second_segments=columns.places[heads, -1] if self.layout.segments and self.segment_ids else None,
             codes=self._codes,
@@ -171,8 +171,8 @@ class Rows:
         )
 
     @cached_property
-    def _columns(self) -> Columns:
-        return fit_columns(self.table, self.layout, self.tokens, self.frame, self.max_length)
+    def _columns(self) -> FittedPhrases:
+        return fit_phrases(self.table, self.layout, self.tokens, self.frame, self.max_length)
 
     @cached_property
     def _sibling_group(self) -> NDArray[np.int64]:
@@ -187,10 +187,10 @@ class Rows:
         return self.tokens.find(self.table[self.layout.siblings.column])
 
     @cached_property
-    def _members(self) -> Members:
+    def _members(self) -> SiblingPhrases:
         """Every row's siblings, its own phrase among them if the layout wants it there."""
         assert self.layout.siblings is not None
-        members = gather(self._sibling_group, self._sibling_phrase)
+        members = gather_siblings(self._sibling_group, self._sibling_phrase)
         with_own = self.layout.siblings.own or self.layout.siblings.arranged == "marked"
         return members if with_own else members[~members.own]
 
@@ -209,13 +209,13 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Pools:
+class FoldPools:
     """What a fold run trains on and predicts."""
 
-    train: Rows
-    validation: Rows
-    test: Rows
-    holdout: Rows | None
+    train: RowPool
+    validation: RowPool
+    test: RowPool
+    holdout: RowPool | None
     """None where the split has no holdout."""
     vocabulary: NDArray[np.int64] = field(repr=False)
     """Every token id that can occur in these pools, ascending, special and new tokens included."""
@@ -226,7 +226,9 @@ class Pools:
         return int(self.vocabulary[-1]) + 1
 
 
-def load_pools(data: Prepared, fold: int, *, candidate: Candidate, tokenizer: Any, cache: Path | None = None) -> Pools:
+def load_fold_pools(
+    data: Prepared, fold: int, *, candidate: Candidate, tokenizer: Any, cache: Path | None = None
+) -> FoldPools:
     """Return the pools of one fold run: train (the other folds), validation (`fold`), test, holdout (fold -1).
 
     Args:
@@ -244,7 +246,7 @@ def load_pools(data: Prepared, fold: int, *, candidate: Candidate, tokenizer: An
     folds = train["fold"]
     held_out = train.filter(pc.equal(folds, HOLDOUT_FOLD))
     every = rows(test)
-    return Pools(
+    return FoldPools(
         train=rows(train.filter(pc.invert(pc.is_in(folds, value_set=pa.array([fold, HOLDOUT_FOLD], pa.int8()))))),
         validation=rows(train.filter(pc.equal(folds, fold))),
         test=every,
@@ -253,9 +255,9 @@ def load_pools(data: Prepared, fold: int, *, candidate: Candidate, tokenizer: An
     )
 
 
-def load_rows(
-    table: pa.Table, data: Titled, *, candidate: Candidate, tokenizer: Any, cache: Path | None = None
-) -> Rows:
+def load_pool(
+    table: pa.Table, data: TitledData, *, candidate: Candidate, tokenizer: Any, cache: Path | None = None
+) -> RowPool:
     """Return the rows of one table as a pool of their own, which is where their siblings come from.
 
     Args:
@@ -266,25 +268,25 @@ def load_rows(
         cache: folder of the token cache; None for the default.
 
     Raises:
-        InputError: as `load_pools`.
+        InputError: as `load_fold_pools`.
     """
     (table,), rows = _writer((table,), data, candidate=candidate, tokenizer=tokenizer, cache=cache)
     return rows(table)
 
 
 def _writer(
-    tables: tuple[pa.Table, ...], data: Titled, *, candidate: Candidate, tokenizer: Any, cache: Path | None
-) -> tuple[list[pa.Table], Callable[[pa.Table], Rows]]:
+    tables: tuple[pa.Table, ...], data: TitledData, *, candidate: Candidate, tokenizer: Any, cache: Path | None
+) -> tuple[list[pa.Table], Callable[[pa.Table], RowPool]]:
     """Return tables with the candidate's form of the context, and what makes a pool of some of their rows."""
     recipe = RECIPES[candidate.recipe]
     layout = recipe.layout(data.task, candidate)
-    frame = new_frame(tokenizer, layout, separator=candidate.separator, spelled=candidate.spell_separator)
-    column_room(layout, frame, candidate.max_length)
+    frame = find_special_tokens(tokenizer, layout, separator=candidate.separator, spelled=candidate.spell_separator)
+    phrase_room(layout, frame, candidate.max_length)
     formed = [with_context(table, data, candidate.context) for table in tables]
     tokens = _phrase_tokens(tokenizer, _distinct_phrases(*formed), frame, cache, spaced=bool(layout.words))
 
-    def rows(table: pa.Table) -> Rows:
-        return Rows(
+    def rows(table: pa.Table) -> RowPool:
+        return RowPool(
             table,
             layout,
             tokens,
@@ -307,9 +309,9 @@ def _distinct_phrases(*tables: pa.Table) -> pa.StringArray:
 
 
 def _phrase_tokens(
-    tokenizer: Any, phrases: pa.StringArray, frame: Frame, cache: Path | None, *, spaced: bool
+    tokenizer: Any, phrases: pa.StringArray, frame: SpecialTokens, cache: Path | None, *, spaced: bool
 ) -> PhraseTokens:
-    """Return the tokens of phrases as `Rows.tokens` wants them.
+    """Return the tokens of phrases as `RowPool.tokens` wants them.
 
     Args:
         tokenizer: the backbone's tokenizer.

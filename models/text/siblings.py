@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.text.recipes import Siblings
-from models.text.token_ranges import Aligned, ranges
+from models.text.token_ranges import AlignedArrays, ranges
 
 
 @dataclass(frozen=True)
-class Members(Aligned):
+class SiblingPhrases(AlignedArrays):
     """The phrases of each row's sibling group, row by row."""
 
     row: NDArray[np.int64]
@@ -23,7 +23,7 @@ class Members(Aligned):
     own: NDArray[np.bool_]
     """[members] whether it is the row's own phrase."""
 
-    def shuffled(self, random: np.random.Generator) -> "Members":
+    def shuffled(self, random: np.random.Generator) -> "SiblingPhrases":
         """Return them in a random order within each row."""
         return self[np.argsort(self.row + random.random(len(self.row)))]
 
@@ -44,7 +44,7 @@ def number_rows(columns: Sequence[pa.ChunkedArray]) -> NDArray[np.int64]:
     return numbers.reshape(-1).astype(np.int64)
 
 
-def gather(group: NDArray[np.int64], phrase: NDArray[np.int64]) -> Members:
+def gather_siblings(group: NDArray[np.int64], phrase: NDArray[np.int64]) -> SiblingPhrases:
     """Return for each row the distinct phrases of its group, its own among them, in order of first occurrence.
 
     Args:
@@ -56,4 +56,4 @@ def gather(group: NDArray[np.int64], phrase: NDArray[np.int64]) -> Members:
     sizes = np.bincount(pairs[:, 0])
     row = np.repeat(np.arange(len(group)), sizes[group])
     members = pairs[ranges((np.cumsum(sizes) - sizes)[group], sizes[group]), 1]
-    return Members(row, members, own=members == phrase[row])
+    return SiblingPhrases(row, members, own=members == phrase[row])

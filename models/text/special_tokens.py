@@ -1,4 +1,4 @@
-"""The frame: tokens that stand around and between the phrases of a text."""
+"""The special tokens that stand around and between the phrases of a text."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ MARKER = "[TAR]"
 
 
 @dataclass(frozen=True)
-class Frame:
+class SpecialTokens:
     """The tokens of one layout that are the same in every text."""
 
     before: tuple[int, ...]
@@ -43,7 +43,9 @@ class Frame:
         return {*self.before, *sum(self.joints, ()), *self.between, *self.after, self.padding, *marker}
 
 
-def new_frame(tokenizer: Any, layout: Layout, *, separator: str = "tokenizer", spelled: bool = False) -> Frame:
+def find_special_tokens(
+    tokenizer: Any, layout: Layout, *, separator: str = "tokenizer", spelled: bool = False
+) -> SpecialTokens:
     """Find the frame of a layout in a tokenizer.
 
     What the vocabulary lacks, of a literal separator and the marker, becomes a new token: new ids follow the
@@ -68,7 +70,7 @@ def new_frame(tokenizer: Any, layout: Layout, *, separator: str = "tokenizer", s
         first, *joints = _words(tokenizer, layout.words)
         before += first
     marked = layout.siblings is not None and layout.siblings.arranged == "marked"
-    return Frame(
+    return SpecialTokens(
         before,
         tuple(joints),
         between,

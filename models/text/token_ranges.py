@@ -1,4 +1,4 @@
-"""Pieces: stretches of cached tokens, which follow each other in a text."""
+"""Ranges of cached tokens, which follow each other in a text."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Aligned:
+class AlignedArrays:
     """A dataclass of arrays of one length, which are chosen from together."""
 
     def __getitem__(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Self:
@@ -16,7 +16,7 @@ class Aligned:
 
 
 @dataclass(frozen=True)
-class Pieces(Aligned):
+class TokenRanges(AlignedArrays):
     """Stretches of cached tokens: `length` tokens from `start`, belonging to `row`; rows ascend."""
 
     row: NDArray[np.int64]
@@ -38,10 +38,10 @@ class Pieces(Aligned):
         return np.arange(len(self.row)) - np.searchsorted(self.row, self.row)
 
 
-def no_pieces() -> Pieces:
+def no_token_ranges() -> TokenRanges:
     """Return none at all."""
     nothing = np.zeros(0, dtype=np.int64)
-    return Pieces(nothing, nothing, nothing)
+    return TokenRanges(nothing, nothing, nothing)
 
 
 def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

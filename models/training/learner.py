@@ -25,7 +25,7 @@ from models.training.checkpoint import State, random_state, restore_random_state
 from models.training.devices import autocast, find_precision
 from models.training.divergence import LossHistory
 from models.training.optimizer import ParameterGroup, new_optimizer, parameter_groups, set_rates
-from models.training.out_of_memory import give_back, ran_out
+from models.training.out_of_memory import free_memory, is_out_of_memory
 from models.training.split_batch import split
 
 PREDICTION_BATCH = 256
@@ -120,9 +120,9 @@ class Learner:
     def _add_part(self, part: Batch, share: float) -> torch.Tensor:
         """Add the gradients of a part's loss times `share`; return that loss."""
         part = part.to(self.device)
-        assert part.scores is not None
+        assert part.targets is not None
         with self.mixout.mixed():
-            loss = self.loss(self._outputs(part), part.scores, part.groups) * share
+            loss = self.loss(self._outputs(part), part.targets, part.groups) * share
             torch.autograd.backward(self.loss_scaler.scale(loss))
         return loss.detach()
 
@@ -134,12 +134,12 @@ class Learner:
         deep contrastive learning batch size under memory limited setup). Costs one more forward pass.
         """
         before, pieces = random_state(), [piece.to(self.device) for piece in split(part, self.micro_batches)]
-        scores, groups = (None if t is None else t.to(self.device) for t in (part.scores, part.groups))
-        assert scores is not None
+        targets, groups = (None if t is None else t.to(self.device) for t in (part.targets, part.groups))
+        assert targets is not None
         with torch.no_grad():
             first = [self._mixed_outputs(piece) for piece in pieces]
         outputs = torch.cat(first).requires_grad_()
-        loss = self.loss(outputs, scores, groups) * share
+        loss = self.loss(outputs, targets, groups) * share
         (slopes,) = torch.autograd.grad(self.loss_scaler.scale(loss), outputs)
         restore_random_state(before)
         for piece, slope in zip(pieces, torch.split(slopes, [len(piece.rows) for piece in pieces]), strict=True):
@@ -175,7 +175,7 @@ class Learner:
         with self._predicting(), torch.inference_mode():
             for places in prediction_batches(encoded.lengths[texts], n_texts):
                 batch = encoded.batch(texts[places]).to(self.device)
-                predictions[batch.rows] = self.loss.to_scores(self._outputs(batch)).cpu().numpy()
+                predictions[batch.rows] = self.loss.to_predictions(self._outputs(batch)).cpu().numpy()
         return predictions[chosen]
 
     def _in_memory(self, compute: Callable[[], Result], *, n_texts: int) -> Result:
@@ -196,11 +196,11 @@ class Learner:
             try:
                 return compute()
             except (RuntimeError, MemoryError) as error:
-                if not ran_out(error):
+                if not is_out_of_memory(error):
                     raise
                 told = str(error).split("\n", 1)[0]
             self.scorer.zero_grad(set_to_none=True)  # beyond the handler, which would keep all that the error has seen
-            give_back()
+            free_memory()
             restore_random_state(before)
             self._halve(n_texts, told)
 
@@ -274,7 +274,7 @@ def new_learner(
 
     Args:
         candidate: what to build.
-        task: gives the range of scores.
+        task: gives the range of targets.
         vocabulary: every token id that will be asked for.
         n_tokens: token ids that the tokenizer has; None: as many as the checkpoint.
         backbones: folder where hub names are looked up first.

@@ -51,7 +51,7 @@ def parameter_groups(
         number = len(layers) - 1 - depth
         blocks.append((f"layer {number}" if number else "embeddings", layer, backbone_lr * layer_decay**depth))
     blocks.append(("backbone", backbone, backbone_lr))
-    spared = spared_parameters(backbone) | spared_parameters(head)
+    spared = undecayed_parameters(backbone) | undecayed_parameters(head)
     groups = []
     taken: set[nn.Parameter] = set()
     for name, module, rate in blocks:
@@ -69,7 +69,7 @@ def parameter_groups(
     return [group for group in groups if group.parameters]
 
 
-def spared_parameters(model: nn.Module) -> set[nn.Parameter]:
+def undecayed_parameters(model: nn.Module) -> set[nn.Parameter]:
     """Return the parameters without weight decay: those of norms, all vectors and numbers, and `WIDE_BIASES`.
 
     Biases are vectors in every family but Funnel, and so are the scales of norms, whatever their class is called.

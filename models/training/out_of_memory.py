@@ -19,14 +19,14 @@ oneDNN could not create a primitive where it got none for the code that it compi
 """
 
 
-def ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that memory, the machine's or the GPU's, did not suffice."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
 
 
-def give_back() -> None:
+def free_memory() -> None:
     """Free what nothing refers to any more, on the GPU to whoever shares it, too."""
     gc.collect()
     if torch.cuda.is_available():

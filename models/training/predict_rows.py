@@ -3,12 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from models.text.row_pools import Rows
+from models.text.row_pools import RowPool
 from models.training.learner import Learner
 
 
 def predict_rows(
-    learner: Learner, pool: Rows, *, orders: int, rows: NDArray[np.int64] | None = None
+    learner: Learner, pool: RowPool, *, orders: int, rows: NDArray[np.int64] | None = None
 ) -> NDArray[np.float32]:
     """Return the mean prediction, float32 [rows], over so many orders of the siblings, for some rows (None: all).
 

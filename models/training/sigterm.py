@@ -22,7 +22,7 @@ class Terminated(SystemExit):
         super().__init__(128 + signal.SIGTERM)
 
 
-def heed_termination(patience: float = PATIENCE_SECONDS) -> None:
+def delay_sigterm(patience: float = PATIENCE_SECONDS) -> None:
     """Let SIGTERM wait, from now on, until the thread that trains has kept its state; then it acts as before.
 
     For a process whose main thread waits while another one trains, as in a Ray worker: signals reach the main thread

@@ -9,7 +9,7 @@ from torch import Tensor
 from models.text.batches import Batch
 
 TEXT_FIELDS = ("input_ids", "attention_mask", "segments")
-ROW_FIELDS = ("scores", "codes", "groups")
+ROW_FIELDS = ("targets", "codes", "groups")
 
 
 def split(batch: Batch, n_parts: int) -> list[Batch]:

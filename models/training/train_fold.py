@@ -17,7 +17,7 @@ from data_prep.store.tables import OOF_SCHEMA, TEST_SCHEMA
 from models.backbones.checkpoint_files import load_tokenizer
 from models.candidate import Candidate
 from models.text.batches import Batch, training_batches
-from models.text.row_pools import Pools, Rows, load_pools
+from models.text.row_pools import FoldPools, RowPool, load_fold_pools
 from models.training.checkpoint import CheckpointFolder, State, random_state, restore_random_state
 from models.training.devices import find_device, make_repeatable
 from models.training.fold_weights import FoldWeights
@@ -107,7 +107,7 @@ def train_fold(
         data: the prepared folder.
         fold: the validation fold.
         rungs: shares of the schedule at which to report, in (0, 1]; 1.0 is always one.
-        rung_rows: validation rows scored before 1.0, the same for every candidate; None scores all.
+        rung_rows: validation rows measured before 1.0, the same for every candidate; None measures all.
         report: called at each rung, once even if the run is interrupted; False stops the run.
         checkpoint: where to keep the state, and to resume from if there is one.
         checkpoint_seconds: time between checkpoints, longer where they would take more than `SAVE_SHARE` of it; 0: one
@@ -136,7 +136,7 @@ def train_fold(
         raise InputError(f"rungs are shares of the schedule in (0, 1], got {wrong}")
     chosen = find_device(device)
     make_repeatable(candidate.seed, device=chosen, threads=threads)
-    pools = load_pools(
+    pools = load_fold_pools(
         data,
         fold,
         candidate=candidate,
@@ -180,7 +180,7 @@ class _FoldRun:
         data: Prepared,
         fold: int,
         *,
-        pools: Pools,
+        pools: FoldPools,
         learner: Learner,
         rungs: list[float],
         rung_rows: int | None,
@@ -287,18 +287,18 @@ class _FoldRun:
                 return False
         return True
 
-    def _predict(self, pool: Rows, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    def _predict(self, pool: RowPool, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         return predict_rows(self.learner, pool, orders=self.candidate.prediction_shuffles, rows=rows)
 
     def _measure(
         self, prediction: NDArray[np.float32], rows: NDArray[np.int64] | None = None, *, dead: bool = False
     ) -> float:
         """Return the metric of predictions for some rows of the fold; NaN where they tell nothing, or on demand."""
-        scores = self.pools.validation.scores
-        assert scores is not None
+        targets = self.pools.validation.targets
+        assert targets is not None
         if dead or not np.isfinite(prediction).all() or prediction.min() == prediction.max():
             return math.nan
-        return self.data.task.measure(scores if rows is None else scores[rows], prediction)
+        return self.data.task.measure(targets if rows is None else targets[rows], prediction)
 
     def _keep_best(self, metric: float) -> None:
         utility = self.data.task.measure.utility(metric)
@@ -399,7 +399,7 @@ class _FoldRun:
     def _weights(self, provenance: Provenance) -> FoldWeights:
         return FoldWeights(self.candidate, provenance, self.learner.token_ids(), self.learner.weights())
 
-    def _table(self, rows: Rows, prediction: NDArray[np.float32], schema: pa.Schema) -> pa.Table:
+    def _table(self, rows: RowPool, prediction: NDArray[np.float32], schema: pa.Schema) -> pa.Table:
         columns = {
             "id": rows.table["id"],
             "fold": np.full(len(prediction), self.fold, dtype=np.int8),

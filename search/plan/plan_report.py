@@ -66,12 +66,12 @@ def _node_table(plan: SearchPlan, found: NodePlan) -> Table:
     for name, place in found.placements.items():
         runs = plan.families[name]
         largest = max(runs, key=lambda run: run.memory(place.precision).total)
-        texts, tokens = largest.workload.largest
+        texts, tokens = largest.counts.largest
         given = f"cpu {place.size.cpu:g}" + (f", gpu {place.size.gpu:g}" if place.size.gpu else "")
         suggested = "-" if not place.size.gpu else "more than one" if place.share is None else f"gpu {place.share:.2g}"
         table.add_row(
             name,
-            f"{largest.anatomy.parameters / 1e6:.0f} M",
+            f"{largest.model.parameters / 1e6:.0f} M",
             f"{texts} x {tokens}",
             place.precision,
             f"{place.memory / GIB:.1f} GiB",

@@ -8,8 +8,8 @@ from functools import cached_property
 from data_prep.prepared import Prepared, load_prepared
 from models.backbones.family_memory import GIB
 from models.candidate import Candidate, Precision
-from models.cost.memory_and_flops import Anatomy, Memory, dissect, forward_operations, peak_memory, step_passes
-from models.cost.token_counts import Workload, Workloads
+from models.cost.memory_and_flops import ModelSize, Memory, model_size, forward_operations, peak_memory, step_passes
+from models.cost.token_counts import TokenCounts, TokenCounter
 from search.cluster.machines import Machines, NodeType
 from search.plan.forecast import FamilyForecast, forecast
 from search.study.sampler import Sampler
@@ -31,8 +31,8 @@ class FoldRunCost:
     """What one fold run of a candidate costs."""
 
     candidate: Candidate
-    anatomy: Anatomy
-    workload: Workload
+    model: ModelSize
+    counts: TokenCounts
     size: Resources
     """What the study assigns to it."""
     operations: float
@@ -44,21 +44,21 @@ class FoldRunCost:
         """Return its peak memory in a precision."""
         return peak_memory(
             self.candidate,
-            self.anatomy,
-            training=self.workload.largest,
-            prediction=self.workload.largest_prediction,
+            self.model,
+            training=self.counts.largest,
+            prediction=self.counts.largest_prediction,
             precision=precision,
         )
 
     @property
     def weight_bytes(self) -> float:
         """Size of its weights on disk: fp32, as if the whole vocabulary were used."""
-        return 4.0 * self.anatomy.parameters
+        return 4.0 * self.model.parameters
 
     @property
     def checkpoint_bytes(self) -> float:
         """Size of its checkpoint while it runs: weights, AdamW's two moments, and a copy for `ema`."""
-        return self.weight_bytes + (8 + 4 * (self.candidate.ema is not None)) * self.anatomy.trained
+        return self.weight_bytes + (8 + 4 * (self.candidate.ema is not None)) * self.model.trained
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class SearchPlan:
             mean = sum(run.weight_bytes for run in runs) / len(runs)
             found = self.forecasts[name]
             total += mean * (found.finished if self.study.keep_weights == "all" else found.promoted * self.n_folds)
-            total += 4.0 * runs[0].anatomy.embeddings
+            total += 4.0 * runs[0].model.embeddings
         return total
 
     def checkpoints_on_disk(self, side_by_side: int) -> float:
@@ -179,7 +179,7 @@ class SearchPlan:
     @property
     def tables_on_disk(self) -> float:
         """Bytes of the prediction tables of the full grid."""
-        return float(sum(run.workload.rows * ROW_BYTES * self.n_folds for run in self.runs))
+        return float(sum(run.counts.rows * ROW_BYTES * self.n_folds for run in self.runs))
 
 
 def plan_study(
@@ -208,8 +208,8 @@ def plan_study(
     named = list(read_candidates(study.candidates, twins=True).values())
     named = list({candidate.id: candidate for candidate in named}.values())
     drawn = _draw(study, named)
-    workloads = Workloads(prepared, rung_rows=study.rung_rows)
-    runs = tuple(_cost(candidate, study, prepared, workloads, backbones) for candidate in [*named, *drawn])
+    counter = TokenCounter(prepared, rung_rows=study.rung_rows)
+    runs = tuple(_cost(candidate, study, prepared, counter, backbones) for candidate in [*named, *drawn])
     n_folds = prepared.manifest.n_folds
     forecasts = forecast((run.candidate.family for run in runs), ladder, n_folds=n_folds)
     workers = [node for node in nodes if node.cpu > 0 and node.most > 0]
@@ -240,24 +240,24 @@ def _draw(study: Study, named: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _cost(
-    candidate: Candidate, study: Study, data: Prepared, workloads: Workloads, backbones: str | None
+    candidate: Candidate, study: Study, data: Prepared, counter: TokenCounter, backbones: str | None
 ) -> FoldRunCost:
-    anatomy, workload = dissect(candidate, data.task, backbones=backbones), workloads.of(candidate)
+    model, counts = model_size(candidate, data.task, backbones=backbones), counter.of(candidate)
 
     def forward(batches: Sequence[Sequence[int]]) -> float:
-        return sum(forward_operations(anatomy, texts=texts, tokens=tokens) for texts, tokens in batches)
+        return sum(forward_operations(model, texts=texts, tokens=tokens) for texts, tokens in batches)
 
     scored = scoring_points(study.ladder.rungs, candidate.epochs, score_epochs=study.score_epochs)
-    training = forward(workload.epoch.tolist()) * candidate.epochs * step_passes(candidate)
-    rungs = forward(workload.scored.tolist()) * (len(set(scored)) - 1)
-    predictions = forward(workload.predicted.tolist())
+    training = forward(counts.epoch.tolist()) * candidate.epochs * step_passes(candidate)
+    rungs = forward(counts.scored.tolist()) * (len(set(scored)) - 1)
+    predictions = forward(counts.predicted.tolist())
     return FoldRunCost(
         candidate=candidate,
-        anatomy=anatomy,
-        workload=workload,
+        model=model,
+        counts=counts,
         size=study.resources.of(candidate.backbone),
-        operations=training + (rungs + predictions) * workload.orders,
-        tokens=float(workload.tokens * candidate.epochs),
+        operations=training + (rungs + predictions) * counts.orders,
+        tokens=float(counts.tokens * candidate.epochs),
     )
 
 

@@ -40,7 +40,7 @@ class SavesStateOnSigterm:
 
     def setup(self, config: dict[str, Any]) -> None:
         """Let SIGTERM wait until the state is saved; then Ray's own handler ends the process."""
-        from models.training.sigterm import heed_termination  # noqa: PLC0415 - workers only
+        from models.training.sigterm import delay_sigterm  # noqa: PLC0415 - workers only
 
-        heed_termination()
+        delay_sigterm()
         super().setup(config)  # type: ignore[misc]

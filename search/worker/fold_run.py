@@ -201,18 +201,18 @@ def _keep_weights(
 
 def keep_backbone(backbone: str, settings: FoldRunSettings, *, disk: DiskBudget, send_message: SendMessage) -> None:
     """Keep, once for all fold runs, what predicting needs of a backbone besides their weights."""
-    from models.backbones.kept_backbone import collect_remnant, write_remnant  # noqa: PLC0415 - imports torch
+    from models.backbones.kept_backbone import collect_kept_backbone, write_kept_backbone  # noqa: PLC0415 - imports torch
 
     if backbone_is_kept(settings.run_dir, backbone):
         return
     try:
-        files = collect_remnant(backbone, backbones=settings.backbones)
+        files = collect_kept_backbone(backbone, backbones=settings.backbones)
     except InputError as error:
         send_message(f"{error}: this run cannot be bundled with it")
         return
     with disk.room(sum(map(len, files.values())), "the embeddings of a backbone") as granted:
         if granted:
-            write_remnant(files, backbone_folder(settings.run_dir, backbone))
+            write_kept_backbone(files, backbone_folder(settings.run_dir, backbone))
 
 
 # The worker's process

@@ -92,5 +92,5 @@ def few_rows():
         split_hash="",
         section_titles=SECTION_TITLES,
     )
-    scores = pa.array(np.linspace(0, 1, len(fold)), pa.float32())
-    return Prepared("few", manifest, train.append_column("score", scores), table("test"))
+    targets = pa.array(np.linspace(0, 1, len(fold)), pa.float32())
+    return Prepared("few", manifest, train.append_column("score", targets), table("test"))

@@ -12,9 +12,9 @@ from data_prep.errors import InputError
 from data_prep.store.weight_folders import EMBEDDING_FILE, LISTING_FILE
 from models.backbones.checkpoint_files import SHIPPED, load_config, load_tokenizer
 from models.backbones.families import FAMILIES
-from models.backbones.kept_backbone import collect_remnant, write_remnant
+from models.backbones.kept_backbone import collect_kept_backbone, write_kept_backbone
 from models.candidate import Candidate
-from models.text.row_pools import load_pools, load_rows
+from models.text.row_pools import load_fold_pools, load_pool
 from models.training.fold_weights import load_scorer, load_weights, save_weights
 from models.training.predict_rows import predict_rows
 from models.training.train_fold import train_fold
@@ -33,10 +33,10 @@ def named(word: str) -> str:
 
 
 @pytest.fixture
-def remnant(tmp_path):
+def kept_folder(tmp_path):
     def make(backbone):
-        folder = tmp_path / "remnant"
-        write_remnant(collect_remnant(backbone), folder)
+        folder = tmp_path / "kept_folder"
+        write_kept_backbone(collect_kept_backbone(backbone), folder)
         return str(folder)
 
     return make
@@ -49,19 +49,19 @@ def new_table():
 
 
 @pytest.fixture
-def check(prepared_tiny, remnant, tmp_path, monkeypatch):
-    """Return what trains a fold run and compares what checkpoint and remnant predict, on rows seen and on new ones."""
+def check(prepared_tiny, kept_folder, tmp_path, monkeypatch):
+    """Return what trains a fold run and compares what checkpoint and kept backbone predict, on old and new rows."""
 
     def run(settings, backbone):
         data, candidate = prepared_tiny, Candidate(backbone=backbone, **{**SETTINGS, **settings})
         found = train_fold(candidate, data, 1, cache=tmp_path / "cache", keep_weights=True)
         save_weights(found.weights, tmp_path / "weights")
-        weights, kept = load_weights(tmp_path / "weights"), remnant(backbone)
+        weights, kept = load_weights(tmp_path / "weights"), kept_folder(backbone)
         options = {"candidate": candidate, "cache": tmp_path / "cache"}
         pools = [
-            (load_pools(data, 1, tokenizer=load_tokenizer(folder), **options).test, new)
+            (load_fold_pools(data, 1, tokenizer=load_tokenizer(folder), **options).test, new)
             for folder in (backbone, kept)
-            for new in [load_rows(new_table(), data, tokenizer=load_tokenizer(folder), **options)]
+            for new in [load_pool(new_table(), data, tokenizer=load_tokenizer(folder), **options)]
         ]
         expected = []
         for pool, other in zip(*pools, strict=True):
@@ -93,9 +93,9 @@ def test_a_remnant_serves_every_kind_of_candidate(name, tiny_bert, check):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_config_and_tokenizer_of_every_family_come_back(family, tiny, remnant):
+def test_config_and_tokenizer_of_every_family_come_back(family, tiny, kept_folder):
     name = SHIPPED if family == SHIPPED else tiny(family)
-    folder = remnant(name)
+    folder = kept_folder(name)
     before, after = (load_config(place).to_dict() for place in (name, folder))
     passing = {"_name_or_path", "dtype", "transformers_version", "architectures"}
     assert {k: v for k, v in before.items() if k not in passing} == {k: v for k, v in after.items() if k not in passing}
@@ -109,22 +109,22 @@ def test_config_and_tokenizer_of_every_family_come_back(family, tiny, remnant):
 
 
 def test_a_checkpoint_in_half_precision_leaves_half_the_bytes(tiny_bert, monkeypatch):
-    whole = collect_remnant(tiny_bert)[EMBEDDING_FILE]
+    whole = collect_kept_backbone(tiny_bert)[EMBEDDING_FILE]
     monkeypatch.setattr(
         "models.backbones.kept_backbone.load_embedding", lambda *_, **__: torch.ones(10, 4).half().float()
     )
-    assert len(collect_remnant(tiny_bert)[EMBEDDING_FILE]) - 80 <= 10 * 4 * 2
+    assert len(collect_kept_backbone(tiny_bert)[EMBEDDING_FILE]) - 80 <= 10 * 4 * 2
     assert len(whole) > 4 * 32 * 70
 
 
 def test_a_tokenizer_that_does_not_come_back_is_named(tiny_bert, monkeypatch):
     monkeypatch.setattr("models.backbones.kept_backbone._behaviour", lambda tokenizer: [id(tokenizer)])
     with pytest.raises(InputError, match=r"BertTokenizer.* gives other tokens when it is saved and loaded again"):
-        collect_remnant(tiny_bert)
+        collect_kept_backbone(tiny_bert)
 
 
-def test_a_remnant_that_lost_its_table_is_named(tiny_bert, remnant, prepared_tiny, tmp_path):
-    folder = remnant(tiny_bert)
+def test_a_remnant_that_lost_its_table_is_named(tiny_bert, kept_folder, prepared_tiny, tmp_path):
+    folder = kept_folder(tiny_bert)
     (Path(folder) / EMBEDDING_FILE).write_bytes(b"short")
     found = train_fold(Candidate(backbone=tiny_bert), prepared_tiny, 1, cache=tmp_path, keep_weights=True)
     with pytest.raises(InputError, match=r"embedding\.safetensors: not the embeddings of the config beside it"):

@@ -11,7 +11,7 @@ from data_prep.task import PPPM
 from models.backbones.families import FAMILIES
 from models.backbones.family_memory import GIB, count_parameters, released_config, training_memory
 from models.candidate import Candidate
-from models.cost.memory_and_flops import backbone_config, dissect, forward_operations, peak_memory, step_passes
+from models.cost.memory_and_flops import backbone_config, forward_operations, model_size, peak_memory, step_passes
 from models.text.batches import Batch
 from models.training.learner import new_learner
 
@@ -49,12 +49,12 @@ def test_weights_gradients_and_moments_are_what_a_step_leaves(settings, tiny_ber
     learner.step(a_batch(whole), 1.0)
     held = [p for state in learner.optimizer.state.values() for p in state.values() if p.ndim]
 
-    anatomy = dissect(candidate, PPPM)
-    memory = peak_memory(candidate, anatomy, training=(TEXTS, TOKENS), precision="fp32")
+    size = model_size(candidate, PPPM)
+    memory = peak_memory(candidate, size, training=(TEXTS, TOKENS), precision="fp32")
     assert memory.weights == sum(p.nbytes for p in learner.scorer.parameters())
     assert memory.gradients == gradients
     assert memory.optimizer == sum(p.nbytes for p in held)
-    assert memory.copies == (4 * anatomy.trained if "ema" in settings else 0)
+    assert memory.copies == (4 * size.trained if "ema" in settings else 0)
 
 
 def kept_for_the_way_back(learner, batch: Batch) -> int:
@@ -78,8 +78,8 @@ def test_activations_of_bert_in_fp32_are_those_that_a_forward_pass_keeps(tokens,
     candidate = Candidate(backbone="minilm-l6", layers=layers, precision="fp32", dropout=0.0)
     learner = learner_of(candidate, 2000)
     kept = kept_for_the_way_back(learner, a_batch(2000, 16, tokens))
-    anatomy = dissect(candidate, PPPM)
-    estimated = peak_memory(candidate, anatomy, training=(16, tokens), precision="fp32").activations
+    size = model_size(candidate, PPPM)
+    estimated = peak_memory(candidate, size, training=(16, tokens), precision="fp32").activations
     assert 1 < estimated / kept < 1.25
 
 
@@ -103,16 +103,16 @@ def test_operations_are_those_that_torch_counts(name, least, tiny):
         learner._outputs(batch)
     with FlopCounterMode(display=False) as both:
         learner._add_gradients(batch)
-    estimated = forward_operations(dissect(candidate, PPPM), texts=TEXTS, tokens=TOKENS)
+    estimated = forward_operations(model_size(candidate, PPPM), texts=TEXTS, tokens=TOKENS)
     assert least < estimated / forward.get_total_flops() < 1.05
     assert least < estimated * step_passes(candidate) / both.get_total_flops() < 1.1
 
 
 def test_a_family_by_its_hub_name_has_the_memory_of_the_table():
     candidate = Candidate(backbone="anferico/bert-for-patents", precision="bf16")
-    anatomy = dissect(candidate, PPPM)
-    found = peak_memory(candidate, anatomy, training=(16, 128), precision="bf16")
-    head = anatomy.parameters - count_parameters("bert-for-patents")
+    size = model_size(candidate, PPPM)
+    found = peak_memory(candidate, size, training=(16, 128), precision="bf16")
+    head = size.parameters - count_parameters("bert-for-patents")
     assert found.total == training_memory("bert-for-patents") + 18 * head
     assert found.process == GIB
 
@@ -120,7 +120,7 @@ def test_a_family_by_its_hub_name_has_the_memory_of_the_table():
 def test_smaller_parts_and_checkpointing_need_less_and_ema_more():
     def total(**settings):
         candidate = Candidate(backbone="roberta-large", **settings)
-        return peak_memory(candidate, dissect(candidate, PPPM), training=(32, 128), precision="bf16").total
+        return peak_memory(candidate, model_size(candidate, PPPM), training=(32, 128), precision="bf16").total
 
     assert total(accumulation=4) < total()
     assert total(checkpointing=True) < total(accumulation=4)

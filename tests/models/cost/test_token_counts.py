@@ -4,7 +4,7 @@ import pytest
 
 from models.backbones.checkpoint_files import load_tokenizer
 from models.candidate import Candidate
-from models.cost.token_counts import Workloads, stand_in_tokenizer
+from models.cost.token_counts import TokenCounter, stand_in_tokenizer
 from models.training.train_fold import train_fold
 
 
@@ -13,7 +13,7 @@ from models.training.train_fold import train_fold
 )
 def test_steps_and_rows_are_those_of_the_fold_run(settings, prepared_tiny, tiny_bert):
     candidate = Candidate(backbone=tiny_bert, epochs=2, precision="fp32", **settings)
-    found = Workloads(prepared_tiny, rung_rows=20).of(candidate)
+    found = TokenCounter(prepared_tiny, rung_rows=20).of(candidate)
     steps = []
     train_fold(
         candidate, prepared_tiny, 0, rungs=(0.5,), rung_rows=20, report=lambda report: steps.append(report) or True
@@ -27,12 +27,12 @@ def test_steps_and_rows_are_those_of_the_fold_run(settings, prepared_tiny, tiny_
 
 
 def test_what_is_written_alike_is_counted_once(prepared_tiny):
-    workloads = Workloads(prepared_tiny, rung_rows=None)
-    first = workloads.of(Candidate(epochs=1))
-    again = workloads.of(Candidate(epochs=3, head="cls", backbone="roberta-base"))
+    counter = TokenCounter(prepared_tiny, rung_rows=None)
+    first = counter.of(Candidate(epochs=1))
+    again = counter.of(Candidate(epochs=3, head="cls", backbone="roberta-base"))
     assert again.epoch is first.epoch
     assert again.steps == 3 * first.steps
-    assert workloads.of(Candidate(max_length=12)).tokens < first.tokens
+    assert counter.of(Candidate(max_length=12)).tokens < first.tokens
 
 
 def test_the_stand_in_makes_about_as_many_tokens_as_word_pieces():

@@ -36,27 +36,27 @@ def loss(name):
 
 
 def draw(loss, n_rows=16, seed=0):
-    """Return random outputs, scores off the levels, and groups of about four rows."""
+    """Return random outputs, targets off the levels, and groups of about four rows."""
     generator = torch.Generator().manual_seed(seed)
-    scores = LEAST + (GREATEST - LEAST) * torch.rand(n_rows, generator=generator)
+    targets = LEAST + (GREATEST - LEAST) * torch.rand(n_rows, generator=generator)
     outputs = torch.randn(n_rows, loss.n_outputs, generator=generator)
-    return outputs, scores, torch.randint(max(n_rows // 4, 1), (n_rows,), generator=generator)
+    return outputs, targets, torch.randint(max(n_rows // 4, 1), (n_rows,), generator=generator)
 
 
-def outputs_for(loss, scores):
-    """Return outputs that a loss turns into `scores` (into an increasing function of them, for soft labels)."""
-    scores = torch.as_tensor(scores, dtype=torch.float32)
+def outputs_for(loss, targets):
+    """Return outputs that a loss turns into `targets` (into an increasing function of them, for soft labels)."""
+    targets = torch.as_tensor(targets, dtype=torch.float32)
     if hasattr(loss, "labels"):
-        return loss.labels(scores).clamp(min=1e-9).log()
+        return loss.labels(targets).clamp(min=1e-9).log()
     if loss.n_outputs == 2:
-        return torch.stack([scores, torch.full_like(scores, -1.0)], dim=1)
+        return torch.stack([targets, torch.full_like(targets, -1.0)], dim=1)
     if type(loss) is LOSSES["bce"]:
-        return ((scores - loss.task.least) / (loss.task.greatest - loss.task.least)).logit(1e-6).unsqueeze(1)
-    return scores.unsqueeze(1)
+        return ((targets - loss.task.least) / (loss.task.greatest - loss.task.least)).logit(1e-6).unsqueeze(1)
+    return targets.unsqueeze(1)
 
 
-def soft_labels(scores, width):
-    place = np.interp(scores, LEVELS, np.arange(len(LEVELS)))
+def soft_labels(targets, width):
+    place = np.interp(targets, LEVELS, np.arange(len(LEVELS)))
     distance = np.abs(place[:, None] - np.arange(len(LEVELS)))
     if width == 0:
         return np.maximum(1 - distance, 0)
@@ -106,30 +106,30 @@ def with_options(name, **extra):
 
 def test_equals_an_independent_reference(name):
     loss = with_options(name)
-    outputs, scores, groups = draw(loss)
-    output, score = outputs.double().numpy(), scores.double().numpy()
+    outputs, targets, groups = draw(loss)
+    output, score = outputs.double().numpy(), targets.double().numpy()
     if loss.within_groups:
         expected = np.mean(pair_losses(output[:, 0], score, groups.numpy()))
     else:
         expected = REFERENCES[name](output, score)
-    assert loss(outputs, scores, groups).item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert loss(outputs, targets, groups).item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def test_gradient_is_that_of_finite_differences(name):
     loss = with_options(name)
-    outputs, scores, groups = draw(loss, 6)
+    outputs, targets, groups = draw(loss, 6)
     doubled = outputs.double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda values: loss(values, scores.double(), groups), (doubled,), atol=1e-6)
+    assert torch.autograd.gradcheck(lambda values: loss(values, targets.double(), groups), (doubled,), atol=1e-6)
 
 
 def test_computes_in_float32_and_leaves_float64_alone(loss):
-    outputs, scores, groups = draw(loss)
-    value = loss(outputs.bfloat16(), scores, groups)
+    outputs, targets, groups = draw(loss)
+    value = loss(outputs.bfloat16(), targets, groups)
     assert value.dtype == torch.float32
     assert value.shape == ()
-    assert torch.equal(value, loss(outputs.bfloat16().float(), scores, groups))
-    assert loss.to_scores(outputs.bfloat16()).dtype == torch.float32
-    assert loss(outputs.double(), scores, groups).dtype == torch.float64
+    assert torch.equal(value, loss(outputs.bfloat16().float(), targets, groups))
+    assert loss.to_predictions(outputs.bfloat16()).dtype == torch.float32
+    assert loss(outputs.double(), targets, groups).dtype == torch.float64
 
 
 def test_every_option_is_a_field_of_candidate_with_the_same_default(name):
@@ -145,42 +145,42 @@ def test_to_scores_gives_a_score_per_row_in_the_order_of_the_outputs(loss):
     truth = torch.linspace(LEAST + 0.1, GREATEST - 0.1, 9)
     outputs = outputs_for(loss, truth)
     assert outputs.shape == (9, loss.n_outputs)
-    scores = loss.to_scores(outputs)
-    assert scores.shape == (9,)
-    assert (scores.diff() > 0).all()
+    predictions = loss.to_predictions(outputs)
+    assert predictions.shape == (9,)
+    assert (predictions.diff() > 0).all()
     if type(loss) not in [LOSSES[name] for name in UNSCALED]:
-        torch.testing.assert_close(scores, truth, rtol=0, atol=1e-4)
+        torch.testing.assert_close(predictions, truth, rtol=0, atol=1e-4)
 
 
 def test_is_the_mean_over_rows_of_a_batch_twice_as_large(loss):
-    outputs, scores, groups = draw(loss)
-    twice = loss(outputs.repeat(2, 1), scores.repeat(2), torch.cat([groups, groups + 100]))
-    torch.testing.assert_close(twice, loss(outputs, scores, groups))
+    outputs, targets, groups = draw(loss)
+    twice = loss(outputs.repeat(2, 1), targets.repeat(2), torch.cat([groups, groups + 100]))
+    torch.testing.assert_close(twice, loss(outputs, targets, groups))
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name not in UNSCALED])
-def test_is_least_where_to_scores_gives_the_truth(name):
+def test_is_least_where_to_predictions_gives_the_truth(name):
     loss = LOSSES[name](task=TASK)
-    _, scores, _ = draw(loss, 5)
-    outputs = outputs_for(loss, scores + torch.tensor([0.3, -0.2, 0.1, -0.3, 0.2])).requires_grad_()
+    _, targets, _ = draw(loss, 5)
+    outputs = outputs_for(loss, targets + torch.tensor([0.3, -0.2, 0.1, -0.3, 0.2])).requires_grad_()
     optimizer = torch.optim.LBFGS([outputs], max_iter=500, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
 
     def evaluate():
         optimizer.zero_grad()
-        value = loss(outputs, scores)
+        value = loss(outputs, targets)
         value.backward()
         return value
 
     optimizer.step(evaluate)
-    torch.testing.assert_close(loss.to_scores(outputs.detach()), scores, rtol=0, atol=5e-3)
+    torch.testing.assert_close(loss.to_predictions(outputs.detach()), targets, rtol=0, atol=5e-3)
 
 
 def test_perfect_order_is_best_and_reversed_order_worst(name):
     loss = LOSSES[name](task=TASK, **({"label_width": 1.0} if name in OVER_LEVELS else {}))
-    scores = torch.tensor([-1.0, -0.5, 0.0, 0.5, 3.0])
+    targets = torch.tensor([-1.0, -0.5, 0.0, 0.5, 3.0])
     outputs = outputs_for(loss, [-0.9, -0.4, 0.1, 0.8, 2.7])
     groups = torch.zeros(5, dtype=torch.int64)
-    values = {order: loss(outputs[list(order)], scores, groups).item() for order in itertools.permutations(range(5))}
+    values = {order: loss(outputs[list(order)], targets, groups).item() for order in itertools.permutations(range(5))}
     assert len(values) == 120
     assert min(values, key=values.get) == (0, 1, 2, 3, 4)
     assert max(values, key=values.get) == (4, 3, 2, 1, 0)
@@ -189,13 +189,13 @@ def test_perfect_order_is_best_and_reversed_order_worst(name):
 @pytest.mark.parametrize("n_rows", [1, 2, 32])
 @pytest.mark.parametrize("constant", ["outputs", "scores", "both"])
 def test_constants_give_finite_losses_and_gradients(loss, n_rows, constant):
-    outputs, scores, groups = draw(loss, n_rows)
+    outputs, targets, groups = draw(loss, n_rows)
     if constant != "scores":
         outputs = torch.full_like(outputs, 0.1)
     if constant != "outputs":
-        scores = torch.full_like(scores, 0.7)
+        targets = torch.full_like(targets, 0.7)
     outputs.requires_grad_()
-    value = loss(outputs, scores, groups)
+    value = loss(outputs, targets, groups)
     value.backward()
     assert value.isfinite()
     assert outputs.grad.isfinite().all()
@@ -212,68 +212,68 @@ def test_huge_outputs_give_finite_losses_and_gradients(name, size):
     value.backward()
     assert value.isfinite()
     assert outputs.grad.isfinite().all()
-    assert loss.to_scores(outputs).isfinite().all()
+    assert loss.to_predictions(outputs).isfinite().all()
 
 
 @pytest.mark.parametrize("n_rows", [2, 4, 32])
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-12, 0.0), (1e15, 0.0), (0.5, 7.0)])
 def test_pearson_of_perfect_and_reversed_outputs_whatever_the_scale(n_rows, scale, offset):
     loss = LOSSES["pearson"](task=PPPM)
-    scores = torch.rand(n_rows, generator=torch.Generator().manual_seed(0))
-    outputs = (scores * scale + offset).unsqueeze(1)
-    assert loss(outputs, scores).item() == pytest.approx(0, abs=1e-5)
-    assert loss(-outputs, scores).item() == pytest.approx(2, abs=1e-5)
+    targets = torch.rand(n_rows, generator=torch.Generator().manual_seed(0))
+    outputs = (targets * scale + offset).unsqueeze(1)
+    assert loss(outputs, targets).item() == pytest.approx(0, abs=1e-5)
+    assert loss(-outputs, targets).item() == pytest.approx(2, abs=1e-5)
 
 
 @pytest.mark.parametrize("n_rows", [1, 3, 32])
 @pytest.mark.parametrize("constant", ["outputs", "scores", "both"])
 def test_pearson_learns_nothing_from_a_constant(n_rows, constant):
     loss = LOSSES["pearson"](task=PPPM)
-    outputs, scores, _ = draw(loss, n_rows)
+    outputs, targets, _ = draw(loss, n_rows)
     if constant != "scores":
         outputs = torch.full_like(outputs, 0.1)
     if constant != "outputs":
-        scores = torch.full_like(scores, 0.7)
+        targets = torch.full_like(targets, 0.7)
     outputs.requires_grad_()
-    value = loss(outputs, scores)
+    value = loss(outputs, targets)
     value.backward()
     assert value.item() == 1
     assert torch.equal(outputs.grad, torch.zeros_like(outputs))
 
 
 def test_huber_with_delta_1_is_half_the_squared_error_on_small_errors():
-    scores = torch.tensor([0.0, 0.25, 1.0])
+    targets = torch.tensor([0.0, 0.25, 1.0])
     outputs = torch.tensor([[0.3], [0.9], [0.1]])
-    half = LOSSES["mse"](task=PPPM)(outputs, scores) / 2
-    torch.testing.assert_close(LOSSES["huber"](task=PPPM)(outputs, scores), half)
+    half = LOSSES["mse"](task=PPPM)(outputs, targets) / 2
+    torch.testing.assert_close(LOSSES["huber"](task=PPPM)(outputs, targets), half)
 
 
 @pytest.mark.parametrize("delta", [0.1, 1.0, 2.0])
 def test_smooth_l1_is_huber_divided_by_its_delta(delta):
     huber, smooth = (LOSSES[name](task=TASK, loss_delta=delta) for name in ("huber", "smooth_l1"))
-    outputs, scores, _ = draw(huber)
-    torch.testing.assert_close(smooth(outputs, scores) * delta, huber(outputs, scores))
+    outputs, targets, _ = draw(huber)
+    torch.testing.assert_close(smooth(outputs, targets) * delta, huber(outputs, targets))
 
 
 def test_gaussian_variance_is_learnt_down_to_its_floor():
     loss = LOSSES["gaussian_nll"](task=TASK)
-    scores = torch.tensor([0.5, 1.5])
+    targets = torch.tensor([0.5, 1.5])
     exact = torch.tensor([[0.5, -1000.0], [1.5, -1000.0]])
     floor = 0.01 * (GREATEST - LEAST)
-    assert loss(exact, scores).item() == pytest.approx(-norm.logpdf(0, scale=floor), rel=1e-6)
+    assert loss(exact, targets).item() == pytest.approx(-norm.logpdf(0, scale=floor), rel=1e-6)
     spread = torch.tensor([[1.0, math.log(0.25 - floor**2)]] * 2)  # both miss by 0.5, so a variance of 0.25 is best
     for step in (-0.1, 0.1):
-        assert loss(spread, scores) < loss(spread + torch.tensor([0.0, step]), scores)
+        assert loss(spread, targets) < loss(spread + torch.tensor([0.0, step]), targets)
 
 
 @pytest.mark.parametrize("width", [0.0, 0.3, 1.0, 5.0])
 def test_kl_is_cross_entropy_less_the_entropy_of_the_labels(width):
     kl, cross = (LOSSES[name](task=TASK, label_width=width) for name in ("kl", "cross_entropy"))
-    outputs, scores, _ = draw(kl)
+    outputs, targets, _ = draw(kl)
     outputs.requires_grad_()
-    difference = (cross(outputs, scores) - kl(outputs, scores)).item()
-    assert difference == pytest.approx(entropy(soft_labels(scores.numpy(), width), axis=1).mean(), abs=1e-5)
-    gradients = [torch.autograd.grad(loss(outputs, scores), outputs)[0] for loss in (kl, cross)]
+    difference = (cross(outputs, targets) - kl(outputs, targets)).item()
+    assert difference == pytest.approx(entropy(soft_labels(targets.numpy(), width), axis=1).mean(), abs=1e-5)
+    gradients = [torch.autograd.grad(loss(outputs, targets), outputs)[0] for loss in (kl, cross)]
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-7)
 
 
@@ -287,13 +287,13 @@ def test_cross_entropy_of_scores_on_levels_is_that_of_classes():
 @pytest.mark.parametrize("width", [0.0, 0.3, 1.0])
 def test_labels_are_distributions(width):
     loss = LOSSES["kl"](task=TASK, label_width=width)
-    scores = torch.tensor([*LEVELS, 0.2, 1.0, 2.9])
-    labels = loss.labels(scores)
-    np.testing.assert_allclose(labels, soft_labels(scores.numpy(), width), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(labels.sum(dim=1), torch.ones(len(scores)))
+    targets = torch.tensor([*LEVELS, 0.2, 1.0, 2.9])
+    labels = loss.labels(targets)
+    np.testing.assert_allclose(labels, soft_labels(targets.numpy(), width), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(labels.sum(dim=1), torch.ones(len(targets)))
     if width == 0:
         assert torch.equal(labels[: len(LEVELS)], torch.eye(len(LEVELS)))
-        torch.testing.assert_close(labels @ torch.tensor(LEVELS), scores)
+        torch.testing.assert_close(labels @ torch.tensor(LEVELS), targets)
 
 
 def test_scores_beyond_the_levels_count_as_the_nearest():
@@ -314,8 +314,8 @@ def test_a_task_without_levels_is_refused(name):
 def test_other_losses_need_no_levels(name):
     check_task(Candidate(recipe="pair", loss=name), CONTINUOUS)
     loss = new_loss(Candidate(loss=name), CONTINUOUS)
-    outputs, scores, groups = draw(loss)
-    assert loss(outputs, scores, groups).isfinite()
+    outputs, targets, groups = draw(loss)
+    assert loss(outputs, targets, groups).isfinite()
 
 
 @pytest.mark.parametrize(
@@ -323,10 +323,10 @@ def test_other_losses_need_no_levels(name):
     [([0.5], [0]), ([0.5, 0.5, 0.5], [1, 1, 1]), ([0.0, 0.5, 1.0], [0, 1, 2])],
     ids=["one row", "equal scores", "different anchors"],
 )
-def test_ranking_learns_nothing_without_a_pair(scores, groups):
+def test_ranking_learns_nothing_without_a_pair(targets, groups):
     loss = LOSSES["ranking"](task=PPPM)
-    outputs = torch.randn(len(scores), 1, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    value = loss(outputs, torch.tensor(scores), torch.tensor(groups))
+    outputs = torch.randn(len(targets), 1, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    value = loss(outputs, torch.tensor(targets), torch.tensor(groups))
     value.backward()
     assert value.item() == 0
     assert torch.equal(outputs.grad, torch.zeros_like(outputs))
@@ -334,13 +334,13 @@ def test_ranking_learns_nothing_without_a_pair(scores, groups):
 
 def test_ranking_compares_within_an_anchor_only():
     loss = LOSSES["ranking"](task=PPPM)
-    outputs, scores = torch.tensor([[0.0], [1.0], [5.0], [7.0]]), torch.tensor([0.0, 1.0, 0.0, 1.0])
+    outputs, targets = torch.tensor([[0.0], [1.0], [5.0], [7.0]]), torch.tensor([0.0, 1.0, 0.0, 1.0])
     groups = torch.tensor([3, 3, 8, 8])
     shifted = outputs + torch.tensor([[0.0], [0.0], [100.0], [100.0]])
-    assert loss(outputs, scores, groups).item() == pytest.approx(
+    assert loss(outputs, targets, groups).item() == pytest.approx(
         (math.log1p(math.exp(-1)) + math.log1p(math.exp(-2))) / 2
     )
-    torch.testing.assert_close(loss(shifted, scores, groups), loss(outputs, scores, groups))
+    torch.testing.assert_close(loss(shifted, targets, groups), loss(outputs, targets, groups))
 
 
 def test_only_ranking_asks_for_anchors():

@@ -42,8 +42,8 @@ def batch_of(backbone, n_rows=4, **fields):
     ids = torch.randint(5, len(backbone.tokenizer), (len(LENGTHS), max(LENGTHS)), generator=generator)
     mask = torch.tensor([[1] * length + [0] * (max(LENGTHS) - length) for length in LENGTHS])
     groups = torch.arange(n_rows) // 2
-    scores = (torch.arange(n_rows) % 5) / 4
-    return Batch(ids * mask, mask, np.arange(n_rows), scores, groups=groups, **fields)
+    targets = (torch.arange(n_rows) % 5) / 4
+    return Batch(ids * mask, mask, np.arange(n_rows), targets, groups=groups, **fields)
 
 
 @pytest.mark.parametrize("loss_name", LOSSES)
@@ -56,7 +56,7 @@ def test_every_head_learns_by_every_loss(backbone, head_name, loss_name):
     outputs = scorer(batch)
     assert outputs.shape == (len(LENGTHS), loss.n_outputs)
     assert outputs.dtype == torch.float32
-    value = loss(outputs, batch.scores, batch.groups)
+    value = loss(outputs, batch.targets, batch.groups)
     value.backward()
     assert value.isfinite()
     gradients = [parameter.grad for parameter in scorer.parameters()]
@@ -64,9 +64,9 @@ def test_every_head_learns_by_every_loss(backbone, head_name, loss_name):
     assert any(gradient.any() for gradient in gradients)
     scorer.eval()
     with torch.inference_mode():
-        predictions = loss.to_scores(scorer(batch))
+        predictions = loss.to_predictions(scorer(batch))
         assert predictions.shape == (len(LENGTHS),)
-        assert torch.equal(predictions, loss.to_scores(scorer(batch)))
+        assert torch.equal(predictions, loss.to_predictions(scorer(batch)))
 
 
 def test_padding_takes_no_part(backbone, head_name):
@@ -126,8 +126,8 @@ def test_padding_changes_no_prediction_of_any_family(family, tiny, head_name):
     batch = batch_of(backbone)
     ids = torch.where(batch.attention_mask == 1, batch.input_ids, backbone.tokenizer.pad_token_id)
     with torch.inference_mode():
-        together = loss.to_scores(scorer(Batch(ids, batch.attention_mask, batch.rows, None)))
+        together = loss.to_predictions(scorer(Batch(ids, batch.attention_mask, batch.rows, None)))
         for row, length in enumerate(LENGTHS):
             part = ids[row : row + 1, :length]
-            alone = loss.to_scores(scorer(Batch(part, torch.ones_like(part), np.arange(1), None)))
+            alone = loss.to_predictions(scorer(Batch(part, torch.ones_like(part), np.arange(1), None)))
             torch.testing.assert_close(together[row : row + 1], alone, rtol=0, atol=1e-5)

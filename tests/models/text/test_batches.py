@@ -13,7 +13,7 @@ def encoded():
     generator = np.random.default_rng(1)
     offsets = np.concatenate([[0], np.cumsum(LENGTHS)])
     ids = generator.integers(3, 99, size=offsets[-1]).astype(np.int32)
-    return Encoded(ids, offsets, padding_id=1, scores=generator.random(len(LENGTHS), dtype=np.float32))
+    return Encoded(ids, offsets, padding_id=1, targets=generator.random(len(LENGTHS), dtype=np.float32))
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 32, 2000])
@@ -96,8 +96,8 @@ def test_a_batch_holds_its_rows_padded_on_the_right(encoded):
         assert batch.input_ids[line].tolist() == expected + [1] * rest
         assert batch.attention_mask[line].tolist() == [1] * LENGTHS[row] + [0] * rest
     assert batch.rows.tolist() == rows.tolist()
-    assert batch.scores is not None
-    assert batch.scores.tolist() == encoded.scores[rows].tolist()
+    assert batch.targets is not None
+    assert batch.targets.tolist() == encoded.targets[rows].tolist()
 
 
 def test_segments_codes_and_groups_follow_the_rows(encoded):
@@ -124,9 +124,9 @@ def test_a_shared_text_has_the_group_of_its_rows(encoded):
 
 def test_a_batch_moves_with_its_tensors(encoded):
     batch = encoded.batch(np.array([0, 1])).to("meta")
-    assert {batch.input_ids.device.type, batch.attention_mask.device.type, batch.scores.device.type} == {"meta"}
+    assert {batch.input_ids.device.type, batch.attention_mask.device.type, batch.targets.device.type} == {"meta"}
 
 
 def test_rows_without_scores_make_batches_without_scores():
-    encoded = Encoded(np.arange(6, dtype=np.int32), np.array([0, 2, 6]), padding_id=0, scores=None)
-    assert encoded.batch(np.array([1])).to("cpu").scores is None
+    encoded = Encoded(np.arange(6, dtype=np.int32), np.array([0, 2, 6]), padding_id=0, targets=None)
+    assert encoded.batch(np.array([1])).to("cpu").targets is None

@@ -12,8 +12,8 @@ from models.candidate import Candidate
 from models.parts.build import new_head
 from models.parts.heads import HEADS
 from models.parts.scorer import Scorer
-from models.text.packing import deal
-from models.text.row_pools import load_pools
+from models.text.packing import pack_rows
+from models.text.row_pools import load_fold_pools
 
 
 @given(st.lists(st.lists(st.integers(1, 10), min_size=1, max_size=40), min_size=1, max_size=6), st.integers(20, 60))
@@ -21,7 +21,7 @@ from models.text.row_pools import load_pools
 def test_every_text_fits_and_none_is_empty(sizes, room):
     group = np.repeat(np.arange(len(sizes)), [len(part) for part in sizes])
     size = np.concatenate(sizes)
-    text = deal(group, size, np.full(len(sizes), room))
+    text = pack_rows(group, size, np.full(len(sizes), room))
     assert (np.diff(text) >= 0).all()
     assert np.array_equal(np.unique(text), np.arange(text[-1] + 1))
     assert all(len(np.unique(group[text == number])) == 1 for number in range(text[-1] + 1))
@@ -32,14 +32,14 @@ def test_every_text_fits_and_none_is_empty(sizes, room):
 @settings(deadline=None)
 def test_the_number_of_texts_does_not_depend_on_the_order(sizes, random):
     shuffled = random.sample(sizes, len(sizes))
-    counts = [deal(np.zeros(len(sizes), int), np.array(part), np.array([25]))[-1] for part in (sizes, shuffled)]
+    counts = [pack_rows(np.zeros(len(sizes), int), np.array(part), np.array([25]))[-1] for part in (sizes, shuffled)]
     assert counts[0] == counts[1]
 
 
 @pytest.fixture(scope="module")
 def packed(tiny_bert, prepared_tiny, tmp_path_factory):
     tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
-    pools = load_pools(
+    pools = load_fold_pools(
         prepared_tiny,
         0,
         candidate=Candidate(recipe="packed", max_length=40, seed=3),
@@ -81,7 +81,7 @@ def test_hands_differ_between_epochs_and_seeds(packed, prepared_tiny, tmp_path):
 
     def partners(seed, epoch):
         candidate = Candidate(recipe="packed", max_length=24, seed=seed)
-        rows = load_pools(prepared_tiny, 0, candidate=candidate, tokenizer=tokenizer, cache=tmp_path).train
+        rows = load_fold_pools(prepared_tiny, 0, candidate=candidate, tokenizer=tokenizer, cache=tmp_path).train
         spans = rows.encode(epoch).spans
         return frozenset(
             frozenset(spans.order[start:end].tolist()) for start, end in itertools.pairwise(spans.first.tolist())

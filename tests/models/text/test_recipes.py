@@ -10,7 +10,7 @@ from data_prep.task import PPPM, Task
 from models.candidate import Candidate
 from models.part_options import RECIPE_OPTIONS
 from models.text.recipes import RECIPES
-from models.text.row_pools import load_pools
+from models.text.row_pools import load_fold_pools
 
 SENTENCES = Task(name="sentences", text_columns=("first", "second"), score_range=(0.0, 5.0))
 ANSWERS = Task(name="answers", text_columns=("question", "answer", "subject"), score_range=(0.0, 1.0))
@@ -79,7 +79,7 @@ def load(kind, few_rows, request, tmp_path):
 
     def pools(recipe="pair_context", *, data=few_rows, **options):
         candidate = Candidate(**{"recipe": recipe, "max_length": 400, **options})
-        return load_pools(data, 0, candidate=candidate, tokenizer=tokenizer, cache=tmp_path), tokenizer
+        return load_fold_pools(data, 0, candidate=candidate, tokenizer=tokenizer, cache=tmp_path), tokenizer
 
     return pools
 
@@ -188,7 +188,7 @@ def test_prompt_needs_a_mask_token(few_rows, tmp_path):
     from transformers import ByT5Tokenizer
 
     with pytest.raises(InputError, match="mask token, which ByT5Tokenizer lacks"):
-        load_pools(few_rows, 0, candidate=Candidate(recipe="prompt"), tokenizer=ByT5Tokenizer(), cache=tmp_path)
+        load_fold_pools(few_rows, 0, candidate=Candidate(recipe="prompt"), tokenizer=ByT5Tokenizer(), cache=tmp_path)
 
 
 @pytest.mark.parametrize("recipe", [name for name, option in RECIPE_OPTIONS.items() if "separator" in option.settings])

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from data_prep.task import Task
 from models.candidate import Candidate
 from models.text.recipes import RECIPES
-from models.text.row_pools import load_pools
+from models.text.row_pools import load_fold_pools
 
 COLUMNS = ("anchor", "target", "context_text")
 POOLS = ("train", "validation", "test", "holdout")
@@ -26,7 +26,7 @@ def tokenizer(tiny_bert):
 def pools_of(prepared_tiny, tokenizer, tmp_path):
     def load(recipe, *, max_length=500, seed=1, fold=1, data=prepared_tiny, tokenizer=tokenizer, **options):
         candidate = Candidate(recipe=recipe, max_length=max_length, seed=seed, **options)
-        return load_pools(data, fold, candidate=candidate, tokenizer=tokenizer, cache=tmp_path)
+        return load_fold_pools(data, fold, candidate=candidate, tokenizer=tokenizer, cache=tmp_path)
 
     return load
 
@@ -58,8 +58,8 @@ def test_pools_hold_the_rows_they_promise(pools_of, prepared_tiny):
         assert expected.any()
         assert getattr(pools, pool).table["id"].to_pylist() == ids[expected].tolist()
     assert pools.test.table.equals(prepared_tiny.test)
-    assert pools.test.scores is None
-    np.testing.assert_array_equal(pools.validation.scores, np.array(prepared_tiny.train["score"])[fold == 1])
+    assert pools.test.targets is None
+    np.testing.assert_array_equal(pools.validation.targets, np.array(prepared_tiny.train["score"])[fold == 1])
 
 
 def test_a_split_without_holdout_has_no_such_pool(pools_of, prepared_tiny):

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.text.recipes import Siblings
-from models.text.siblings import gather, number_rows, sibling_groups
+from models.text.siblings import gather_siblings, number_rows, sibling_groups
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(10, 15)), min_size=1, max_size=30))
@@ -13,7 +13,7 @@ from models.text.siblings import gather, number_rows, sibling_groups
 def test_members_are_the_distinct_phrases_of_the_group_in_file_order(rows):
     group = np.unique([number for number, _ in rows], return_inverse=True)[1]
     phrase = np.array([number for _, number in rows])
-    members = gather(group, phrase)
+    members = gather_siblings(group, phrase)
     assert (np.diff(members.row) >= 0).all()
     for row in range(len(rows)):
         expected = list(dict.fromkeys(phrase[group == group[row]].tolist()))

@@ -5,19 +5,19 @@ from data_prep.errors import InputError
 from data_prep.task import PPPM
 from models.candidate import Candidate
 from models.text.recipes import RECIPES
-from models.text.special_tokens import Frame, new_frame
+from models.text.special_tokens import SpecialTokens, find_special_tokens
 
 
 def frame_of(tokenizer, recipe="pair", **settings):
-    return new_frame(tokenizer, RECIPES[recipe].layout(PPPM, Candidate()), **settings)
+    return find_special_tokens(tokenizer, RECIPES[recipe].layout(PPPM, Candidate()), **settings)
 
 
 def test_frames_are_the_tokenizers_own(wordpiece, byte_level):
-    assert frame_of(wordpiece) == Frame((2,), ((3,),), (3,), (3,), 0)
-    assert frame_of(byte_level) == Frame((0,), ((2,),), (2,), (2,), 1)
+    assert frame_of(wordpiece) == SpecialTokens((2,), ((3,),), (3,), (3,), 0)
+    assert frame_of(byte_level) == SpecialTokens((0,), ((2,),), (2,), (2,), 1)
     plain = ByT5Tokenizer()
     end = plain.eos_token_id
-    assert frame_of(plain) == Frame((), ((end,),), (end,), (end,), plain.pad_token_id)
+    assert frame_of(plain) == SpecialTokens((), ((end,),), (end,), (end,), plain.pad_token_id)
 
 
 def test_two_texts_are_joined_as_the_tokenizer_joins_them(wordpiece, byte_level):

@@ -9,7 +9,7 @@ from data_prep.errors import InputError
 from data_prep.store.weight_folders import WEIGHTS_FILE, weights_folder
 from models.backbones.checkpoint_files import load_tokenizer
 from models.candidate import Candidate
-from models.text.row_pools import load_pools
+from models.text.row_pools import load_fold_pools
 from models.training.fold_weights import load_scorer, load_weights, save_weights
 from models.training.predict_rows import predict_rows
 from models.training.train_fold import train_fold
@@ -40,7 +40,7 @@ def train(tiny_bert, prepared_tiny, tmp_path):
 def predict(weights, data, tmp_path, **options):
     """Return the predictions of loaded weights for the test rows."""
     candidate = weights.candidate
-    pools = load_pools(data, 1, candidate=candidate, tokenizer=load_tokenizer(candidate.backbone), cache=tmp_path)
+    pools = load_fold_pools(data, 1, candidate=candidate, tokenizer=load_tokenizer(candidate.backbone), cache=tmp_path)
     learner = load_scorer(weights, data.task, **options)
     return predict_rows(learner, pools.test, orders=candidate.prediction_shuffles)
 

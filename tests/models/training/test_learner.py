@@ -50,7 +50,7 @@ def batches_of(n=STEPS, *, packed=False, rows=12, tokens=9):
             input_ids=ids,
             attention_mask=(torch.arange(tokens) < torch.arange(rows).unsqueeze(1) % 3 + tokens - 2).long(),
             rows=np.arange(n_rows),
-            scores=torch.rand(n_rows, generator=generator),
+            targets=torch.rand(n_rows, generator=generator),
             spans=starts if packed else None,
             groups=torch.arange(n_rows) // 6,
         )
@@ -80,7 +80,7 @@ def gradients(learner, batch, monkeypatch):
 
 
 def plain_gradients(learner, batch):
-    loss = learner.loss(learner.scorer(batch), batch.scores, batch.groups)
+    loss = learner.loss(learner.scorer(batch), batch.targets, batch.groups)
     return torch.autograd.grad(loss, learner.trained)
 
 
@@ -273,7 +273,7 @@ def test_the_embedding_that_fgm_perturbs_is_the_one_that_every_family_uses(learn
     (batch,) = batches_of(1, rows=3)
     learner = learn([], backbone=tiny(family), adversary="fgm")
     (table,) = learner.adversary.targets
-    learner.loss(learner.scorer(batch), batch.scores).backward()
+    learner.loss(learner.scorer(batch), batch.targets).backward()
     assert (table.grad != 0).any(dim=1).sum() >= len(batch.input_ids[batch.attention_mask == 1].unique()) - 1
 
 
@@ -300,7 +300,7 @@ def run_out(monkeypatch, learner, *, above, error=OUT_OF_MEMORY[0], passes=0):
         return outputs
 
     monkeypatch.setattr(learner.scorer, "forward", forward)
-    monkeypatch.setattr(learner_module, "give_back", lambda: sizes.append(0))  # to collect garbage takes 0.2 s a time
+    monkeypatch.setattr(learner_module, "free_memory", lambda: sizes.append(0))  # to collect garbage takes 0.2 s a time
     return sizes
 
 

@@ -6,7 +6,7 @@ from transformers import T5Config, T5EncoderModel, get_cosine_schedule_with_warm
 from models.backbones.encoder import load_backbone
 from models.backbones.families import FAMILIES
 from models.parts.heads import HEADS, HeadSettings
-from models.training.optimizer import new_optimizer, parameter_groups, rate_share, set_rates, spared_parameters
+from models.training.optimizer import new_optimizer, parameter_groups, rate_share, set_rates, undecayed_parameters
 
 RATES = {"backbone_lr": 1e-4, "head_lr": 1e-3, "layer_decay": 0.5, "weight_decay": 0.1}
 
@@ -67,7 +67,7 @@ UNDECAYED = {
 
 def split_by_decay(model):
     """Return type and name of every parameter, those without decay and those with it."""
-    spared = spared_parameters(model)
+    spared = undecayed_parameters(model)
     names = {True: set(), False: set()}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -100,7 +100,7 @@ def test_a_norm_over_two_dimensions_is_spared():
 @pytest.mark.parametrize("name", HEADS)
 def test_in_every_head_vectors_are_spared(name):
     head = HEADS[name](HeadSettings(hidden_size=32, n_states=3))
-    spared = spared_parameters(head)
+    spared = undecayed_parameters(head)
     assert spared == {parameter for parameter in head.parameters() if parameter.ndim < 2}
 
 

@@ -22,8 +22,9 @@ draw = torch.Generator().manual_seed(1)
 
 def batch(rows):
     ids = torch.randint(5, 40, (rows, 60), generator=draw)
-    scores, groups = torch.rand(rows, generator=draw), torch.arange(rows) // 6
-    return Batch(input_ids=ids, attention_mask=torch.ones_like(ids), rows=np.arange(rows), scores=scores, groups=groups)
+    targets, groups = torch.rand(rows, generator=draw), torch.arange(rows) // 6
+    mask = torch.ones_like(ids)
+    return Batch(input_ids=ids, attention_mask=mask, rows=np.arange(rows), targets=targets, groups=groups)
 
 learner.step(batch(2), 1.0)
 taken = next(line for line in open("/proc/self/status") if line.startswith("VmSize"))

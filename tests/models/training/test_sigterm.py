@@ -20,7 +20,7 @@ from data_prep.prepared import load_prepared
 from models.candidate import Candidate
 from models.training.checkpoint import CheckpointFolder
 from models.training import train_fold as training
-from models.training.sigterm import heed_termination
+from models.training.sigterm import delay_sigterm
 
 data, folder, settings, where, at = sys.argv[1:]
 at, step = int(at), training.Learner.step
@@ -42,7 +42,7 @@ def work():
 if where == "main":
     work()
 else:
-    heed_termination()
+    delay_sigterm()
     thread = threading.Thread(target=work)
     thread.start()
     while thread.is_alive():

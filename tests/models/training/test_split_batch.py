@@ -16,7 +16,7 @@ def batch_of(n_texts, *, packed):
         input_ids=torch.randint(9, (n_texts, 7), generator=generator),
         attention_mask=torch.ones(n_texts, 7, dtype=torch.int64),
         rows=np.arange(100, 100 + n_rows),
-        scores=torch.rand(n_rows, generator=generator),
+        targets=torch.rand(n_rows, generator=generator),
         spans=torch.stack([text, torch.ones(n_rows).long(), torch.arange(n_rows) % 4 + 1], dim=1) if packed else None,
         codes=torch.randint(5, (n_rows, 2), generator=generator),
         groups=torch.arange(n_rows) // 2,
@@ -28,7 +28,7 @@ def what_rows_see(batch):
     text = torch.arange(len(batch.input_ids)) if batch.spans is None else batch.spans[:, 0]
     spans = [None] * len(text) if batch.spans is None else batch.spans[:, 1:].tolist()
     ids = batch.input_ids[text].tolist()
-    columns = (batch.scores.tolist(), batch.codes.tolist(), batch.groups.tolist())
+    columns = (batch.targets.tolist(), batch.codes.tolist(), batch.groups.tolist())
     return list(zip(batch.rows.tolist(), ids, spans, *columns, strict=True))
 
 

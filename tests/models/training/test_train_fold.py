@@ -24,7 +24,7 @@ from models.parts.heads import HEADS
 from models.parts.losses import LOSSES, MeanSquaredError
 from models.text.batches import training_batches
 from models.text.recipes import RECIPES
-from models.text.row_pools import load_pools
+from models.text.row_pools import load_fold_pools
 from models.training.checkpoint import CheckpointFolder
 from models.training.devices import make_repeatable
 from models.training.learner import Learner, new_learner
@@ -89,7 +89,7 @@ def test_every_entry_learns_what_holds_for_unseen_anchors(train, settings):
 def test_slow_recipes_learn_the_rows_that_they_see(tiny_bert, prepared_tiny, tmp_path, recipe):
     settings = Candidate(backbone=tiny_bert, head="max", recipe=recipe, **LEARNING)
     tokenizer = load_tokenizer(tiny_bert)
-    pools = load_pools(prepared_tiny, FOLD, candidate=settings, tokenizer=tokenizer, cache=tmp_path)
+    pools = load_fold_pools(prepared_tiny, FOLD, candidate=settings, tokenizer=tokenizer, cache=tmp_path)
     make_repeatable(1, device=torch.device("cpu"), threads=1)
     learner = new_learner(
         settings,
@@ -103,7 +103,7 @@ def test_slow_recipes_learn_the_rows_that_they_see(tiny_bert, prepared_tiny, tmp
     for epoch in range(4):
         for texts in training_batches(encoded.lengths, encoded.texts_per_batch(8), seed=1, epoch=epoch):
             learner.step(encoded.batch(texts), 1.0)
-    assert pearson(pools.train.scores, learner.predict(encoded)) > 0.5
+    assert pearson(pools.train.targets, learner.predict(encoded)) > 0.5
 
 
 def test_rows_of_an_anchor_meet_in_the_batches_of_a_loss_that_compares_them(train, monkeypatch):
@@ -185,11 +185,11 @@ def test_same_inputs_same_bytes(train):
 
 def test_neither_the_scores_of_the_fold_nor_of_the_holdout_reach_training(train, prepared_tiny, tiny_bert):
     folds = prepared_tiny.train["fold"].to_numpy()
-    scores = prepared_tiny.train["score"].to_numpy()
-    scores = np.where(np.isin(folds, [FOLD, -1]), 1 - scores, scores)
+    targets = prepared_tiny.train["score"].to_numpy()
+    targets = np.where(np.isin(folds, [FOLD, -1]), 1 - targets, targets)
     place = prepared_tiny.train.schema.get_field_index("score")
     turned = dataclasses.replace(
-        prepared_tiny, train=prepared_tiny.train.set_column(place, prepared_tiny.train.schema.field(place), [scores])
+        prepared_tiny, train=prepared_tiny.train.set_column(place, prepared_tiny.train.schema.field(place), [targets])
     )
     candidate = Candidate(backbone=tiny_bert, **QUICK)
     assert train_fold(candidate, turned, FOLD).oof["prediction"].equals(train().oof["prediction"])
@@ -455,9 +455,9 @@ def test_predictions_that_tell_nothing_are_dead_at_the_rung_whatever_the_metric(
 def test_a_loss_that_explodes_is_dead_at_the_next_rung(train_rmse, monkeypatch, factor, settings):
     whole, steps = MeanSquaredError.of_rows, []
 
-    def explode(self, outputs, scores):
+    def explode(self, outputs, targets):
         steps.append(len(steps))
-        return whole(self, outputs, scores) * (factor if steps[-1] >= 12 else 1.0)
+        return whole(self, outputs, targets) * (factor if steps[-1] >= 12 else 1.0)
 
     monkeypatch.setattr(MeanSquaredError, "of_rows", explode)
     metrics = train_rmse({"batch_size": 8, "clip_norm": None, **settings})

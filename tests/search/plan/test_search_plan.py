@@ -135,7 +135,7 @@ def test_hours_and_money_are_operations_over_speed(tmp_path: Path, prepared_tiny
     assert gpu.expected < gpu.full
     assert gpu.dollars(gpu.full) == pytest.approx(grid * 1.006)
     assert plan.full_grid == 12
-    trained = 6 * 303e6 * large.workload.tokens * 2  # 6 N for each token
+    trained = 6 * 303e6 * large.counts.tokens * 2  # 6 N for each token
     assert trained < large.operations < 1.6 * trained
 
 

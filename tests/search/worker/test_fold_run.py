@@ -186,7 +186,7 @@ def test_the_weights_of_a_finished_fold_run_predict_its_test_table(
     fold_run: FoldRunner, tmp_path: Path, prepared_tiny: Prepared, candidate: Candidate
 ) -> None:
     from models.backbones.checkpoint_files import load_tokenizer
-    from models.text.row_pools import load_pools
+    from models.text.row_pools import load_fold_pools
     from models.training.fold_weights import load_scorer, load_weights
     from models.training.predict_rows import predict_rows
 
@@ -199,7 +199,7 @@ def test_the_weights_of_a_finished_fold_run_predict_its_test_table(
     assert (weights.provenance.candidate, weights.provenance.attempt) == (candidate.id, 1)
     assert weights.candidate.seed == 42 + RETRY_SEED
     tokenizer = load_tokenizer(weights.candidate.backbone)
-    pools = load_pools(prepared_tiny, 1, candidate=weights.candidate, tokenizer=tokenizer, cache=tmp_path)
+    pools = load_fold_pools(prepared_tiny, 1, candidate=weights.candidate, tokenizer=tokenizer, cache=tmp_path)
     learner = load_scorer(weights, prepared_tiny.task)
     expected = OofStore(tmp_path / "kept").read("test", candidate.id, 1)["prediction"].to_numpy()
     assert np.array_equal(predict_rows(learner, pools.test, orders=1), expected)
