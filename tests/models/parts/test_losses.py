@@ -319,7 +319,7 @@ def test_other_losses_need_no_levels(name):
 
 
 @pytest.mark.parametrize(
-    ("scores", "groups"),
+    ("targets", "groups"),
     [([0.5], [0]), ([0.5, 0.5, 0.5], [1, 1, 1]), ([0.0, 0.5, 1.0], [0, 1, 2])],
     ids=["one row", "equal scores", "different anchors"],
 )

@@ -272,7 +272,7 @@ def test_fresh_layers_and_the_head_depend_on_the_seed(learn):
 def test_the_embedding_that_fgm_perturbs_is_the_one_that_every_family_uses(learn, tiny, family):
     (batch,) = batches_of(1, rows=3)
     learner = learn([], backbone=tiny(family), adversary="fgm")
-    (table,) = learner.adversary.targets
+    (table,) = learner.adversary.weights
     learner.loss(learner.scorer(batch), batch.targets).backward()
     assert (table.grad != 0).any(dim=1).sum() >= len(batch.input_ids[batch.attention_mask == 1].unique()) - 1
 
