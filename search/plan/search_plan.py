@@ -8,8 +8,8 @@ from functools import cached_property
 from data_prep.prepared import Prepared, load_prepared
 from models.backbones.family_memory import GIB
 from models.candidate import Candidate, Precision
-from models.cost.memory_and_flops import ModelSize, Memory, model_size, forward_operations, peak_memory, step_passes
-from models.cost.token_counts import TokenCounts, TokenCounter
+from models.cost.memory_and_flops import Memory, ModelSize, forward_operations, model_size, peak_memory, step_passes
+from models.cost.token_counts import TokenCounter, TokenCounts
 from search.cluster.machines import Machines, NodeType
 from search.plan.forecast import FamilyForecast, forecast
 from search.study.sampler import Sampler
