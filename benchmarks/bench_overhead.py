@@ -30,7 +30,7 @@ from data_prep.store.oof_store import OofStore
 from search.ray_tune.run_study import run_study
 from search.ray_tune.run_tune import run_tune
 from search.run_dir.curves import CurvePoint, Curves
-from search.study.study_file import read_study
+from search.study.read_study import read_study
 from search.worker.messages import FoldRunSettings, Report, order_from_dict, report_to_dict
 
 LOADING = ("tokenizer", "tokens", "model")

@@ -36,8 +36,8 @@ from search.ladder.fold_ladder import FoldLadder
 from search.ray_tune.ray_session import ray_session
 from search.ray_tune.run_study import run_study
 from search.ray_tune.run_tune import run_tune
+from search.study.read_study import read_study, resolve_study
 from search.study.sampler import Sampler
-from search.study.study_file import read_study, resolve_study
 from search.watch.console_lines import ConsoleLines
 from search.watch.run_statistics import RunStatistics
 from search.worker.fold_run import load_prepared_once

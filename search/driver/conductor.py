@@ -25,8 +25,9 @@ from search.run_dir.curves import CurvePoint, Curves
 from search.run_dir.drawn_candidates import DrawnCandidates
 from search.run_dir.run_dir import RunDir
 from search.run_dir.status_file import StatusFile, read_statuses, write_statuses
+from search.study.read_candidates import read_candidates
+from search.study.read_space import read_space
 from search.study.sampler import Sampler
-from search.study.space import read_candidates, read_space
 from search.study.study_file import Study
 from search.worker.messages import Assignment
 
@@ -286,12 +287,12 @@ class Conductor:
     # What was there before
 
     def _set_up_candidates(self) -> None:
-        for candidate in read_candidates(self.study.candidates, twins=True).values():
+        for candidate in read_candidates(self.study.candidates, allow_twins=True).values():
             self._adopt(candidate)
         for sample in self._samples.drawn:
             assert self._sampler is not None
             self._adopt(sample.candidate)
-            self._sampler.recall(sample)
+            self._sampler.restore(sample)
         self._fresh.extend(self.candidates.values())
 
     def _adopt(self, candidate: Candidate) -> None:

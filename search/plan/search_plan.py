@@ -12,9 +12,11 @@ from models.cost.memory_and_flops import Memory, ModelSize, forward_operations, 
 from models.cost.token_counts import TokenCounter, TokenCounts
 from search.cluster.machines import Machines, NodeType
 from search.plan.forecast import FamilyForecast, forecast
+from search.study.read_candidates import read_candidates
+from search.study.read_space import read_space
+from search.study.read_study import read_study
 from search.study.sampler import Sampler
-from search.study.space import read_candidates, read_space
-from search.study.study_file import Resources, Study, read_study
+from search.study.study_file import Resources, Study
 from search.worker.fold_run import scoring_points
 
 TERA = 10**12
@@ -205,7 +207,7 @@ def plan_study(
     study = read_study(path, data=data)
     prepared = load_prepared(study.data)
     ladder = study.ladder.for_metric(prepared.task.measure)
-    named = list(read_candidates(study.candidates, twins=True).values())
+    named = list(read_candidates(study.candidates, allow_twins=True).values())
     named = list({candidate.id: candidate for candidate in named}.values())
     drawn = _draw(study, named)
     counter = TokenCounter(prepared, rung_rows=study.rung_rows)

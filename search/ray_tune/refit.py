@@ -19,7 +19,8 @@ from search.ray_tune.supervisor import OpenSession
 from search.run_dir.disk_budget import DiskBudget
 from search.run_dir.driver_lock import hold_driver_lock
 from search.run_dir.run_dir import RunDir
-from search.study.study_file import StudyResources, read_resolved
+from search.study.kept_study import read_resolved
+from search.study.study_file import StudyResources
 from search.worker.fold_run import keep_backbone
 from search.worker.messages import Assignment, FoldRunOrder, FoldRunResources, FoldRunSettings
 from search.worker.refit_fold import Refitted, refit_fold

@@ -15,7 +15,8 @@ from search.ray_tune.run_tune import RunTune, Search, run_tune
 from search.ray_tune.supervisor import OpenSession, run_until_done
 from search.run_dir.disk_budget import describe_use
 from search.run_dir.driver_lock import hold_driver_lock
-from search.study.study_file import alike, choose_candidates, keep_study, read_study, resolve_study
+from search.study.kept_study import keep_study
+from search.study.read_study import choose_candidates, names_of_same_model, read_study, resolve_study
 from search.watch.console_lines import ConsoleLines
 from search.watch.heartbeat import Heartbeat
 from search.watch.run_statistics import RunStatistics
@@ -100,7 +101,7 @@ def run_study(
     with hold_driver_lock(run_dir), ConsoleLines(console, tally) as progress:
         for change in keep_study(resolved, run_dir):
             progress.note(f"{path}: {change}")
-        for names in alike(resolved):
+        for names in names_of_same_model(resolved):
             progress.note(f"{', '.join(names)}: one model under `override`, trained once")
         try:
             with Heartbeat(run_dir, tally.pulse, note=progress.note) as heartbeat:

@@ -1,4 +1,4 @@
-"""`Sampler`: which candidate to try next, asked from Optuna."""
+"""`Sampler`: draws the next candidate from the space of a study, with Optuna."""
 
 from collections.abc import Callable, Container
 from typing import Any, Literal
@@ -13,23 +13,30 @@ from pydantic import ValidationError
 from models.candidate import Candidate
 from search.run_dir.drawn_candidates import DrawnCandidate
 from search.study.space import Dimension, Scalar, Space
-from search.study.tpe_window import Observations
+from search.study.tpe_window import TpeWindow
 
-MISSES = 200
-"""Draws in a row that give nothing new after which a space counts as exhausted."""
+MAX_MISSES = 200
+"""Draws in a row without a new candidate after which a space counts as exhausted."""
 
 PROGRESS_STEPS = 1000
 
 
 class Sampler:
-    """Draws candidates from a space and learns from what became of them.
+    """Draws candidates from a space and learns from their results.
 
-    A draw is a function of the seed, its number and what has been told, of nothing else: every draw has a random
-    stream of its own. So a search that is interrupted recalls its samples, tells their results again, and goes on
-    exactly as it would have.
+    A draw depends only on the seed, its number and the results so far: every draw has a random stream of its own. So an
+    interrupted search restores its drawn candidates, tells their results again, and continues exactly as it would have.
+
+    Args:
+        space: what may be drawn.
+        kind: how it is drawn.
+        seed: of every draw.
+        window: the trials that TPE learns from.
     """
 
-    def __init__(self, space: Space, *, kind: Literal["tpe", "random", "grid"], seed: int) -> None:
+    def __init__(
+        self, space: Space, *, kind: Literal["tpe", "random", "grid"], seed: int, window: TpeWindow | None = None
+    ) -> None:
         self._space = space
         self._kind = kind
         self._seed = seed
@@ -37,14 +44,14 @@ class Sampler:
         self._trials: dict[str, optuna.Trial] = {}
         self._grid = _shuffled_grid(space, seed) if kind == "grid" else []
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._together = _drawn_together(space)
+        self._shared_dimensions = _dimensions_of_all(space)
         self._study = optuna.create_study(
-            direction="maximize", sampler=RandomSampler(seed=seed), storage=Observations()
+            direction="maximize", sampler=RandomSampler(seed=seed), storage=window or TpeWindow()
         )
 
     def ask(self, taken: Container[str]) -> DrawnCandidate | None:
-        """Draw a candidate whose id is not in `taken`; None when the space gives nothing new any more."""
-        for _ in range(MISSES if self._kind != "grid" else len(self._grid)):
+        """Draw a candidate whose id is not in `taken`; None when the space has nothing new left."""
+        for _ in range(MAX_MISSES if self._kind != "grid" else len(self._grid)):
             number = self._drawn
             if self._kind == "grid" and number >= len(self._grid):
                 return None
@@ -57,8 +64,8 @@ class Sampler:
             self._study.tell(trial, state=TrialState.FAIL)
         return None
 
-    def recall(self, drawn: DrawnCandidate) -> None:
-        """Take a candidate drawn before the search was interrupted; call this in the order of the draws."""
+    def restore(self, drawn: DrawnCandidate) -> None:
+        """Restore a candidate drawn before the search was interrupted; they must come in the order of their draws."""
         self._drawn = max(self._drawn, drawn.number + 1)
         self._study.enqueue_trial(drawn.settings)
         trial = self._study.ask()
@@ -67,13 +74,13 @@ class Sampler:
         self._trials[drawn.candidate.id] = trial
 
     def tell(self, candidate: str, utility: float | None, *, progress: float = 1.0) -> None:
-        """Tell what became of a candidate on fold 0, where all candidates compare; the first word counts.
+        """Learn the result of a candidate on fold 0, where all candidates compare; only the first one counts.
 
         Args:
             candidate: its id; one that was not drawn here is ignored.
             utility: more is better; None: it failed.
             progress: share of its schedule after which `utility` was measured. Less than 1: it was stopped there, and
-                Optuna ranks it below every candidate that got further, by its utility only among equals.
+                Optuna ranks it below every candidate that got further, and by utility among those that got as far.
         """
         trial = self._trials.pop(candidate, None)
         if trial is None:
@@ -89,7 +96,7 @@ class Sampler:
     def _draw(self, number: int) -> tuple[optuna.Trial, dict[str, Scalar]]:
         if self._kind == "grid":
             return self._study.ask(), self._grid[number]
-        self._study.sampler = SAMPLERS[self._kind](_stream(self._seed, number), self._together)
+        self._study.sampler = SAMPLERS[self._kind](_seed_of_draw(self._seed, number), self._shared_dimensions)
         trial = self._study.ask()
 
         def choose(dimension: Dimension) -> Scalar:
@@ -98,8 +105,8 @@ class Sampler:
         return trial, self._space.settings(choose)
 
 
-def _stream(seed: int, number: int) -> int:
-    """Return a seed of its own for each draw."""
+def _seed_of_draw(seed: int, number: int) -> int:
+    """Return a different seed for each draw."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
@@ -119,7 +126,7 @@ def _candidate(settings: dict[str, Scalar]) -> Candidate | None:
 
 
 class _Distributions:
-    """Answers a domain with what it would ask of a trial."""
+    """Takes the place of a trial: answers with the distribution instead of a value."""
 
     def suggest_categorical(self, _name: str, choices: list[Scalar]) -> CategoricalDistribution:
         return CategoricalDistribution(choices)
@@ -131,20 +138,20 @@ class _Distributions:
         return IntDistribution(low, high)
 
 
-def _drawn_together(space: Space) -> dict[str, BaseDistribution]:
-    """Return the dimensions that every candidate has, and that are more than one value."""
-    everyones = [dimension for dimension in space.dimensions if not dimension.when]
-    asked: Any = _Distributions()
-    found: dict[str, Any] = {dimension.name: dimension.domain.suggest(asked, dimension.name) for dimension in everyones}
+def _dimensions_of_all(space: Space) -> dict[str, BaseDistribution]:
+    """Return the dimensions that every candidate has and that have more than one value."""
+    unconditional = [dimension for dimension in space.dimensions if not dimension.when]
+    trial: Any = _Distributions()
+    found: dict[str, Any] = {each.name: each.domain.suggest(trial, each.name) for each in unconditional}
     return {name: what for name, what in sorted(found.items()) if isinstance(what, BaseDistribution)}
 
 
 class _TreeParzenSampler(TPESampler):
-    """Optuna's TPE, told which dimensions every candidate has, instead of looking through all trials for them."""
+    """Optuna's TPE, given the dimensions that every candidate has, instead of looking through all trials for them."""
 
-    def __init__(self, seed: int, together: dict[str, BaseDistribution]) -> None:
+    def __init__(self, seed: int, shared_dimensions: dict[str, BaseDistribution]) -> None:
         super().__init__(seed=seed)
-        self._together = together
+        self._shared_dimensions = shared_dimensions
 
     def infer_relative_search_space(
         self,
@@ -152,10 +159,10 @@ class _TreeParzenSampler(TPESampler):
         trial: FrozenTrial,  # noqa: ARG002
     ) -> dict[str, BaseDistribution]:
         """Return the dimensions that are drawn jointly; the conditional ones are drawn one by one."""
-        return self._together
+        return self._shared_dimensions
 
 
-def _random(seed: int, _together: dict[str, BaseDistribution]) -> BaseSampler:
+def _random(seed: int, _shared_dimensions: dict[str, BaseDistribution]) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 

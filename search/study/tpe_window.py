@@ -1,4 +1,4 @@
-"""`Observations`: what a sampler learns from, at a cost that does not grow with the search."""
+"""`TpeWindow`: the trials that the sampler learns from, so many that a draw costs the same however long a search is."""
 
 from bisect import insort
 from collections.abc import Container, Sequence
@@ -7,37 +7,38 @@ from copy import deepcopy as deep
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-BEST = 15
-"""As many as Optuna's TPE counts as good among `BEST + LATEST`: a tenth."""
+N_BEST = 15
+"""Best trials in view: as many as Optuna's TPE counts as good among `N_BEST + N_LATEST`, a tenth."""
 
-LATEST = 135
-"""Of the others. TPE's weights of old observations go towards 0 in any case."""
+N_LATEST = 135
+"""Latest of the other trials in view. TPE's weights of old trials go towards 0 in any case."""
 
 
-class Observations(InMemoryStorage):
-    """Optuna's trials, of which a sampler is shown the `BEST` best told so far and the `LATEST` latest of the others.
+class TpeWindow(InMemoryStorage):
+    """Optuna's trials, of which a sampler sees the `n_best` best so far and the `n_latest` latest of the others.
 
-    Optuna goes through all trials at each draw, so that a draw costs the more the longer a search is. Up to
-    `BEST + LATEST` observations nothing is left out. Then TPE's good side is the `BEST` best of all (with all in view
-    it would grow on to 25), its other side what was drawn lately. Trials that run are in view as ever. What is shown is
-    a function of what was told, not of the order in which it was.
+    Optuna goes through all trials at each draw, so each draw of a long search costs more. Up to `n_best + n_latest`
+    trials nothing is left out. After that TPE's good side is the `n_best` best of all (with all in view it would grow
+    to 25), its other side the latest draws. Running trials are always in view. What is in view depends on the results,
+    not on the order in which they came.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_best: int = N_BEST, n_latest: int = N_LATEST) -> None:
         super().__init__()
+        self._n_best, self._n_latest = n_best, n_latest
         self._best: list[tuple[tuple[float, ...], int, FrozenTrial]] = []
         self._latest: list[tuple[int, FrozenTrial]] = []
         self._running: set[int] = set()
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """Make a trial, as Optuna asks; one that runs is in view."""
+        """Create a trial for Optuna; a running one is in view."""
         trial_id = super().create_new_trial(study_id, template_trial)
         if template_trial is None:
             self._running.add(trial_id)
         return trial_id
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Set the state, as Optuna asks; a trial that ended with an observation is looked at from now on."""
+        """Set the state for Optuna; a trial that ended with a value is considered from now on."""
         changed = super().set_trial_state_values(trial_id, state, values)
         if state == TrialState.RUNNING:
             self._running.add(trial_id)
@@ -46,15 +47,15 @@ class Observations(InMemoryStorage):
         if state in (TrialState.COMPLETE, TrialState.PRUNED):
             trial = self.get_trial(trial_id)
             insort(self._best, (_rank(trial), trial_id, trial))
-            if len(self._best) > BEST:
+            if len(self._best) > self._n_best:
                 insort(self._latest, self._best.pop()[1:])
-            del self._latest[:-LATEST]
+            del self._latest[: -self._n_latest]
         return changed
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """Return the trials in view, in the order of their draws; of those that wait to be drawn, all."""
+        """Return the trials in view in the order of their draws; all of those that wait to be drawn."""
         if states == (TrialState.WAITING,):
             return super().get_all_trials(study_id, deepcopy=deepcopy, states=states)
         running = ((trial_id, self.get_trial(trial_id)) for trial_id in self._running)
@@ -65,7 +66,7 @@ class Observations(InMemoryStorage):
 
 
 def _rank(trial: FrozenTrial) -> tuple[float, ...]:
-    """Return a key that sorts as TPE does when it maximises: finished ones first, then those that got furthest."""
+    """Return a key that sorts as TPE does when it maximizes: finished ones first, then those that got furthest."""
     if trial.state == TrialState.COMPLETE:
         assert trial.value is not None
         return (0.0, 0.0, -trial.value)

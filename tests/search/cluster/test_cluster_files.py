@@ -15,7 +15,7 @@ from data_prep.errors import InputError
 from search.__main__ import app
 from search.cluster.aws import set_up
 from search.cluster.machines import read_cluster, read_machines
-from search.study.study_file import read_study
+from search.study.read_study import read_study
 
 ROOT = Path(__file__).parents[3]
 FILES = ["cluster.yaml", "clusters/on-prem.yaml"]

@@ -13,7 +13,8 @@ from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from search.ray_tune import ray_session as cluster
 from search.ray_tune.ray_session import ray_session
-from search.study.study_file import ResolvedStudy, Study, resolve_study
+from search.study.read_study import resolve_study
+from search.study.study_file import ResolvedStudy, Study
 from search.worker.node_check import Requirements, Scout, requirements_of
 
 VERSION = importlib.metadata.version("blendfold")

@@ -22,7 +22,8 @@ from models.candidate import Candidate
 from search.driver.worker_settings import fold_run_settings
 from search.ray_tune.refit import refit
 from search.run_dir.disk_budget import candidates_with_weights
-from search.study.study_file import keep_study, read_resolved, read_study, resolve_study
+from search.study.kept_study import keep_study, read_resolved
+from search.study.read_study import read_study, resolve_study
 from search.worker.fold_run import run_fold
 from search.worker.messages import RETRY_SEED, Assignment, FoldRunOrder, FoldRunResources
 from search.worker.refit_fold import refit_fold

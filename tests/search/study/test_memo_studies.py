@@ -16,8 +16,8 @@ from data_prep.prepare.prepare_folder import prepare
 from data_prep.store.oof_store import OofStore
 from models.backbones.tiny_checkpoints import make_tiny
 from models.memo import load_memo, read_memo
-from search.study.space import read_candidates
-from search.study.study_file import read_study
+from search.study.read_candidates import read_candidates
+from search.study.read_study import read_study
 
 ROOT = Path(__file__).parents[3]
 STUDIES = {path.stem.removeprefix("memo-").upper(): path for path in (ROOT / "studies").glob("memo-*.yaml")}

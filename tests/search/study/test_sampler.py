@@ -15,9 +15,10 @@ from search.ladder.decisions import FoldRun
 from search.ladder.fold_ladder import FoldLadder
 from search.ladder.settings import LadderSettings
 from search.run_dir.drawn_candidates import DrawnCandidate
-from search.study import tpe_window as observations
+from search.study.read_space import read_space
 from search.study.sampler import SAMPLERS, Sampler
-from search.study.space import Space, read_space
+from search.study.space import Space
+from search.study.tpe_window import TpeWindow
 
 SPACE: dict[str, Any] = {
     "backbone_lr": {"loguniform": [1.0e-5, 1.0e-3]},
@@ -53,8 +54,8 @@ def draw(sampler: Sampler, number: int, taken: set[str] | None = None) -> list[D
     return found
 
 
-def new(kind: Any, space: Space, seed: int = 1) -> Sampler:
-    return Sampler(space, kind=kind, seed=seed)
+def new(kind: Any, space: Space, seed: int = 1, window: TpeWindow | None = None) -> Sampler:
+    return Sampler(space, kind=kind, seed=seed, window=window)
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)
@@ -71,7 +72,7 @@ def test_interrupted_it_goes_on_with_the_same_candidates(kind: str, cut: int) ->
     whole = draw(new(kind, space), 25)
     again = new(kind, space)
     for sample in whole[:cut]:
-        again.recall(sample)
+        again.restore(sample)
     for sample in whole[:cut]:
         tell(again, sample)
     assert draw(again, 25 - cut, {sample.candidate.id for sample in whole[:cut]}) == whole[cut:]
@@ -204,11 +205,8 @@ def test_up_to_the_bound_draws_are_those_of_tpe_over_all_trials() -> None:
                 study.tell(trial, value)
 
 
-def test_beyond_the_bound_the_best_the_latest_and_those_that_run_are_in_view(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observations, "BEST", 4)
-    monkeypatch.setattr(observations, "LATEST", 6)
-    storage = observations.Observations()
-    study = optuna.create_study(direction="maximize", storage=storage)
+def test_beyond_the_bound_the_best_the_latest_and_running_trials_are_in_view() -> None:
+    study = optuna.create_study(direction="maximize", storage=TpeWindow(n_best=4, n_latest=6))
     told = np.random.default_rng(0).permutation(40)
     trials = [study.ask() for _ in range(43)]
     for number in told:
@@ -227,10 +225,8 @@ def test_beyond_the_bound_the_best_the_latest_and_those_that_run_are_in_view(mon
     assert {trial.number for trial in study.get_trials(states=ended)} == {*best, *others}
 
 
-def test_where_all_were_stopped_those_that_got_furthest_are_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observations, "BEST", 2)
-    monkeypatch.setattr(observations, "LATEST", 1)
-    study = optuna.create_study(direction="maximize", storage=observations.Observations())
+def test_where_all_were_stopped_those_that_got_furthest_are_the_best() -> None:
+    study = optuna.create_study(direction="maximize", storage=TpeWindow(n_best=2, n_latest=1))
     for step, value in [(400, 0.9), (600, 0.1), (600, 0.2), (400, 0.8), (400, 0.7)]:
         trial = study.ask()
         trial.report(value, step=step)
@@ -239,35 +235,28 @@ def test_where_all_were_stopped_those_that_got_furthest_are_the_best(monkeypatch
 
 
 @pytest.mark.parametrize("cut", [70, 95])
-def test_interrupted_beyond_the_bound_it_goes_on_with_the_same_candidates(
-    monkeypatch: pytest.MonkeyPatch, cut: int
-) -> None:
-    """With conditions, too: which dimensions are drawn together must not hang on what is in view."""
-    monkeypatch.setattr(observations, "BEST", 5)
-    monkeypatch.setattr(observations, "LATEST", 15)
+def test_interrupted_beyond_the_bound_it_continues_with_the_same_candidates(cut: int) -> None:
+    """With conditions, too: which dimensions are drawn jointly must not depend on what is in view."""
     space = read_space(SPACE)
-    whole = draw(new("tpe", space), 100)
-    again = new("tpe", space)
+    whole = draw(new("tpe", space, window=TpeWindow(5, 15)), 100)
+    again = new("tpe", space, window=TpeWindow(5, 15))
     for sample in whole[:cut]:
-        again.recall(sample)
+        again.restore(sample)
     for sample in reversed(whole[:cut]):
         tell(again, sample)
     assert draw(again, 100 - cut, {sample.candidate.id for sample in whole[:cut]}) == whole[cut:]
 
 
-def test_a_draw_looks_at_no_more_trials_the_longer_a_search_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observations, "BEST", 5)
-    monkeypatch.setattr(observations, "LATEST", 15)
+def test_a_draw_looks_at_no_more_trials_the_longer_a_search_is() -> None:
     looked: list[int] = []
-    plain = observations.Observations.get_all_trials
 
-    def counted(self: observations.Observations, *arguments: Any, **keywords: Any) -> Any:
-        found = plain(self, *arguments, **keywords)
-        looked.append(len(found))
-        return found
+    class Counted(TpeWindow):
+        def get_all_trials(self, *arguments: Any, **keywords: Any) -> Any:
+            found = super().get_all_trials(*arguments, **keywords)
+            looked.append(len(found))
+            return found
 
-    monkeypatch.setattr(observations.Observations, "get_all_trials", counted)
-    draw(new("tpe", read_space(SURFACE)), 120)
+    draw(new("tpe", read_space(SURFACE), window=Counted(5, 15)), 120)
     assert max(looked) == 5 + 15 + 1
 
 

@@ -15,8 +15,9 @@ from models.memo import read_memo
 from models.text.batches import Batch
 from models.text.recipes import RECIPES
 from models.training.learner import new_learner
-from search.study.space import read_candidates, read_space
-from search.study.study_file import read_study
+from search.study.read_candidates import read_candidates
+from search.study.read_space import read_space
+from search.study.read_study import read_study
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
 

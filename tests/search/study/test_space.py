@@ -7,7 +7,9 @@ import pytest
 
 from data_prep.errors import InputError
 from models.candidate import Candidate
-from search.study.space import Choice, Real, Whole, read_candidates, read_space
+from search.study.read_candidates import read_candidates
+from search.study.read_space import read_space
+from search.study.space import Choice, Real, Whole
 
 
 def test_entries_become_domains() -> None:
@@ -45,7 +47,7 @@ def test_entries_become_domains() -> None:
         ({"epochs": []}, ["non-empty"]),
         ({"epochs": [1, 1]}, ["differ"]),
         ({"epochs": {"choice": [1, 2], "when": {"head": "cls"}}}, ["'head' is not in the space"]),
-        ({"head": ["cls"], "epochs": {"choice": [1], "when": {"head": "mean"}}}, ["head never is 'mean'"]),
+        ({"head": ["cls"], "epochs": {"choice": [1], "when": {"head": "mean"}}}, ["head is never 'mean'"]),
         ({"dropout": {"uniform": [0, 0.1]}, "epochs": {"choice": [1], "when": {"dropout": 0}}}, ["is a range"]),
         (
             {

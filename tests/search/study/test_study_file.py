@@ -12,7 +12,9 @@ from data_prep.prepared import Prepared
 from data_prep.task import Task
 from models.candidate import Candidate
 from models.training.train_fold import RungReport, train_fold
-from search.study.study_file import Resources, Study, alike, choose_candidates, keep_study, read_study, resolve_study
+from search.study.kept_study import keep_study
+from search.study.read_study import choose_candidates, names_of_same_model, read_study, resolve_study
+from search.study.study_file import Resources, Study
 from search.worker.fold_run import scoring_points
 
 
@@ -169,7 +171,7 @@ def test_candidates_that_an_override_makes_alike_are_one_model(tmp_path: Path, p
     candidates = {"a": {"epochs": 2}, "b": {"epochs": 3}, "c": {"head": "cls"}}
     study = resolve_study(read_study(write(tmp_path, candidates=candidates, override={"epochs": 1})), prepared_tiny)
     assert study.names["a"] == study.names["b"] == Candidate(epochs=1).id != study.names["c"]
-    assert alike(study) == [["a", "b"]]
+    assert names_of_same_model(study) == [["a", "b"]]
     assert choose_candidates(study, ["b"]) == {study.names["a"]}
     with pytest.raises(InputError, match=r"candidates\.b: the same model as .*candidates.a"):
         read_study(write(tmp_path, candidates={"a": {"epochs": 3}, "b": {"epochs": 3}}, override={"epochs": 1}))
@@ -189,11 +191,11 @@ def test_what_the_task_lacks_is_told_before_anything_runs(prepared_tiny: Prepare
     resolved(data, candidates={"a": {"recipe": "pair"}})
 
 
-def test_a_run_directory_of_another_version_is_not_gone_on_with(tmp_path: Path, prepared_tiny: Prepared) -> None:
+def test_a_run_directory_of_another_version_is_not_continued(tmp_path: Path, prepared_tiny: Prepared) -> None:
     keep_study(resolved(prepared_tiny), str(tmp_path))
     path = tmp_path / "study.yaml"
     path.write_text(path.read_text().replace("ladder:\n", "ladder:\n  paired_sd: 0.005\n"))
-    with pytest.raises(InputError, match=r"unknown key 'ladder\.paired_sd'[\s\S]*another `name:` to begin anew"):
+    with pytest.raises(InputError, match=r"unknown key 'ladder\.paired_sd'[\s\S]*another `name:` to start over"):
         keep_study(resolved(prepared_tiny), str(tmp_path))
     assert "paired_sd" in path.read_text()
 

@@ -1,0 +1,71 @@
+"""The `study.yaml` that a run directory keeps: what may change between two runs, and what may not."""
+
+import yaml
+
+from data_prep.errors import InputError
+from data_prep.store.files import exists, join, read_bytes, write_bytes
+from data_prep.store.yaml_documents import check_document
+from search.study.study_file import ResolvedStudy
+
+FROZEN_KEYS = ("data_hash", "split_hash", "rung_rows", "score_epochs", "ladder", "sampler", "seed", "space")
+"""What may not change between runs over one directory: scores or decisions would no longer compare."""
+
+
+def keep_study(study: ResolvedStudy, run_dir: str) -> list[str]:
+    """Write `study.yaml` into the run directory, after checking that it fits what ran there before.
+
+    Returns:
+        What else has changed since, a sentence for each setting.
+
+    Raises:
+        InputError: the directory has a study whose results do not compare with this one's; names every such setting.
+    """
+    path, changes = join(run_dir, "study.yaml"), []
+    if exists(path):
+        before = read_resolved(path)
+        changes = _changes(before, study)
+        faults = _conflicts(before, study)
+        if faults:
+            raise InputError(
+                *(f"{path}: {fault}" for fault in faults),
+                "Results of both would mix. Undo the change, or give the study another `name:`.",
+            )
+    text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_bytes(text.encode(), path)
+    return changes
+
+
+def read_resolved(path: str) -> ResolvedStudy:
+    """Read the `study.yaml` of a run directory.
+
+    Raises:
+        InputError: this version did not write it; says what to do.
+    """
+    try:
+        content = yaml.safe_load(read_bytes(path))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not a YAML file ({error}); it was edited after it was written") from error
+    try:
+        return check_document(content, ResolvedStudy, where=path)
+    except InputError as error:
+        raise InputError(
+            *error.faults,
+            "Another version of blendfold wrote this file, or it was edited. Continue with that version, or give the "
+            "study another `name:` to start over; `leaderboard`, `explain` and `blend fit` read what is finished there",
+        ) from error
+
+
+def _conflicts(before: ResolvedStudy, now: ResolvedStudy) -> list[str]:
+    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
+    return [f"{key} was {old[key]!r}, is now {new[key]!r}" for key in FROZEN_KEYS if old[key] != new[key]]
+
+
+def _changes(before: ResolvedStudy, now: ResolvedStudy) -> list[str]:
+    """Return what was allowed to change and did; of candidates only the names."""
+    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
+    changed = [key for key in new if key not in (*FROZEN_KEYS, "candidates", "names") and old[key] != new[key]]
+    sentences = [f"{key} was {old[key]!r}, is now {new[key]!r}" for key in changed]
+    kept = {name for name, candidate in before.names.items() if now.names.get(name) == candidate}
+    added = [f"candidate {name} is new" for name in now.names if name not in kept]
+    gone = [f"candidate {name} is no longer in the study" for name in before.names if name not in kept]
+    return sentences + gone + added

@@ -1,0 +1,38 @@
+"""Reads the `candidates:` of a study into checked candidates by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from data_prep.errors import InputError
+from data_prep.store.yaml_documents import check_document
+from models.candidate import Candidate
+
+
+def read_candidates(
+    entries: Mapping[str, Mapping[str, Any] | None], *, where: str = "candidates", allow_twins: bool = False
+) -> dict[str, Candidate]:
+    """Turn the `candidates:` of a study into checked candidates by name.
+
+    Args:
+        entries: settings by name.
+        where: name of the entries in messages.
+        allow_twins: whether two names may mean the same model.
+
+    Raises:
+        InputError: every mistake at once.
+    """
+    faults: list[str] = []
+    found: dict[str, Candidate] = {}
+    for name, settings in entries.items():
+        try:
+            candidate = check_document(dict(settings or {}), Candidate, where=f"{where}.{name}")
+        except InputError as error:
+            faults.extend(error.faults)
+            continue
+        twin = next((other for other, known in found.items() if known.id == candidate.id), None)
+        if twin is not None and not allow_twins:
+            faults.append(f"{where}.{name}: the same model as {where}.{twin}; remove one of them or change its seed")
+        found[name] = candidate
+    if faults:
+        raise InputError(*faults)
+    return found

@@ -1,0 +1,117 @@
+"""Reads a study file, checks all of it, and binds it to the data that it names."""
+
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+
+from data_prep.errors import InputError
+from data_prep.prepared import Prepared
+from data_prep.store.files import absolute
+from data_prep.store.yaml_documents import check_document, read_document
+from data_prep.task import Task
+from models.candidate import Candidate
+from models.task_fit import check_task
+from search.study.read_candidates import read_candidates
+from search.study.read_space import read_space
+from search.study.study_file import ResolvedStudy, Study
+
+
+def read_study(path: str | Path, *, data: str | None = None) -> Study:
+    """Read a study file, apply its `override`, and check all of it, candidates and space included.
+
+    Args:
+        path: the study file.
+        data: prepared folder to use instead of the study's.
+
+    Raises:
+        InputError: names every fault with its key.
+    """
+    written = read_document(path, Study)
+    study = _overridden(written, path)
+    faults = [
+        *_faults_of(lambda: read_candidates(written.candidates, where=f"{path}: candidates")),
+        *_faults_of(lambda: read_space(study.space, where=f"{path}: space")),
+    ]
+    if not faults:
+        faults += _faults_of(lambda: read_candidates(study.candidates, where=f"{path}: overridden", allow_twins=True))
+    if not faults and study.space and study.sampler == "grid":
+        without_grid = read_space(study.space).without_grid()
+        faults.extend(f"{path}: space.{name}: a grid needs choices or int, found a range" for name in without_grid)
+    if faults:
+        raise InputError(*faults)
+    return study if data is None else study.model_copy(update={"data": data})
+
+
+def _faults_of(check: Callable[[], object]) -> list[str]:
+    try:
+        check()
+    except InputError as error:
+        return list(error.faults)
+    return []
+
+
+def _overridden(study: Study, path: str | Path) -> Study:
+    """Return the study with its `override` merged into everything that it tries, and then removed.
+
+    Candidates that become the same that way are one model, trained once.
+    """
+    if not study.override:
+        return study
+    check_document(study.override, Candidate, where=f"{path}: override")
+    candidates = {name: {**(settings or {}), **study.override} for name, settings in study.candidates.items()}
+    space = {**study.space, **study.override} if study.space else {}
+    return study.model_copy(update={"candidates": candidates, "space": space, "override": {}})
+
+
+def choose_candidates(study: Study, only: Collection[str]) -> frozenset[str]:
+    """Return the ids of the explicit candidates that `--only` names.
+
+    Raises:
+        InputError: there is no name, or one that is not under `candidates:`; lists the known ones.
+    """
+    known = ", ".join(study.candidates) or "none"
+    if not only:
+        raise InputError(f"--only names no candidate; known: {known}")
+    if unknown := sorted(set(only) - study.candidates.keys()):
+        raise InputError(
+            f"--only {', '.join(unknown)}: no such name under `candidates:` of {study.name}; known: {known}"
+        )
+    candidates = read_candidates(study.candidates, allow_twins=True)
+    return frozenset(candidates[name].id for name in only)
+
+
+def names_of_same_model(study: ResolvedStudy) -> list[list[str]]:
+    """Return, for each model with several names, these names."""
+    names: dict[str, list[str]] = {}
+    for name, candidate in study.names.items():
+        names.setdefault(candidate, []).append(name)
+    return [shared for shared in names.values() if len(shared) > 1]
+
+
+def resolve_study(study: Study, data: Prepared) -> ResolvedStudy:
+    """Bind a study to the data that it names.
+
+    Raises:
+        InputError: the task lacks what some recipe or loss of the study needs.
+    """
+    if faults := _faults_for_task(study, data.task):
+        raise InputError(*faults)
+    settings = {**study.model_dump(mode="json"), "data": absolute(study.data)}
+    return ResolvedStudy(
+        **settings,
+        data_hash=data.manifest.data_hash,
+        split_hash=data.manifest.split_hash,
+        names={name: candidate.id for name, candidate in read_candidates(study.candidates, allow_twins=True).items()},
+    )
+
+
+def _faults_for_task(study: Study, task: Task) -> list[str]:
+    """Return what the task lacks for the recipes and losses that the study may try; each fault once."""
+    named = read_candidates(study.candidates, allow_twins=True)
+    tried = [(f"candidates.{name}", candidate) for name, candidate in named.items()]
+    if study.space:
+        tried += [("space", Candidate.model_validate(settings)) for settings in read_space(study.space).corners()]
+    faults = [
+        f"{where}: {fault}" for where, candidate in tried for fault in _faults_of(partial(check_task, candidate, task))
+    ]
+    return list(dict.fromkeys(faults))
