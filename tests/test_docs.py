@@ -13,7 +13,8 @@ import typer
 import yaml
 
 from data_prep.task import Task
-from search.study.space import read_candidates, read_space
+from search.study.read_candidates import read_candidates
+from search.study.read_space import read_space
 from search.study.study_file import Study
 
 ROOT = Path(__file__).parents[1]

@@ -24,7 +24,8 @@ from data_prep.errors import InputError
 from data_prep.store.files import join, list_sizes, read_bytes, write_bytes
 from data_prep.store.object_store import is_uri
 from search.cluster.place import Place
-from search.study.study_file import Resources, choose_candidates, read_study
+from search.study.read_study import choose_candidates, read_study
+from search.study.study_file import Resources
 
 HOME = "~/blendfold"
 """Folder of the code on the nodes of a cluster that our cluster files describe."""
