@@ -15,18 +15,18 @@ N_DRAWS = 400
 
 
 class BlendScores:
-    """Scores blends of columns of recorded predictions; what was reckoned once is kept.
+    """Scores blends of columns of recorded predictions; results are cached.
 
-    A blend's score is nested: for each fold the non-negative weights of the greatest Pearson are fitted on all other
-    folds, each centred on its own mean, and scored by Pearson on that fold; the mean over folds counts.
+    A blend's score is nested: for each fold, the non-negative weights with the greatest Pearson are fitted on all other
+    folds, each centered on its own mean, and scored by Pearson on that fold; the score is the mean over folds.
     """
 
     def __init__(self, rows: RecordedRows) -> None:
         self.rows = rows
-        self._parts = [moments(rows.predictions[inside], rows.score[inside]) for inside in self._folds()]
+        self._parts = [moments(rows.predictions[inside], rows.target[inside]) for inside in self._folds()]
         self._total = sum(self._parts[1:], start=self._parts[0])
         self._bootstrap = GroupBootstrap(
-            rows.score.astype(np.float64), rows.fold, rows.group, METRICS["pearson"], resamples=N_DRAWS
+            rows.target.astype(np.float64), rows.fold, rows.group, METRICS["pearson"], resamples=N_DRAWS
         )
         self._weights: dict[frozenset[int], list[Floats]] = {}
         self._values: dict[frozenset[int], float] = {}

@@ -172,7 +172,7 @@ class WilcoxonPlayer:
             return True
         trial.report(runs[fold].utility[-1], step=fold)
         if fold == len(runs) - 1:
-            self._study.tell(trial, job.candidate.score)
+            self._study.tell(trial, job.candidate.mean_utility)
             return True
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -197,7 +197,7 @@ def _columns_by_fold(recording: Recording) -> dict[tuple[str, int], FoldColumns]
     found: dict[tuple[str, int], FoldColumns] = {}
     for fold in range(recording.n_folds):
         inside = rows.fold == fold
-        score, group = rows.score[inside], rows.group[inside]
+        target, group = rows.target[inside], rows.group[inside]
         for index, candidate in enumerate(recording.candidates):
-            found[candidate.name, fold] = (rows.predictions[inside, index], score, group)
+            found[candidate.name, fold] = (rows.predictions[inside, index], target, group)
     return found

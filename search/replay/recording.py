@@ -45,7 +45,7 @@ class RecordedCandidate:
     runs: tuple[RecordedRun, ...]
 
     @property
-    def score(self) -> float:
+    def mean_utility(self) -> float:
         """Mean over the folds of the utility at the end."""
         return float(np.mean([run.utility[-1] for run in self.runs]))
 
@@ -62,7 +62,8 @@ class RecordedRows:
     id: pa.Array
     fold: NDArray[np.int8]
     group: NDArray[np.int32]
-    score: NDArray[np.float32]
+    target: NDArray[np.float32]
+    """The truth."""
     predictions: NDArray[np.float32]
     """[rows, candidates]"""
 
@@ -141,7 +142,7 @@ def keep_recording(recording: Recording, folder: str) -> None:
     table = pa.table({field.name: pa.array(columns[field.name], field.type) for field in KEPT_SCHEMA})
     rows = recording.rows
     if rows is not None:
-        arrays = {"id": rows.id, "fold": rows.fold, "group": rows.group, "score": rows.score}
+        arrays = {"id": rows.id, "fold": rows.fold, "group": rows.group, "score": rows.target}
         arrays |= {c.name: rows.predictions[:, index] for index, c in enumerate(recording.candidates)}
         schema = _rows_schema([c.name for c in recording.candidates])
         write_table(pa.table(arrays, schema=schema), join(folder, "predictions.arrow"), schema=schema)
@@ -294,5 +295,5 @@ def _with_rows(recording: Recording, path: str) -> Recording:
 
 
 def _rows_of(table: pa.Table, predictions: NDArray[np.float32]) -> RecordedRows:
-    fold, group, score = (table[name].to_numpy() for name in ("fold", "group", "score"))
-    return RecordedRows(one_array(table["id"]), fold, group, score, predictions)
+    fold, group, target = (table[name].to_numpy() for name in ("fold", "group", "score"))
+    return RecordedRows(one_array(table["id"]), fold, group, target, predictions)

@@ -229,9 +229,9 @@ def _summarise(
     blends: BlendScores | None,
 ) -> SchedulerSummary:
     candidates = recording.candidates
-    best = max(candidate.score for candidate in candidates)
+    best = max(candidate.mean_utility for candidate in candidates)
     ends = [found.completed() for found in plays]
-    reached = [max((candidates[number].score for number in end), default=float("nan")) for end in ends]
+    reached = [max((candidates[number].mean_utility for number in end), default=float("nan")) for end in ends]
     return SchedulerSummary(
         name=name,
         cost=spread([found.cost for found in plays]),

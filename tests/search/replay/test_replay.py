@@ -248,7 +248,7 @@ def test_the_nested_score_is_that_of_separate_fits() -> None:
     columns = [0, 2, 3]
     fold = rows.fold
     x = rows.predictions[:, columns].astype(float)
-    y = rows.score.astype(float)
+    y = rows.target.astype(float)
     for k in range(3):
         x[fold == k] -= x[fold == k].mean(axis=0)
         y[fold == k] -= y[fold == k].mean()
@@ -269,7 +269,7 @@ def test_the_standard_error_is_that_of_rows_drawn_by_whole_groups() -> None:
         picked = np.concatenate([np.flatnonzero(rows.group == g) for g in random.choice(groups, len(groups))])
         means = [
             np.mean(
-                [pearsonr(c[p], rows.score[p]).statistic for k in (0, 1) if len(p := picked[rows.fold[picked] == k])]
+                [pearsonr(c[p], rows.target[p]).statistic for k in (0, 1) if len(p := picked[rows.fold[picked] == k])]
             )
             for c in x
         ]
@@ -427,14 +427,14 @@ def test_a_run_directory_gives_curves_and_predictions_and_stays_small(
     for index, candidate in enumerate(recording.candidates):
         for fold, run in enumerate(candidate.runs):
             inside = rows.fold == fold
-            value = METRICS["pearson"](rows.score[inside], rows.predictions[inside, index])
+            value = METRICS["pearson"](rows.target[inside], rows.predictions[inside, index])
             assert value == run.utility[-1]
     kept = tmp_path / "kept"
     keep_recording(recording, str(kept))
     assert replay(read_recording(str(kept)), LadderSettings(), n_orders=3).summaries == (
         replay(recording, LadderSettings(), n_orders=3).summaries
     )
-    per_row = (kept / "predictions.arrow").stat().st_size / len(rows.score)
+    per_row = (kept / "predictions.arrow").stat().st_size / len(rows.target)
     assert per_row < 40
 
 
@@ -514,8 +514,8 @@ def test_the_memo_has_no_regret_whichever_fold_comes_first(first: int, leave_out
     recording = replace(recording, candidates=turned)
     orders = [np.random.default_rng(seed).permutation(len(turned)).tolist() for seed in range(40)]
     plays = [play(recording, _ladder(LadderSettings()), order, n_workers=4) for order in orders]
-    best = max(candidate.score for candidate in turned)
-    regrets = [best - max(turned[number].score for number in found.completed()) for found in plays]
+    best = max(candidate.mean_utility for candidate in turned)
+    regrets = [best - max(turned[number].mean_utility for number in found.completed()) for found in plays]
     assert np.mean(regrets) <= 0.0001
     assert np.mean([found.cost for found in plays]) <= 0.40
     assert min(len({turned[number].family for number in found.completed()}) for found in plays) >= 3
