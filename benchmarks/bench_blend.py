@@ -1,10 +1,10 @@
-"""Nelder-Mead on moments beside the same Nelder-Mead on the rows.
+"""Compare Nelder-Mead on moments with the same Nelder-Mead on the rows.
 
     python benchmarks/bench_blend.py [--rows 36473] [--members 30] [--seed 0]
 
-Both searches run here, one after the other, on the same synthetic columns, from equal weights, with the same simplex,
-tolerances and evaluation limit; only the objective differs. A third line times what `python -m blend fit` really does
-for one weight vector: several starts, restarts until converged.
+Both searches run one after the other on the same synthetic columns, from equal weights, with the same simplex,
+tolerances and evaluation limit. Only the objective differs. A third line times what `python -m blend fit` really does
+for one weight vector: several starts, with restarts until it converges.
 """
 
 import argparse

@@ -1,17 +1,17 @@
-"""What a blend of many candidates costs: seconds, memory, and what other packages do with the same columns.
+"""Measure what a blend of many candidates costs, and what other packages need for the same columns.
 
     python benchmarks/bench_blend_scale.py                                           # 300 candidates, 36,473 rows
     python benchmarks/bench_blend_scale.py --candidates 1000 --rows 1000000 --calibration z   # needs 25 GB of disk
-    python benchmarks/bench_blend_scale.py --peers peers/bin/python                  # beside AutoGluon and hillclimbers
+    python benchmarks/bench_blend_scale.py --peers peers/bin/python                  # also AutoGluon and hillclimbers
 
-A process of its own writes a prepared folder and a run directory to a temporary folder, through the product's own
-writers: 5 folds, groups of 50 rows, candidates of Pearson about .70 to .86 whose errors have a part common to all, a
-part of the family's, a part of the candidate's and a part of the fold model's. Then this process does what
+A separate process writes a prepared folder and a run directory to a temporary folder, through the product's own
+writers: 5 folds, groups of 50 rows, candidates with a Pearson of about .70 to .86. Their errors have a part that all
+share, a part that the family shares, a part of the candidate and a part of the fold model. Then this process does what
 `python -m blend fit` does: it reads and checks every table, chooses members, calibration and weights by nested scores,
-and gathers the evidence with 1,000 bootstrap resamples.
+and computes the evidence with 1,000 bootstrap resamples.
 
-Memory is what the process holds for itself, sampled; pages of mapped files do not count, the system takes them back
-when it needs them. For `--peers`: python -m venv peers && peers/bin/pip install autogluon.core hillclimbers
+Memory is the process's own memory, sampled. Pages of mapped files do not count, because the system reclaims them when
+it needs them. For `--peers`: python -m venv peers && peers/bin/pip install autogluon.core hillclimbers
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""Are nested and expected scores honest? A simulation in which the truth is known.
+"""Check in a simulation, where the truth is known, whether nested and expected scores are honest.
 
     python benchmarks/bench_honesty.py [--seeds 200] [--groups 300] [--candidates 16]
 
 Every seed draws a competition: groups of rows that are hard or easy together, candidates of four families whose errors
-have a part common to all, a part of the family's, a part of the candidate's, and a part of each fold's model, folds
-that drift in scale, and test rows of other groups. `blend.make_blend` then does all that `python -m blend fit` does.
-The truth is measured on the test rows (what the submission scores) and, for nested scores, on 40 times as many
-fresh rows, where each fold's model predicts alone.
+have a part that all share, a part of the family, a part of the candidate and a part of each fold's model, folds whose
+scale drifts, and test rows of other groups. `blend.make_blend` then does everything that `python -m blend fit` does.
+The truth is measured on the test rows (what the submission scores) and, for nested scores, on 40 times as many fresh
+rows, where each fold's model predicts alone.
 
-Prints bias and spread of each score over seeds, how often the interval holds the truth, and what the submission would
-have scored if members, calibration and method had been chosen otherwise.
+Prints bias and spread of each score over seeds, how often the interval contains the truth, and what the submission
+would have scored with other choices of members, calibration and method.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""What a decision of the fold ladder costs as a search grows, without Ray.
+"""Measure what a decision of the fold ladder costs as a search grows, without Ray.
 
     python benchmarks/bench_ladder.py [--candidates 1000] [--folds 5] [--slots 64] [--rows 1000] [--no-rungs]
 
-Plays one synthetic search straight against `FoldLadder`: `slots` fold runs are on their way at a time, a random one of
-them reports next. Families share errors, so blends gain from mixing them. `status` is asked after every fold run that
-ended, as the conductor does. Printed are the CPU milliseconds of each kind of call among the last 100 candidates before
-each mark, the whole driver time and the memory that the ladder itself holds. `--no-rungs` lets every candidate finish
-fold 0: as many waiting candidates as there can be.
+Plays one synthetic search straight against `FoldLadder`: `slots` fold runs are under way at a time, and a random one
+reports next. Families share errors, so blends gain from mixing them. As in the conductor, `status` is called after
+every fold run that ends. Prints the CPU milliseconds of each kind of call over the last 100 candidates before each
+mark, the total driver time, and the memory that the ladder itself holds. `--no-rungs` lets every candidate finish fold
+0, which gives the largest possible number of waiting candidates.
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""Where the time of a search's slots goes: how much of it is spent inside `train_fold`, and in what.
+"""Measure where the time of a search's slots goes: how much is spent inside `train_fold`, and on what.
 
     python benchmarks/bench_overhead.py                     # studies/demo.yaml on prepared/sample
     python benchmarks/bench_overhead.py --only pair-cls     # some of its candidates
-    python benchmarks/bench_overhead.py --run runs/pppm-cpu # less, read off a finished run directory
+    python benchmarks/bench_overhead.py --run runs/pppm-cpu # less detail, read from a finished run directory
 
-With `--run` the time inside `train_fold` is what the fold runs say in `curves.arrow`, which leaves out the loading of
-texts and model, and a fold run's part after its last report. It counts from the first candidate's file to the
-last entry of the record, so it is for a search that was not interrupted. Else
-the study runs in a temporary run directory. Functions are wrapped in the workers, each span counts the time that no
-span inside it took. A slot's time goes from the start of the search to its end: Ray's start, workers that load, and
-slots that are idle at the end because nothing is left to run, are all in it.
+With `--run`, the time inside `train_fold` is what the fold runs recorded in `curves.arrow`, which leaves out loading
+texts and model, and whatever follows a fold run's last report. It counts from the first candidate's file to the last
+entry of the record, so use it for a search that was not interrupted. Without `--run`, the study runs in a temporary run
+directory. Functions are wrapped in the workers, and each span counts the time that no span inside it took. A slot's
+time goes from the start of the search to its end, so Ray's start, workers that load, and slots that are idle at the end
+because nothing is left to run are all included.
 """
 
 import argparse

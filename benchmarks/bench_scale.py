@@ -1,13 +1,13 @@
-"""What a search costs its driver: 1,000 simulated candidates on 5 folds and 64 slots.
+"""Measure what a search costs its driver: 1,000 simulated candidates on 5 folds and 64 slots.
 
-    python benchmarks/bench_scale.py                  # Tune's loop played here: the cost of each decision
-    python benchmarks/bench_scale.py --ray --slots 16 # the whole search on Ray, with that many real worker processes
+    python benchmarks/bench_scale.py                  # Tune's loop simulated here: the cost of each decision
+    python benchmarks/bench_scale.py --ray --slots 16 # the whole search on Ray, with this many real worker processes
     python benchmarks/bench_scale.py --every-fold     # nothing is stopped: 5,000 fold runs
     python benchmarks/bench_scale.py --data prepared/pppm  # predictions of as many rows as the competition has
 
 A fold run takes no time and trains nothing: it replays a synthetic curve and writes small prediction tables through
 `OofStore`. Everything else is the product's own: sampler, ladder, conductor, record, searcher, scheduler and, with
-`--ray`, `run_study` itself. Times are CPU seconds of the driver unless said otherwise.
+`--ray`, `run_study` itself. Times are CPU seconds of the driver unless labeled otherwise.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Training throughput of `train_fold` beside `transformers.Trainer` doing the same work.
+"""Compare the training throughput of `train_fold` with `transformers.Trainer` doing the same work.
 
     python benchmarks/bench_training.py --data data/pppm --layers 2 --rows 6000
 
-Both start from the same weights and text, and do the whole job of one fold run: load, tokenise, train, predict the
+Both start from the same weights and text, and do the whole job of one fold run: load, tokenize, train, predict the
 validation and test rows. Trainer runs at its best settings for this work: bf16, length grouping, padding per batch,
-plain attention on the CPU (its fused kernel is slower there), prediction sorted by length, nothing logged, evaluated
-or saved on the way. Rows per CPU-second count all processes and threads; the two take turns, so that a busy machine
+plain attention on the CPU (its fused kernel is slower there), prediction sorted by length, no logging, evaluation or
+saving along the way. Rows per CPU second count all processes and threads. The two take turns, so that a busy machine
 hurts both.
 """
 

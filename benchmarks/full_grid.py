@@ -1,9 +1,9 @@
-"""Every candidate of `studies/pppm-grid.yaml` on every fold of real rows: the record that schedulers are compared on.
+"""Run every candidate of `studies/pppm-grid.yaml` on every fold of real rows, to compare schedulers on.
 
     python benchmarks/full_grid.py --train train.csv --test test.csv
 
-Takes a fifth of the competition's linked groups, so that the whole grid ends in about three hours of one core, and
-forty test rows, as nobody submits from here. Finished fold runs are kept, so it may be run in pieces.
+Uses a fifth of the competition's linked groups, so that the whole grid takes about three hours of one core, and forty
+test rows, because nobody submits from here. Finished fold runs are kept, so you can run it in pieces.
 """
 
 import argparse

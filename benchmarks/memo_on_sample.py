@@ -1,11 +1,11 @@
-"""The whole memo here: all 48 experiments on their splits of a part of the sample, with tiny random checkpoints.
+"""Run the whole memo in small: all 48 experiments on their splits of a part of the sample, with tiny checkpoints.
 
     python benchmarks/memo_on_sample.py
 
-Every experiment keeps its recipe, head, loss and regularisers and goes through Ray to out-of-fold tables; then the
-memo's three ensembles are blended. What it shows is that all of them run: models of two layers and random weights
-learn nothing in a few steps, so no score here means anything. The steps are the commands that are printed; run again,
-it goes on where it was cut off.
+Every experiment keeps its recipe, head, loss and regularizers and goes through Ray to out-of-fold tables; then the
+memo's three ensembles are blended. This shows that all of them run. Models of two layers and random weights learn
+nothing in a few steps, so no score here means anything. It prints each command before running it. Run it again to
+continue after an interruption.
 """
 
 import argparse

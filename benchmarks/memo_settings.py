@@ -1,10 +1,10 @@
-"""The memo's heads, losses, recipes and regularisers on real rows, one fold, all else equal.
+"""Compare the memo's heads, losses, recipes and regularizers on real rows: one fold, all else equal.
 
     python benchmarks/memo_settings.py --data prepared/pppm --jobs 2
 
-Each setting changes what its experiment of the memo was about, on one baseline and one schedule: `minilm-l6` kept to
-two layers, which is no large model, so the table says what a setting does to a small one. The difference to the
-baseline is paired, its standard error from a bootstrap over groups. Finished settings are kept in `--out`.
+Each setting changes what its experiment of the memo was about, on one baseline and one schedule. The model is
+`minilm-l6` kept to two layers, so the table shows what a setting does to a small model. The difference to the baseline
+is paired, with a standard error from a bootstrap over groups. Finished settings are kept in `--out`.
 """
 
 import argparse

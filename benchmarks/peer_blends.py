@@ -1,10 +1,10 @@
-"""Ensemble weights by AutoGluon and hillclimbers, for `bench_blend_scale.py --peers`; needs neither blendfold nor more.
+"""Fit ensemble weights with AutoGluon and hillclimbers, for `bench_blend_scale.py --peers`.
 
     peers/bin/python benchmarks/peer_blends.py FOLDER
 
-Reads columns.npy [rows, candidates], score.npy and fold.npy [rows] of the folder. Each package weighs the columns
-without each fold, predicts that fold, and weighs them once more on all rows. Writes each package's nested predictions
-[rows] as .npy, and seconds.json.
+Needs neither blendfold nor its dependencies. Reads columns.npy [rows, candidates], score.npy and fold.npy [rows] from
+the folder. Each package fits weights without each fold and predicts that fold, then fits them once more on all rows.
+Writes each package's nested predictions [rows] as .npy, and seconds.json.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up a node of a cluster: the environment that requirements.lock pins, once, and `ray` on the PATH of its shells.
-# Whatever fails here ends the node's set-up, and `ray up` says so.
+# Sets up a cluster node: installs the environment that requirements.lock pins, once, and puts `ray` on the shells' PATH.
+# If anything fails here, the node's setup ends and `ray up` says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 environment="$HOME/blendfold-env"
@@ -17,7 +17,7 @@ if [ "$(cat "$environment.stamp" 2>/dev/null)" != "$wanted" ]; then
   echo "$wanted" > "$environment.stamp"
 fi
 
-# The first line of .bashrc, for what stands below the usual "not interactive: return" is not always read.
+# Insert as the first line of .bashrc: non-interactive shells often skip what follows the usual "not interactive: return".
 line='export PATH="$HOME/blendfold-env/bin:$PATH"'
 touch ~/.bashrc
 grep -qxF "$line" ~/.bashrc || sed -i "1i $line" ~/.bashrc
