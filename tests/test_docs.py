@@ -180,5 +180,30 @@ def test_study_page_lists_every_key() -> None:
     assert {"budget.candidates", "budget.hours", "budget.disk_gb"} <= listed
 
 
+def test_the_drawing_of_the_house_is_true() -> None:
+    """Every sub-package is drawn, and what a line imports of its own package is drawn below it."""
+    (drawing,) = (block for block in blocks("docs/architecture.md", "text") if "┌─ search" in block)
+    drawn = 0
+    for box in drawing.split("┌─ ")[1:]:
+        package = box.split()[0]
+        floors = [re.findall(r"^│ (\w+)", floor, re.MULTILINE) for floor in box.split("├")]
+        floor_of = {name: number for number, names in enumerate(floors) for name in names}
+        assert {path.parent.name for path in (ROOT / package).glob("*/__init__.py")} <= floor_of.keys()
+        for path, name in (
+            (path, path.relative_to(ROOT / package).parts[0].removesuffix(".py"))
+            for path in sources()
+            if path.is_relative_to(ROOT / package)
+        ):
+            used = {
+                node.module.split(".")[1]
+                for node in ast.walk(sources()[path])
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}.")
+            }
+            above = [other for other in used & floor_of.keys() - {name} if floor_of[other] <= floor_of.get(name, -1)]
+            assert not above, f"{path} imports {above}"
+        drawn += len(floor_of)
+    assert drawn > 20
+
+
 def test_readme_is_short() -> None:
     assert len(text_of("README.md").split()) <= README_WORDS
