@@ -2,8 +2,8 @@
 
     python docs/draw_ladder.py
 
-Predictions are made up (score + an error that a family shares in part); metrics are their Pearson, less what a run has
-yet to learn. The page says nothing that the ladder did not answer: reasons stand beside the bars as it gave them.
+Predictions are made up (score + an error that a family shares in part); utilities are their Pearson, less what a run
+has yet to learn. Beside each bar is the reason as the ladder gave it.
 """
 
 from collections import deque

@@ -231,7 +231,7 @@ class Conductor:
         """Note that a fold run cannot be done."""
         if assignment.run in self._remaking:
             self._end_remake(assignment.run)
-        self.ladder.kill(assignment.run, reason)
+        self.ladder.fail(assignment.run, reason)
         self._failed.add(assignment.candidate.id)
         self._runs[assignment.run].open = False
         self._tell(assignment.run, None, 1.0)
@@ -310,7 +310,9 @@ class Conductor:
     def _rebuild(self) -> None:
         """Replay the record through a fresh ladder; what has lost its tables is noted, to be made again."""
         self.ladder = FoldLadder(self.study.ladder, n_folds=self._data.manifest.n_folds)
-        self.ladder.recall({name: s.promotion for name, s in read_statuses(self._run_dir).items() if s.promotion})
+        self.ladder.recall_promotions(
+            {name: s.promotion for name, s in read_statuses(self._run_dir).items() if s.promotion}
+        )
         self._runs.clear()
         self._replay()
         if self._only is not None:

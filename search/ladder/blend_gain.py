@@ -1,4 +1,4 @@
-"""What a candidate adds to the blend of others on the rows they share, measured out of sample."""
+"""`BlendEvidence`: what a candidate adds to the blend of others, on rows that the weights were not fitted on."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from search.ladder.blend_optimum import Products, SparseWeights, best_from, widen
+from search.ladder.blend_optimum import Products, RowProducts, SparseWeights, best_from, widen
 from search.ladder.decisions import BestBlend, BlendGain
 from search.ladder.prediction_products import KeptProducts, PredictionProducts
 
@@ -21,28 +21,16 @@ class _RowHalf:
     kept: KeptProducts
 
     @classmethod
-    def empty(cls, rows: NDArray[np.intp], score: Floats) -> "_RowHalf":
-        columns = PredictionProducts(rows, score)
+    def empty(cls, rows: NDArray[np.intp], target: Floats) -> "_RowHalf":
+        columns = PredictionProducts(rows, target)
         return cls(columns, KeptProducts(columns))
-
-
-@dataclass(frozen=True)
-class _ChosenColumns:
-    """Some columns of a half, numbered anew; a `search.ladder.blend_optimum.RowProducts`."""
-
-    source: PredictionProducts | KeptProducts
-    at: NDArray[np.intp]
-    cross: Floats
-    diagonal: Floats
-    square: float
-
-    def block(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:
-        return self.source.products(self.at[rows], self.at[columns])
 
 
 @dataclass
 class _FoldPredictions:
-    score: Floats
+    """What is known of one fold's rows."""
+
+    target: Floats
     halves: tuple[_RowHalf, _RowHalf]
     positions: dict[str, int] = field(default_factory=dict)
 
@@ -53,21 +41,26 @@ class _FoldPredictions:
         for half in self.halves:
             half.kept.keep(self.numbers(names))
 
-    def chosen(self, names: Sequence[str], half: int, *, kept: bool) -> _ChosenColumns:
+    def chosen(self, names: Sequence[str], half: int, *, kept: bool) -> RowProducts:
         columns, at = self.halves[half].columns, self.numbers(names)
         source = self.halves[half].kept if kept else columns
-        return _ChosenColumns(source, at, columns.cross(at), columns.diagonal(at), columns.square)
+        return RowProducts(
+            columns.cross(at),
+            columns.diagonal(at),
+            columns.square,
+            lambda some, others: source.products(at[some], at[others]),
+        )
 
 
 @dataclass
 class _FittedOnHalves:
-    """The blend of some candidates on some folds, fitted on each half; gains are kept until its members change."""
+    """The blend of some candidates on some folds, fitted on each half; its gains are kept until its members change."""
 
     members: tuple[str, ...]
     fitted: tuple[SparseWeights, SparseWeights]
     """On the first and the second half; columns are numbered as in `members`."""
     pearson: tuple[float, float]
-    """On the half that the weights have not seen: first the one fitted on the first half."""
+    """On the other half: first the blend that is fitted on the first half."""
     gains: dict[str, BlendGain] = field(default_factory=dict)
 
 
@@ -78,28 +71,32 @@ class BlendEvidence:
         self._folds: dict[int, _FoldPredictions] = {}
         self._blends: dict[tuple[int, ...], _FittedOnHalves] = {}
         self._latest: _FittedOnHalves | None = None
-        self._shown: _FittedOnHalves | None = None
+        self._reported: _FittedOnHalves | None = None
 
     def add(
         self,
         candidate: str,
         fold: int,
         prediction: NDArray[np.floating],
-        score: NDArray[np.floating],
+        target: NDArray[np.floating],
         group: NDArray[np.integer] | None,
     ) -> None:
-        """Take the predictions [rows] of a candidate; rows, `score` and `group` are the same for all of a fold.
+        """Add the predictions [rows] of a candidate; rows, `target` and `group` are the same for all of a fold.
 
         Raises:
-            ValueError: rows or scores are not those that the fold was first seen with.
+            ValueError: rows or targets differ from those of the first candidate on this fold.
         """
-        truth = np.asarray(score, dtype=np.float64)
+        values = np.asarray(target, dtype=np.float64)
         if fold not in self._folds:
-            first, second = split_in_halves(len(truth), group)
-            self._folds[fold] = _FoldPredictions(truth, (_RowHalf.empty(first, truth), _RowHalf.empty(second, truth)))
+            first, second = split_in_halves(len(values), group)
+            self._folds[fold] = _FoldPredictions(
+                values, (_RowHalf.empty(first, values), _RowHalf.empty(second, values))
+            )
         known = self._folds[fold]
-        if not np.array_equal(known.score, truth) or prediction.shape != truth.shape:
-            raise ValueError(f"candidate {candidate} fold {fold}: rows or scores differ from those seen before")
+        if not np.array_equal(known.target, values) or prediction.shape != values.shape:
+            raise ValueError(
+                f"candidate {candidate} fold {fold}: rows or scores differ from those of earlier candidates"
+            )
         if candidate in known.positions:
             return
         for half in known.halves:
@@ -107,7 +104,7 @@ class BlendEvidence:
         known.positions[candidate] = len(known.positions)
 
     def known(self, candidates: Iterable[str], folds: Iterable[int]) -> tuple[str, ...]:
-        """Return those of some candidates whose predictions are known for all `folds`."""
+        """Return which of some candidates have predictions for all `folds`."""
         names = list(candidates)
         for fold in folds:
             positions = self._folds[fold].positions if fold in self._folds else {}
@@ -117,39 +114,39 @@ class BlendEvidence:
     def gain(self, candidate: str, members: Sequence[str], folds: Sequence[int]) -> BlendGain | None:
         """Return what `candidate` adds to the non-negative blend of `members` on the rows of `folds`.
 
-        Members without predictions for all of `folds` are left out. None: nothing to add to, or nothing known.
+        Members without predictions for all `folds` are left out. None: no member, or no predictions of the candidate.
         """
         return self.gains([candidate], members, folds).get(candidate)
 
     def gains(self, candidates: Iterable[str], members: Sequence[str], folds: Sequence[int]) -> dict[str, BlendGain]:
-        """Return what each of some candidates alone adds to the blend, without those of which that cannot be said."""
+        """Return what each of some candidates alone adds to the blend; those without predictions are left out."""
         names, known = self.known(members, folds), self.known(candidates, folds)
         if not names or not known:
             return {}
         blend = self._blend(names, tuple(folds))
-        if asked := [name for name in known if name not in blend.gains]:
-            both = [self._products((*names, *asked), folds, half, kept=True) for half in (0, 1)]
+        if missing := [name for name in known if name not in blend.gains]:
+            both = [self._products((*names, *missing), folds, half, kept=True) for half in (0, 1)]
             first, second = (_rises(blend, both, fitted=half) for half in (1, 0))
-            for name, *halves in zip(asked, first.tolist(), second.tolist(), strict=True):
+            for name, *halves in zip(missing, first.tolist(), second.tolist(), strict=True):
                 blend.gains[name] = BlendGain((halves[0], halves[1]), len(names))
         return {name: blend.gains[name] for name in known}
 
-    def blended(self, candidates: Iterable[str], folds: Sequence[int]) -> BestBlend | None:
-        """Return how good the blend of some candidates is on rows that its weights have not seen.
+    def best_blend(self, candidates: Iterable[str], folds: Sequence[int]) -> BestBlend | None:
+        """Return how good the blend of some candidates is on rows that its weights were not fitted on.
 
-        Changes nothing that decides, and reads only what never changes: `add` writes beside it, so this may run in
-        another thread meanwhile. None: of no candidate are all `folds` known.
+        Changes no decision, and reads only what never changes once it is added, so it may run in another thread. None:
+        no candidate has predictions for all `folds`.
         """
         names = self.known(candidates, folds)
         if not names:
             return None
-        blend = self._fit(names, tuple(folds), self._shown, kept=False)
-        self._shown = blend
+        blend = self._fit(names, tuple(folds), self._reported, kept=False)
+        self._reported = blend
         members = {int(column) for fit in blend.fitted for column in fit.support}
         return BestBlend(pearson=sum(blend.pearson) / 2, members=len(members), candidates=len(names))
 
     def _blend(self, names: tuple[str, ...], folds: tuple[int, ...]) -> _FittedOnHalves:
-        """Fit the blend of `names`, from the weights of the last one on these folds, else of the last on others."""
+        """Fit the blend of `names`, starting from the last weights on these folds, or else on others."""
         known = self._blends.get(folds)
         if known is not None and known.members == names:
             return known
@@ -172,17 +169,17 @@ class BlendEvidence:
     def _products(self, names: Sequence[str], folds: Sequence[int], half: int, *, kept: bool) -> Products:
         """Return the products of some candidates' columns over one half of the rows of some folds.
 
-        Those that are `kept` are for the deciding thread alone.
+        Only the thread that decides may read `kept` ones.
         """
         return Products([self._folds[fold].chosen(names, half, kept=kept) for fold in folds])
 
 
 def _rises(blend: _FittedOnHalves, both: Sequence[Products], *, fitted: int) -> Floats:
-    """Return the rise of Pearson on one half when the weights of half `fitted` may use each of other columns too.
+    """Return the rise of Pearson on one half when one more column may get weight on half `fitted`, for each column.
 
     Args:
         blend: of the first columns.
-        both: products of these and the others on each half.
+        both: products of these and of the other columns on each half.
         fitted: number of the half.
     """
     others = np.arange(len(blend.members), len(both[fitted].cross))
@@ -193,7 +190,7 @@ def _rises(blend: _FittedOnHalves, both: Sequence[Products], *, fitted: int) -> 
 
 
 def split_in_halves(n_rows: int, group: NDArray[np.integer] | None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Split row numbers in two: whole groups, largest first, to the smaller half; without groups: every other row."""
+    """Split row numbers in two: whole groups, largest first, into the smaller half; without groups alternately."""
     if group is None or len(np.unique(group)) < 2:
         return np.arange(0, n_rows, 2), np.arange(1, n_rows, 2)
     names, codes, counts = np.unique(group, return_inverse=True, return_counts=True)

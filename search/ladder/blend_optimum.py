@@ -1,14 +1,13 @@
 """The non-negative weights with the greatest Pearson, found from weights that are nearly right already.
 
-`data_prep.scoring.moments.best_nonnegative_weights` solves one problem from nothing. A search solves hundreds that
-differ by one column each, of which a dozen get weight: the active-set method of Lawson and Hanson (Solving Least
-Squares Problems, 1974, chapter 23) then needs a few Cholesky factorisations of a dozen rows, and never the whole Gram
-matrix.
+`data_prep.scoring.moments.best_nonnegative_weights` solves one problem from scratch. A search solves hundreds that
+differ by one column each, and about a dozen columns get weight: the active-set method of Lawson and Hanson (Solving
+Least Squares Problems, 1974, chapter 23) then needs a few Cholesky factorisations of a dozen rows, and never the whole
+Gram matrix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +17,10 @@ Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 _GRADIENT_TOLERANCE = 1e-9
-"""A column whose correlation with what the blend leaves of the score is under this does not enter."""
+"""A column does not enter if its correlation with the residual of the blend is below this."""
 
 _RANK_TOLERANCE = 1e-9
-"""A column of which the others leave less than this share of its square is a copy."""
+"""A column is a copy if the others leave less than this share of its square."""
 
 _GUESSES = 6
 """Supports tried for a column among many before it is solved by itself."""
@@ -40,33 +39,28 @@ class SparseWeights:
         return cls(np.empty(0, np.intp), np.empty(0))
 
     def renumbered(self, old: Sequence[str], new: Sequence[str]) -> "SparseWeights":
-        """Return the same weights for columns in another order; those that are gone are left out."""
+        """Return the same weights for columns in another order; missing ones are left out."""
         places = {name: place for place, name in enumerate(new)}
         kept = [(places[old[i]], w) for i, w in zip(self.support, self.weights, strict=True) if old[i] in places]
         return SparseWeights(np.array([i for i, _ in kept], np.intp), np.array([w for _, w in kept], np.float64))
 
 
-class RowProducts(Protocol):
-    """Centred columns on some of the rows."""
+@dataclass(frozen=True)
+class RowProducts:
+    """Products of centred columns on some of the rows."""
 
-    @property
-    def cross(self) -> Floats:
-        """[columns]: products with the score."""
-
-    @property
-    def diagonal(self) -> Floats:
-        """[columns]: products with themselves."""
-
-    @property
-    def square(self) -> float:
-        """The score's product with itself."""
-
-    def block(self, rows: Index, columns: Index) -> Floats:
-        """Return the products of some columns with others, [rows, columns]."""
+    cross: Floats
+    """[columns]: with the target."""
+    diagonal: Floats
+    """[columns]: of each with itself."""
+    square: float
+    """Of the target with itself."""
+    block: Callable[[Index, Index], Floats]
+    """Returns the products of some columns with others, [some, others]."""
 
 
 class Products:
-    """Products of centred columns with each other and with the score, summed over parts and read where asked."""
+    """Products of centred columns with each other and with the target, summed over parts and computed where needed."""
 
     def __init__(self, parts: Sequence[RowProducts]) -> None:
         self._parts = parts
@@ -93,7 +87,7 @@ class Products:
         return found
 
     def pearson(self, blend: SparseWeights) -> float:
-        """Return the Pearson of a blend with the score; 0 where the blend or the score is constant."""
+        """Return the Pearson of a blend with the target; 0 where the blend or the target is constant."""
         w, at = blend.weights, blend.support
         if not at.size:
             return 0.0
@@ -101,7 +95,7 @@ class Products:
         return float(w @ self.cross[at]) / float(np.sqrt(variance)) if variance > 0 else 0.0
 
     def gradient(self, blend: SparseWeights) -> Floats:
-        """Return the correlation of every column with what a blend leaves of the score; 0 for constant columns."""
+        """Return the correlation of every column with the residual of a blend; 0 for constant columns."""
         rest = self.cross - blend.weights @ self.with_all(blend.support)
         correlation: Floats = np.divide(rest, self._scale, out=np.zeros_like(rest), where=self._scale > 0)
         return correlation

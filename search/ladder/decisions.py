@@ -52,10 +52,6 @@ class BlendGain:
         """The mean of both halves."""
         return (self.halves[0] + self.halves[1]) / 2
 
-    def reaches(self, least: float) -> bool:
-        """Tell whether the mean is at least `least` and both halves show a rise."""
-        return self.mean >= least and min(self.halves) > 0
-
     def __str__(self) -> str:
         """Return the numbers as a clause."""
         first, second = self.halves

@@ -1,12 +1,12 @@
-"""The fold ladder: every decision about which fold run stops, waits or starts next.
+"""`FoldLadder`: keeps what fold runs report, asks the rules what to stop and to promote, and records the answers.
 
-Pure: no Ray, files, clock or randomness. The state is plain data and a function of the sequence of calls, so a ladder
-is rebuilt by replaying `report` and `finish` in the order in which they were recorded. `docs/ladder.md` explains it.
+Pure: no Ray, files, clock or randomness. Its state depends only on the calls made, so a ladder is rebuilt by replaying
+`report` and `finish` in their recorded order. Each rule has a module of its own; `docs/ladder.md` explains them.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,452 +14,376 @@ from numpy.typing import NDArray
 from search.ladder.blend_gain import BlendEvidence
 from search.ladder.candidate_index import CandidateIndex
 from search.ladder.candidate_state import CandidateState
-from search.ladder.decisions import BestBlend, CandidateStatus, Decision, FoldRun, is_dead
+from search.ladder.dead_run_rule import judge_dead_run
+from search.ladder.decisions import BestBlend, BlendGain, CandidateStatus, Decision, FoldRun, is_dead
+from search.ladder.drop_rule import mean_over, shortfall, why_dropped
 from search.ladder.fold_utilities import FoldUtilities
+from search.ladder.noise_band import noise_band, rung_band
+from search.ladder.promotion_by_blend import may_promote_by_blend, promoted_by_blend
+from search.ladder.promotion_by_rank import is_promoted_by_rank, kept_candidates, n_places, rank_on_fold_0
+from search.ladder.run_order import best_stopped, run_order
 from search.ladder.rung_gains import RungGains
+from search.ladder.rung_rule import judge_at_rung, rung_at
 from search.ladder.settings import LadderSettings
-
-_RUNG_SLACK = 0.1
-"""A report up to this share of the schedule behind a rung counts there; a later one is compared with nothing."""
 
 
 class FoldLadder:
-    """Decides from observations alone; replaying the same calls gives the same answers."""
+    """The state of a search; the same calls always give the same answers."""
 
     def __init__(self, settings: LadderSettings, *, n_folds: int) -> None:
         self.settings = settings
         self.n_folds = n_folds
-        self._roster = CandidateIndex()
-        self._table = FoldUtilities(n_folds)
+        self._candidates = CandidateIndex()
+        self._utilities = FoldUtilities(n_folds)
         self._evidence = BlendEvidence()
+        self._rung_gains = RungGains()
         self._new_available = True
-        self._held: frozenset[str] = frozenset()
-        self._growth = RungGains()
-        self._repeats: set[int] = set()
-        self._recalled: dict[str, str] = {}
+        self._held_back: frozenset[str] = frozenset()
+        self._to_repeat: set[int] = set()
+        self._recorded_promotions: dict[str, str] = {}
 
     # ---------------------------------------------------------------- what happened
 
     def start(self, run: FoldRun) -> None:
-        """Note that a run has been handed to a worker; a later fold of a waiting candidate promotes it."""
-        candidate = self._roster.meet(run.candidate, run.family)
-        candidate.again.discard(run.fold)
-        if run.fold in candidate.metrics:
+        """Record that a worker has a run; the start of a later fold promotes its candidate."""
+        candidate = self._candidates.get_or_add(run.candidate, run.family)
+        candidate.to_repeat.discard(run.fold)
+        if run.fold in candidate.utilities:
             return
         candidate.live.add(run.fold)
         if not candidate.ended and not candidate.promoted and (run.fold > 0 or not self.settings.enabled):
             candidate.promotion = self._why_promoted(candidate)
-            self._roster.promote(candidate, candidate.promotion)
+            self._candidates.promote(candidate, candidate.promotion)
 
     def attempt(self, run: FoldRun) -> int:
-        """Return 0, or 1 for the retry of a dead run (the caller trains it with another seed and a lower rate)."""
-        candidate = self._roster.get(run.candidate)
-        return candidate.deaths.get(run.fold, 0) if candidate else 0
+        """Return 0, or 1 if the run failed to learn once (the caller then uses another seed and a lower rate)."""
+        candidate = self._candidates.get(run.candidate)
+        return candidate.failures.get(run.fold, 0) if candidate else 0
 
-    def report(self, run: FoldRun, progress: float, metric: float) -> Decision:
-        """Judge a run that has just scored itself at `progress` in (0, 1]; NaN means dead.
+    def report(self, run: FoldRun, progress: float, utility: float) -> Decision:
+        """Judge a run that has just been scored at `progress` in (0, 1]; a NaN means that it failed to learn.
 
-        A run that `start` was not told of counts as started; a rung reported twice counts once.
+        A run that was not started counts as started; a rung reported twice counts once.
         """
         candidate = self._started(run)
         if candidate.state in ("stopped", "failed"):
             candidate.live.discard(run.fold)
             return Decision(False, candidate.reason)
-        if run.fold not in candidate.metrics and is_dead(metric, self.settings.dead_below):
-            return self._bury(candidate, run.fold, metric, f"at {progress:.0%} of its schedule")
+        if run.fold not in candidate.utilities and is_dead(utility, self.settings.dead_below):
+            return self._judge_dead_run(candidate, run.fold, utility, f"at {progress:.0%} of its schedule")
         if candidate.promoted and self._drop_if_hopeless(candidate):
             candidate.live.discard(run.fold)
             return Decision(False, candidate.reason)
-        rung = self._rung_of(progress)
+        rung = rung_at(progress, self.settings.rungs)
         if rung is None or (run.fold, rung) in candidate.rungs:
-            return Decision(True, f"fold {run.fold} at {progress:.0%}: {metric:.4f}, no rung to compare at")
-        self._roster.pass_rung(candidate, run.fold, rung, metric)
+            where = f"fold {run.fold} at {progress:.0%}"
+            return Decision(True, f"{where}: utility {utility:.4f}, not compared: no new rung is passed")
+        self._candidates.record_rung(candidate, run.fold, rung, utility)
         return self._judge_at_rung(candidate, run.fold, rung)
 
     def finish(
         self,
         run: FoldRun,
-        metric: float,
+        utility: float,
         prediction: NDArray[np.floating] | None,
-        score: NDArray[np.floating] | None,
+        target: NDArray[np.floating] | None,
         group: NDArray[np.integer] | None = None,
     ) -> Decision:
-        """Take a finished fold run; `go` is False when it turned out dead, its tables are then not to be kept.
+        """Record a finished fold run; `go` is False if it failed to learn, and its tables are then not kept.
 
         Args:
             run: the run that ended.
-            metric: utility over the whole fold.
-            prediction: [rows] out-of-fold predictions in fold order; None where unknown.
-            score: [rows] the truth in the same order.
-            group: [rows] group of each row, kept whole when halves are made; None: halves are alternating rows.
+            utility: over the whole fold.
+            prediction: [rows] out-of-fold predictions in fold order; None if unknown.
+            target: [rows] the truth in the same order.
+            group: [rows] group of each row, kept whole in the halves of a blend; None: halves are alternating rows.
         """
         candidate = self._started(run)
-        if run.fold in candidate.metrics:
+        if run.fold in candidate.utilities:
             return Decision(True, f"fold {run.fold} had finished before")
-        if is_dead(metric, self.settings.dead_below) and candidate.state != "failed":
-            return self._bury(candidate, run.fold, metric, "at its end")
+        if is_dead(utility, self.settings.dead_below) and candidate.state != "failed":
+            return self._judge_dead_run(candidate, run.fold, utility, "at its end")
         candidate.live.discard(run.fold)
         if candidate.state == "failed":
             return Decision(False, candidate.reason)
         for (fold, rung), passed in candidate.rungs.items():
             if fold == run.fold:
-                self._growth.add(run.family, fold, rung, metric - passed)
-        self._roster.finish(candidate, run.fold, metric)
-        self._table.put(candidate.number, run.fold, metric)
-        if prediction is not None and score is not None:
-            self._evidence.add(run.candidate, run.fold, prediction, score, group)
-        self._settle_after_finish(candidate)
-        return Decision(True, f"fold {run.fold} finished with {metric:.4f}")
+                self._rung_gains.add(run.family, fold, rung, utility - passed)
+        self._candidates.finish(candidate, run.fold, utility)
+        self._utilities.put(candidate.number, run.fold, utility)
+        if prediction is not None and target is not None:
+            self._evidence.add(run.candidate, run.fold, prediction, target, group)
+        self._update_state(candidate)
+        return Decision(True, f"fold {run.fold} finished with {utility:.4f}")
 
-    def kill(self, run: FoldRun, reason: str) -> None:
+    def fail(self, run: FoldRun, reason: str) -> None:
         """Fail the run's candidate for good."""
         candidate = self._started(run)
         candidate.live.discard(run.fold)
-        candidate.again.clear()
-        self._roster.settle(candidate, "failed", reason)
-        self._table.forget(candidate.number)
+        candidate.to_repeat.clear()
+        self._candidates.set_state(candidate, "failed", reason)
+        self._utilities.forget(candidate.number)
 
     def lost(self, run: FoldRun) -> None:
-        """Note that a started run has no worker any more; `next_run` hands it out again."""
-        candidate = self._roster[run.candidate]
+        """Record that a started run has no worker any more; `next_run` returns it again."""
+        candidate = self._candidates[run.candidate]
         if run.fold in candidate.live:
             candidate.live.discard(run.fold)
             if not candidate.ended:
                 self._repeat(candidate, run.fold)
 
-    def recall(self, promotions: Mapping[str, str]) -> None:
-        """Take the reasons of promotions decided before a replay, by candidate: a replay cannot know them."""
-        self._recalled = dict(promotions)
+    def recall_promotions(self, promotions: Mapping[str, str]) -> None:
+        """Set why candidates were promoted before a replay, which cannot find that out."""
+        self._recorded_promotions = dict(promotions)
 
     def hold_back(self, candidates: Iterable[str]) -> None:
-        """Hand out nothing of these candidates; what they have done still counts in comparisons."""
-        self._held = frozenset(candidates)
+        """Start nothing of these candidates; what they have done still counts in comparisons."""
+        self._held_back = frozenset(candidates)
 
-    # ---------------------------------------------------------------- what comes next
+    # ---------------------------------------------------------------- what is next
 
     def next_run(self, *, new_available: bool) -> FoldRun | None:
-        """Return the run to start now, best first; None: start something new (if `new_available`) or wait.
+        """Return the run to start now; None: start a new candidate (if `new_available`) or wait.
 
-        The run counts as started only when `start` is told so. With nothing new, nothing live and nothing to hand out,
-        the waiting candidates are stopped; if then none is finished, the best of the stopped ones is taken back.
+        The run counts as started only after `start`. When nothing new, nothing live and nothing to start is left, the
+        waiting candidates stop; if then none is finished, the best of the stopped ones resumes.
         """
         self._new_available = new_available
-        run = self._run_again() or self._best_run()
-        if run or new_available or any(candidate.live for candidate in self._roster):
+        run = self._run_to_repeat() or self._next_promoted_run() or self._promotion_by_blend()
+        if run or new_available or any(candidate.live for candidate in self._candidates):
             return run
-        self._stop_waiting()
-        return self._revive()
+        for candidate in self._candidates.in_state("waiting"):
+            if self._may_run(candidate):
+                reason = f"not promoted: {self._why_waiting(candidate)}"
+                self._candidates.set_state(candidate, "stopped", reason)
+        return self._resume_best_stopped()
 
     def status(self) -> dict[str, CandidateStatus]:
-        """Return state and reason of every candidate seen, in order of first sight."""
-        return {c.name: self._status(c) for c in self._roster}
+        """Return state and reason of every candidate, in order of first report."""
+        return {candidate.name: self._status(candidate) for candidate in self._candidates}
 
     def status_of(self, candidate: str) -> CandidateStatus:
-        """Return state and reason of one candidate seen."""
-        return self._status(self._roster[candidate])
+        """Return state and reason of one candidate."""
+        return self._status(self._candidates[candidate])
 
     def n_open(self) -> int:
-        """Count the runs that could start now: lost or dead ones again, and the folds of those that go on.
-
-        Whoever is yet to be promoted does not count.
-        """
-        free = [c for c in self._roster if not c.ended and c.name not in self._held]
-        return sum(self.n_folds - len(c.metrics) - len(c.live) if c.promoted else len(c.again) for c in free)
+        """Count the runs that could start now: those to repeat, and the open folds of promoted candidates."""
+        open_ones = [c for c in self._candidates if not c.ended and self._may_run(c)]
+        return sum(self.n_folds - len(c.utilities) - len(c.live) if c.promoted else len(c.to_repeat) for c in open_ones)
 
     def finished(self) -> tuple[str, ...]:
-        """Return the candidates that have finished all folds, in order of first sight."""
-        return tuple(candidate.name for candidate in self._roster.in_state("finished"))
+        """Return the candidates that have finished all folds, in order of first report."""
+        return tuple(candidate.name for candidate in self._candidates.in_state("finished"))
 
-    def blended(self, candidates: tuple[str, ...]) -> BestBlend | None:
-        """Return how good the blend of some finished candidates is; None: of none are the predictions known.
+    def best_blend(self, candidates: tuple[str, ...]) -> BestBlend | None:
+        """Return how good the blend of some finished candidates is; None if no predictions are known.
 
         Decides nothing, and may run in another thread while the ladder goes on.
         """
-        return self._evidence.blended(candidates, range(self.n_folds))
-
-    # ---------------------------------------------------------------- dead runs
-
-    def _bury(self, candidate: CandidateState, fold: int, metric: float, when: str) -> Decision:
-        floor = self.settings.dead_below
-        bound = "not a number (NaN or constant predictions)" if math.isnan(metric) else f"below {floor}"
-        reason = f"fold {fold} is dead {when}: metric {metric:.4f} is {bound}"
-        candidate.live.discard(fold)
-        candidate.deaths[fold] = candidate.deaths.get(fold, 0) + 1
-        if candidate.deaths[fold] > 1:
-            self.kill(candidate.run(fold), f"{reason}, for the second time")
-            return Decision(False, candidate.reason)
-        self._roster.forget_rungs(candidate, fold)
-        if candidate.ended:
-            return Decision(False, reason)
-        self._repeat(candidate, fold)
-        return Decision(False, f"{reason}; tried once more with another seed and a lower rate", retry=True)
-
-    def _repeat(self, candidate: CandidateState, fold: int) -> None:
-        candidate.again.add(fold)
-        self._repeats.add(candidate.number)
-
-    # ---------------------------------------------------------------- inside a fold
+        return self._evidence.best_blend(candidates, range(self.n_folds))
 
     @property
     def noise(self) -> float:
-        """The band in which two runs count as equal on one fold: standard deviation of their difference over folds.
+        """The noise band that the search shows so far."""
+        return noise_band(*self._utilities.residual(), self.settings)
 
-        The errors that candidate and fold effects leave have variance s^2; the difference of two candidates on a fold
-        has 2 s^2. The prior `noise` counts for `prior_folds` degrees of freedom.
-        """
-        squares, freedom = self._table.residual()
-        prior = self.settings.prior_folds
-        return math.sqrt((prior * self.settings.noise**2 + 2 * squares) / (prior + freedom))
-
-    def _band_at(self, fold: int, rung: float) -> float:
-        """How far behind the cut-off a run may be at a rung: the noise or what it may yet make up for, the larger.
-
-        What runs of a family gain from there to the end has variance g^2; `z` deviations are left to a slow starter.
-        """
-        squares, freedom = self._growth.residual(fold, rung)
-        prior = self.settings.prior_folds
-        growth = math.sqrt((prior * self.settings.growth**2 + squares) / (prior + freedom))
-        return max(self.noise, self.settings.z * growth)
-
-    def _rung_of(self, progress: float) -> float | None:
-        passed = [rung for rung in self.settings.rungs if rung <= progress + 1e-9]
-        return passed[-1] if passed and progress < 1 and progress - passed[-1] <= _RUNG_SLACK else None
+    # ---------------------------------------------------------------- the rules, asked in turn
 
     def _judge_at_rung(self, candidate: CandidateState, fold: int, rung: float) -> Decision:
-        settings = self.settings
-        where = f"fold {fold} at {rung:.0%}"
-        metric = candidate.rungs[fold, rung]
-        if not settings.enabled or fold not in settings.rung_folds or candidate.revived or fold in candidate.metrics:
-            return Decision(True, f"{where}: {metric:.4f}, never cut here")
-        seen, band = self._roster.seen_at(candidate.family, fold, rung), self._band_at(fold, rung)
-        if len(seen) - 1 < settings.min_peers:
-            return Decision(True, f"{where}: {metric:.4f}, only {len(seen) - 1} of {settings.min_peers} peers seen")
-        kept = math.ceil(len(seen) / settings.rung_eta)
-        cutoff = seen[-kept]
-        against = f"the {cutoff:.4f} of rank {kept} of {len(seen)} in {candidate.family}"
-        if metric >= cutoff - band:
-            return Decision(True, f"{where}: {metric:.4f} is above or within {band:.4f} of {against}")
-        candidate.live.discard(fold)
-        self._roster.settle(
-            candidate, "stopped", f"cut on {where}: {metric:.4f} is more than {band:.4f} below {against}"
-        )
-        return Decision(False, candidate.reason)
+        settings, utility, where = self.settings, candidate.rungs[fold, rung], f"fold {fold} at {rung:.0%}"
+        if not settings.enabled or fold not in settings.rung_folds or candidate.resumed or fold in candidate.utilities:
+            return Decision(True, f"{where}: utility {utility:.4f}, not cut on this fold")
+        seen = self._candidates.seen_at(candidate.family, fold, rung)
+        band = rung_band(self.noise, *self._rung_gains.residual(fold, rung), settings)
+        decision = judge_at_rung(utility, seen, band, where=where, family=candidate.family, settings=settings)
+        if not decision.go:
+            candidate.live.discard(fold)
+            self._candidates.set_state(candidate, "stopped", decision.reason)
+        return decision
 
-    # ---------------------------------------------------------------- after fold 0
-
-    def _quota(self, family: str) -> int:
-        """How many of a family go on by rank.
-
-        While new candidates are to come it is none, or with `promote_early` the share rounded down: a better one may
-        arrive, and nobody is promoted for having come first. Afterwards it is rounded up, and at least `family_quota`.
-        """
-        share = self._roster.n_judged_in(family) / self.settings.eta
-        if self._new_available:
-            return math.floor(share) if self.settings.promote_early else 0
-        return max(self.settings.family_quota, math.ceil(share))
-
-    def _ranked_in(self, family: str, kept: list[CandidateState]) -> list[CandidateState]:
-        """The waiting candidates of a family that rank promotes: kept, or not hopeless on fold 0; sets the reason.
-
-        Whoever ranks behind a hopeless one is hopeless, too.
-        """
-        quota = self._quota(family)
-        chosen = []
-        for candidate in self._roster.ranking(family, quota):
-            if candidate.state != "waiting" or not self._is_free(candidate):
+    def _promoted_by_rank(self, family: str, kept: list[CandidateState]) -> list[CandidateState]:
+        """Return the waiting candidates of a family that rank promotes, and record why."""
+        chosen, places = [], self._n_places(family)
+        for candidate in self._candidates.ranking(family, places):
+            if candidate.state != "waiting" or not self._may_run(candidate):
                 continue
-            if self._shortfall(candidate) and candidate not in kept:
-                break
-            if self._shortfall(candidate) and not self._is_wanted(candidate):
-                continue
-            candidate.promotion = f"goes on: {self._place(candidate)}, {quota} go on"
-            chosen.append(candidate)
+            behind, gain, is_kept = self._shortfall(candidate), partial(self._blend_gain, candidate), candidate in kept
+            if is_promoted_by_rank(behind, gain, is_kept=is_kept, settings=self.settings):
+                candidate.promotion = f"promoted: {self._rank(candidate)}; top {places} promoted"
+                chosen.append(candidate)
+            elif not is_kept:
+                break  # everyone ranked below a hopeless candidate is hopeless too
         return chosen
 
-    def _place(self, candidate: CandidateState) -> str:
-        """Say where fold 0 puts a candidate in its family."""
-        return (
-            f"fold 0 {candidate.metrics[0]:.4f} is rank {self._roster.rank(candidate)} of "
-            f"{self._roster.n_judged_in(candidate.family)} judged in {candidate.family}"
-        )
-
-    def _blended_in(self) -> CandidateState | None:
-        """The waiting candidate that raises the blend most, if enough; sets its reason."""
-        share = self._roster.n_judged / self.settings.eta if self.settings.promote_early else 0
-        if self._new_available and self._roster.n_promoted >= math.floor(share):
+    def _promotion_by_blend(self) -> FoldRun | None:
+        """Return the next run of the waiting candidate that the blend promotes, and record why."""
+        n_promoted, n_judged = self._candidates.n_promoted, self._candidates.n_judged
+        if not may_promote_by_blend(n_promoted, n_judged, new_available=self._new_available, settings=self.settings):
             return None
-        members = self._members((0,))
-        best: tuple[float, CandidateState] | None = None
-        waiting = [candidate for candidate in self._roster.in_state("waiting") if self._is_free(candidate)]
-        gains = self._evidence.gains((candidate.name for candidate in waiting), members, (0,))
-        for candidate in waiting:
-            gain = candidate.gain = gains.get(candidate.name)
-            if gain and gain.reaches(self.settings.min_gain) and (best is None or gain.mean > best[0]):
-                best = (gain.mean, candidate)
-                candidate.promotion = f"goes on: adds {gain} on fold 0, at least {self.settings.min_gain:g} asked"
-        return best[1] if best else None
+        waiting = {c.name: c for c in self._candidates.in_state("waiting") if self._may_run(c)}
+        gains = self._evidence.gains(waiting, self._members((0,)), (0,))
+        for name, candidate in waiting.items():
+            candidate.gain = gains.get(name)
+        best = promoted_by_blend(gains, self.settings.min_gain)
+        if best is None:
+            return None
+        waiting[best].promotion = f"promoted: adds {gains[best]} on fold 0; {self.settings.min_gain:g} needed"
+        return waiting[best].run(waiting[best].next_fold(self.n_folds) or 0)
+
+    def _drop_if_hopeless(self, candidate: CandidateState) -> bool:
+        """Stop a promoted candidate if the drop rule says so."""
+        if not self.settings.enabled or candidate.resumed or not candidate.utilities or candidate.state != "running":
+            return False
+        behind, gain, is_kept = (
+            self._shortfall(candidate),
+            partial(self._blend_gain, candidate),
+            candidate in self._kept(),
+        )
+        reason = why_dropped(behind, gain, is_kept=is_kept, settings=self.settings)
+        if reason is None:
+            return False
+        candidate.to_repeat.clear()
+        self._candidates.set_state(candidate, "stopped", reason)
+        return True
+
+    def _judge_dead_run(self, candidate: CandidateState, fold: int, utility: float, when: str) -> Decision:
+        n_before = candidate.failures.get(fold, 0)
+        candidate.live.discard(fold)
+        candidate.failures[fold] = n_before + 1
+        what, floor = f"fold {fold} failed to learn {when}", self.settings.dead_below
+        decision = judge_dead_run(utility, what, dead_below=floor, n_before=n_before, may_retry=not candidate.ended)
+        if n_before:
+            self.fail(candidate.run(fold), decision.reason)
+        else:
+            self._candidates.forget_rungs(candidate, fold)
+        if decision.retry:
+            self._repeat(candidate, fold)
+        return decision
+
+    # ---------------------------------------------------------------- what the rules compare
+
+    def _n_places(self, family: str) -> int:
+        n_judged = self._candidates.n_judged_in(family)
+        return n_places(n_judged, new_available=self._new_available, settings=self.settings)
+
+    def _kept(self) -> list[CandidateState]:
+        families, quota = self._candidates.families(), self.settings.family_quota
+        return kept_candidates((self._candidates.ranking(family, quota) for family in families), self.settings)
 
     def _members(self, folds: tuple[int, ...]) -> tuple[str, ...]:
-        """The candidates that go on or have finished, with predictions for all `folds`: the blend to be raised."""
-        going = (self._roster[number].name for number in self._roster.going())
-        return self._evidence.known(going, folds)
+        """Return the members of the blend: promoted, not dropped or failed, with predictions for all `folds`."""
+        survivors = (self._candidates[number].name for number in self._candidates.survivors())
+        return self._evidence.known(survivors, folds)
+
+    def _blend_gain(self, candidate: CandidateState) -> BlendGain | None:
+        """Measure what a candidate adds to the blend of the others, on the folds that it has done."""
+        others = tuple(name for name in self._members(candidate.folds) if name != candidate.name)
+        candidate.gain = self._evidence.gain(candidate.name, others, candidate.folds)
+        return candidate.gain
+
+    def _leader_over(self, candidate: CandidateState, folds: tuple[int, ...]) -> CandidateState | None:
+        """Return the best other candidate, by mean over exactly these folds."""
+        if folds == (0,):
+            return self._candidates.leader_on_fold_0(candidate)
+        rivals = [number for number in self._candidates.survivors() if number != candidate.number]
+        best = self._utilities.best_over(rivals, folds)
+        return None if best is None else self._candidates[best]
+
+    def _shortfall(self, candidate: CandidateState) -> str | None:
+        """Compare with the leader over the folds done, or over fold 0 if nobody else has done them all."""
+        leader, folds = self._leader_over(candidate, candidate.folds), candidate.folds
+        if leader is None and folds[0] == 0:
+            leader, folds = self._leader_over(candidate, (0,)), (0,)
+        if leader is None:
+            return None
+        both = candidate.utilities, leader.utilities
+        return shortfall(*both, folds, noise=self.noise, leader=leader.name, settings=self.settings)
+
+    # ---------------------------------------------------------------- states and their reasons
+
+    def _update_state(self, candidate: CandidateState) -> None:
+        """Change the state of a candidate that has just finished a fold."""
+        if len(candidate.utilities) == self.n_folds:
+            mean = mean_over(candidate.utilities, candidate.folds)
+            candidate.to_repeat.clear()
+            self._candidates.promote(candidate, candidate.reason)
+            self._candidates.set_state(candidate, "finished", f"all {self.n_folds} folds done, mean {mean:.4f}")
+        elif not candidate.promoted and candidate.state == "running" and 0 in candidate.utilities:
+            self._candidates.set_state(candidate, "waiting", candidate.reason)
+        else:
+            self._drop_if_hopeless(candidate)
 
     def _why_promoted(self, candidate: CandidateState) -> str:
-        """The reason of a candidate that goes on: as decided, as recalled, or rebuilt from fold 0."""
+        """Return the reason as decided, as recorded before a replay, or as far as fold 0 shows it."""
         if not self.settings.enabled:
             return "the ladder is off: all folds run"
         if candidate.promotion:
             return candidate.promotion
-        if candidate.name in self._recalled:
-            return self._recalled[candidate.name]
-        place = f"{self._place(candidate)}; " if candidate.is_ranked else ""
-        return f"goes on: {place}its later folds had been started before"
+        if candidate.name in self._recorded_promotions:
+            return self._recorded_promotions[candidate.name]
+        rank = f"{self._rank(candidate)}; " if candidate.is_ranked else ""
+        return f"promoted: {rank}its later folds had started before"
 
     def _status(self, candidate: CandidateState) -> CandidateStatus:
         if candidate.state == "waiting":
-            return self._waiting(candidate)
+            return CandidateStatus("waiting", self._why_waiting(candidate))
         return replace(candidate.status, promotion=candidate.promotion) if candidate.promoted else candidate.status
 
-    def _waiting(self, candidate: CandidateState) -> CandidateStatus:
-        """Where a waiting candidate stands, which changes with its family.
+    def _why_waiting(self, candidate: CandidateState) -> str:
+        """Return the reason, which changes with the family; the gain is that of the last comparison."""
+        behind, gain = self._shortfall(candidate), candidate.gain
+        adds = f"adds {gain}, {self.settings.min_gain:g} needed" if gain else "no blend yet to add to"
+        rank = f"{self._rank(candidate)}; top {self._n_places(candidate.family)} promoted"
+        return "; ".join([rank, behind, adds] if behind else [rank, adds])
 
-        What it adds to the blend is what was found when the blend last had a place to give.
-        """
-        gain, shortfall = candidate.gain, self._shortfall(candidate)
-        return CandidateStatus(
-            "waiting",
-            f"{self._place(candidate)}, {self._quota(candidate.family)} go on; "
-            + (f"{shortfall}; " if shortfall else "")
-            + (f"adds {gain}, {self.settings.min_gain:g} asked" if gain else "no blend yet to add to"),
-        )
+    def _rank(self, candidate: CandidateState) -> str:
+        rank, n_judged = self._candidates.rank(candidate), self._candidates.n_judged_in(candidate.family)
+        return rank_on_fold_0(candidate.utilities[0], rank, n_judged, candidate.family)
 
-    # ---------------------------------------------------------------- beside the leader
+    # ---------------------------------------------------------------- starting runs
 
-    def _kept(self) -> list[CandidateState]:
-        """The best of the best families: different families are what ensembles live from."""
-        settings, families = self.settings, self._roster.families()
-        best = [ranking for family in families if (ranking := self._roster.ranking(family, settings.family_quota))]
-        best.sort(key=lambda ranking: -ranking[0].metrics[0])
-        return [candidate for ranking in best[: settings.kept_families] for candidate in ranking]
+    def _repeat(self, candidate: CandidateState, fold: int) -> None:
+        candidate.to_repeat.add(fold)
+        self._to_repeat.add(candidate.number)
 
-    def _leader_over(self, candidate: CandidateState, folds: tuple[int, ...]) -> CandidateState | None:
-        """The best other candidate, by mean over exactly these folds."""
-        if folds == (0,):
-            return self._roster.leader_on_fold_0(candidate)
-        rivals = [number for number in self._roster.going() if number != candidate.number]
-        best = self._table.best_over(rivals, folds)
-        return None if best is None else self._roster[best]
-
-    def _paired(self, candidate: CandidateState) -> tuple[CandidateState, tuple[int, ...]] | None:
-        """The leader and the folds to compare over: those done, or fold 0 where nobody else has done them all."""
-        leader, folds = self._leader_over(candidate, candidate.folds), candidate.folds
-        if leader is None and folds[0] == 0:
-            leader, folds = self._leader_over(candidate, (0,)), (0,)
-        return None if leader is None else (leader, folds)
-
-    def _shortfall(self, candidate: CandidateState) -> str | None:
-        """Say how far a hopeless candidate is behind the leader; None: there is hope, or no leader."""
-        pair = self._paired(candidate)
-        if pair is None:
-            return None
-        (leader, folds), noise = pair, self.noise
-        behind = candidate.mean(folds) - leader.mean(folds)
-        hope = behind + self.settings.z * noise / math.sqrt(len(folds))
-        if hope >= 0:
-            return None
-        where = f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
-        return f"mean difference to {leader.name} on {where} {behind:+.4f}, at best {hope:+.4f} with noise {noise:.4f}"
-
-    def _is_wanted(self, candidate: CandidateState) -> bool:
-        """Tell whether a hopeless candidate stays: the blend gains from it, or, where that is not known, it is kept."""
-        others = tuple(name for name in self._members(candidate.folds) if name != candidate.name)
-        gain = candidate.gain = self._evidence.gain(candidate.name, others, candidate.folds)
-        return gain.mean >= self.settings.min_gain if gain else candidate in self._kept()
-
-    def _drop_if_hopeless(self, candidate: CandidateState) -> bool:
-        """Stop a promoted candidate that is hopelessly behind the leader and adds nothing to the blend."""
-        folds, settings = candidate.folds, self.settings
-        if not settings.enabled or candidate.revived or not folds or candidate.state != "running":
-            return False
-        shortfall = self._shortfall(candidate)
-        if shortfall is None:
-            return False
-        if self._is_wanted(candidate):
-            return False
-        gain = candidate.gain
-        candidate.again.clear()
-        reason = f"dropped: {shortfall}; " + (
-            f"adds {gain}, {settings.min_gain:g} asked" if gain else "what it adds to a blend is not known"
-        )
-        self._roster.settle(candidate, "stopped", reason)
-        return True
-
-    def _settle_after_finish(self, candidate: CandidateState) -> None:
-        if len(candidate.metrics) == self.n_folds:
-            mean = candidate.mean(candidate.folds)
-            candidate.again.clear()
-            self._roster.promote(candidate, candidate.reason)
-            self._roster.settle(candidate, "finished", f"all {self.n_folds} folds done, mean {mean:.4f}")
-        elif not candidate.promoted and candidate.state == "running" and 0 in candidate.metrics:
-            self._roster.settle(candidate, "waiting", candidate.reason)
-        else:
-            self._drop_if_hopeless(candidate)
-
-    # ---------------------------------------------------------------- handing out
-
-    def _run_again(self) -> FoldRun | None:
-        self._repeats = {number for number in self._repeats if self._roster[number].again}
-        for candidate in map(self._roster.__getitem__, sorted(self._repeats)):
-            if not candidate.ended and self._is_free(candidate):
-                return candidate.run(min(candidate.again))
+    def _run_to_repeat(self) -> FoldRun | None:
+        self._to_repeat = {number for number in self._to_repeat if self._candidates[number].to_repeat}
+        for number in sorted(self._to_repeat):
+            candidate = self._candidates[number]
+            if not candidate.ended and self._may_run(candidate):
+                return candidate.run(min(candidate.to_repeat))
         return None
 
-    def _best_run(self) -> FoldRun | None:
-        """The next fold of a candidate that goes on; else of one that the blend wants.
-
-        Kept ones first, best on fold 0 first; then those with the fewest folds, which the next may show hopeless.
-        """
+    def _next_promoted_run(self) -> FoldRun | None:
+        """Return the next fold of a candidate that is promoted, or that rank promotes now."""
         kept = self._kept()
-        going = [c for c in self._roster.in_state("running") if c.promoted and self._is_free(c)]
-        going += [c for family in self._roster.families() for c in self._ranked_in(family, kept)]
+        promoted = [c for c in self._candidates.in_state("running") if c.promoted and self._may_run(c)]
+        promoted += [c for family in self._candidates.families() for c in self._promoted_by_rank(family, kept)]
 
-        def turn(candidate: CandidateState) -> tuple[int, float]:
-            sure = not self.settings.enabled or candidate in kept or candidate.revived
-            n_begun = 0 if sure else len(candidate.metrics.keys() | candidate.live)
-            return n_begun, -candidate.metrics.get(0, math.inf)
+        def order(candidate: CandidateState) -> tuple[int, float]:
+            is_certain = not self.settings.enabled or candidate.resumed or candidate in kept
+            return run_order(candidate, is_certain=is_certain)
 
-        for candidate in sorted(going, key=turn):
-            fold = self._open_fold(candidate)
+        for candidate in sorted(promoted, key=order):
+            fold = candidate.next_fold(self.n_folds)
             if fold is not None and not self._drop_if_hopeless(candidate):
                 return candidate.run(fold)
-        wanted = self._blended_in()
-        return wanted.run(self._open_fold(wanted) or 0) if wanted else None
+        return None
 
-    def _is_free(self, candidate: CandidateState) -> bool:
-        """Tell whether the candidate may be handed out: it is not held back."""
-        return candidate.name not in self._held
-
-    def _open_fold(self, candidate: CandidateState) -> int | None:
-        taken = candidate.metrics.keys() | candidate.live
-        return next((fold for fold in range(self.n_folds) if fold not in taken), None)
-
-    def _stop_waiting(self) -> None:
-        for candidate in self._roster.in_state("waiting"):
-            if self._is_free(candidate):
-                self._roster.settle(candidate, "stopped", f"not promoted: {self._waiting(candidate).reason}")
-
-    def _revive(self) -> FoldRun | None:
-        """Take back the best stopped candidate when otherwise none would complete."""
-        mine = [c for c in self._roster if self._is_free(c)]
-        stopped = [c for c in mine if c.state == "stopped"]
-        if not stopped or any(c.state == "finished" for c in mine):
+    def _resume_best_stopped(self) -> FoldRun | None:
+        """Resume the best stopped candidate if otherwise none would complete."""
+        mine = [candidate for candidate in self._candidates if self._may_run(candidate)]
+        best = best_stopped(candidate for candidate in mine if candidate.state == "stopped")
+        if best is None or any(candidate.state == "finished" for candidate in mine):
             return None
-        best = max(stopped, key=lambda c: c.rank)
-        best.revived = True
-        best.promotion = f"taken back because no other candidate is left ({best.reason})"
-        self._roster.promote(best, best.promotion)
-        return best.run(self._open_fold(best) or 0)
+        best.resumed = True
+        best.promotion = f"resumed because no other candidate is left ({best.reason})"
+        self._candidates.promote(best, best.promotion)
+        return best.run(best.next_fold(self.n_folds) or 0)
+
+    def _may_run(self, candidate: CandidateState) -> bool:
+        return candidate.name not in self._held_back
 
     def _started(self, run: FoldRun) -> CandidateState:
         self.start(run)
-        return self._roster[run.candidate]
+        return self._candidates[run.candidate]

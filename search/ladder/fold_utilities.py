@@ -1,4 +1,4 @@
-"""`FoldUtilities`: the finished folds of all candidates, for comparisons that span candidates."""
+"""`FoldUtilities`: what finished fold runs reached, for comparisons across candidates."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 
 class FoldUtilities:
-    """Utilities [candidates, folds] of finished fold runs; a row is a candidate's order of first sight."""
+    """Utilities [candidates, folds] of finished fold runs; a row is a candidate's number."""
 
     def __init__(self, n_folds: int) -> None:
         self._values = np.full((64, n_folds), np.nan)
         self._residual: tuple[float, int] | None = None
 
     def put(self, row: int, fold: int, utility: float) -> None:
-        """Take the utility of a finished fold run."""
+        """Record the utility of a finished fold run."""
         if row >= len(self._values):
             more = np.full((max(row + 1, 2 * len(self._values)) - len(self._values), self._values.shape[1]), np.nan)
             self._values = np.vstack([self._values, more])
@@ -22,14 +22,14 @@ class FoldUtilities:
         self._residual = None
 
     def forget(self, row: int) -> None:
-        """Leave a candidate out from now on."""
+        """Remove a candidate."""
         self._values[row : row + 1] = np.nan
         self._residual = None
 
     def best_over(self, rows: Sequence[int], folds: Sequence[int]) -> int | None:
-        """Return the row, of those given, with the best mean over exactly `folds`; the first of equals.
+        """Return which of some rows has the best mean over exactly `folds`; the first of equals.
 
-        Rows that lack one of the folds do not compete.
+        Rows without one of the folds are left out.
         """
         if not rows:
             return None
@@ -47,7 +47,7 @@ class FoldUtilities:
         The model is m[c, k] = candidate c + fold k + error over all known cells; cells may be missing. Candidate
         effects are taken out by centring each row; then, with W [candidates, folds] the 0/1 mask and n_c its row sums,
         the fold effects solve A f = b, where A = diag(column sums of W) - sum_c w_c w_c' / n_c and b sums the centred
-        cells by fold. The rest is sum of centred squares - b'f with sum(n_c - 1) - rank(A) degrees of freedom.
+        cells by fold. The residual is the sum of centred squares - b'f, with sum(n_c - 1) - rank(A) degrees of freedom.
         """
         if self._residual is None:
             self._residual = _residual(self._values)

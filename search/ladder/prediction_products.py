@@ -1,4 +1,4 @@
-"""Predictions on some rows, and their products with each other and with the score, all centred."""
+"""Predictions on some rows, and their products with each other and with the target, all centred."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,34 +7,34 @@ Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 _BLOCK = 64
-"""Columns that are stored, and multiplied, together: few enough that they stay in a core's cache."""
+"""Columns that are stored and multiplied together: few enough to stay in a core's cache."""
 
 
 class PredictionProducts:
-    """Columns on the same rows, in order of arrival; one is added at the same cost however many there are.
+    """Predictions on the same rows, a column each; adding one costs the same however many there are.
 
-    They are kept in single precision, as prediction tables are, and centred and multiplied in double precision. Another
-    thread may read those that it knows while more are added.
+    They are kept in single precision, like prediction tables, and centred and multiplied in double precision. Another
+    thread may read columns while more are added.
     """
 
-    def __init__(self, rows: Index, score: NDArray[np.floating]) -> None:
-        """Take the rows, and the score [all rows] of which they are a part."""
+    def __init__(self, rows: Index, target: NDArray[np.floating]) -> None:
+        """Select the rows from a target [all rows]."""
         self.rows = rows
-        part = np.asarray(score, dtype=np.float64)[rows]
-        self._score = part - part.mean()
+        part = np.asarray(target, dtype=np.float64)[rows]
+        self._target = part - part.mean()
         self._blocks: list[NDArray[np.float32]] = []
         self._n = 0
         self._numbers = np.empty((_BLOCK, 3))
-        """[capacity]: mean, product with the score, product with itself."""
-        self.square = float(self._score @ self._score)
-        """The score's product with itself."""
+        """[capacity]: mean, product with the target, product with itself."""
+        self.square = float(self._target @ self._target)
+        """The target's product with itself."""
 
     def __len__(self) -> int:
         """Return how many columns there are."""
         return self._n
 
     def add(self, prediction: NDArray[np.floating]) -> None:
-        """Take a column, [all rows]."""
+        """Add a column, [all rows]."""
         block, place = divmod(len(self), _BLOCK)
         if not place:
             self._blocks.append(np.empty((_BLOCK, len(self.rows)), dtype=np.float32))
@@ -44,11 +44,11 @@ class PredictionProducts:
         column = self._blocks[block][place].astype(np.float64)
         mean = column.mean()
         column -= mean
-        self._numbers[self._n] = mean, column @ self._score, column @ column
+        self._numbers[self._n] = mean, column @ self._target, column @ column
         self._n += 1
 
     def cross(self, which: Index) -> Floats:
-        """Return the products of some columns with the score."""
+        """Return the products of some columns with the target."""
         chosen: Floats = self._numbers[which, 1]
         return chosen
 
@@ -81,22 +81,22 @@ class PredictionProducts:
 
 
 class KeptProducts:
-    """Columns of which some are multiplied again and again: the products of these with all columns are kept.
+    """Keeps the products of some columns with all columns: of those that are multiplied again and again.
 
-    In a search they are the members of the blend, of which there are few, and not the candidates that wait to join.
+    In a search those are the few members of the blend, not the many candidates that wait to join.
     """
 
     def __init__(self, columns: PredictionProducts) -> None:
         self._columns = columns
         self._place = np.empty(0, dtype=np.intp)
-        """[columns]: the row of `_kept` that has a column's products; -1 where none has."""
+        """[columns]: the row of `_kept` that has a column's products; -1 if they are not kept."""
         self._owners = np.empty(0, dtype=np.intp)
         """[kept]: the column of each row of `_kept`."""
         self._kept = np.empty((0, 0))
         """[capacity, capacity]"""
 
     def add(self, prediction: NDArray[np.floating]) -> None:
-        """Take a column, [all rows]."""
+        """Add a column, [all rows]."""
         self._columns.add(prediction)
         last = len(self._columns) - 1
         self._place = np.append(self._place, -1)
@@ -105,7 +105,7 @@ class KeptProducts:
             self._kept[: len(self._owners), last] = self._columns.products(self._owners, np.array([last]))[:, 0]
 
     def keep(self, which: Index) -> None:
-        """Keep the products of some columns with all that there are and will be."""
+        """Keep the products of some columns with all columns, also those added later."""
         new = np.unique(which[self._place[which] < 0])
         if not new.size:
             return

@@ -1,10 +1,10 @@
-"""`RungGains`: what runs gain between a rung and the end of their fold, the measure of how far a rung can mislead."""
+"""`RungGains`: what runs gain between a rung and the end of their fold, which shows how much a rung can mislead."""
 
 from dataclasses import dataclass
 
 
 @dataclass
-class _Gains:
+class _FamilyGains:
     """Gains of one family from one rung of one fold."""
 
     count: int = 0
@@ -13,7 +13,7 @@ class _Gains:
     """Sum of squared deviations from the mean."""
 
     def add(self, gain: float) -> None:
-        """Take one more (Welford's recurrence)."""
+        """Add one gain (Welford's recurrence)."""
         self.count += 1
         before = gain - self.mean
         self.mean += before / self.count
@@ -24,11 +24,11 @@ class RungGains:
     """Gains from each rung of each fold, family by family."""
 
     def __init__(self) -> None:
-        self._gains: dict[tuple[int, float], dict[str, _Gains]] = {}
+        self._gains: dict[tuple[int, float], dict[str, _FamilyGains]] = {}
 
     def add(self, family: str, fold: int, rung: float, gain: float) -> None:
-        """Take what a finished run gained since it passed a rung."""
-        self._gains.setdefault((fold, rung), {}).setdefault(family, _Gains()).add(gain)
+        """Add what a finished run gained since a rung."""
+        self._gains.setdefault((fold, rung), {}).setdefault(family, _FamilyGains()).add(gain)
 
     def residual(self, fold: int, rung: float) -> tuple[float, int]:
         """Return the sum of squared deviations from each family's mean gain, and its degrees of freedom."""

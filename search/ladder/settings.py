@@ -1,4 +1,4 @@
-"""`LadderSettings`: the thresholds of the fold ladder."""
+"""`LadderSettings`: the settings of the fold ladder, `ladder:` in a study file."""
 
 from typing import Self
 
@@ -8,52 +8,52 @@ from data_prep.scoring.metrics import DEAD_BELOW, Metric
 
 
 class LadderSettings(BaseModel):
-    """Thresholds of the ladder; metric values are utilities (more is better)."""
+    """What the rules compare with. A utility is a metric value where more is better: rmse gets a minus sign."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     enabled: bool = True
-    """False: every candidate runs all folds; only dead runs are stopped."""
+    """False: every candidate runs all folds; only runs that fail to learn are stopped."""
     eta: float = Field(default=3.0, gt=1)
-    """Reduction factor: about one in eta of a family goes on."""
+    """About one in `eta` of a family is promoted after fold 0."""
     rung_eta: float = Field(default=2.0, gt=1)
-    """At a rung one in `rung_eta` of a family is out of danger: more than go on in the end, since curves cross."""
+    """At a rung one in `rung_eta` of a family is safe: more than are promoted in the end, since curves cross."""
     rungs: tuple[float, ...] = (0.4, 0.6)
     """Shares of a run's own schedule, ascending in (0, 1), at which runs of the same fold are compared."""
     rung_folds: tuple[int, ...] = (0,)
-    """Folds on which rungs may cut; cutting on later folds loses candidates to noise after most was paid for them."""
+    """Folds on which rungs may cut; on later folds most of the cost is paid, and a cut loses candidates to noise."""
     min_peers: int = Field(default=3, ge=1)
-    """Peers of the family that must have been seen at a rung before anyone is cut there."""
+    """Other runs of the family that must have passed a rung before anyone is cut there."""
     noise: float = Field(default=0.005, ge=0)
     """Prior of the noise band, in metric units: standard deviation over folds of the difference of two candidates.
 
     26 experiments of a PPPM contestant on the same five folds show .0052.
     """
     prior_folds: float = Field(default=4.0, gt=0)
-    """Weight of that prior, in degrees of freedom; what the folds of the search itself show adds to it."""
+    """Weight of that prior, in degrees of freedom; finished folds add theirs."""
     growth: float = Field(default=0.005, ge=0)
     """Prior standard deviation, in metric units, of what a run gains between a rung and the end of its fold.
 
-    It has the weight of `prior_folds`, too. A run is cut only when it is more than `z` such deviations behind.
+    It has the weight `prior_folds`, too. A run is cut only if it is more than `z` such deviations behind.
     """
     kept_families: int = Field(default=3, ge=0)
-    """Families, in order of their best on fold 0, whose best go on to the later folds whatever the leader scores."""
+    """Families, in order of their best on fold 0, whose best candidates are promoted however good the leader is."""
     family_quota: int = Field(default=1, ge=0)
-    """Candidates of each kept family that do so."""
+    """Candidates of each such family."""
     promote_early: bool = False
-    """Whether the best go on while new candidates are still to come; else every candidate starts first.
+    """Promote the best while new candidates are still to come; otherwise every candidate starts first.
 
-    Early promotion gives complete candidates sooner and spends more, on those whom later ones surpass.
+    Early promotion completes candidates sooner and spends more, on those that later ones surpass.
     """
     min_gain: float = Field(default=0.0005, ge=0)
-    """Rise of the blend's Pearson, out of sample, that keeps a candidate whatever its own score."""
+    """Rise of the blend's Pearson, out of sample, that is worth a candidate whatever its own score."""
     z: float = Field(default=2.0, ge=0)
-    """Standard errors of grace for a candidate behind the leader, from fold 0 on."""
+    """Standard errors that a candidate may be behind the leader, from fold 0 on."""
     dead_below: float | None = DEAD_BELOW
-    """A run below this utility is dead; None: only one that predicts NaN or a constant is.
+    """A run below this utility failed to learn; None: only one that predicts NaN or a constant did.
 
-    The default is for correlations, where .05 is next to chance. It says nothing of other metrics: for those a study
-    that does not set `dead_below` runs with None (see `for_metric`).
+    The default is for correlations, where .05 is next to chance. With another metric, a study that does not set
+    `dead_below` runs with None (see `for_metric`).
     """
 
     @model_validator(mode="after")
@@ -64,7 +64,7 @@ class LadderSettings(BaseModel):
         return self
 
     def for_metric(self, metric: Metric) -> "LadderSettings":
-        """Return the settings for a task's metric: a `dead_below` that was not given counts for correlations only."""
+        """Return the settings for a task's metric: the default of `dead_below` holds for correlations only."""
         if metric.is_correlation or "dead_below" in self.model_fields_set:
             return self
         return self.model_copy(update={"dead_below": None})

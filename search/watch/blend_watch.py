@@ -15,7 +15,7 @@ class Blending(Protocol):
     """What it needs of a ladder."""
 
     def finished(self) -> tuple[str, ...]: ...  # noqa: D102
-    def blended(self, candidates: tuple[str, ...]) -> BestBlend | None: ...  # noqa: D102
+    def best_blend(self, candidates: tuple[str, ...]) -> BestBlend | None: ...  # noqa: D102
 
 
 class BlendWatch:
@@ -43,4 +43,4 @@ class BlendWatch:
     def _fit(self) -> None:
         assert self._latest is not None
         ladder, names = self._latest
-        self.best, self._fitted = ladder.blended(names), names
+        self.best, self._fitted = ladder.best_blend(names), names

@@ -47,13 +47,11 @@ class ConsoleLines:
     def reported(self, assignment: Assignment, point: CurvePoint, decision: Decision) -> None:
         """Print what a fold run reported and what was decided."""
         self.statistics.reported(assignment, point, decision)
-        metric = self.statistics.metric
         if point.progress >= FINISHED and decision.go:
-            score = f"{metric.name} {point.metric:.4f}"
+            score = f"{self.statistics.metric.name} {point.metric:.4f}"
             self._say(assignment, f"done, {score} ({duration(point.seconds)}){self._best()}{self._left()}", "green")
         elif decision.go:
-            utility = f"{'' if metric.greater_is_better else '-'}{metric.name}"
-            self._say(assignment, f"{utility} on {decision.reason}", "dim")
+            self._say(assignment, decision.reason, "dim")
         else:
             self._say(assignment, f"stopped: {decision.reason}", "yellow")
 

@@ -1,4 +1,4 @@
-"""Candidates whose metrics are known in advance, and a search that plays them against a ladder in any order."""
+"""Candidates whose utilities are known in advance, and a search that plays them against a ladder in any order."""
 
 import itertools
 import math
@@ -32,13 +32,13 @@ def ladder_with(n_folds: int = N_FOLDS, **changes: object) -> FoldLadder:
 
 @dataclass
 class Surface:
-    """Candidates of several families whose metric at (fold, progress) is known in advance."""
+    """Candidates of several families whose utility at (fold, progress) is known in advance."""
 
     seed: int
     n_candidates: int = 12
     n_families: int = 3
     shift: dict[tuple[int, float], float] = field(default_factory=dict)
-    """Added to every candidate's metric at (fold, progress): how hard that fold is at that point."""
+    """Added to every candidate's utility at (fold, progress): how hard that fold is at that point."""
     deaths: dict[tuple[str, int], int] = field(default_factory=dict)
     """How many times a fold run dies."""
     n_rows: int = 0
@@ -59,7 +59,7 @@ class Surface:
     def runs(self, name: str, fold: int) -> FoldRun:
         return FoldRun(name, self.family[name], fold)
 
-    def metric(self, name: str, fold: int, progress: float) -> float:
+    def utility(self, name: str, fold: int, progress: float) -> float:
         # Multiples of 2^-20, so that sums with a shift of few bits are exact and comparisons cannot turn by rounding.
         value = self.quality[name] - 0.1 * (1 - progress) + self.noise[name, fold, progress]
         return round(value * 2**20) / 2**20 + self.shift.get((fold, progress), 0.0)
@@ -114,14 +114,14 @@ def play(
         run, points = live[position]
         progress = points.pop(0)
         key = (run.candidate, run.fold)
-        metric = surface.metric(run.candidate, run.fold, progress)
+        utility = surface.utility(run.candidate, run.fold, progress)
         if died.get(key, 0) < surface.deaths.get(key, 0):
             died[key] = died.get(key, 0) + 1
-            metric = math.nan
+            utility = math.nan
         if progress < 1:
-            decision = ask("report", run, progress, metric)
+            decision = ask("report", run, progress, utility)
         else:
-            decision = ask("finish", run, metric, surface.prediction(*key), surface.truth[run.fold])
+            decision = ask("finish", run, utility, surface.prediction(*key), surface.truth[run.fold])
         assert isinstance(decision, Decision)
         assert decision.reason
         if progress == 1 or not decision.go:

@@ -23,7 +23,7 @@ def test_why_candidates_went_on_outlives_their_driver(tmp_path: Path, prepared_t
         ScriptedWorker(prepared_tiny, tmp_path, effects=60).run(first)
     first.close()
     before = promotions(tmp_path)
-    assert any("goes on: " in why for why in before.values())
+    assert any("promoted: " in why for why in before.values())
     second = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
     ScriptedWorker(prepared_tiny, tmp_path).run(second)
     second.close()

@@ -91,9 +91,9 @@ def test_the_best_blend_is_scored_on_unseen_halves_and_changes_no_decision() -> 
         expected += pearson_of(moments(table[scored], score[scored]), weights) / 2
         members |= set(np.flatnonzero(weights > 0))
     evidence, untouched = evidence_of(columns, score), evidence_of(columns, score)
-    blend = evidence.blended(columns, [0])
+    blend = evidence.best_blend(columns, [0])
     assert blend is not None
     assert blend.pearson == pytest.approx(expected, abs=1e-9)
     assert (blend.members, blend.candidates) == (len(members), 7)
-    assert evidence.blended(columns, [0, 1]) is None
+    assert evidence.best_blend(columns, [0, 1]) is None
     assert evidence.gain("c5", ["c0", "c1"], [0]) == untouched.gain("c5", ["c0", "c1"], [0])

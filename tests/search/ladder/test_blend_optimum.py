@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.scoring.moments import Moments, best_nonnegative_weights, moments, pearson_of
 from search.ladder import blend_optimum as optimum
-from search.ladder.blend_optimum import Products, SparseWeights, best_from, widen
+from search.ladder.blend_optimum import Products, RowProducts, SparseWeights, best_from, widen
 
 
 def made_up(seed: int) -> Moments:
@@ -24,19 +24,11 @@ def made_up(seed: int) -> Moments:
     return moments(columns, score)
 
 
-class Whole:
-    """All columns of a table, as one part."""
-
-    def __init__(self, table: Moments) -> None:
-        self.cross, self.diagonal, self.square = table.cross, table.gram.diagonal(), table.square
-        self._gram = table.gram
-
-    def block(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        return self._gram[np.ix_(rows, columns)]
-
-
 def products_of(table: Moments) -> Products:
-    return Products([Whole(table)])
+    def block(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return table.gram[np.ix_(some, others)]
+
+    return Products([RowProducts(table.cross, table.gram.diagonal(), table.square, block)])
 
 
 def somewhere(table: Moments, seed: int) -> SparseWeights:

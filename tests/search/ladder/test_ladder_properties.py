@@ -47,19 +47,19 @@ class PlainIndex(CandidateIndex):
     def in_state(self, state: StateName) -> list[CandidateState]:
         return [c for c in self if c.state == state]
 
-    def going(self) -> list[int]:
+    def survivors(self) -> list[int]:
         return [c.number for c in self if c.promoted and c.state in ("running", "finished")]
 
     def n_judged_in(self, family: str) -> int:
         return sum(c.family == family and c.is_judged for c in self)
 
     def ranking(self, family: str, first: int | None = None) -> list[CandidateState]:
-        done = [c for c in self if c.family == family and 0 in c.metrics and c.state != "failed"]
-        return sorted(done, key=lambda c: -c.metrics[0])[:first]
+        done = [c for c in self if c.family == family and 0 in c.utilities and c.state != "failed"]
+        return sorted(done, key=lambda c: -c.utilities[0])[:first]
 
     def leader_on_fold_0(self, candidate: CandidateState) -> CandidateState | None:
         rivals = [c for family in self.families() for c in self.ranking(family) if c is not candidate]
-        return max((c for c in rivals if c.state != "stopped"), key=lambda c: c.metrics[0], default=None)
+        return max((c for c in rivals if c.state != "stopped"), key=lambda c: c.utilities[0], default=None)
 
     def rank(self, candidate: CandidateState) -> int:
         return self.ranking(candidate.family).index(candidate) + 1
@@ -68,7 +68,7 @@ class PlainIndex(CandidateIndex):
         return sorted(c.rungs[fold, rung] for c in self if c.family == family and (fold, rung) in c.rungs)
 
 
-class PlainTable(FoldUtilities):
+class PlainUtilities(FoldUtilities):
     def best_over(self, rows: Sequence[int], folds: Sequence[int]) -> int | None:
         complete = [row for row in rows if not np.isnan(self._values[row, list(folds)]).any()]
         return max(complete, key=lambda row: sum(self._values[row, fold] for fold in folds), default=None)
@@ -100,7 +100,7 @@ class PlainEvidence(BlendEvidence):
     def _half(self, names: list[str], folds: Sequence[int], half: int):
         tables = []
         for fold in folds:
-            score = self._folds[fold].score
+            score = self._folds[fold].target
             rows = split_in_halves(len(score), None)[half]
             tables.append(moments(np.column_stack([self._rows[name, fold][rows] for name in names]), score[rows]))
         return sum(tables[1:], start=tables[0])
@@ -116,7 +116,7 @@ class PlainEvidence(BlendEvidence):
 class PlainLadder(FoldLadder):
     def __init__(self, settings: LadderSettings, *, n_folds: int) -> None:
         super().__init__(settings, n_folds=n_folds)
-        self._roster, self._table, self._evidence = PlainIndex(), PlainTable(n_folds), PlainEvidence()
+        self._candidates, self._utilities, self._evidence = PlainIndex(), PlainUtilities(n_folds), PlainEvidence()
 
 
 choices = st.fixed_dictionaries(
@@ -152,14 +152,14 @@ def test_indexed_and_warm_started_it_decides_as_a_ladder_that_looks_at_everythin
 # ---------------------------------------------------------------- order of arrival
 
 
-@pytest.mark.parametrize("metrics", [(0.80, 0.79, 0.75, 0.70, 0.60, 0.50), (0.80, 0.797, 0.796, 0.70, 0.40, 0.30)])
+@pytest.mark.parametrize("utilities", [(0.80, 0.79, 0.75, 0.70, 0.60, 0.50), (0.80, 0.797, 0.796, 0.70, 0.40, 0.30)])
 def test_in_every_order_those_within_noise_of_the_best_pass_a_rung_and_so_do_the_first(
-    metrics: tuple[float, ...],
+    utilities: tuple[float, ...],
 ) -> None:
-    for order in permutations(metrics):
+    for order in permutations(utilities):
         ladder = ladder_with(**FIXED_BAND)
-        passed = [metric for metric in order if ladder.report(run_of(f"c{metric}"), 1 / 3, metric).go]
-        assert {metric for metric in metrics if metric >= max(metrics) - 0.005} <= set(passed)
+        passed = [utility for utility in order if ladder.report(run_of(f"c{utility}"), 1 / 3, utility).go]
+        assert {utility for utility in utilities if utility >= max(utilities) - 0.005} <= set(passed)
         assert set(order[:3]) <= set(passed)
 
 
@@ -174,8 +174,8 @@ def test_order_of_arrival_never_costs_a_family_what_is_within_noise_of_its_best(
         name
         for name in surface.names
         if all(
-            surface.metric(name, 0, rung)
-            >= max(surface.metric(other, 0, rung) for other in surface.names if shares(surface, name, other)) - 0.005
+            surface.utility(name, 0, rung)
+            >= max(surface.utility(other, 0, rung) for other in surface.names if shares(surface, name, other)) - 0.005
             for rung in RUNGS
         )
     }
@@ -194,7 +194,7 @@ def shares(surface: Surface, one: str, other: str) -> bool:
 
 
 class Watched(FoldLadder):
-    """Checks what `docs/ladder.md` calls sensible whenever it has nothing to hand out, and every promotion by rank."""
+    """Checks that it starts nothing only when `docs/ladder.md` leaves nothing to start, and every promotion by rank."""
 
     idle = 0
     late = 0
@@ -204,28 +204,31 @@ class Watched(FoldLadder):
         if run is None:
             self.idle += 1
             self._check_idle()
-        elif self._roster[run.candidate].state == "waiting":
-            self._check_promotion(self._roster[run.candidate])
+        elif self._candidates[run.candidate].state == "waiting":
+            self._check_promotion(self._candidates[run.candidate])
         return run
 
     def _check_idle(self) -> None:
         members = self._members((0,))
-        for candidate in self._roster:
-            assert candidate.ended or not candidate.again, "a run to repeat was left lying"
+        for candidate in self._candidates:
+            assert candidate.ended or not candidate.to_repeat, "a run to repeat was not started"
             if candidate.promoted and candidate.state == "running":
-                assert self._open_fold(candidate) is None, "an open fold of one that goes on was left lying"
+                assert candidate.next_fold(self.n_folds) is None, "an open fold of a promoted one was not started"
             if candidate.state == "waiting" and not self._new_available:
-                within = self._roster.rank(candidate) <= self._quota(candidate.family)
-                assert not within or self._shortfall(candidate), "one that its rank lets go on was left waiting"
+                n_judged = sum(c.family == candidate.family and c.is_judged for c in self._candidates)
+                places = max(self.settings.family_quota, math.ceil(n_judged / self.settings.eta))
+                within = self._candidates.rank(candidate) <= places
+                assert not within or self._shortfall(candidate), "one that its rank promotes was left waiting"
                 gain = self._evidence.gain(candidate.name, members, (0,))
-                assert not (gain and gain.reaches(self.settings.min_gain)), "one that the blend wants was left waiting"
+                enough = gain is not None and gain.mean >= self.settings.min_gain and min(gain.halves) > 0
+                assert not enough, "one that the blend promotes was left waiting"
 
     def _check_promotion(self, candidate: CandidateState) -> None:
-        ranking = self._roster.ranking(candidate.family)
+        ranking = self._candidates.ranking(candidate.family)
         better = [c for c in ranking[: ranking.index(candidate)] if c.state == "waiting"]
-        by_blend = candidate.promotion.startswith("goes on: adds")
+        by_blend = candidate.promotion.startswith("promoted: adds")
         assert by_blend or all(self._shortfall(c) for c in better), "a better one of the family was left waiting"
-        self.late += candidate is not self._roster[len(list(self._roster)) - 1]
+        self.late += candidate is not self._candidates[len(list(self._candidates)) - 1]
 
 
 @QUIET

@@ -56,7 +56,7 @@ def grown_by(n_candidates: int, n_members: int) -> int:
     for name in names:
         evidence.add(name, 0, (score + generator.normal(size=200)).astype(np.float32), score, None)
     evidence.gains(names[n_members:], names[:n_members], [0])
-    evidence.blended(names, [0])
+    evidence.best_blend(names, [0])
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return size

@@ -33,11 +33,12 @@ def test_a_line_tells_what_was_scored_where_decided_and_spent(record: WrittenRun
     stories = record.stories()
     assert stories[good.id].folds[0] == ("50% 0.7000", "0.8000")
     assert stories[good.id].folds[1] == ("0.8100",)
-    assert "goes on: fold 0 0.8000 is rank 1 of 2 judged in" in stories[good.id].promotion
+    assert "promoted: fold 0 0.8000 ranks 1 of 2 in" in stories[good.id].promotion
     assert stories[good.id].state == "finished"
     assert stories[good.id].minutes == record.data.manifest.n_folds
     assert stories[weak.id].state == "stopped"
-    assert "cut on fold 0 at 50%: 0.6000 is more than 0.0100 below the 0.7000 of rank 1 of 2" in str(stories[weak.id])
+    cut = "cut on fold 0 at 50%: utility 0.6000 is more than 0.0100 below the 0.7000 of rank 1 of 2"
+    assert cut in str(stories[weak.id])
     assert stories[weak.id].minutes == 0.5
     assert list(stories) == [good.id, weak.id], "in the order in which they first reported"
 
@@ -93,7 +94,7 @@ def test_why_a_candidate_went_on_is_told_as_it_was_decided(record: WrittenRun) -
     candidate = record.add(1)
     for fold in (0, 1):
         record.point(candidate, fold, 1.0, 0.7)
-    assert "had been started before" in record.stories()[candidate.id].promotion
+    assert "had started before" in record.stories()[candidate.id].promotion
     write_statuses(record.path, {candidate.id: CandidateStatus("running", "is on fold 1", "goes on: it was the best")})
     assert record.stories()[candidate.id].promotion == "goes on: it was the best"
 

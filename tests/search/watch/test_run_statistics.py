@@ -109,7 +109,7 @@ def test_the_best_blend_is_fitted_when_a_pulse_is_taken_and_others_have_finished
         def finished(self) -> tuple[str, ...]:
             return self.names
 
-        def blended(self, candidates: tuple[str, ...]) -> BestBlend:
+        def best_blend(self, candidates: tuple[str, ...]) -> BestBlend:
             self.fitted.append(candidates)
             return BestBlend(0.5, 1, len(candidates))
 
