@@ -1,1 +1,1 @@
-"""Prediction tables in, a weighted blend and its evidence out."""
+"""Prediction tables in; a weighted blend, its evidence and a submission out."""

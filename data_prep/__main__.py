@@ -1,4 +1,4 @@
-"""Command line of data_prep: prepare a data set, audit a prepared one."""
+"""Command line of data_prep: prepare a data set, and audit a prepared one."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from data_prep.store.tables import HOLDOUT_FOLD
 from data_prep.store.yaml_documents import read_document
 from data_prep.task import PPPM, Task
 
-app = new_app("Turn CSV files into a prepared folder: checked texts, scores and frozen folds.")
+app = new_app("Turn CSV files into a prepared folder with checked texts and scores and fixed folds.")
 
 
 @app.command("prepare")
@@ -27,8 +27,8 @@ def prepare_verb(
     task: Annotated[str | None, typer.Option(help="Task file in YAML.  [default: PPPM]")] = None,
     scheme: Annotated[str, typer.Option(help="kfold, stratified, group or stratified_group.")] = "stratified_group",
     folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
-    seed: Annotated[int, typer.Option(help="Decides the split.")] = 42,
-    holdout: Annotated[float, typer.Option(help="Share of rows, in whole groups, kept out of all folds.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = 42,
+    holdout: Annotated[float, typer.Option(help="Share of rows to keep out of all folds, in whole groups.")] = 0.0,
 ) -> None:
     """Check both files, split the rows into folds and write a prepared folder.
 
@@ -78,7 +78,7 @@ def _show(prepared: Prepared) -> None:
 
 @app.command("audit")
 def audit_verb(folder: Annotated[str, typer.Argument(help="Prepared folder.")]) -> None:
-    """Report what a prepared folder holds that could mislead; writes audit.json into it.
+    """Report leakage, repeated rows and other traps in a prepared folder; writes audit.json into it.
 
     Example: `python -m data_prep audit data/pppm`
     """
@@ -93,7 +93,7 @@ def audit_verb(folder: Annotated[str, typer.Argument(help="Prepared folder.")]) 
     write_json(report.model_dump(mode="json"), join(folder, "audit.json"))
     console.print(f"Wrote {join(folder, 'audit.json')}.", highlight=False, soft_wrap=True)
     console.print(
-        f"Next: name the folder as `data: {folder}` in a study, then python -m search run STUDY.yaml",
+        f"Next: set `data: {folder}` in a study file, then python -m search run STUDY.yaml",
         highlight=False,
         soft_wrap=True,
     )

@@ -1,4 +1,4 @@
-"""`BundleManifest`: what a bundle holds and how it predicts, as written to its `manifest.json`."""
+"""`BundleManifest`: what a bundle holds and how it predicts, stored as its `manifest.json`."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,7 +10,7 @@ BUNDLE_FORMAT = 1
 
 
 class BundledFile(BaseModel):
-    """What a file must be, to the byte."""
+    """Size and checksum of one file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,22 +20,22 @@ class BundledFile(BaseModel):
 
 
 class BundledMember(BaseModel):
-    """A candidate with the fold runs whose models predict."""
+    """A candidate, with the fold runs whose models are in the bundle."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     candidate: str
     label: str
     backbone: str
-    """As the candidate names it; what is needed of it lies in `weights/backbones/`."""
+    """As the candidate names it; its files are in `weights/backbones/`."""
     folds: tuple[int, ...]
-    """Ascending, as the scalings of the combination's part are."""
+    """Ascending, in the order of the scalings of the combination's part."""
 
 
 class BundleManifest(BaseModel):
-    """A bundle, all but the bytes of its files.
+    """Everything about a bundle but the bytes of its files.
 
-    Files lie as they do in a run directory: `candidates/`, `weights/<candidate>/fold-<k>/`, `weights/backbones/`.
+    Files lie where a run directory has them: `candidates/`, `weights/<candidate>/fold-<k>/`, `weights/backbones/`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,11 +44,11 @@ class BundleManifest(BaseModel):
     blend: str
     """Name of the blend."""
     version: str
-    """Of blendfold that wrote it."""
+    """Version of blendfold that wrote it."""
     data_hash: str
     split_hash: str
     precision: str
-    """`fp32`: weights as trained; `fp16`: stored in half the bytes, which changes predictions by up to a thousandth."""
+    """`fp32`: weights as trained; `fp16`: half the bytes, which changes predictions by up to a thousandth."""
     task: Task
     texts: dict[str, str]
     """Context text of each CPC code; empty where the task has none."""
@@ -60,6 +60,6 @@ class BundleManifest(BaseModel):
     clip: bool
     """Whether predictions beyond the task's range are moved to the nearest legal score."""
     total_bytes: int
-    """Of all files but this one."""
+    """Size of all files but this one."""
     files: dict[str, BundledFile]
     """By path inside the bundle."""

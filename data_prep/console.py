@@ -1,4 +1,4 @@
-"""The shared face of the four command lines: one console, one way to fail, one to tell a time."""
+"""What the four command lines share: the console, exit codes, and how durations are printed."""
 
 import math
 import os
@@ -13,14 +13,14 @@ from data_prep.errors import STORAGE_FAULTS, InputError, StoreError
 
 EXIT_USER_FAULT = 2
 PLAIN_WIDTH = 120
-"""Columns of a file, a pipe or the log of a job, which have no width of their own."""
+"""Width of output to a file, a pipe or the log of a job, which have none of their own."""
 
 console = Console()
 error_console = Console(stderr=True)
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as a person says them."""
+    """Return seconds as text, such as `1h05m` or `40s`."""
     if math.isnan(seconds):
         return "?"
     minutes, rest = divmod(round(seconds), 60)
@@ -36,7 +36,7 @@ def print_line(text: str) -> None:
 
 
 def new_app(help_text: str) -> typer.Typer:
-    """Return a typer application with the house settings; verbs are added with `@app.command()`."""
+    """Return a typer application with our settings; verbs are added with `@app.command()`."""
     return typer.Typer(
         help=help_text,
         no_args_is_help=True,
@@ -58,7 +58,7 @@ def run_app(app: typer.Typer) -> NoReturn:
         if error.errno not in STORAGE_FAULTS:
             raise
         _exit_with(
-            f"{error}; check free space and permissions, then give the same command again: no file is half-written"
+            f"{error}; check free space and permissions, then run the same command again; no file is half-written"
         )
     sys.exit(0)
 

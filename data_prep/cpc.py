@@ -1,4 +1,4 @@
-"""CPC codes -> the text that tells a model what field of technology a phrase stands in."""
+"""CPC codes and their titles: the text that tells a model which field of technology a phrase belongs to."""
 
 import csv
 from importlib import resources
@@ -16,8 +16,8 @@ SECTIONS = "ABCDEFGHY"
 def shipped_texts() -> dict[str, str]:
     """Return the context text of the 9 sections and 136 classes (CPC 2022.02) that ship with the package.
 
-    A class reads "SECTION TITLE; CLASS TITLE", a section its title alone. Words that CPC adds to the international
-    classification stand in braces in its lists; here they stand without them.
+    A class reads "SECTION TITLE; CLASS TITLE", a section its title alone. CPC puts words that it adds to the
+    international classification in braces; here the braces are removed.
     """
     file = resources.files("data_prep") / "cpc_titles.csv"
     with file.open(encoding="utf-8") as lines:
@@ -30,8 +30,8 @@ def read_texts(path: str | Path, faults: InputFaults) -> dict[str, str]:
     """Return the context text of every section and class in a file like Kaggle's `titles.csv`.
 
     Args:
-        path: CSV with the columns code and title at least; other columns and deeper codes are not needed.
-        faults: takes every fault of the file.
+        path: CSV with at least the columns code and title; other columns and deeper codes are ignored.
+        faults: collects every fault of the file.
     """
     records = read_records(path, required=("code", "title"), closed=False, faults=faults)
     if records is None or set(records.table.column_names) != {"code", "title"}:
@@ -88,11 +88,11 @@ def class_title(code: str, text: str, sections: dict[str, str]) -> str:
 
 
 def stripped_text(code: str, text: str, sections: dict[str, str]) -> str:
-    """Return the context text of a class as a widely copied table has it: "SECTION TITLE. CLASS TITLE", damaged.
+    """Return the context text of a class as in a widely copied table: "SECTION TITLE. CLASS TITLE", damaged.
 
-    The table was made with `title.lstrip(code)`, which takes away every leading character that occurs in the code
-    and not the code itself: "AGRICULTURE" of A01 is "GRICULTURE" there, and all of section C reads "HEMISTRY;
-    METALLURGY". 26 of the 136 classes are damaged. Arguments and errors as for `class_title`.
+    The table was made with `title.lstrip(code)`, which removes every leading character that occurs in the code, not
+    the code itself: "AGRICULTURE" of A01 is "GRICULTURE" there, and all of section C reads "HEMISTRY; METALLURGY".
+    26 of the 136 classes are damaged. Arguments and errors as for `class_title`.
     """
     title = class_title(code, text, sections)
     letter = code[:SECTION_LENGTH]

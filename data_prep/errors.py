@@ -6,7 +6,7 @@ from collections.abc import Collection
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO)
 """What a machine says when a disk is full, read-only, not the user's or broken."""
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""What it says when a disk takes nothing more, whoever asks."""
+"""What it says when the disk accepts no more data from anyone."""
 N_EXAMPLES = 20
 LONGEST_QUOTE = 48
 
@@ -37,11 +37,11 @@ class InputFaults:
         return bool(self._counts)
 
     def add(self, where: str, rule: str, *, line: int | None = None, found: str | None = None) -> None:
-        """Note one fault.
+        """Add one fault.
 
         Args:
             where: the file, with its column where there is one.
-            rule: what should be so, and what to do; faults with the same `where` and `rule` are listed together.
+            rule: what must hold, and what to do; faults with the same `where` and `rule` are listed together.
             line: line of the file, 1 for its first.
             found: the offending text.
         """
@@ -52,7 +52,7 @@ class InputFaults:
             examples.append(f"line {line}" + ("" if found is None else f" {quote(found)}"))
 
     def raise_all(self) -> None:
-        """Raise what was collected, if anything.
+        """Raise all collected faults, if there are any.
 
         Raises:
             InputError: one fault per broken rule, with its first examples and their number.
@@ -70,11 +70,11 @@ class InputFaults:
 
 
 class StoreError(OSError):
-    """An object store refuses, or cannot be reached; the text stands alone, as that of an `InputError`.
+    """An object store refuses a request or cannot be reached; the text stands alone, as for `InputError`.
 
     Args:
-        number: as the same fault of a disk has (`errno`).
-        text: where, what it means, and what to do.
+        number: the `errno` of the same fault of a disk.
+        text: where it happened, what it means, and what to do.
     """
 
     def __init__(self, number: int, text: str) -> None:
@@ -85,7 +85,7 @@ class StoreError(OSError):
 
 
 def storage_fault(error: BaseException, codes: Collection[int] = STORAGE_FAULTS) -> OSError | None:
-    """Return the fault of a disk that an error comes from, if it is one of `codes`."""
+    """Return the disk or store error behind an error, if its number is one of `codes`."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in codes:

@@ -1,4 +1,4 @@
-"""The prepared folder: tables and manifest that every later step starts from."""
+"""The prepared folder: tables and a manifest, which every later step starts from."""
 
 import json
 from dataclasses import dataclass
@@ -24,18 +24,18 @@ class PreparedManifest(BaseModel):
     n_folds: int
     seed: int
     holdout: float
-    """Share of train rows asked for as holdout (fold -1), in [0, 1)."""
+    """Requested share of train rows in the holdout (fold -1), in [0, 1)."""
     rows: dict[str, int]
     """Row counts: `train` (holdout not counted), `holdout`, `test`."""
     inputs: dict[str, str]
     """sha256 of each input file, by role (`train`, `test`, `cpc`)."""
     data_hash: str
-    """Identifies texts and scores, whatever the split."""
+    """Identifies texts and targets, but not the split."""
     split_hash: str
-    """Identifies who is in which fold."""
+    """Identifies which row is in which fold."""
     section_titles: dict[str, str] | None = None
-    """Title of each CPC section, by letter: what `context_text` begins with. None: no CPC codes, or the folder was
-    written before titles were kept."""
+    """Title of each CPC section, by letter, which `context_text` begins with. None: no CPC codes, or an older version
+    wrote the folder."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class Prepared:
         """Title of each CPC section, by letter.
 
         Raises:
-            InputError: nobody knows which titles the folder was prepared with.
+            InputError: the titles that the folder was prepared with are unknown.
         """
         if self.manifest.section_titles is not None:
             return self.manifest.section_titles
         if "cpc" in self.manifest.inputs:
             raise InputError(
-                f"{self.path}: prepared with titles of your own by a version that did not keep section titles; "
+                f"{self.path}: prepared with your own titles by a version that did not keep section titles; "
                 "prepare the data again into another folder to use class titles"
             )
         return section_titles(shipped_texts())
@@ -100,7 +100,7 @@ def checksum_of(*parts: str) -> str:
 
 
 def write_prepared(folder: str | Path, manifest: PreparedManifest, train: pa.Table, test: pa.Table) -> None:
-    """Write both tables, then the manifest: a folder without a manifest is unfinished."""
+    """Write both tables, then the manifest; a folder without a manifest is unfinished."""
     write_table(train, join(folder, "train.arrow"), schema=train_schema(manifest.task))
     write_table(test, join(folder, "test.arrow"), schema=test_schema(manifest.task))
     write_json(manifest.model_dump(mode="json"), join(folder, "manifest.json"))

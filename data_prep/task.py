@@ -1,4 +1,4 @@
-"""`Task`: what a competition fixes - columns, legal scores, metric."""
+"""`Task`: the columns, legal scores and metric of a competition."""
 
 import math
 from typing import Self
@@ -11,10 +11,10 @@ RESERVED_COLUMNS = ("id", "score", "group", "fold", "context_text", "prediction"
 
 
 class Task(BaseModel):
-    """Columns, legal scores and metric of one competition; other tasks than PPPM come from a YAML file.
+    """The columns, legal scores and metric of one competition; tasks other than PPPM come from a YAML file.
 
-    A table of a task has one id column, one to three text columns and, in training, a score. Prepared tables call
-    the id `id` and the score `score`; text columns keep the names given here.
+    A table of a task has one id column, one to three text columns and, in training, a score, which is the target.
+    Prepared tables call the id `id` and the target `score`; text columns keep the names given here.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,11 +30,11 @@ class Task(BaseModel):
     score_range: tuple[float, float] | None = None
     """Least and greatest legal score, both included; None: from the levels."""
     group_column: str | None = None
-    """Rows with the same value never stand on both sides of a split; None: every row is its own group."""
+    """Rows with the same value are never on both sides of a split; None: every row is its own group."""
     link_column: str | None = None
-    """A text column whose values join groups: a value that is itself a group's name links the two groups."""
+    """A text column that joins groups: a value that is the name of a group links the row's group to it."""
     cpc_column: str | None = None
-    """The text column that holds CPC codes, if any: their titles become `context_text`."""
+    """The text column with CPC codes, if there is one; their titles become `context_text`."""
     metric: str = "pearson"
 
     @model_validator(mode="after")

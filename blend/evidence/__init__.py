@@ -1,1 +1,1 @@
-"""How good a blend is, and how sure that is."""
+"""How good a fitted blend is, and how sure that is."""

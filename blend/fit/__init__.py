@@ -1,1 +1,1 @@
-"""From aligned predictions to weights."""
+"""From aligned predictions to members, calibration and weights."""

@@ -1,1 +1,1 @@
-"""Predictions that others made."""
+"""Predictions that others made, taken over as candidates."""

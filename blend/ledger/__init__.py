@@ -1,1 +1,1 @@
-"""CV beside the leaderboard, submission by submission."""
+"""CV beside leaderboard scores, submission by submission."""

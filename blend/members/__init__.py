@@ -1,1 +1,1 @@
-"""Predictions of candidates, loaded and aligned."""
+"""Predictions of candidates, loaded from run directories and aligned by row."""

@@ -1,1 +1,1 @@
-"""What in a prepared folder could mislead."""
+"""What in a prepared folder could mislead: repeats, texts on both sides of a split, leakage."""

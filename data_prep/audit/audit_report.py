@@ -1,4 +1,4 @@
-"""What a prepared folder holds that could mislead: counts, repeats, texts on both sides of a split, leakage."""
+"""The audit of a prepared folder: counts, repeated rows, texts on both sides of a split, and leakage."""
 
 import re
 
@@ -22,7 +22,7 @@ class FoldCounts(BaseModel):
     groups: int
     score_mean: float
     score_counts: dict[str, int]
-    """Rows with each legal score; empty where any score in a range is legal."""
+    """Rows with each legal score; empty if any score in a range is legal."""
 
 
 class ColumnCounts(BaseModel):
@@ -38,13 +38,13 @@ class ColumnCounts(BaseModel):
     in_both: int
     """Different texts in train and test."""
     in_several_folds: int
-    """Different texts that stand in more than one fold (or in a fold and the holdout)."""
+    """Different texts that are in more than one fold (or in a fold and the holdout)."""
     rows_in_several_folds: int
     """Train rows with such a text."""
 
 
 class Repeats(BaseModel):
-    """Sets of train rows that say the same."""
+    """Sets of train rows with the same texts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,7 +53,7 @@ class Repeats(BaseModel):
     differing_scores: int
     """Sets whose rows do not all have one score."""
     across_folds: int
-    """Sets whose rows do not all stand in one fold."""
+    """Sets whose rows are not all in one fold."""
     examples: tuple[tuple[str, ...], ...]
 
 
@@ -66,22 +66,22 @@ class AuditReport(BaseModel):
     split_hash: str
     rows: dict[str, int]
     group_names: int | None
-    """Different values of the group column, where it is a text column."""
+    """Different values of the group column, if it is a text column."""
     linked_groups: int
     folds: tuple[FoldCounts, ...]
     columns: tuple[ColumnCounts, ...]
     repeated_rows: Repeats
     """Rows with the same texts in every column."""
     repeated_pairs: Repeats | None
-    """Pairs of the first two texts that stand in more than one context; None for tasks with fewer than three texts."""
+    """Pairs of the first two texts that occur in several contexts; None for tasks with fewer than three texts."""
     near_duplicates: Repeats | None
-    """Rows that are alike but for case, spaces, hyphens, plural and word order of the second text (the first, where it
-    is alone); exact repeats do not count."""
+    """Rows that differ only in case, spaces, hyphens, plural and word order of the second text (of the first, if there
+    is one text); exact repeats do not count."""
     leakage: Leakage
 
 
 def audit(prepared: Prepared) -> AuditReport:
-    """Examine a prepared folder; the leakage takes about half a minute for 36,000 rows."""
+    """Audit a prepared folder; measuring leakage takes about half a minute for 36,000 rows."""
     manifest, task = prepared.manifest, prepared.task
     texts = list(task.text_columns)
     train = prepared.train.select([*texts, "score", "group", "fold"]).to_pandas()
@@ -140,7 +140,7 @@ def _repeats(rows: pd.DataFrame, keys: list[str]) -> Repeats:
 
 
 def _near_duplicates(train: pd.DataFrame, texts: list[str]) -> Repeats:
-    """Count sets of rows whose second texts become equal when normalised, all other texts being equal."""
+    """Count sets of rows that become equal when their second text is normalised."""
     scored = texts[:2][-1]
     distinct = train.drop_duplicates(texts)
     normal = distinct[scored].drop_duplicates().map(normalise)
@@ -154,7 +154,7 @@ def normalise(text: str) -> str:
 
 
 def _singular(word: str) -> str:
-    """Undo a regular English plural; what is left need not be a word, only the same for both forms."""
+    """Undo a regular English plural; the result may not be a word, but both forms give the same."""
     if len(word) <= 3 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
         return word
     if word.endswith("ies"):

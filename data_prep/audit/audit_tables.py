@@ -46,11 +46,11 @@ def _columns(report: AuditReport) -> Table:
 
 
 def _repeated(report: AuditReport) -> Table:
-    table = _table("Rows that say the same", "what", "sets", "rows", "scores differ", "across folds")
+    table = _table("Rows with the same texts", "what", "sets", "rows", "scores differ", "across folds")
     kinds: dict[str, Repeats | None] = {
         "equal in every text": report.repeated_rows,
         "same pair, several contexts": report.repeated_pairs,
-        "but for case, plural, order": report.near_duplicates,
+        "equal but for case, plural, order": report.near_duplicates,
     }
     for name, found in kinds.items():
         if found is not None:
@@ -63,7 +63,7 @@ def _leakage(report: AuditReport) -> Table:
     found = report.leakage
     rows = f"{found.scored_rows:,} rows scored from {found.pool_rows:,}, the same under every scheme"
     table = _table(
-        "What a nearest-neighbour scorer gets under each scheme",
+        "Leakage: how a nearest-neighbour model scores under each split scheme",
         "scheme",
         "metric",
         "inflation",

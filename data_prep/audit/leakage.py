@@ -1,7 +1,7 @@
-"""How much of a score each split scheme would owe to leakage, measured with a nearest-neighbour scorer.
+"""How much a leaky split inflates CV, measured with a nearest-neighbour model.
 
-The scorer knows nothing of meaning: it looks up rows with similar letters. What it gains under a careless scheme over
-the most careful one is what a model could gain there by remembering.
+The model knows nothing about meaning: it looks up rows with similar letters. What it gains under a leaky scheme over
+the safest one is what any model could gain there by memorizing.
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ from data_prep.task import Task
 
 N_NEIGHBOURS = 20
 SHARPNESS = 8
-"""Power of the similarity in a neighbour's weight: a near copy must outweigh twenty loose matches."""
+"""Power of the similarity in a neighbour's weight: one near copy must outweigh twenty loose matches."""
 POOL_ROWS = 40_000
-"""Most rows that serve as neighbours; of a larger table, whole groups are drawn."""
+"""At most this many rows serve as neighbours; from a larger table, whole groups are drawn."""
 SCORED_ROWS = 8_000
-"""Most rows that are scored, drawn from the pool; the same under every scheme."""
+"""At most this many rows are predicted, the same under every scheme."""
 BATCH_ROWS = 500
 N_RESAMPLES = 200
 
@@ -30,13 +30,13 @@ Floats = NDArray[np.float64]
 
 
 class SchemeLeakage(BaseModel):
-    """The nearest-neighbour scorer under one scheme."""
+    """The nearest-neighbour model under one scheme."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scheme: str
     metric: float
-    """Task metric, pooled over the scored rows, each predicted from the other folds."""
+    """The task's metric over all predicted rows, each predicted from the other folds."""
     inflation: float
     """How much better than under the reference scheme, in units of the metric."""
     standard_error: float
@@ -44,25 +44,25 @@ class SchemeLeakage(BaseModel):
 
 
 class Leakage(BaseModel):
-    """Every scheme beside the most careful one."""
+    """Every scheme compared with the safest one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reference: str
-    """The most careful scheme that the task's columns allow."""
+    """The safest scheme that the task's columns allow."""
     pool_rows: int
     scored_rows: int
     schemes: tuple[SchemeLeakage, ...]
 
 
 def measure_leakage(table: pa.Table, task: Task, *, n_folds: int, seed: int) -> Leakage:
-    """Score the same rows with the same nearest-neighbour scorer under every scheme.
+    """Predict the same rows with the same nearest-neighbour model under every scheme.
 
     Args:
         table: text columns, score and group.
         task: roles of the text columns, metric.
         n_folds: folds of each scheme.
-        seed: decides splits and samples.
+        seed: of splits and samples.
     """
     generator = np.random.default_rng(seed)
     pool = _draw_groups(table["group"].to_numpy(), generator)
@@ -90,7 +90,7 @@ def _draw_groups(groups: NDArray[np.int32], generator: np.random.Generator) -> N
 def _features(table: pa.Table, task: Task) -> csr_matrix:
     """Return tf-idf of character n-grams of the joined texts [rows, n-grams], rows of length 1.
 
-    The phrase that is scored counts twice: the rows of one group share all the others.
+    The second text (or the only one) counts twice: the rows of one group share all the others.
     """
     scored = task.text_columns[:2][-1]
     columns = [table[name].to_pylist() for name in (*task.text_columns, scored)]
@@ -120,7 +120,7 @@ def _slices(n_rows: int) -> Iterator[slice]:
 
 
 def _vote(similarity: NDArray[np.float32], targets: Floats) -> Floats:
-    """Return the weighted mean score of each row's nearest neighbours; similarity -1 means "may not be used"."""
+    """Return the weighted mean target of each row's nearest neighbours; similarity -1: may not be used."""
     nearest = np.argpartition(similarity, -min(N_NEIGHBOURS, similarity.shape[1]), axis=1)[:, -N_NEIGHBOURS:]
     near = np.take_along_axis(similarity, nearest, axis=1)
     weights = np.where(near < 0, 0.0, np.maximum(near, 1e-3) ** SHARPNESS)

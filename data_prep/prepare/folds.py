@@ -1,4 +1,4 @@
-"""Who is in which fold: groups, the holdout, and the split schemes."""
+"""Which row is in which fold: groups, the holdout, and the split schemes."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,14 +15,14 @@ from data_prep.task import Task
 
 MOST_FOLDS = 100
 GREATEST_SEED = 2**32 - 1
-"""What scikit-learn's splitters take at most."""
+"""The largest seed that scikit-learn's splitters accept."""
 N_STRATA = 10
 
 Integers = NDArray[np.int64]
 
 
 class Splitter(Protocol):
-    """What every scikit-learn splitter offers."""
+    """The interface of scikit-learn's splitters."""
 
     def split(self, X: Any, y: Any, groups: Any) -> Iterable[tuple[Integers, Integers]]:  # noqa: N803
         """Yield train and validation rows of each fold."""
@@ -33,7 +33,7 @@ def linked_groups(names: pa.ChunkedArray, links: pa.ChunkedArray | None = None) 
 
     Args:
         names: group name of each row.
-        links: another text of each row; where it equals a group's name, that group joins the row's group.
+        links: another text of each row; if it equals the name of a group, that group joins the row's group.
 
     Returns:
         Group of each row [rows], numbered from 0 in order of first appearance.
@@ -76,7 +76,7 @@ def task_groups(table: pa.Table, task: Task) -> NDArray[np.int32]:
 
 
 def strata(targets: NDArray[np.floating], task: Task) -> Integers:
-    """Return the stratum of each row: its score level, or its score's tenth where any score is legal."""
+    """Return the stratum of each row: its score level, or the tenth of its score if any score in a range is legal."""
     if task.score_levels is not None:
         return np.asarray(np.unique(targets, return_inverse=True)[1], np.int64)
     edges = np.unique(np.quantile(targets, np.linspace(0, 1, N_STRATA + 1)[1:-1]))
@@ -84,7 +84,7 @@ def strata(targets: NDArray[np.floating], task: Task) -> Integers:
 
 
 def choose_holdout(groups: NDArray[np.int32], share: float, seed: int) -> NDArray[np.bool_]:
-    """Choose whole groups at random until they hold `share` of the rows, or as near below it as they come.
+    """Choose whole groups at random until they hold `share` of the rows, or slightly less.
 
     Raises:
         InputError: no group is small enough for the share.
@@ -100,7 +100,7 @@ def choose_holdout(groups: NDArray[np.int32], share: float, seed: int) -> NDArra
     if share > 0 and not taken:
         raise InputError(
             f"--holdout {share:g} is {wanted:.1f} of {len(groups):,} rows, but the smallest group has {sizes.min():,}; "
-            "a holdout is whole groups: ask for a larger share or none"
+            "a holdout consists of whole groups: choose a larger share, or none"
         )
     return chosen[groups]
 
@@ -111,7 +111,7 @@ def split_rows(
     """Return the fold of each row [rows] under a scheme of `SCHEMES`.
 
     Raises:
-        InputError: rows or groups are too few, so that a fold would stay empty.
+        InputError: there are too few rows or groups, so that a fold would be empty.
     """
     from sklearn import model_selection  # noqa: PLC0415 - slow to import
 
@@ -134,20 +134,20 @@ def split_rows(
 
 def _validation_rows(splitter: Splitter, labels: Integers, groups: NDArray[np.int32] | None) -> Iterator[Integers]:
     with warnings.catch_warnings():
-        # a level rarer than the folds cannot be in all of them; the printed shares show it
+        # a score level with fewer rows than folds cannot be in all of them; the printed shares show it
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         for _, rows in splitter.split(np.zeros(len(labels)), labels, groups):
             yield rows
 
 
 def too_few(n_units: int, n_folds: int, scheme: str) -> str:
-    """Say that there are fewer groups (or rows) than folds."""
+    """Return the message that there are fewer groups (or rows) than folds."""
     unit = "linked groups" if scheme in GROUPED_SCHEMES else "rows"
     return f"{n_folds} folds under scheme {scheme} need at least {n_folds} {unit}, found {n_units}; use fewer (--folds)"
 
 
-def check_plan(scheme: str, n_folds: int, holdout: float, seed: int, task: Task) -> Sequence[str]:
-    """Return what is wrong with a split's settings, before any data is read."""
+def check_split_settings(scheme: str, n_folds: int, holdout: float, seed: int, task: Task) -> Sequence[str]:
+    """Return the faults of a split's settings; no data is needed."""
     faults = []
     if scheme not in SCHEMES:
         faults.append(f"unknown --scheme {scheme!r}; known: {', '.join(SCHEMES)}")
@@ -172,4 +172,4 @@ SCHEMES = {
     "group": "GroupKFold",
     "stratified_group": "StratifiedGroupKFold",
 }
-"""Split schemes, from careless to careful, with the splitter of `sklearn.model_selection` that makes each."""
+"""Split schemes and their classes in `sklearn.model_selection`, from the leakiest to the safest."""

@@ -1,4 +1,4 @@
-"""`train.csv` with `test.csv` -> pair tables; every fault of both files in one error."""
+"""Read and check `train.csv` and `test.csv`; every fault of both files is reported in one error."""
 
 import re
 from collections.abc import Iterator
@@ -25,9 +25,9 @@ class Pairs:
     """Checked rows of both files."""
 
     train: pa.Table
-    """id, text columns, context_text where there are CPC codes, score."""
+    """id, text columns, context_text if there are CPC codes, score."""
     test: pa.Table
-    """The same without score."""
+    """The same without the score."""
     groups: NDArray[np.int32]
     """Group of each train row."""
     section_titles: dict[str, str] | None
@@ -43,8 +43,8 @@ def read_pairs(
         train: CSV with id, text, score and group columns of the task.
         test: CSV with its id and text columns.
         task: what is legal.
-        cpc: titles in Kaggle's format; None: the ones shipped.
-        scheme: split that the groups must allow.
+        cpc: titles in Kaggle's format; None: those that ship with the package.
+        scheme: of the split, which there must be enough groups for.
         n_folds: its number of folds.
 
     Raises:
@@ -79,15 +79,15 @@ def read_pairs(
 
 
 def read_test(test: str | Path, task: Task, *, texts: dict[str, str]) -> pa.Table:
-    """Read and check a test file alone, as `read_pairs` does.
+    """Read and check a test file alone, like `read_pairs`.
 
     Args:
         test: CSV with the task's id and text columns.
         task: what is legal.
-        texts: context text of each known CPC code; of no use without CPC codes.
+        texts: context text of each known CPC code; ignored if the task has no CPC codes.
 
     Returns:
-        As the prepared test table: id, text columns, and context_text where there are CPC codes.
+        The prepared test table: id, text columns, and context_text if there are CPC codes.
 
     Raises:
         InputError: every fault of the file.
@@ -118,13 +118,13 @@ def test_columns(task: Task) -> list[str]:
 def _context_texts(task: Task, cpc: str | Path | None, faults: InputFaults) -> dict[str, str]:
     if task.cpc_column is None:
         if cpc is not None:
-            faults.add(str(cpc), f"--cpc is of no use to task {task.name!r}, which has no cpc_column; leave it out")
+            faults.add(str(cpc), f"--cpc does not apply to task {task.name!r}, which has no cpc_column; leave it out")
         return {}
     return shipped_texts() if cpc is None else read_texts(cpc, faults)
 
 
 def _text_table(records: CsvRecords, task: Task, texts: dict[str, str]) -> pa.Table:
-    """Return id, texts and context_text; the last as a dictionary, since it is long and repeats."""
+    """Return id, texts and context_text, the last dictionary-encoded because it is long and repeats."""
     table = records.table.select(test_columns(task)).rename_columns(["id", *task.text_columns])
     if task.cpc_column is None:
         return table
@@ -153,12 +153,12 @@ def _check_ids(records: CsvRecords, task: Task, faults: InputFaults) -> None:
     for row in suspects.tolist():
         text = ids[row].as_py()
         if text in seen and text.strip():
-            faults.add(_where(records, task.id_column), "an id may stand once", line=records.lines.of(row), found=text)
+            faults.add(_where(records, task.id_column), "an id may not repeat", line=records.lines.of(row), found=text)
         seen.add(text)
 
 
 def _hashes(texts: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """Return a 64-bit hash of each text: equal texts have equal hashes, at a fraction of the memory of a text index."""
+    """Return a 64-bit hash of each text, which takes a fraction of the memory of an index of texts."""
     import pandas as pd  # noqa: PLC0415 - slow to import
 
     parts = [pd.util.hash_array(chunk.to_numpy(zero_copy_only=False), categorize=False) for chunk in texts.chunks]
@@ -211,7 +211,7 @@ def _check_disjoint(train: CsvRecords, test: CsvRecords, task: Task, faults: Inp
 def _check_groups(
     records: CsvRecords, task: Task, scheme: str, n_folds: int, faults: InputFaults
 ) -> NDArray[np.int32] | None:
-    """Return the group of each row, noting where there are fewer groups (or rows) than folds."""
+    """Return the group of each row; adds a fault if there are fewer groups (or rows) than folds."""
     needed = [name for name in (task.group_column, task.link_column) if name]
     if records.table.num_rows == 0 or not set(needed) <= set(records.table.column_names):
         return None
@@ -223,7 +223,7 @@ def _check_groups(
 
 
 def _check_targets(records: CsvRecords, task: Task, faults: InputFaults) -> pa.ChunkedArray | None:
-    """Return the scores as float32, noting every one that is missing, no number or not legal."""
+    """Return the targets as float32; adds a fault for every one that is missing, not a number or not legal."""
     if task.score_column not in records.table.column_names:
         return None
     targets = []
@@ -242,7 +242,7 @@ def _check_targets(records: CsvRecords, task: Task, faults: InputFaults) -> pa.C
 
 
 def _read_target(text: str, task: Task) -> float | str:
-    """Return the score that `text` spells, or the rule that it breaks."""
+    """Return the target that `text` spells, or the rule that it breaks."""
     if not text.strip():
         return "may not be missing"
     if not NUMBER.fullmatch(text):

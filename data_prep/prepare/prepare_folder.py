@@ -1,4 +1,4 @@
-"""From the two CSV files to the prepared folder."""
+"""`prepare`: from two CSV files to a prepared folder."""
 
 import hashlib
 from pathlib import Path
@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_prep.errors import InputError
-from data_prep.prepare.folds import check_plan, choose_holdout, number_by_appearance, split_rows
+from data_prep.prepare.folds import check_split_settings, choose_holdout, number_by_appearance, split_rows
 from data_prep.prepare.pairs import Pairs, read_pairs
 from data_prep.prepared import Prepared, PreparedManifest, hash_data, hash_split, load_prepared, write_prepared
 from data_prep.store.files import exists, join, open_file
@@ -31,24 +31,24 @@ def prepare(
 ) -> Prepared:
     """Check both files, split the rows, and write the prepared folder.
 
-    A folder that already holds just this preparation is left as it is.
+    A folder that already holds the same preparation is left unchanged.
 
     Args:
         train: CSV with the task's id, text, score and group columns.
         test: CSV with its id and text columns.
         out: folder to write, local or URI.
         task: columns, legal scores, metric.
-        cpc: titles in the format of Kaggle's `titles.csv`; None: the ones that ship with the package.
+        cpc: titles in the format of Kaggle's `titles.csv`; None: those that ship with the package.
         scheme: one of `folds.SCHEMES`.
         n_folds: number of folds.
-        seed: decides the holdout and the folds.
+        seed: of the holdout and the folds.
         holdout: share of the train rows, in whole groups, kept out of all folds.
 
     Raises:
-        InputError: all that is wrong with the settings, or all that is wrong with the files; or `out` holds something
-            else. Nothing has been written then.
+        InputError: every fault of the settings, or every fault of the files; or `out` holds another preparation.
+            Nothing is written then.
     """
-    if faults := check_plan(scheme, n_folds, holdout, seed, task):
+    if faults := check_split_settings(scheme, n_folds, holdout, seed, task):
         raise InputError(*faults)
     pairs = read_pairs(train, test, task, cpc=cpc, scheme=scheme, n_folds=n_folds)
     folds = _assign(pairs, task, scheme=scheme, n_folds=n_folds, seed=seed, holdout=holdout)
@@ -93,14 +93,14 @@ def _assign(pairs: Pairs, task: Task, *, scheme: str, n_folds: int, seed: int, h
 
 
 def _unchanged(out: str | Path, manifest: PreparedManifest) -> Prepared:
-    """Return the preparation that `out` holds, which must be the one wanted."""
+    """Return the preparation in `out`, which must be the same as `manifest`."""
     found = load_prepared(out)
-    follows = {"section_titles"}  # from the inputs; folders of earlier versions lack them
+    follows = {"section_titles"}  # these follow from the inputs; older versions did not write them
     wanted, there = manifest.model_dump(exclude=follows), found.manifest.model_dump(exclude=follows)
     if differing := [name for name in wanted if wanted[name] != there[name]]:
         raise InputError(
             f"{out}: already holds another preparation (it differs in {', '.join(differing)}); "
-            "a prepared folder is never overwritten: give another --out, or remove this one if nothing needs it"
+            "a prepared folder is never overwritten: choose another --out, or remove this one if nothing needs it"
         )
     return found
 

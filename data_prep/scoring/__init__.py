@@ -1,1 +1,1 @@
-"""Metrics and the arithmetic of weighted predictions: arrays in, numbers out."""
+"""Metrics, their noise, and the arithmetic of weighted predictions: arrays in, numbers out."""

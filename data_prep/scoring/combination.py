@@ -1,7 +1,6 @@
-"""`Combination`: from the predictions of members, fold by fold, to one prediction on the scale of the score.
+"""`Combination`: a fitted blend as arithmetic, from the members' predictions to one on the scale of the target.
 
-Blends are fitted in one room and predict in another, so what a fitted blend computes stands here, as plain numbers that
-go into JSON and come back without loss:
+`blend` fits it and `models` predicts with it, so it consists of plain numbers that go into JSON and back without loss:
 
     prediction = intercept + slope * sum over members of weight * mean over folds of scaling(member's prediction)
 """
@@ -17,9 +16,9 @@ Floats = NDArray[np.float64]
 
 
 class Scaling(BaseModel):
-    """From raw predictions of one fold's model to the scale that members are weighed on.
+    """From raw predictions of one fold's model to the scale that members are weighted on.
 
-    Standardised first, (prediction - center) / scale; then, where there are knots, the piecewise linear curve through
+    First standardized, (prediction - center) / scale; then, if there are knots, the piecewise linear curve through
     them, constant beyond its ends.
     """
 
@@ -28,7 +27,7 @@ class Scaling(BaseModel):
     center: float = 0.0
     scale: float = Field(default=1.0, gt=0)
     x: tuple[float, ...] = ()
-    """Knots of the curve, ascending; none: a straight line without end."""
+    """Knots of the curve, ascending; none: a straight line."""
     y: tuple[float, ...] = ()
     """The curve's value at each knot."""
 
@@ -45,14 +44,14 @@ class Scaling(BaseModel):
 
 
 class CombinationPart(BaseModel):
-    """What one member contributes."""
+    """The share of one member."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     candidate: str
     weight: float
     scalings: Annotated[tuple[Scaling, ...], Field(min_length=1)]
-    """One for each fold of the candidate, folds ascending; a single one serves all."""
+    """One for each fold of the candidate, folds ascending; or a single one for all."""
 
     def scaled(self, place: int, prediction: ArrayLike) -> Floats:
         """Return the scaled predictions [rows] of the model of one fold, the `place`-th of the candidate's."""

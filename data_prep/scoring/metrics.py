@@ -1,4 +1,4 @@
-"""The metrics of a task: the only definition of each in the project."""
+"""The metrics that a task may have: the only definition of each in the project."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 DEAD_BELOW = 0.05
-"""A model whose correlation on a fold is below this learned nothing there: it is next to chance."""
+"""A model whose correlation on a fold is below this learned nothing there."""
 
 
 def pearson(target: ArrayLike, prediction: ArrayLike) -> float:
@@ -38,7 +38,7 @@ def average_ranks(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def rmse(target: ArrayLike, prediction: ArrayLike) -> float:
-    """Root mean squared error, in the unit of the score; smaller is better."""
+    """Root mean squared error, in the unit of the target; smaller is better."""
     x, y = _pair(target, prediction)
     return float(np.sqrt(np.mean((x - y) ** 2)))
 
@@ -62,7 +62,7 @@ class Metric:
     """Whether it lies in [-1, 1] with chance at 0."""
 
     def __call__(self, target: ArrayLike, prediction: ArrayLike) -> float:
-        """Return the metric of `prediction` against the truth `target`, both of shape [rows]."""
+        """Return the metric of `prediction` against `target`, the truth, both [rows]."""
         return self.measure(target, prediction)
 
     def utility(self, value: float) -> float:

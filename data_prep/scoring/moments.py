@@ -1,4 +1,4 @@
-"""Centred moments of predictions: all that the Pearson correlation of a weighted sum needs, whatever the row count."""
+"""Centred moments of predictions: all that Pearson of a weighted sum needs, however many rows there are."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ class Moments:
     gram: NDArray[np.float64]
     """[columns, columns] products of the predictions."""
     cross: NDArray[np.float64]
-    """[columns] products of each prediction with the score."""
+    """[columns] products of each prediction with the target."""
     square: float
-    """Sum of squares of the score."""
+    """Sum of squares of the target."""
 
     def __add__(self, other: "Moments") -> "Moments":
         return Moments(self.gram + other.gram, self.cross + other.cross, self.square + other.square)
@@ -40,7 +40,7 @@ def moments(predictions: ArrayLike, target: ArrayLike) -> Moments:
 
 
 def pearson_of(table: Moments, weights: ArrayLike) -> float:
-    """Pearson of the weighted sum with the score; NaN when the sum or the score is constant."""
+    """Pearson of the weighted sum with the target; NaN when either is constant."""
     w = np.asarray(weights, dtype=np.float64)
     variance = float(w @ table.gram @ w) * table.square
     return float(w @ table.cross) / float(np.sqrt(variance)) if variance > 0 else float("nan")
@@ -51,7 +51,7 @@ def best_nonnegative_weights(table: Moments) -> NDArray[np.float64]:
 
     Least squares with w >= 0 finds the direction of the greatest Pearson with w >= 0: at the best scale of a direction
     the squared error is (1 - r^2) y'y. With G = gram and b = cross, ||X w - y||^2 = ||R w - q||^2 + constant for any
-    R, q with R'R = G and R'q = b; here R comes from the eigenvectors of the scaled G, so collinear columns do no harm.
+    R, q with R'R = G and R'q = b; R comes from the eigenvectors of the scaled G, so collinear columns are harmless.
     """
     from scipy.optimize import nnls  # noqa: PLC0415 - slow to import
 

@@ -1,1 +1,1 @@
-"""Files, tables and object stores: how anything is read and written, whole or not at all."""
+"""Files, tables and object stores: how everything is read, and written whole or not at all."""

@@ -1,4 +1,4 @@
-"""CSV files as tables of strings whose rows know their line in the file."""
+"""CSV files read as strings, exactly as they are, with the line of every row for error messages."""
 
 import codecs
 import csv
@@ -15,7 +15,7 @@ from data_prep.errors import InputFaults, quote
 from data_prep.store.files import open_file, open_text
 
 BLOCK_ROWS = 65_536
-FOREIGN_STARTS = {
+WRONG_FILE_STARTS = {
     codecs.BOM_UTF16_LE: "UTF-16 text; save it as UTF-8",
     codecs.BOM_UTF16_BE: "UTF-16 text; save it as UTF-8",
     b"PK\x03\x04": "a zip archive; unpack it first",
@@ -25,13 +25,13 @@ FOREIGN_STARTS = {
 
 @dataclass
 class LineIndex:
-    """Row number -> line in the file; grows only where a row does not simply follow the row before it."""
+    """Row number -> line in the file; stores only the rows that do not begin on the next line."""
 
     rows: list[int] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
 
     def note(self, row: int, line: int) -> None:
-        """Note that `row` (0-based, ascending) begins on `line` (1-based)."""
+        """Record that `row` (0-based, ascending) begins on `line` (1-based)."""
         if not self.rows or line != self.of(row):
             self.rows.append(row)
             self.lines.append(line)
@@ -44,7 +44,7 @@ class LineIndex:
 
 @dataclass(frozen=True)
 class CsvRecords:
-    """The wanted columns of a CSV file, as strings exactly as they stand in it."""
+    """The required columns of a CSV file, as strings, unchanged."""
 
     path: str
     table: pa.Table
@@ -56,15 +56,15 @@ def read_records(
 ) -> CsvRecords | None:
     """Read columns of a UTF-8 CSV file in blocks.
 
-    Nothing is interpreted: "NA", leading zeros and surrounding spaces stay. Quoted texts may hold line breaks. Lines
-    that are blank count as faults unless they end the file.
+    Nothing is interpreted: "NA", leading zeros and surrounding spaces stay. Quoted texts may hold line breaks. Blank
+    lines are faults unless they end the file.
 
     Args:
         path: file, local or a URI.
-        required: columns that must be there; they are read.
-        optional: columns that may be there; they are ignored.
-        closed: any other column is a fault.
-        faults: takes every fault of the file's form.
+        required: columns that the file must have; they are read.
+        optional: columns that the file may have; they are ignored.
+        closed: whether any other column is a fault.
+        faults: collects every fault of the file's format.
 
     Returns:
         The required columns that the file has; None where it cannot be read as a table at all.
@@ -82,9 +82,9 @@ def read_records(
 
 
 def read_header(path: str | Path, faults: InputFaults) -> list[str] | None:
-    """Return the column names of a UTF-8 CSV file; None (with a fault noted) where no CSV text can follow.
+    """Return the column names of a UTF-8 CSV file; None (with a fault added) if it cannot be CSV text.
 
-    A byte that is not UTF-8 is read as a surrogate; faults of line 1 are noted by `read_records` alone.
+    A byte that is not UTF-8 is read as a surrogate; only `read_records` adds faults of line 1.
     """
     if _first_bytes(path, faults) is None:
         return None
@@ -93,7 +93,7 @@ def read_header(path: str | Path, faults: InputFaults) -> list[str] | None:
 
 
 def _first_bytes(path: str | Path, faults: InputFaults) -> bytes | None:
-    """Return the file's first bytes, or None (with a fault noted) where no CSV text can follow."""
+    """Return the file's first bytes, or None (with a fault added) if it cannot be CSV text."""
     try:
         with open_file(path) as file:
             start = file.read(4)
@@ -103,7 +103,7 @@ def _first_bytes(path: str | Path, faults: InputFaults) -> bytes | None:
     if not start:
         faults.add(str(path), "the file is empty; expected a header line and rows")
         return None
-    for magic, what in FOREIGN_STARTS.items():
+    for magic, what in WRONG_FILE_STARTS.items():
         if start.startswith(magic):
             faults.add(str(path), f"expected UTF-8 CSV text, found {what}")
             return None
@@ -111,7 +111,7 @@ def _first_bytes(path: str | Path, faults: InputFaults) -> bytes | None:
 
 
 def _numbered_records(file: TextIO, path: str, faults: InputFaults) -> Iterator[tuple[int, list[str]]]:
-    """Yield every record with the line on which it begins; blank lines at the end are left out."""
+    """Yield every record with the line on which it begins; blank lines at the end are ignored."""
     reader = csv.reader(file, strict=True)
     blank: list[int] = []
     while True:
@@ -133,7 +133,7 @@ def _numbered_records(file: TextIO, path: str, faults: InputFaults) -> Iterator[
 
 
 def _csv_rule(error: csv.Error) -> str:
-    """Say what a csv.Error means to someone who looks at the file."""
+    """Return what a csv.Error means for someone who looks at the file."""
     text = str(error)
     if "unexpected end of data" in text or "field larger than" in text:
         return "a text that begins with a quote must end with one; the quote opened here is never closed"
@@ -149,7 +149,7 @@ def _places(
     closed: bool,
     faults: InputFaults,
 ) -> dict[str, int]:
-    """Return the position of each required column, noting what the header lacks or has too many."""
+    """Return the position of each required column, and add a fault for missing, repeated and extra columns."""
     if missing := [name for name in required if name not in header]:
         hint = f" (is it separated by {mark!r} instead of commas?)" if (mark := _other_separator(header)) else ""
         faults.add(path, f"missing columns: {_names(missing)}; line 1 has {_names(header)}{hint}")
@@ -193,7 +193,7 @@ def _read_body(
     if block:
         batches.append(_batch(block, row - len(block), path=path, places=places, lines=lines, faults=faults))
     if row == 0:
-        faults.add(path, "has a header line and no rows that can be read")
+        faults.add(path, "has a header line but no rows that can be read")
     return CsvRecords(path, pa.Table.from_batches(batches, schema), lines)
 
 
@@ -216,7 +216,7 @@ def _batch(
 
 
 def _mark_undecodable(values: list[str], first: int, where: str, lines: LineIndex, faults: InputFaults) -> list[str]:
-    """Note every text with bytes that are not UTF-8 and return the texts with these bytes spelled out."""
+    """Add a fault for every text with bytes that are not UTF-8, and return the texts with these bytes escaped."""
     marked = [value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for value in values]
     for offset, (value, readable) in enumerate(zip(values, marked, strict=True)):
         if value != readable:

@@ -1,6 +1,6 @@
-"""Files by a path, which is local or any `pyarrow.fs` URI (`s3://...`); they are written whole or not at all.
+"""Files at a local path or any `pyarrow.fs` URI (`s3://...`), written whole or not at all.
 
-What a store's refusals mean says `data_prep.store.object_store`.
+Retries and errors of object stores are in `data_prep.store.object_store`.
 """
 
 import errno
@@ -24,9 +24,9 @@ from data_prep.errors import InputError, StoreError
 from data_prep.store.object_store import is_uri, open_uri, retry_read, split_options, store_errors
 
 PARTIAL = ".partial"
-"""How the name of a file that is being written ends."""
+"""Suffix of a file that is being written."""
 SPOOL_BYTES = 2**24
-"""What of an object is held in memory at most; larger ones pass through an unnamed temporary file."""
+"""Objects larger than this pass through an unnamed temporary file instead of memory."""
 
 
 def locate(path: str | Path) -> tuple[fs.FileSystem, str]:
@@ -34,7 +34,7 @@ def locate(path: str | Path) -> tuple[fs.FileSystem, str]:
 
     Raises:
         InputError: not a URI that can be opened.
-        StoreError: the object store is not there, or not for these credentials.
+        StoreError: the object store does not answer, or does not accept these credentials.
     """
     text = str(path)
     if is_uri(text):
@@ -48,7 +48,7 @@ def absolute(path: str | Path) -> str:
 
 
 def join(path: str | Path, *parts: str) -> str:
-    """Append path parts to a local path or URI, before the URI's options where it has any."""
+    """Append path parts to a local path or URI, before the options of the URI."""
     place, options = split_options(path)
     return "/".join([place.rstrip("/"), *parts]) + options
 
@@ -73,7 +73,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def is_folder(path: str | Path) -> bool:
-    """Tell whether a folder is there; an object store has those that hold an object."""
+    """Tell whether a folder is there; in an object store, whether an object lies under it."""
     filesystem, inner = locate(path)
     with store_errors(path):
         return bool(filesystem.get_file_info(inner).type == fs.FileType.Directory)
@@ -87,7 +87,7 @@ def list_names(folder: str | Path) -> list[str]:
 def list_sizes(folder: str | Path) -> dict[str, int]:
     """Return the size in bytes of every file in a folder and its subfolders, by its path from there.
 
-    No file is opened: one request tells of a thousand objects.
+    No file is opened: one request lists a thousand objects.
     """
     _, inner = locate(folder)
     files = [info for info in _listing(folder, recursive=True) if info.is_file]
@@ -106,7 +106,7 @@ def _listing(folder: str | Path, *, recursive: bool = False) -> list[fs.FileInfo
 
 
 def fingerprint(folder: str | Path) -> str:
-    """Return what changes when a file in a folder does: names, sizes and times of writing; no file is opened."""
+    """Return a hash of the names, sizes and modification times of all files in a folder; no file is opened."""
     files = sorted((info.path, info.size, info.mtime_ns) for info in _listing(folder, recursive=True) if info.is_file)
     return hashlib.sha256(json.dumps([str(folder), files]).encode()).hexdigest()
 
@@ -121,14 +121,14 @@ def copy_folder(source: str | Path, target: Path) -> None:
 
 
 def remove(path: str | Path) -> None:
-    """Remove a file, where there is one."""
+    """Remove a file if it is there."""
     filesystem, inner = locate(path)
     with store_errors(path), suppress(FileNotFoundError):
         filesystem.delete_file(inner)
 
 
 def remove_folder(folder: str | Path) -> None:
-    """Remove a folder with all that is in it, where there is one."""
+    """Remove a folder and everything in it, if it is there."""
     filesystem, inner = locate(folder)
     with store_errors(folder), suppress(FileNotFoundError):
         filesystem.delete_dir(inner)
@@ -152,8 +152,8 @@ def move(source: str | Path, target: str | Path) -> None:
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file, for writing and reading back, that appears whole or not at all.
 
-    Locally by rename. As an object by an upload at the end, which the store makes visible at once when all of it is
-    there; then its size is asked for.
+    A local file appears by rename. An object is uploaded at the end, and the store makes it visible when all of it has
+    arrived; then its size is checked.
     """
     filesystem, inner = locate(path)
     if not isinstance(filesystem, fs.LocalFileSystem):
@@ -179,7 +179,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def _make_parent(filesystem: fs.FileSystem, inner: str) -> None:
-    """Make the folder of a file, where a filesystem has folders."""
+    """Make the folder of a file, if the filesystem has folders."""
     if filesystem.type_name != "s3":
         filesystem.create_dir(inner.rsplit("/", 1)[0], recursive=True)
 
@@ -195,13 +195,13 @@ def _upload(
     found = filesystem.get_file_info(inner).size
     if found != size:
         raise StoreError(
-            errno.EIO, f"{path}: the store holds {found} bytes of it, {size} were sent; give the same command again"
+            errno.EIO, f"{path}: the store holds {found} bytes of it, but {size} were sent; run the same command again"
         )
 
 
 @contextmanager
 def open_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file for reading anywhere in it; an object is copied to this machine for as long as it is open.
+    """Open a file for random access; an object is copied to this machine while it is open.
 
     Raises:
         FileNotFoundError: no such file.
@@ -224,7 +224,7 @@ def open_file(path: str | Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def open_text(path: str | Path, *, encoding: str = "utf-8-sig", errors: str = "surrogateescape") -> Iterator[TextIO]:
-    """Open a text file for reading, its line ends as they are.
+    """Open a text file for reading; line ends stay as they are.
 
     Raises:
         FileNotFoundError: no such file.

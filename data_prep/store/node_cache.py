@@ -1,4 +1,4 @@
-"""The node cache: files that all processes of a machine share, made once and held to a limit."""
+"""The node cache: files that all processes of a machine share, made once, within a size limit."""
 
 import fcntl
 import hashlib
@@ -17,22 +17,22 @@ from data_prep.store.weight_folders import backbone_slug
 CACHE_VARIABLE = "BLENDFOLD_CACHE"
 LIMIT_VARIABLE = "BLENDFOLD_CACHE_GB"
 GIGABYTES = 50.0
-"""What the cache may take where `$BLENDFOLD_CACHE_GB` does not say (10^9 bytes)."""
+"""Size limit of the cache where `$BLENDFOLD_CACHE_GB` is not set (10^9 bytes)."""
 LOCKS = "locks"
 
 
 class NodeCache:
-    """A folder of files and folders that any process may ask for at any time; the first one makes them.
+    """A folder of files and folders for all processes of a machine; the first process that needs one makes it.
 
-    Locks (`flock`) go with their processes, however these end. When something new is made, what was used longest ago
-    goes until all fits the limit; what a process uses at that moment stays, so the limit may be passed by that much.
+    Locks (`flock`) end with their process, however it ends. When an entry is made, those used longest ago are removed
+    until all fit the limit; entries in use stay, so the limit may be exceeded by their size.
 
     Args:
         folder: of the cache; None: `$BLENDFOLD_CACHE`, else `~/.cache/blendfold`.
-        gigabytes: it may take; None: `$BLENDFOLD_CACHE_GB`, else `GIGABYTES`.
+        gigabytes: size limit; None: `$BLENDFOLD_CACHE_GB`, else `GIGABYTES`.
 
     Raises:
-        InputError: `$BLENDFOLD_CACHE_GB` is no number.
+        InputError: `$BLENDFOLD_CACHE_GB` is not a number.
     """
 
     def __init__(self, folder: Path | None = None, *, gigabytes: float | None = None) -> None:
@@ -41,11 +41,11 @@ class NodeCache:
 
     @contextmanager
     def use(self, name: str, make: Callable[[Path], None]) -> Iterator[Path]:
-        """Yield a file or folder of the cache, which stays for as long as the block lasts.
+        """Yield a file or folder of the cache, which is not removed inside the `with` block.
 
         Args:
-            name: of it; who asks for the same name must want the same content.
-            make: makes it at a path that is not there yet; runs in one process at a time.
+            name: of the entry; the same name must always mean the same content.
+            make: makes the entry at a path that does not exist yet; runs in one process at a time.
 
         Raises:
             OSError: the cache cannot be written.
@@ -57,10 +57,10 @@ class NodeCache:
             except OSError:
                 if not path.exists():
                     raise
-                yield path  # of a cache that others write, and this process only reads
+                yield path  # this process may only read the cache
                 return
             fcntl.flock(lock, fcntl.LOCK_SH)
-            while not path.exists():  # between two locks it may go again
+            while not path.exists():  # between two locks it may be removed again
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not path.exists():
                     self._make(path, make)
@@ -70,7 +70,7 @@ class NodeCache:
             yield path
 
     def discard(self, name: str) -> None:
-        """Remove what turned out to be damaged, once no one uses it."""
+        """Remove a damaged entry as soon as nothing uses it."""
         with self._lock(name) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             _remove(self.folder / name)
@@ -95,7 +95,7 @@ class NodeCache:
         self._shrink(path)
 
     def _shrink(self, newest: Path) -> None:
-        """Remove what was used longest ago until the rest fits the limit; nothing but what has a lock here."""
+        """Remove the entries used longest ago until the rest fits the limit; only entries with a lock here count."""
         made = [self.folder / lock.name for lock in (self.folder / LOCKS).iterdir()]
         sizes = {path: _size(path) for path in made}
         excess = sum(sizes.values()) - self._limit
@@ -132,31 +132,31 @@ def default_limit() -> float:
     return limit
 
 
-_held: tuple[str, Path, ExitStack] | None = None
-"""The folder that this process fetched last, which is in use until it fetches another."""
+_fetched: tuple[str, Path, ExitStack] | None = None
+"""The folder that this process fetched last; it is in use until the process fetches another."""
 
 
 def fetch_folder(uri: str) -> Path:
-    """Return a copy on this machine of a folder in an object store, made by the first process that asks.
+    """Return a copy on this machine of a folder in an object store, made by the first process that needs it.
 
-    It is another copy as soon as anything in the folder has changed, and it stays until this process fetches another.
+    A changed folder is copied again. The copy is not removed until this process fetches another folder.
 
     Raises:
         InputError: no such folder.
         OSError: the cache cannot be written.
     """
-    global _held  # noqa: PLW0603 - what a process uses is the process's own
+    global _fetched  # noqa: PLW0603 - what a process uses is the process's own
     if not is_folder(uri):
         raise InputError(f"{uri}: no such folder")
     name = f"{backbone_slug(uri)}-{hashlib.sha256(fingerprint(uri).encode()).hexdigest()[:16]}"
-    if _held is not None and _held[0] == name:
-        return _held[1]
-    if _held is not None:
-        _held[2].close()
-        _held = None
+    if _fetched is not None and _fetched[0] == name:
+        return _fetched[1]
+    if _fetched is not None:
+        _fetched[2].close()
+        _fetched = None
     cache, stack = NodeCache(), ExitStack()
     path = stack.enter_context(cache.use(name, lambda path: copy_folder(uri, path)))
-    _held = (name, path, stack)
+    _fetched = (name, path, stack)
     return path
 
 
@@ -168,7 +168,7 @@ def _remove(path: Path) -> None:
 
 
 def _size(path: Path) -> int:
-    """Return the bytes of a file or of all files in a folder; 0 where it has just gone."""
+    """Return the bytes of a file or of all files in a folder; 0 if it was just removed."""
     files = path.rglob("*") if path.is_dir() else [path]
     try:
         return sum(file.stat().st_size for file in files if file.is_file())
@@ -177,7 +177,7 @@ def _size(path: Path) -> int:
 
 
 def _used(path: Path) -> float:
-    """Return when something was used last."""
+    """Return when an entry was last used."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

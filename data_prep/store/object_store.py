@@ -1,4 +1,4 @@
-"""Object stores: how a URI becomes a `pyarrow.fs` filesystem, and what its refusals mean to a person."""
+"""Object stores such as S3: opening a URI, retrying requests, and turning store errors into advice."""
 
 import errno
 import os
@@ -22,14 +22,14 @@ REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 AWS_VARIABLES = (*ENDPOINT_VARIABLES, *REGION_VARIABLES, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE")
 FIRST_REGION = "us-east-1"
 OPTIONS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
-"""What may stand behind the `?` of an S3 URI; named as pyarrow names it."""
+"""What may follow the `?` of an S3 URI; the names are pyarrow's."""
 RETRIES = 10
-"""Times that a refused request is made again: at once, after 50 ms, then after twice as long each time, 25 s in all."""
+"""How often a refused request is retried: at once, after 50 ms, then after twice as long each time, 25 s in all."""
 FIRST_RETRIES = 6
-"""The same for the first request of a process, which shows whether the store is there at all: 2 s in all."""
+"""The same for a process's first request, which shows whether the store is there at all: 2 s in all."""
 CONNECT_SECONDS = 3.0
-UNREAD = "Failed to flush response stream"
-"""What the client says of a refusal that is longer than what it asked for."""
+REFUSAL_CUT_OFF = "Failed to flush response stream"
+"""What pyarrow says when a refusal is longer than the answer that it asked for."""
 T = TypeVar("T")
 
 ADVICE = (
@@ -48,28 +48,28 @@ ADVICE = (
     (
         r"ACCESS_DENIED|AccessDenied|HTTP status 403",
         errno.EACCES,
-        "access is denied; the credentials in use (none at all count as a stranger's) need the right to list, read, "
-        "write and delete there",
+        "access is denied; the credentials in use (or anonymous access, if there are none) need the right to "
+        "list, read, write and delete there",
     ),
-    (r"NO_SUCH_BUCKET|NoSuchBucket", errno.EACCES, "there is no such bucket; make it first, or mend its name"),
+    (r"NO_SUCH_BUCKET|NoSuchBucket", errno.EACCES, "there is no such bucket; create it first, or fix its name"),
     (
         r"PermanentRedirect|AuthorizationHeaderMalformed|HTTP status 301|IllegalLocationConstraint",
         errno.EACCES,
-        "the bucket lies in another region; set AWS_REGION, or write it behind the path: `?region=eu-central-1`",
+        "the bucket is in another region; set AWS_REGION, or add it to the path: `?region=eu-central-1`",
     ),
     (
         r"NETWORK_CONNECTION|curlCode|resolve host|REQUEST_TIMEOUT",
         errno.EIO,
-        "the store cannot be reached; check the network and the endpoint (`?endpoint_override=HOST:PORT` or "
-        "AWS_ENDPOINT_URL_S3; without them the one of AWS) and its region",
+        "the store cannot be reached; check the network, its region and the endpoint (`?endpoint_override=HOST:PORT` "
+        "or AWS_ENDPOINT_URL_S3; without them, it is that of AWS)",
     ),
     (
         r"SLOW_DOWN|SlowDown|SERVICE_UNAVAILABLE|THROTTL|HTTP status 5\d\d|INTERNAL_FAILURE|InternalError",
         errno.EIO,
-        "the store kept refusing the request; wait until it is well again",
+        "the store kept refusing the request; try again later",
     ),
 )
-"""Pattern in what pyarrow says, error number, and what it means. The first that fits counts."""
+"""Pattern in pyarrow's message, error number, and what it means to a user. The first match counts."""
 
 
 def is_uri(path: str | Path) -> bool:
@@ -80,16 +80,16 @@ def is_uri(path: str | Path) -> bool:
 def open_uri(uri: str) -> tuple[fs.FileSystem, str]:
     """Return the filesystem of a URI and the path inside it.
 
-    S3 clients are shared within a process; the first use of a bucket asks once whether it is there.
+    S3 clients are shared within a process; the first use of a bucket checks once that it is there.
 
     Raises:
         InputError: not a URI that can be opened, or one with credentials or unknown options in it.
-        StoreError: the bucket is not there, or not for these credentials.
+        StoreError: the bucket does not exist, or does not accept these credentials.
     """
     if urlsplit(uri).scheme == "s3":
         bucket, key, options = _parse(uri)
         store = _Bucket.here(bucket, options)
-        _find(store, key)
+        _check_once(store, key)
         return _client(store, RETRIES), f"{bucket}/{key}".rstrip("/")
     try:
         filesystem, inner = fs.FileSystem.from_uri(uri)
@@ -99,7 +99,7 @@ def open_uri(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 def split_options(path: str | Path) -> tuple[str, str]:
-    """Return a path without its options and those, from the `?` on; only URIs have any."""
+    """Return a path without its options, and the options from the `?` on; only URIs have any."""
     text = str(path)
     place, mark, options = text.partition("?") if is_uri(text) else (text, "", "")
     return place, mark + options
@@ -107,7 +107,7 @@ def split_options(path: str | Path) -> tuple[str, str]:
 
 @contextmanager
 def store_errors(path: str | Path) -> Iterator[None]:
-    """Turn what an object store refuses into a `StoreError`; that something is not there passes as it is."""
+    """Turn errors of an object store into `StoreError`; "not found" passes through unchanged."""
     try:
         yield
     except OSError as error:
@@ -117,7 +117,7 @@ def store_errors(path: str | Path) -> Iterator[None]:
 
 
 def explain_store_error(error: OSError, path: str | Path) -> StoreError:
-    """Return what a store said as an error that tells what to do."""
+    """Return a store's error as one that says what to do."""
     said = str(error)
     for pattern, number, advice in ADVICE:
         if re.search(pattern, said):
@@ -126,16 +126,16 @@ def explain_store_error(error: OSError, path: str | Path) -> StoreError:
 
 
 def retry_read(read: Callable[[], T]) -> T:
-    """Read, and read again where a refusal did not fit into the buffer for what was asked for.
+    """Read, and retry when a refusal did not fit into the buffer for the answer.
 
-    To the client that is a failure of its own, which it does not repeat as it repeats a refusal: a short object, or the
-    short end of one, is read into a buffer that is shorter than the text of most refusals.
+    The client retries refusals by itself (`RETRIES`), but takes this one for a failure of its own: a short object, or
+    the short end of one, is read into a buffer that is shorter than the text of most refusals.
     """
     for attempt in range(RETRIES):
         try:
             return read()
         except OSError as error:
-            if UNREAD not in str(error):
+            if REFUSAL_CUT_OFF not in str(error):
                 raise
             time.sleep(0.05 * 2**attempt)
     return read()
@@ -146,12 +146,12 @@ def _parse(uri: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     parts = urlsplit(uri)
     if "@" in parts.netloc:
         raise InputError(
-            f"{parts.scheme}://...@{parts.netloc.rpartition('@')[2]}{parts.path}: a path holds no credentials, as it "
-            f"is written into files and messages; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            f"{parts.scheme}://...@{parts.netloc.rpartition('@')[2]}{parts.path}: a path may not hold credentials, "
+            f"because it is written into files and messages; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     options = tuple(parse_qsl(parts.query, keep_blank_values=True))
     if unknown := [name for name, _ in options if name not in OPTIONS]:
-        raise InputError(f"{uri}: unknown option {', '.join(unknown)} behind the `?`; known: {', '.join(OPTIONS)}")
+        raise InputError(f"{uri}: unknown option {', '.join(unknown)} after the `?`; known: {', '.join(OPTIONS)}")
     if not parts.netloc:
         raise InputError(f"{uri}: names no bucket; write s3://BUCKET/FOLDER")
     return parts.netloc, unquote(parts.path).strip("/"), options
@@ -159,7 +159,7 @@ def _parse(uri: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
 
 @dataclass(frozen=True)
 class _Bucket:
-    """A bucket as it is reached from here: whatever differs makes it another."""
+    """A bucket as it is reached from here; a difference in any field makes it another one."""
 
     bucket: str
     options: tuple[tuple[str, str], ...]
@@ -187,17 +187,17 @@ def _client(store: _Bucket, retries: int) -> fs.FileSystem:
     )
 
 
-_found: set[_Bucket] = set()
-"""The stores that have answered this process."""
+_answered: set[_Bucket] = set()
+"""The stores that this process has reached."""
 
 
-def _find(store: _Bucket, key: str) -> None:
-    """Ask a store once, with little patience, for what can be asked wherever these credentials may list."""
-    if store not in _found:
-        asked = "/".join(filter(None, (store.bucket, key, ".blendfold")))
+def _check_once(store: _Bucket, key: str) -> None:
+    """Send one request with few retries, the first time that a process uses a store: it must list what lies there."""
+    if store not in _answered:
+        folder = "/".join(filter(None, (store.bucket, key, ".blendfold")))
         with store_errors(f"s3://{store.bucket}"), suppress(FileNotFoundError):
-            _client(store, FIRST_RETRIES).get_file_info(fs.FileSelector(asked))
-        _found.add(store)
+            _client(store, FIRST_RETRIES).get_file_info(fs.FileSelector(folder))
+        _answered.add(store)
 
 
 def _first_of(variables: tuple[str, ...]) -> str:

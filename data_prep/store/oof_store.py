@@ -1,4 +1,4 @@
-"""`OofStore`: the prediction tables of a run directory.
+"""`OofStore`: the prediction tables of a run directory, one per candidate and fold.
 
 A fold run is finished when its out-of-fold file is there and verifies; that file is written last and never rewritten.
 """
@@ -17,7 +17,7 @@ from data_prep.store.tables import OOF_SCHEMA, TEST_SCHEMA, DamagedTableError, m
 
 FOLD_FILE = re.compile(r"fold-(\d+)\.arrow")
 UNKNOWN_SPLIT = "unknown"
-"""The split hash of predictions of which nobody knows what folds their models were trained on."""
+"""The split hash of predictions whose models were trained on unknown folds."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Provenance:
     data_hash: str
     split_hash: str
     seed: int
-    """The seed that the fold run really used."""
+    """The seed that the fold run used; a retry has another."""
     epoch: float
     """Epochs trained when the predictions were made."""
     attempt: int = 0
     """0, or 1 for the retry of a dead fold run."""
     micro_batches: int = 1
-    """Parts, for want of memory, that steps and predictions were computed in when they ended."""
+    """Number of parts that each batch was split into at the end, because memory ran out."""
 
     def to_metadata(self) -> dict[str, str]:
         """Return the provenance as strings, with the version that wrote it."""
@@ -64,7 +64,7 @@ class Provenance:
 
 
 def retried_note(folds: Sequence[int]) -> str:
-    """Return what is to stand behind a candidate's name: which of its folds died once; empty when none did."""
+    """Return a suffix for a candidate's name that says which of its folds died once; empty when none did."""
     return f" (fold {', '.join(map(str, folds))} died once, retried)" if folds else ""
 
 
@@ -138,7 +138,7 @@ class OofStore:
     def set_aside_damaged(self) -> list[str]:
         """Verify every finished fold run and move damaged files out of the way, so that only they are repeated.
 
-        Also removes what a killed process left half-written; nobody may be writing meanwhile.
+        Also removes files that a killed process left half-written; nothing may write to the directory meanwhile.
 
         Returns:
             One sentence for each damaged fold run: what was found and where its files went.

@@ -1,7 +1,7 @@
-"""Safetensors files as bytes: their metadata, what tensors they hold, a checksum of these; no torch needed.
+"""Safetensors files without torch: metadata, names and shapes of tensors, and a checksum of their values.
 
-Such a file is the length of its header (8 bytes, little-endian), the header (JSON: name -> type, shape, place of the
-data; under `__metadata__` strings), then the data.
+A file consists of the length of its header (8 bytes, little-endian), the header (JSON: name -> type, shape, place of
+the data; strings under `__metadata__`), then the data.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class StoredTensor:
     """One tensor of a file."""
 
     kind: str
-    """Its type, as the format calls it: `F32`, `I64`, ..."""
+    """Its type in the words of the format: `F32`, `I64`, ..."""
     shape: tuple[int, ...]
     place: tuple[int, int]
     """Where its bytes begin and end in the data."""
@@ -50,7 +50,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class SafetensorsHeader:
-    """What stands ahead of the data."""
+    """The part of a file before the data."""
 
     metadata: dict[str, str]
     tensors: dict[str, StoredTensor]
@@ -62,7 +62,7 @@ def parse_header(content: bytes) -> SafetensorsHeader:
     """Read the header at the start of a file's content.
 
     Raises:
-        ValueError: the content is too short for its header, or that is not one.
+        ValueError: the content is shorter than its header, or the header cannot be read.
     """
     length = int.from_bytes(content[:LENGTH_BYTES], "little")
     if len(content) < LENGTH_BYTES + length:
@@ -80,7 +80,7 @@ def parse_header(content: bytes) -> SafetensorsHeader:
 
 
 def read_header(path: str | Path) -> SafetensorsHeader:
-    """Read the header of a file, and no more of it.
+    """Read the header of a file and nothing else.
 
     Raises:
         OSError: it cannot be read.

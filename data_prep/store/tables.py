@@ -1,7 +1,6 @@
-"""Arrow tables that cross a border: their schemas, and how a table reaches a file and comes back.
+"""Arrow tables as files: schemas, writing, and reading with a checksum.
 
-A table's file carries a checksum of its content, and is checked against it when read. Paths are those of
-`data_prep.store.files`.
+A file carries a checksum of its table, which is verified on every read. Paths are those of `data_prep.store.files`.
 """
 
 import hashlib
@@ -45,7 +44,7 @@ class DamagedTableError(InputError):
 def checksum(table: pa.Table) -> str:
     """Return the sha256 (hex) of a table's column names, types and values.
 
-    Chunking, dictionary encoding, metadata and the Arrow version do not count; nothing is copied but blocks.
+    Chunking, dictionary encoding, metadata and the Arrow version do not matter; only blocks are copied.
     """
     digest = hashlib.sha256()
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -74,7 +73,7 @@ def _column_digests(column: pa.ChunkedArray) -> "list[hashlib._Hash]":
 
 
 def _text_bytes(block: pa.StringArray) -> "pa.Buffer | bytes":
-    """Return the texts of a block, one after the other."""
+    """Return the texts of a block, joined."""
     _, offsets, data = block.buffers()
     if data is None:
         return b""
@@ -109,7 +108,7 @@ def write_table(table: pa.Table, path: str | Path, *, schema: pa.Schema, metadat
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Return the column as `kind`; a dictionary of it may stay one until it is written."""
+    """Return the column as `kind`; a dictionary of that type stays one until it is written."""
     same = pa.types.is_dictionary(column.type) and column.type.value_type == kind
     return column if same else column.cast(kind)
 
@@ -119,7 +118,7 @@ def read_table(path: str | Path, *, schema: pa.Schema | None = None) -> pa.Table
 
     Raises:
         InputError: no such file.
-        DamagedTableError: not an Arrow file, another schema than `schema`, or content that its checksum denies.
+        DamagedTableError: not an Arrow file, not the schema `schema`, or content that does not match its checksum.
     """
     try:
         source = _source(path)
@@ -146,7 +145,7 @@ def read_table(path: str | Path, *, schema: pa.Schema | None = None) -> pa.Table
 
 
 def _source(path: str | Path) -> pa.NativeFile:
-    """Open a file, mapped where it is local; an object comes whole, in one request instead of one for each piece."""
+    """Open a file, memory-mapped if it is local; an object is read whole, in one request instead of one per piece."""
     filesystem, inner = locate(path)
     if isinstance(filesystem, fs.LocalFileSystem):
         return pa.memory_map(inner)
@@ -155,7 +154,7 @@ def _source(path: str | Path) -> pa.NativeFile:
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column in one piece; it stays in the mapped file where it lies there so (`combine_chunks` copies it)."""
+    """Return a column as one array, without copying a column that is one chunk already (`combine_chunks` would)."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 

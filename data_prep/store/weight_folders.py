@@ -1,4 +1,4 @@
-"""Places: where a run directory keeps the weights of fold runs, and what predicting needs of backbones beside them."""
+"""Where a run directory keeps the weights of fold runs, and the files of backbones that predicting needs."""
 
 import hashlib
 import re
@@ -11,12 +11,12 @@ from data_prep.store.safetensors_files import read_header
 WEIGHTS_FILE = "model.safetensors"
 EMBEDDING_FILE = "embedding.safetensors"
 BACKBONES = "backbones"
-"""The folder, beside those of candidates, with a folder for each backbone."""
+"""Folder beside those of the candidates, with one folder for each backbone."""
 LISTING_FILE = "files.json"
 """Name -> sha256 of the files of a backbone; written last, so a folder without it is unfinished."""
 SLUG_DIGITS = 8
 TRAINED = ("candidate", "fold", "data_hash", "split_hash", "seed", "attempt")
-"""What weights and tables of one fold run agree in."""
+"""Fields in which weights and tables of one fold run agree."""
 
 
 def weights_folder(run_dir: str, candidate: str, fold: int) -> str:
@@ -30,25 +30,25 @@ def weights_file(run_dir: str, candidate: str, fold: int) -> str:
 
 
 def backbone_folder(run_dir: str, backbone: str) -> str:
-    """Return where a run directory keeps what predicting needs of a backbone, which a candidate names."""
+    """Return where a run directory keeps the files of a backbone that predicting needs."""
     return join(run_dir, "weights", BACKBONES, backbone_slug(backbone))
 
 
 def backbone_is_kept(run_dir: str, backbone: str) -> bool:
-    """Tell whether all that predicting needs of a backbone is in the run directory."""
+    """Tell whether the run directory holds every file of a backbone that predicting needs."""
     return exists(join(backbone_folder(run_dir, backbone), LISTING_FILE))
 
 
 def backbone_slug(backbone: str) -> str:
-    """Return a folder name for a backbone: readable, with a part of the name's hash since many end alike."""
+    """Return a readable folder name for a backbone, with part of the name's hash since many names end alike."""
     word = re.sub(r"[^A-Za-z0-9.]+", "-", backbone.rstrip("/").rsplit("/", 1)[-1]).strip("-.") or "backbone"
     return f"{word}-{hashlib.sha256(backbone.encode()).hexdigest()[:SLUG_DIGITS]}"
 
 
 def find_weights(run_dir: str, origin: Provenance) -> Literal["kept", "absent", "other"]:
-    """Tell whether the weights behind a prediction table are kept; `other`: damaged ones, or of another training.
+    """Tell whether the weights behind a prediction table are kept; `other`: damaged, or from another training.
 
-    Only the head of the file is read; whether its values are what was written shows when they are.
+    Only the header of the file is read; the values are verified when they are loaded.
     """
     path = weights_file(run_dir, origin.candidate, origin.fold)
     if not exists(path):

@@ -1,4 +1,4 @@
-"""YAML and JSON files that must fit a pydantic model: task, candidate, study."""
+"""YAML and JSON files read into pydantic models (task, candidate, study), with every fault in one error."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,10 +22,10 @@ def read_document(path: str | Path, model: type[Model]) -> Model:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file that holds settings.
+    """Read a YAML file of settings.
 
     Raises:
-        InputError: the file is missing, is not UTF-8 YAML, or holds something else.
+        InputError: the file is missing, is not UTF-8 YAML, or does not hold settings.
     """
     try:
         with open_file(path) as file:
@@ -41,7 +41,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def check_document(content: dict[str, Any], model: type[Model], *, where: str) -> Model:
-    """Build `model` from `content`; every fault is reported at once, `where` says what holds the content.
+    """Build `model` from `content` and report every fault at once; `where` names the file that holds it.
 
     Raises:
         InputError: as for `read_document`; an unknown key lists the known ones.

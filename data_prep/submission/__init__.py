@@ -1,1 +1,1 @@
-"""The last check before a `submission.csv`, with the manifest beside it."""
+"""The last checks before `submission.csv`, and the manifest beside it."""

@@ -1,4 +1,4 @@
-"""The gate before `submission.csv`: nothing passes that the competition would refuse."""
+"""The last checks before `submission.csv`: it is refused here if the competition would refuse it."""
 
 import csv
 import io
@@ -19,25 +19,25 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class SubmissionFormat:
-    """What a submission's file looks like: its two columns and the order of its rows."""
+    """The format of a submission: its two columns and the order of its rows."""
 
     id_column: str
     score_column: str
     ids: tuple[str, ...]
     """Every test id once, in the order of the rows."""
     id_first: bool = True
-    """Whether the id stands left of the score."""
+    """Whether the id is the first column."""
 
     @classmethod
     def of_task(cls, task: Task, expected: Sequence[str]) -> "SubmissionFormat":
-        """Return the format without a sample: the task's own names, `expected` (the test's ids) in their order."""
+        """Return the format to use without a sample: the task's names, and the order of `expected` (the test's ids)."""
         return cls(id_column=task.id_column, score_column=task.score_column, ids=tuple(expected))
 
 
 def read_sample_submission(path: str, expected_ids: Sequence[str], task: Task) -> SubmissionFormat:
-    """Read the format that a `sample_submission.csv` shows; its scores are ignored.
+    """Read the format of a `sample_submission.csv`; its scores are ignored.
 
-    The id column is the one with the task's name for it, or else the first; the other is the score.
+    The id column is the one with the task's name for it, or else the first; the other one is the score.
 
     Args:
         path: local CSV file with two columns.
@@ -74,7 +74,7 @@ def read_sample_submission(path: str, expected_ids: Sequence[str], task: Task) -
 def clip(prediction: Floats, task: Task) -> tuple[Floats, int]:
     """Return predictions moved to the nearest legal score, and how many were moved.
 
-    What is not finite stays as it is: the gate refuses it, and clipping would hide it.
+    Values that are not finite stay: the gate refuses them, and clipping would hide them.
     """
     outside = np.isfinite(prediction) & _outside(prediction, task)
     return np.where(outside, np.clip(prediction, task.least, task.greatest), prediction), int(outside.sum())
@@ -87,7 +87,7 @@ def check_submission(ids: Sequence[str], prediction: Floats, *, expected: Sequen
         ids: one for each prediction.
         prediction: [rows].
         expected: the ids of the test table, in its order.
-        task: fixes the range.
+        task: gives the range.
 
     Raises:
         InputError: ids missing, unknown, repeated or in another order; predictions not finite, outside the range of
@@ -112,7 +112,7 @@ def render_submission(
         ids: one for each prediction.
         prediction: [rows].
         expected: the ids of the test table, in its order.
-        task: fixes the range.
+        task: gives the range.
         form: names and order of columns and rows; None: the task's names, the test's order.
 
     Raises:
@@ -130,24 +130,24 @@ def render_submission(
 
 
 def _spell(value: float, task: Task) -> str:
-    """Return eight digits, or all of them where rounding would leave the range (2/3 becomes 0.66666667)."""
+    """Return eight digits, or all digits if rounding would leave the range (2/3 becomes 0.66666667)."""
     text = f"{value:.8g}"
     return text if task.least <= float(text) <= task.greatest else repr(value)
 
 
 def _is_text(name: str) -> bool:
-    """Tell whether a name was valid UTF-8 in its file (other bytes are read as surrogates)."""
+    """Tell whether a name is valid UTF-8 in its file (other bytes are read as surrogates)."""
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _id_faults(ids: list[str], expected: list[str]) -> list[str]:
     if ids == expected:
         return []
-    return _set_faults(ids, expected) or ["ids stand in another order than in the test table"]
+    return _set_faults(ids, expected) or ["ids are in another order than in the test table"]
 
 
 def _set_faults(ids: list[str], expected: list[str]) -> list[str]:
-    """Return how `ids`, in any order, differ from each of `expected` once."""
+    """Return how `ids` differ from `expected` as sets, and which repeat."""
     faults = []
     counts, known = Counter(ids), set(expected)
     if missing := [name for name in expected if name not in counts]:
@@ -155,7 +155,7 @@ def _set_faults(ids: list[str], expected: list[str]) -> list[str]:
     if unknown := [name for name in counts if name not in known]:
         faults.append(f"{len(unknown)} ids are not in the test table ({_show(unknown)})")
     if repeated := [name for name, times in counts.items() if times > 1]:
-        faults.append(f"{len(repeated)} ids stand more than once ({_show(repeated)})")
+        faults.append(f"{len(repeated)} ids occur more than once ({_show(repeated)})")
     return faults
 
 
@@ -173,7 +173,7 @@ def _value_faults(ids: list[str], prediction: Floats, task: Task) -> list[str]:
         faults.append(
             f"{int(outside.sum())} of {len(ids)} predictions are outside [{task.least:g}, {task.greatest:g}], the "
             f"range of task {task.name!r} ({_show(_select(ids, outside))}), the worst is {prediction[worst]:g} of "
-            f"{ids[worst]}; give --clip to move them to the nearest legal score"
+            f"{ids[worst]}; use --clip to move them to the nearest legal score"
         )
     written = {_spell(float(value), task) for value in prediction}
     if len(prediction) > 1 and len(written) == 1:

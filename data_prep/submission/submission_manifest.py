@@ -1,4 +1,4 @@
-"""`SubmissionManifest`: what a `submission.csv` is, in a `submission.json` beside it."""
+"""`SubmissionManifest`: what a `submission.csv` is, kept beside it as `submission.json`."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ class SubmissionManifest(BaseModel):
     sha256: str
     """Of the file's bytes."""
     rows: int
-    """Predictions in the file, its header not counted."""
+    """Predictions in the file, without the header."""
     clipped: int
     """Predictions that were moved to the nearest legal score."""
     blend: str
@@ -38,29 +38,29 @@ class SubmissionManifest(BaseModel):
     scheme: str
     n_folds: int
     cv: float
-    """The blend's metric on the rows that its weights were fitted on: mean of folds."""
+    """The blend's metric on the rows that its weights were fitted on: mean over folds."""
     nested: float
-    """The same, each fold scored with weights fitted without it."""
+    """The same on rows that the weights were not fitted on: each fold with weights from the others."""
     expected: float | None = None
-    """Expected on the test; None where nothing could be said."""
+    """The metric to expect on the test rows; None where nothing can be said."""
     version: str
 
 
 def hash_submission(content: bytes) -> str:
-    """Return the sha256 (hex) by which a manifest knows its file."""
+    """Return the sha256 (hex) that a manifest keeps of its file."""
     return hashlib.sha256(content).hexdigest()
 
 
 def write_submission(content: bytes, manifest: SubmissionManifest, folder: str) -> None:
     """Write the CSV, then its manifest, each whole or not at all.
 
-    The gate comes before: `content` is what `render_submission` returned. Where a crash falls between the two files,
-    `read_submission` finds that they do not belong together.
+    `content` comes from `render_submission`, which checks it. After a crash between the two files, `read_submission`
+    finds that they do not belong together.
 
     Args:
         content: the CSV.
-        manifest: names the file and bears the sha256 of `content`.
-        folder: local path or URI; made where missing.
+        manifest: with the name of the file and the sha256 of `content`.
+        folder: local path or URI; created if missing.
 
     Raises:
         ValueError: the manifest is of another content; nothing is written.
@@ -79,7 +79,7 @@ def read_submission(folder: str) -> tuple[bytes, SubmissionManifest]:
     """
     path = join(folder, MANIFEST_FILE)
     if not exists(path):
-        raise InputError(f"{folder}: has no {MANIFEST_FILE}: nothing was written there, or not to the end; {REMEDY}")
+        raise InputError(f"{folder}: has no {MANIFEST_FILE}: nothing was written there, or it was cut off; {REMEDY}")
     try:
         manifest = SubmissionManifest.model_validate(json.loads(read_bytes(path)))
     except (ValidationError, ValueError) as error:
@@ -87,7 +87,7 @@ def read_submission(folder: str) -> tuple[bytes, SubmissionManifest]:
     content = read_bytes(join(folder, manifest.file))
     if manifest.sha256 != (found := hash_submission(content)):
         raise InputError(
-            f"{join(folder, manifest.file)}: is not the file that {MANIFEST_FILE} tells of (sha256 {found[:12]}, "
-            f"expected {manifest.sha256[:12]}): it was altered, or writing was cut off between the two; {REMEDY}"
+            f"{join(folder, manifest.file)}: is not the file that {MANIFEST_FILE} describes (sha256 {found[:12]}, "
+            f"expected {manifest.sha256[:12]}): it was changed, or writing was cut off between the two; {REMEDY}"
         )
     return content, manifest

@@ -57,7 +57,7 @@ class Bundle:
             InputError: every fault of the file, or the task has no CPC codes.
         """
         if self.task.cpc_column is None:
-            raise InputError(f"--cpc is of no use to task {self.task.name!r}, which has no cpc_column; leave it out")
+            raise InputError(f"--cpc does not apply to task {self.task.name!r}, which has no cpc_column; leave it out")
         faults = InputFaults()
         texts = read_texts(path, faults)
         faults.raise_all()

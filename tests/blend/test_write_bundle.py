@@ -179,7 +179,7 @@ def test_every_fault_of_the_test_file_is_told_at_once(bundle: Path, tmp_path: Pa
     with pytest.raises(InputError) as caught:
         predict(bundle, write_csv(tmp_path / "bad.csv", rows), tmp_path / "out.csv")
     text = str(caught.value)
-    assert "column id: an id may stand once; found 1: line 3 'a'" in text
+    assert "column id: an id may not repeat; found 1: line 3 'a'" in text
     assert "column anchor: may not be empty or blank; found 1: line 3" in text
     assert "(--cpc takes other titles); found 1: line 4 'Q99'" in text
     assert not (tmp_path / "out.csv").exists()

@@ -10,7 +10,7 @@ from data_prep.prepare.folds import (
     GREATEST_SEED,
     GROUPED_SCHEMES,
     SCHEMES,
-    check_plan,
+    check_split_settings,
     choose_holdout,
     linked_groups,
     number_by_appearance,
@@ -112,18 +112,18 @@ def test_more_folds_than_groups_or_rows_is_refused(scheme):
 
 def test_all_faults_of_a_plan_come_at_once():
     task = Task(name="plain", text_columns=("text",), score_range=(0, 1))
-    faults = check_plan("group", 1, 1.0, -1, task)
+    faults = check_split_settings("group", 1, 1.0, -1, task)
     assert len(faults) == 4
-    assert "known: kfold, stratified, group, stratified_group" in check_plan("random", 5, 0.0, 0, task)[0]
-    assert not check_plan("stratified", 5, 0.1, 42, task)
+    assert "known: kfold, stratified, group, stratified_group" in check_split_settings("random", 5, 0.0, 0, task)[0]
+    assert not check_split_settings("stratified", 5, 0.1, 42, task)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_greatest_seed_is_the_last_that_splits(scheme):
     scores, groups = np.tile([0.0, 0.5], 20), np.repeat(np.arange(20, dtype=np.int32), 2)
     split_rows(scheme, targets=scores, groups=groups, task=PPPM, n_folds=2, seed=GREATEST_SEED)
-    assert not check_plan(scheme, 2, 0.0, GREATEST_SEED, PPPM)
+    assert not check_split_settings(scheme, 2, 0.0, GREATEST_SEED, PPPM)
     for seed in (GREATEST_SEED + 1, -1):
-        assert check_plan(scheme, 2, 0.0, seed, PPPM) == [f"--seed must be from 0 to 4294967295, got {seed}"]
+        assert check_split_settings(scheme, 2, 0.0, seed, PPPM) == [f"--seed must be from 0 to 4294967295, got {seed}"]
         with pytest.raises(ValueError, match="Seed must be between 0 and 2"):
             split_rows(scheme, targets=scores, groups=groups, task=PPPM, n_folds=2, seed=seed)

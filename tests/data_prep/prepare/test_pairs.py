@@ -33,8 +33,8 @@ CELL_FAULTS = {
     "empty id": (cell("test", 2, 0, ""), r"test\.csv, column id: may not be empty or blank.*line 4"),
     "unknown code": (cell("test", 2, 3, "Z99"), r"test\.csv, column context: must be a known CPC.*line 4 'Z99'"),
     "code in small letters": (cell("train", 2, 3, "a47"), r"train\.csv, column context: must be a known.*'a47'"),
-    "duplicate id": (cell("train", 7, 0, "tr0-0"), r"train\.csv, column id: an id may stand once.*line 9 'tr0-0'"),
-    "duplicate test id": (cell("test", 7, 0, "te0-0"), r"test\.csv, column id: an id may stand once.*line 9 'te0-0'"),
+    "duplicate id": (cell("train", 7, 0, "tr0-0"), r"train\.csv, column id: an id may not repeat.*line 9 'tr0-0'"),
+    "duplicate test id": (cell("test", 7, 0, "te0-0"), r"test\.csv, column id: an id may not repeat.*line 9 'te0-0'"),
     "shared id": (cell("test", 4, 0, "tr0-0"), r"test\.csv, column id: may not repeat an id of .*line 6 'tr0-0'"),
     "NUL": (cell("train", 4, 2, "a\0b"), r"train\.csv, column target: no text may hold a NUL.*line 6 'a\\x00b'"),
 }

@@ -234,5 +234,5 @@ def test_a_task_without_groups_takes_ungrouped_schemes_only(essays):
 def test_cpc_titles_for_a_task_without_codes_are_refused(essays):
     folder, _ = essays
     task = read_document(folder / "task.yaml", Task)
-    with pytest.raises(InputError, match=r"--cpc is of no use to task 'essays'"):
+    with pytest.raises(InputError, match=r"--cpc does not apply to task 'essays'"):
         prepare(train=folder / "essays.csv", test=folder / "new.csv", out=folder / "o", task=task, cpc="titles.csv")

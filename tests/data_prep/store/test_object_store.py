@@ -73,7 +73,7 @@ def test_files_in_a_bucket_are_as_good_as_files_in_a_folder(store: Store) -> Non
         pass
 
 
-def test_an_endpoint_may_stand_behind_the_path(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_may_follow_the_path(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
     folder = join(f"{store.uri}/a/b{store.options}", "c")
     assert folder == f"{store.uri}/a/b/c{store.options}"
@@ -81,7 +81,7 @@ def test_an_endpoint_may_stand_behind_the_path(store: Store, monkeypatch: pytest
     assert read_bytes(f"{store.uri}/a/b/c/d.bin{store.options}") == b"here"
     assert list_names(f"{store.uri}/a/b/{store.options}") == ["c"]
     assert base_name(folder) == "c"
-    assert join("/a?b/", "c") == "/a?b/c", "a question mark in a local name is one"
+    assert join("/a?b/", "c") == "/a?b/c", "a question mark in a local name is part of it"
 
 
 def test_a_small_file_is_put_in_one_request_and_looked_at_in_another(store: Store) -> None:
@@ -116,7 +116,7 @@ def test_a_store_that_refuses_each_tenth_request_does_no_harm(store: Store) -> N
 
 
 @pytest.mark.parametrize("size", [3, BIG + 3])
-def test_a_refusal_that_is_longer_than_what_was_asked_for_is_borne(store: Store, size: int) -> None:
+def test_a_refusal_that_is_longer_than_the_answer_is_retried(store: Store, size: int) -> None:
     uri, content = join(store.uri, "file"), b"abc" * (BIG // 3 + 1)
     write_bytes(content[:size], uri)
     refused: set[str] = set()
@@ -167,7 +167,7 @@ def test_a_file_that_the_store_cut_short_is_noticed(store: Store, monkeypatch: p
         (403, "QuotaExceeded", errno.ENOSPC, "no space left"),
     ],
 )
-def test_what_a_store_refuses_is_said_in_words(store: Store, status: int, code: str, number: int, said: str) -> None:
+def test_each_refusal_says_what_to_do(store: Store, status: int, code: str, number: int, said: str) -> None:
     store.door.refuse = lambda *_: (status, code)
     begun = time.monotonic()
     with pytest.raises(StoreError, match=rf"^s3://{store.bucket}: .*{said}") as caught:
@@ -186,19 +186,19 @@ def test_a_store_that_fails_is_not_taken_for_a_damaged_table(store: Store, metho
         read_table(join(store.uri, "table"))
 
 
-def test_a_bucket_that_is_not_there_is_told_at_once(store: Store) -> None:
-    with pytest.raises(StoreError, match=r"^s3://nowhere: there is no such bucket; make it first"):
+def test_a_bucket_that_does_not_exist_is_an_error_at_once(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"^s3://nowhere: there is no such bucket; create it first"):
         exists("s3://nowhere/run")
 
 
-def test_an_endpoint_where_nobody_listens_is_told_in_seconds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_where_nobody_listens_is_an_error_in_seconds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = time.monotonic()
-    with pytest.raises(StoreError, match="cannot be reached; check the network and the endpoint"):
+    with pytest.raises(StoreError, match="cannot be reached; check the network, its region and the endpoint"):
         exists(f"{store.uri}/run?endpoint_override=127.0.0.1:9&scheme=http")
     assert time.monotonic() - begun < 15
 
 
-def test_patience_is_for_stores_that_were_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_retries_are_for_stores_that_have_answered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_store, "RETRIES", 2)
     object_store._client.cache_clear()
     exists(store.uri)
@@ -213,13 +213,13 @@ def test_patience_is_for_stores_that_were_there(store: Store, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("s3://key:secret@bucket/run", r"s3://\.\.\.@bucket/run: a path holds no credentials"),
-        ("s3://bucket/run?colour=red", "unknown option colour behind the `\\?`; known: endpoint_override"),
+        ("s3://key:secret@bucket/run", r"s3://\.\.\.@bucket/run: a path may not hold credentials"),
+        ("s3://bucket/run?colour=red", "unknown option colour after the `\\?`; known: endpoint_override"),
         ("s3:///run", "names no bucket"),
         ("nonsense://bucket/run", "not a path or URI"),
     ],
 )
-def test_what_is_no_uri_is_said(uri: str, said: str) -> None:
+def test_what_is_not_a_uri_is_an_error(uri: str, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         exists(uri)
     assert "secret" not in str(caught.value)

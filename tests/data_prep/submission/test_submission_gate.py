@@ -44,7 +44,7 @@ def test_a_fitting_submission_passes_and_reads_back(ids: list[str], tmp_path: An
     [
         (lambda ids, p: (ids[1:], p[1:]), r"1 of 36 test ids are missing \(t000\)"),
         (lambda ids, p: (["new", *ids[1:]], p), r"1 ids are not in the test table \(new\)"),
-        (lambda ids, p: ([*ids, ids[3]], [*p, 0.5]), r"1 ids stand more than once \(t003\)"),
+        (lambda ids, p: ([*ids, ids[3]], [*p, 0.5]), r"1 ids occur more than once \(t003\)"),
         (lambda ids, p: (ids[::-1], p), r"another order"),
         (lambda ids, p: (ids, p[1:]), r"35 predictions for 36 ids"),
         (lambda ids, p: (ids, [float("nan"), *p[1:]]), r"1 predictions are NaN or infinite \(t000\)"),
@@ -52,7 +52,7 @@ def test_a_fitting_submission_passes_and_reads_back(ids: list[str], tmp_path: An
         (
             lambda ids, p: (ids, [-0.25, *p[1:-1], 1.5]),
             r"2 of 36 predictions are outside \[0, 1\], the range of task 'toy' \(t000, t035\), the worst is 1.5 of "
-            r"t035; give --clip to move them to the nearest legal score",
+            r"t035; use --clip to move them to the nearest legal score",
         ),
         (lambda ids, p: (ids, [0.25 + 0 * value for value in p]), r"all 36 predictions are 0.25"),
         (lambda ids, p: (ids, [0.25 + 1e-12 * value for value in p]), r"all 36 predictions are 0.25"),
@@ -136,7 +136,7 @@ def test_without_a_sample_the_task_decides(ids: list[str]) -> None:
             [
                 r"column id: 2 of 36 test ids are missing \(t000, t001\)",
                 r"1 ids are not in the test table \(new\)",
-                r"1 ids stand more than once \(t005\)",
+                r"1 ids occur more than once \(t005\)",
             ],
         ),
         (lambda ids: sample_text(ids, "id,worth,extra"), [r"two columns, .* line 1 has 3 \('id', 'worth', 'extra'\)"]),
@@ -229,7 +229,7 @@ def test_a_crash_between_the_two_files_is_noticed(tmp_path: Path, monkeypatch: p
         patch.setattr("data_prep.submission.submission_manifest.write_json", crash)
         with pytest.raises(OSError, match="went down"):
             write_submission(new, manifest_of(new), folder)
-    with pytest.raises(InputError, match=r"is not the file that submission.json tells of"):
+    with pytest.raises(InputError, match=r"is not the file that submission.json describes"):
         read_submission(folder)
 
 
