@@ -1,4 +1,4 @@
-"""Command line of the blend: `fit` weights, `import` others' predictions, `bundle` what predicts, keep a `ledger`."""
+"""Command line of blend: `fit` a blend, `import` predictions of others, `bundle` models to predict, keep a `ledger`."""
 
 import re
 from typing import Annotated
@@ -7,8 +7,8 @@ import typer
 
 from blend.blend_folder import RECORD_FILE, blend_folder, find_previous, read_blend, write_blend
 from blend.blend_record import Blend
-from blend.evidence.blend_report import alike, sentences, tables
-from blend.evidence.earlier_submissions import correlate_with_earlier, read_earlier
+from blend.evidence.blend_report import sentences, similarity_sentences, tables
+from blend.evidence.earlier_submissions import compare_with_earlier, read_earlier
 from blend.fit.blend_settings import BlendSettings
 from blend.fit.calibration import CALIBRATIONS
 from blend.fit.member_selection import MOST_MEMBERS
@@ -27,7 +27,7 @@ from data_prep.store.files import join
 from data_prep.submission.submission_gate import read_sample_submission
 from data_prep.submission.submission_manifest import SUBMISSION_FILE
 
-app = new_app("Blend out-of-fold predictions into a submission whose score one can believe.")
+app = new_app("Blend out-of-fold predictions into a submission with a score that you can trust.")
 app.add_typer(ledger_app, name="ledger")
 
 
@@ -38,36 +38,40 @@ def fit(
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "nelder-mead",
     calibration: Annotated[
         str | None,
-        typer.Option(help=f"One of {', '.join(CALIBRATIONS)}.  [default: the simplest of those that do best, nested]"),
+        typer.Option(
+            help=f"One of {', '.join(CALIBRATIONS)}.  [default: the simplest within one standard error of the best]"
+        ),
     ] = None,
     members: Annotated[
-        str | None, typer.Option(help="Names of the study or candidate ids to blend, all of them, with commas between.")
+        str | None,
+        typer.Option(help="Candidates to blend, all of them: ids or names of the study, separated by commas."),
     ] = None,
-    max_members: Annotated[int, typer.Option(help="Choose so many members at most.", min=1)] = MOST_MEMBERS,
+    max_members: Annotated[int, typer.Option(help="Choose at most this many members.", min=1)] = MOST_MEMBERS,
     at_least_one_per: Annotated[
-        str | None, typer.Option(help="`family`: every family takes part, whatever it adds.", metavar="family")
+        str | None, typer.Option(help="`family`: every family takes part, even if it adds nothing.", metavar="family")
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Candidate id to leave out; may be repeated.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the blend.  [default: the members', or the method]")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Candidate id to leave out; repeatable.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the blend.  [default: --members, else the method]")] = None,
     against: Annotated[
-        str | None, typer.Option(help="Blend of these runs to compare with.  [default: the last one written]")
+        str | None, typer.Option(help="Blend in these runs to compare with.  [default: the last one written]")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Prepared folder; the first run's study names it.")] = None,
+    data: Annotated[str | None, typer.Option(help="Prepared folder.  [default: that of the first run]")] = None,
     allow_mixed_splits: Annotated[
-        bool, typer.Option("--allow-mixed-splits", help="Blend candidates of other splits of the same data too.")
+        bool,
+        typer.Option("--allow-mixed-splits", help="Also blend candidates of other splits of the same data."),
     ] = False,
     dead_below: Annotated[
-        float, typer.Option(help="A candidate with a fold whose Pearson is below this has learned nothing.")
+        float, typer.Option(help="Leave out candidates whose Pearson is below this in any fold: they failed to learn.")
     ] = DEAD_BELOW,
     clip: Annotated[
         bool, typer.Option("--clip", help="Move predictions beyond the task's range to the nearest legal score.")
     ] = False,
     sample_submission: Annotated[
-        str | None, typer.Option(help="CSV whose column names and order the submission takes.", metavar="FILE")
+        str | None, typer.Option(help="CSV with the column names and the row order to use.", metavar="FILE")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a blend of the same name.")] = False,
 ) -> None:
-    """Choose members, fit weights, show the evidence, write blend.json and submission.csv.
+    """Choose members, fit weights, show the evidence, and write blend.json and submission.csv.
 
     Example: `python -m blend fit runs/demo --members packed-mse,pair-cls --name first --clip`
     """
@@ -76,7 +80,7 @@ def fit(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"--name {name!r}: use letters, digits, dots, dashes and underscores; it names a folder")
     if at_least_one_per not in (None, "family"):
-        raise InputError(f"--at-least-one-per {at_least_one_per}: only `family` is known")
+        raise InputError(f"--at-least-one-per {at_least_one_per}: must be `family`")
     settings = BlendSettings(
         method=method,
         calibration=calibration,
@@ -97,7 +101,7 @@ def fit(
             allow_mixed_splits=allow_mixed_splits,
             dead_below=dead_below,
         )
-    with console.status(f"blending {len(predictions.members)} candidates with {method}, then without each fold"):
+    with console.status(f"blending {len(predictions.members)} candidates with {method}, then again without each fold"):
         finished = make_blend(
             predictions,
             prepared,
@@ -109,7 +113,11 @@ def fit(
     folder = blend_folder(runs[0], name)
     earlier, unreadable = read_earlier(runs, ids, leave_out=folder)
     write_blend(finished, predictions, folder, force=force)
-    _show(finished.record, [*alike(correlate_with_earlier(ids, finished.prediction, earlier)), *unreadable], folder)
+    _show(
+        finished.record,
+        [*similarity_sentences(compare_with_earlier(ids, finished.prediction, earlier)), *unreadable],
+        folder,
+    )
 
 
 @app.command("bundle")
@@ -117,11 +125,11 @@ def bundle_verb(
     run: Annotated[str, typer.Argument(help="The run directory with the blend.")],
     *,
     blend: Annotated[str, typer.Option(help="Name of the blend.")],
-    out: Annotated[str, typer.Option(help="Folder to make; new or empty.")],
+    out: Annotated[str, typer.Option(help="Folder to write; new or empty.")],
     half: Annotated[bool, typer.Option("--fp16", help="Store weights in half precision: half the size.")] = False,
-    data: Annotated[str | None, typer.Option(help="Prepared folder.  [default: the one that blend.json names]")] = None,
+    data: Annotated[str | None, typer.Option(help="Prepared folder.  [default: the one in blend.json]")] = None,
 ) -> None:
-    """Gather all that a blend needs to predict new rows into one folder, to be used without network, Ray or this run.
+    """Copy everything that a blend needs to predict into one folder, which works without network, Ray or this run.
 
     Example: `python -m blend bundle runs/pppm --blend nelder-mead --out bundles/pppm --fp16`
     """
@@ -129,7 +137,7 @@ def bundle_verb(
     prepared = load_prepared(data or record.data)
     with console.status("gathering") as status:
         contents = write_bundle(
-            run, record, prepared, out, half=half, tell=lambda path, size: status.update(f"{path}, {_size(size)}")
+            run, record, prepared, out, half=half, report=lambda path, size: status.update(f"{path}, {_size(size)}")
         )
     models = sum(len(member.folds) for member in contents.members)
     _say(f"{len(contents.members)} members, {models} models, {contents.precision}, {_size(contents.total_bytes)}")
@@ -147,23 +155,21 @@ def _say(text: str) -> None:
 def _split(members: str) -> list[str]:
     names = [name.strip() for name in members.split(",") if name.strip()]
     if not names:
-        raise InputError("--members names no candidate; leave it out to blend all")
+        raise InputError("--members is empty; leave it out to choose from all candidates")
     return names
 
 
 def _show(record: Blend, about_earlier: list[str], folder: str) -> None:
     for sentence in record.left_out:
-        console.print(f"left out: {sentence}", highlight=False, markup=False)
+        _say(f"left out: {sentence}")
     for table in tables(record):
         console.print(table)
     for sentence in (*sentences(record), *about_earlier):
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        _say(sentence)
     rows = f"{record.submission.rows} rows, {record.submission.clipped} clipped to the task's range"
-    for line in (
-        f"evidence written to {join(folder, RECORD_FILE)}",
-        f"submission written to {join(folder, SUBMISSION_FILE)} ({rows}); it is ready to be handed in",
-    ):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    submission = join(folder, SUBMISSION_FILE)
+    _say(f"wrote {submission} ({rows}) and the evidence in {join(folder, RECORD_FILE)}")
+    _say(f"next: submit the file, then python -m blend ledger add --submission {submission} --public SCORE")
 
 
 register(app, fit)

@@ -1,4 +1,4 @@
-"""The folder of a blend in a run directory: what is written there, and what stood there before."""
+"""The folder of a blend in a run directory: writing it, reading it back, finding the blend before it."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from data_prep.submission.submission_manifest import write_submission
 
 RECORD_FILE = "blend.json"
 OOF_FILE = "oof.arrow"
-"""Nested predictions, `OOF_SCHEMA`: what a later blend is compared with."""
+"""Nested predictions, `OOF_SCHEMA`; a later blend is compared with them."""
 
 
 def blend_folder(run: str, name: str) -> str:
@@ -39,7 +39,7 @@ def write_blend(finished: FinishedBlend, predictions: MemberPredictions, folder:
     content = finished.record.model_dump(mode="json")
     path = join(folder, RECORD_FILE)
     if exists(path) and not force and not _same(_read_json(path), content):
-        raise InputError(f"{path}: holds another blend; choose another --name, or replace it with --force")
+        raise InputError(f"{path}: already holds another blend; choose another --name, or replace it with --force")
     write_submission(finished.submission, finished.manifest, folder)
     columns = [
         predictions.ids,
@@ -56,11 +56,11 @@ def read_blend(run: str, name: str) -> Blend:
     """Read a blend of a run directory.
 
     Raises:
-        InputError: no such blend, or another version wrote it.
+        InputError: no such blend, or an incompatible version wrote it.
     """
     path = join(blend_folder(run, name), RECORD_FILE)
     if not exists(path):
-        raise InputError(f"{path}: no such blend; make one with `python -m blend fit {run} --name {name}`")
+        raise InputError(f"{path}: no such blend; fit one with `python -m blend fit {run} --name {name}`")
     try:
         return Blend.model_validate_json(read_bytes(path))
     except ValidationError as error:
@@ -78,23 +78,23 @@ def _read_json(path: str) -> object:
 
 
 def _same(there: object, content: dict[str, object]) -> bool:
-    """Tell whether two records are of one blend, whatever it is compared with."""
+    """Tell whether two records are of the same blend; the previous blend that it is compared with does not matter."""
     return isinstance(there, dict) and {**there, "previous": None} == {**content, "previous": None}
 
 
 def find_previous(
     runs: Sequence[str], name: str, against: str | None, predictions: MemberPredictions
 ) -> PreviousBlend | None:
-    """Return the blend to compare with: the one called `against`, or the one that was written last.
+    """Return the blend to compare with: the one called `against`, else the one written last.
 
     Args:
         runs: run directories.
-        name: of the new blend, which is not compared with itself.
-        against: name of a blend; None: any other than `name`.
-        predictions: fix the rows.
+        name: of the new blend; it is not compared with itself.
+        against: name of a blend; None: any but `name`.
+        predictions: of the candidates; the blend must have their rows.
 
     Raises:
-        InputError: there is no blend `against`, or it is one of other rows.
+        InputError: there is no blend `against`, or it has other rows.
     """
     folders = {found: blend_folder(run, found) for run in reversed(runs) for found in list_names(join(run, "blends"))}
     known = {found: folder for found, folder in folders.items() if exists(join(folder, OOF_FILE))}
@@ -103,7 +103,7 @@ def find_previous(
             raise InputError(f"--against {against}: no such blend; known: {', '.join(sorted(known)) or 'none'}")
         prediction = _aligned(known[against], predictions)
         if prediction is None:
-            raise InputError(f"--against {against}: {known[against]} holds a blend of other rows")
+            raise InputError(f"--against {against}: {known[against]} holds a blend for other rows")
         return PreviousBlend(against, prediction)
     others = [found for found in known if found != name]
     for found in sorted(others, key=lambda found: _written(known[found]), reverse=True):
@@ -121,7 +121,7 @@ def _written(folder: str) -> float:
 
 
 def _aligned(folder: str, predictions: MemberPredictions) -> Floats | None:
-    """Return a blend's nested predictions [rows]; None where its rows are others."""
+    """Return a blend's nested predictions [rows]; None if it has other rows."""
     table = read_table(join(folder, OOF_FILE), schema=OOF_SCHEMA)
     order = pc.index_in(predictions.ids, value_set=one_array(table["id"]))
     if order.null_count or table.num_rows != len(predictions.ids):

@@ -1,4 +1,4 @@
-"""`Blend`: names, weights and the evidence for them, as kept in `blend.json`."""
+"""`Blend`: names, weights and the evidence for them, stored as `blend.json`."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -6,27 +6,27 @@ from data_prep.scoring.combination import Combination
 
 
 class FrozenRecord(BaseModel):
-    """Base of every part of a `Blend`: frozen, unknown keys refused."""
+    """Base of every part of a `Blend`: frozen, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ComparisonRecord(FrozenRecord):
-    """A paired difference of nested fold-mean utility (positive: the blend, or what is compared, is better)."""
+    """A paired difference of nested fold-mean utility; positive: better than `against`."""
 
     against: str
     difference: float
     standard_error: float
     """From a bootstrap over groups."""
     low: float
-    """End of the bootstrap's interval of 95 %."""
+    """Lower end of the bootstrap's 95 % interval."""
     high: float
     is_noise: bool
-    """The difference is within two standard errors."""
+    """The difference is within two standard errors of zero."""
 
 
 class SpreadRecord(FrozenRecord):
-    """A member's weight over bootstrap draws of groups, exact optimum in each."""
+    """A member's weight over bootstrap draws of groups, with exact weights in each draw."""
 
     mean: float
     low: float
@@ -38,7 +38,7 @@ class SpreadRecord(FrozenRecord):
 
 
 class MemberRecord(FrozenRecord):
-    """A member with its weight, and what it is to the blend."""
+    """A member with its weight, and what it adds to the blend."""
 
     candidate: str
     label: str
@@ -47,19 +47,19 @@ class MemberRecord(FrozenRecord):
     weight: float
     """Weight of the scaled column; all weights sum to 1."""
     fold_mean: float
-    """Mean over folds of the metric of the raw predictions: the candidate's score."""
+    """The candidate's metric: mean over folds, raw predictions."""
     pooled: float
     nested_weights: tuple[float, ...]
-    """The weight when fold 0, 1, ... was left out; 0 where it was not chosen then."""
+    """The weight when fold 0, 1, ... was left out; 0 if it was not a member then."""
     resampled: SpreadRecord
     drop_cost: ComparisonRecord | None
-    """What the nested score loses without it; None for a single member."""
+    """How much worse the nested metric gets without it; None for a single member."""
     retried: tuple[int, ...] = ()
     """Folds that died once and were trained again with another seed and lower rates."""
 
 
 class SearchRecord(FrozenRecord):
-    """How the search for weights went."""
+    """How the weight search went."""
 
     converged: bool
     evaluations: int
@@ -67,7 +67,7 @@ class SearchRecord(FrozenRecord):
 
 
 class CertificateRecord(FrozenRecord):
-    """The method's Pearson beside the exact optimum over non-negative weights, both pooled and in-sample."""
+    """The method's Pearson and the exact optimum over non-negative weights, both pooled and in-sample."""
 
     pearson: float
     exact: float
@@ -76,7 +76,7 @@ class CertificateRecord(FrozenRecord):
 
 
 class MetricRecord(FrozenRecord):
-    """The task's metric: mean over folds, pooled, and fold by fold."""
+    """Values of the task's metric: mean over folds, pooled, and for each fold."""
 
     fold_mean: float
     pooled: float
@@ -84,59 +84,59 @@ class MetricRecord(FrozenRecord):
 
 
 class ExpectationRecord(FrozenRecord):
-    """The score to expect on test rows, whose predictions are means over fold models (see `expected_test`)."""
+    """The metric to expect on test rows, whose predictions are means over fold models (see `expected_test`)."""
 
     value: float
     standard_error: float
     low: float
-    """End of the interval of 95 %, for the score that the test rows will give."""
+    """Lower end of the 95 % interval for the metric that the test rows will give."""
     high: float
     averaged_out: float
-    """Standard deviation that the mean over fold models takes away, on the scale of the score."""
+    """Standard deviation that averaging the fold models removes, on the scale of the target."""
 
 
 class EvidenceRecord(FrozenRecord):
-    """Every score of one way to predict."""
+    """The metric of one way to predict, on different rows."""
 
     in_sample: MetricRecord
     nested: MetricRecord
-    """Everything that is chosen was chosen without the fold that is scored."""
+    """On rows that it was not fitted on: everything is chosen without the fold that is scored."""
     expected: ExpectationRecord | None
-    """None where fold models differ more on test rows than on train rows they could: test is of another kind."""
+    """None where fold models differ on test rows more than is possible on rows like the train rows."""
     holdout: float | None
-    """On holdout rows, whose predictions are means over folds as the test's are; None where there are none."""
+    """On holdout rows, whose predictions are means over fold models like the test's; None where there are none."""
 
 
 class MethodRecord(FrozenRecord):
-    """One way to find weights for the same members."""
+    """Another method to weight the same members."""
 
     calibration: str
     in_sample: MetricRecord
     nested: MetricRecord
     behind: ComparisonRecord
-    """Against the best nested score of all methods: the difference is 0 or less."""
+    """Against the best method, nested: the difference is 0 or less."""
 
 
 class CalibrationRecord(FrozenRecord):
-    """One way to bring members onto a common scale."""
+    """One way to bring members onto one scale."""
 
     nested: MetricRecord
     behind: ComparisonRecord
-    """Against the best nested score of all calibrations."""
+    """Against the best calibration, nested."""
 
 
 class StepRecord(FrozenRecord):
-    """One number of members, at its best on the elimination path."""
+    """One ensemble size, with the best set of that size on the elimination path."""
 
     n_members: int
     score: float
-    """Nested mean over folds, exact weights."""
+    """The nested metric with exact weights: mean over folds."""
     behind: float
     standard_error: float
 
 
 class SubmissionRecord(FrozenRecord):
-    """The file that was written beside the record."""
+    """The submission file beside the record."""
 
     file: str
     sha256: str
@@ -148,7 +148,7 @@ class SubmissionRecord(FrozenRecord):
 class Blend(FrozenRecord):
     """Names, weights and the evidence for them.
 
-    All numbers of `combination` come from out-of-fold rows; test predictions are means over a member's folds.
+    All numbers of `combination` come from out-of-fold rows; a test prediction is the mean over a member's fold models.
     """
 
     name: str
@@ -159,32 +159,32 @@ class Blend(FrozenRecord):
     data_hash: str
     split_hash: str
     mixed_splits: bool
-    """Some candidate was trained on another split, or on nobody knows which: nested scores can flatter."""
+    """A candidate was trained on another or an unknown split, so nested values can be too good."""
     version: str
     seed: int
     """Of the bootstrap."""
     members: tuple[MemberRecord, ...]
     combination: Combination
-    """What it computes, before clipping; parts in the order of `members`."""
+    """The blend as arithmetic, before clipping; parts in the order of `members`."""
     clip: bool
-    """Whether predictions beyond the task's range are moved to the nearest legal score."""
+    """Whether predictions beyond the task's range move to the nearest legal score."""
     search: SearchRecord
     certificate: CertificateRecord | None
-    """None where the metric is neither Pearson nor settled by it, and with weights of free sign."""
+    """None where the best Pearson does not settle the metric, and with weights of free sign."""
     scores: dict[str, EvidenceRecord]
-    """`blend`, `best_single` (the best candidate) and `mean` (equal weights of all standardised candidates)."""
+    """`blend`, `best_single` (the best candidate) and `mean` (equal weights of all standardized candidates)."""
     methods: dict[str, MethodRecord]
     calibrations: dict[str, CalibrationRecord]
-    """Those that the calibration was chosen from; empty where it was given."""
+    """The calibrations that were tried; empty where one was given."""
     path: tuple[StepRecord, ...]
-    """Numbers of members that were tried; empty where the members were given."""
+    """The ensemble sizes that were tried; empty where the members were given."""
     error_correlations: tuple[tuple[float, ...], ...]
     """[members, members]"""
     comparisons: tuple[ComparisonRecord, ...]
-    """The nested blend against something simpler."""
+    """The nested blend against simpler predictions."""
     previous: ComparisonRecord | None
-    """Against the blend that was fitted before, where there is one."""
+    """Against the blend that was fitted before, if there is one."""
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
-    """What a person should know of the candidates."""
+    """What a person should know about the candidates."""
     submission: SubmissionRecord

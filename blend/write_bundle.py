@@ -1,4 +1,4 @@
-"""The bundle: one folder with all that a blend needs to predict new rows, wherever it is taken."""
+"""The bundle: one folder with everything that a blend needs to predict new rows on any machine."""
 
 import hashlib
 import importlib.metadata
@@ -44,17 +44,17 @@ LARGEST_HALF = float(np.finfo(np.float16).max)
 
 @dataclass(frozen=True)
 class GatheredMember:
-    """A member with everything that the bundle takes of it."""
+    """A member, with the files of it that go into the bundle."""
 
     record: MemberRecord
     run: str
-    """Its run directory, as it is found from here."""
+    """Its run directory, as found from here."""
     folds: list[int]
     backbone: str
     sources: dict[str, str]
     """Path inside the bundle -> file to copy."""
     digests: dict[str, str]
-    """Path inside the bundle -> sha256 that the file was kept with, where that is known."""
+    """Path inside the bundle -> sha256 that was stored with the file, where there is one."""
 
 
 def write_bundle(
@@ -64,22 +64,22 @@ def write_bundle(
     out: str | Path,
     *,
     half: bool = False,
-    tell: Callable[[str, int], None] = lambda _path, _size: None,
+    report: Callable[[str, int], None] = lambda _path, _size: None,
 ) -> BundleManifest:
-    """Gather what a blend predicts with into a folder; its `manifest.json` comes last.
+    """Copy everything that a blend predicts with into a folder; its `manifest.json` is written last.
 
     Args:
         run: the run directory with the blend.
-        blend: to take along; members without weight stay.
-        data: the prepared folder that it was fitted on.
-        out: a new or empty folder, or one in which the same bundle was cut off.
+        blend: to bundle; members without weight are left out.
+        data: the prepared folder that the blend was fitted on.
+        out: a new or empty folder, or one with an unfinished bundle of the same blend.
         half: store weights in half precision.
-        tell: takes each file that was written, with its size.
+        report: called with each file that was written, and its size.
 
     Raises:
-        InputError: members of elsewhere, weights or backbones that were not kept, other data, or files already in
-            `out`; all faults at once. Nothing has been written then.
-        OSError: the disk is full, say; there is no manifest then, and what was written is removed.
+        InputError: members that were trained elsewhere, weights or backbones that were not kept, other data, or files
+            already in `out`; all faults at once. Nothing is written then.
+        OSError: for example, the disk is full; what was written is removed, and there is no manifest.
     """
     pairs = zip(blend.members, blend.combination.parts, strict=True)
     weighty = [(member, part) for member, part in pairs if part.weight]
@@ -96,7 +96,7 @@ def write_bundle(
             content = _read(source, digests.get(path), half=half)
             write_bytes(content, join(out, path))
             written[path] = BundledFile(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
-            tell(path, len(content))
+            report(path, len(content))
         parts = tuple(part for _, part in weighty)
         contents = _describe(blend, data, members, parts, written, half=half)
         write_json(contents.model_dump(mode="json"), join(out, BUNDLE_MANIFEST_FILE))
@@ -147,7 +147,7 @@ def _describe(
 
 
 def _gather(member: MemberRecord, run: str) -> GatheredMember:
-    """Return what there is to take of a member, whether it is there or not."""
+    """Return the files of a member that belong into the bundle, whether they exist or not."""
     place = member.run if exists(join(member.run, "oof", member.candidate)) else run
     folds = OofStore(place).folds(member.candidate)
     settings = join(place, "candidates", f"{member.candidate}.json")
@@ -165,7 +165,7 @@ def _gather(member: MemberRecord, run: str) -> GatheredMember:
 
 
 def _read_backbone(path: str) -> str:
-    """Return the backbone that a candidate's settings name; empty where they are not those of a model of ours."""
+    """Return the backbone that a candidate's settings name; empty for a model that was not trained here."""
     if not exists(path):
         return ""
     try:
@@ -177,7 +177,7 @@ def _read_backbone(path: str) -> str:
 
 
 def _listing(folder: str) -> dict[str, str]:
-    """Return the names of a backbone's files with their sha256; none where one is not there."""
+    """Return the names of a backbone's files with their sha256; empty if one is missing."""
     path = join(folder, LISTING_FILE)
     files: dict[str, str] = json.loads(read_bytes(path)) if exists(path) else {}
     return files if all(exists(join(folder, name)) for name in files) else {}
@@ -188,7 +188,7 @@ def _data_faults(blend: Blend, data: Prepared) -> list[str]:
         return []
     return [
         f"{data.path}: blend {blend.name} was fitted on other data (data_hash {blend.data_hash[:12]}, "
-        f"here {data.manifest.data_hash[:12]}); give its prepared folder with --data"
+        f"here {data.manifest.data_hash[:12]}); name its prepared folder with --data"
     ]
 
 
@@ -197,21 +197,21 @@ def _member_faults(members: list[GatheredMember], run: str, name: str) -> list[s
     faults = []
     if foreign:
         faults.append(
-            f"blend {name} has members that were not trained here, so there is no model of theirs to take along: "
+            f"blend {name} has members that were not trained here, so there are no models to bundle: "
             f"{', '.join(foreign)}; fit a blend without them (--exclude)"
         )
     missing = [sentence for member in members if member.backbone for sentence in _missing(member)]
     if missing:
         faults += missing
         faults.append(
-            f"Train these folds again and keep their weights with `python -m search refit {run} --blend {name}`, then "
-            f"give this command again"
+            f"train these folds again with `python -m search refit {run} --blend {name}`, which keeps their weights, "
+            f"then run this command again"
         )
     return faults
 
 
 def _missing(member: GatheredMember) -> Iterator[str]:
-    """Yield what is not there of a member that was trained here."""
+    """Yield what is missing of a member that was trained here."""
     who = f"{member.run}: candidate {member.record.candidate} ({member.record.label})"
     store = OofStore(member.run)
     found = {
@@ -222,7 +222,7 @@ def _missing(member: GatheredMember) -> Iterator[str]:
     if absent:
         yield f"{who}: the weights of fold {_numbers(absent)} were not kept"
     if other:
-        yield f"{who}: the weights of fold {_numbers(other)} are damaged, or not those behind its predictions"
+        yield f"{who}: the weights of fold {_numbers(other)} are damaged, or do not belong to its predictions"
     if not member.digests:
         yield f"{who}: config, tokenizer and embeddings of backbone {member.backbone!r} were not kept"
 
@@ -235,22 +235,22 @@ def _numbers(folds: list[int]) -> str:
 
 
 def _check_folder(folder: str | Path, sources: dict[str, str]) -> None:
-    """Refuse a folder with anything in it but files of this bundle, cut off before its manifest was there."""
+    """Refuse a folder that holds anything but files of this bundle without its manifest."""
     if is_file(folder):
-        raise InputError(f"--out {folder}: is a file; give a folder that is new or empty")
+        raise InputError(f"--out {folder}: is a file; choose a folder that is new or empty")
     strange = sorted(path for path in list_sizes(folder) if path not in sources)
     if strange:
         what = (
             "a bundle already" if BUNDLE_MANIFEST_FILE in strange else f"other files already ({', '.join(strange[:3])})"
         )
-        raise InputError(f"--out {folder}: holds {what}; give a folder that is new or empty")
+        raise InputError(f"--out {folder}: holds {what}; choose a folder that is new or empty")
 
 
 def _read(path: str, digest: str | None, *, half: bool) -> bytes:
-    """Return the content of a file, checked and, weights on request, in half precision.
+    """Return the content of a file, verified, and with weights in half precision if `half`.
 
     Raises:
-        InputError: it was altered after it was written.
+        InputError: it was changed after it was written.
     """
     content = read_bytes(path)
     name = base_name(path)
@@ -260,16 +260,16 @@ def _read(path: str, digest: str | None, *, half: bool) -> bytes:
         intact = digest is None or hashlib.sha256(content).hexdigest() == digest
     if not intact:
         raise InputError(
-            f"{path}: content does not match its checksum; the file was altered after it was written. Remove it, then "
-            f"`python -m search refit` makes it again"
+            f"{path}: content does not match its checksum, so the file was changed after it was written; remove it, "
+            f"then make it again with `python -m search refit`"
         )
     return halve(content) if half and name in (WEIGHTS_FILE, EMBEDDING_FILE) else content
 
 
 def halve(content: bytes) -> bytes:
-    """Return a safetensors file with its float32 tensors in half precision, and a checksum that fits.
+    """Return a safetensors file with its float32 tensors in half precision, and the checksum updated.
 
-    Tensors with a value beyond the range of half precision, and whatever is not float32, stay as they are.
+    Tensors that are not float32, or with a value beyond the range of half precision, stay unchanged.
     """
     header = parse_header(content)
     tensors = {name: _halved(value) for name, value in safetensors.numpy.load(content).items()}
@@ -285,9 +285,9 @@ def _halved(value: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
 
 
 def _texts(data: Prepared) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the text of every CPC code that predicting may meet, and the titles of sections.
+    """Return the text of every CPC code that may occur in new rows, and the titles of sections.
 
-    Those of the prepared folder come first; the shipped ones complete them, unless titles of one's own were given.
+    Texts come from the prepared folder, then from the shipped titles, unless it was prepared with other titles.
     """
     if data.task.cpc_column is None:
         return {}, {}
@@ -301,6 +301,6 @@ def _texts(data: Prepared) -> tuple[dict[str, str], dict[str, str]]:
         )
     try:
         sections = data.section_titles
-    except InputError:  # of an earlier version, which kept none of one's own: no form of the context needs them then
+    except InputError:  # an older version did not keep other titles; no recipe of this blend needs them then
         sections = {}
     return {**shipped, **known}, sections or section_titles(shipped)

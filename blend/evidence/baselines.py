@@ -24,9 +24,9 @@ class Predictor:
 
 
 def best_single(predictions: MemberPredictions, utility: Floats) -> Predictor:
-    """Return the candidate with the best mean over folds; `utility` is [candidates, folds], more is better."""
+    """Return the candidate with the best mean over folds; `utility` is [candidates, folds]."""
     best = int(np.nanargmax(utility.mean(axis=1)))
-    combination, prediction = _straight(predictions, [best], np.ones(1), [Scaling()])
+    combination, prediction = _combine(predictions, [best], np.ones(1), [Scaling()])
     held_out = np.empty_like(predictions.target)
     for number, rows in enumerate(predictions.folds):
         others = np.delete(utility, number, axis=1) if utility.shape[1] > 1 else utility
@@ -38,20 +38,20 @@ def best_single(predictions: MemberPredictions, utility: Floats) -> Predictor:
 
 
 def plain_mean(predictions: MemberPredictions, parts: Sequence[MomentSums]) -> Predictor:
-    """Return the mean of all candidates' z scores; `parts` are the sums of each fold."""
+    """Return the mean of all candidates, standardized; `parts` are the sums of each fold."""
     everyone = range(len(predictions.members))
     pooled = total(parts)
     spread = np.sqrt(np.diag(pooled.centred.gram) / pooled.count)
     scalings = [Scaling(center=c, scale=s) for c, s in zip(pooled.mean.tolist(), spread.tolist(), strict=True)]
     weights = np.full(len(everyone), 1.0 / len(everyone))
-    combination, prediction = _straight(predictions, everyone, weights, scalings)
+    combination, prediction = _combine(predictions, everyone, weights, scalings)
     return Predictor(combination, everyone, prediction, prediction)
 
 
-def _straight(
+def _combine(
     predictions: MemberPredictions, members: Sequence[int], weights: Floats, scalings: Sequence[Scaling]
 ) -> tuple[Combination, Floats]:
-    """Return given weights as a combination, and what it predicts for the rows it is fitted on."""
+    """Return given weights as a combination, and its in-sample predictions [rows]."""
     blended = np.zeros_like(predictions.target)
     for member, weight, scaling in zip(members, weights, scalings, strict=True):
         blended += weight * scaling(predictions.oof([member])[:, 0])

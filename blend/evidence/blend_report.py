@@ -8,9 +8,9 @@ from blend.fit.weight_methods import METHODS
 from data_prep.store.oof_store import retried_note
 
 MOST_EARLIER = 5
-"""Earlier submissions that are told of."""
+"""At most this many earlier submissions are listed."""
 WIDEST_CORRELATIONS = 12
-"""Members whose errors are shown in a table; more would not fit a screen (blend.json has all)."""
+"""With more members than this, their error correlations do not fit on a screen; blend.json has all."""
 
 
 def tables(record: Blend) -> list[Table]:
@@ -28,57 +28,57 @@ def tables(record: Blend) -> list[Table]:
 def sentences(record: Blend) -> list[str]:
     """Return what the evidence says, one sentence a line."""
     return [
-        *_about_choices(record),
-        *_about_search(record),
+        *_choice_sentences(record),
+        *_search_sentences(record),
         *(_compared("nested blend against " + entry.against, entry) for entry in record.comparisons),
         *(
-            [_compared(f"nested blend against {record.previous.against}, fitted before", record.previous)]
+            [_compared(f"nested blend against the earlier blend {record.previous.against}", record.previous)]
             if record.previous
             else []
         ),
-        *_about_gain(record),
-        *_about_test(record),
+        *_gain_sentences(record),
+        *_test_sentences(record),
         *_warnings(record),
     ]
 
 
-def alike(earlier: list[SubmissionSimilarity]) -> list[str]:
-    """Return how alike the submission and earlier ones are, one sentence a line, the most alike first."""
-    told = [
-        f"submission beside that of {other.name}: Pearson {other.pearson:.4f}, Spearman {other.spearman:.4f}, largest "
-        f"difference {other.largest_difference:.3f} ({other.largest_id})"
+def similarity_sentences(earlier: list[SubmissionSimilarity]) -> list[str]:
+    """Return how similar the submission is to earlier ones, one sentence a line, the most similar first."""
+    found = [
+        f"similarity to the submission of {other.name}: Pearson {other.pearson:.4f}, Spearman {other.spearman:.4f}, "
+        f"largest difference {other.largest_difference:.3f} ({other.largest_id})"
         for other in earlier[:MOST_EARLIER]
     ]
-    left = len(earlier) - len(told)
-    return [*told, f"and {left} earlier submissions that are less alike"] if left else told
+    left = len(earlier) - len(found)
+    return [*found, f"and {left} earlier submissions that are less similar"] if left else found
 
 
-def _about_choices(record: Blend) -> list[str]:
-    told = []
+def _choice_sentences(record: Blend) -> list[str]:
+    found = []
     if record.path:
         best = max(record.path, key=lambda step: -step.behind)
-        told.append(
-            f"members: {len(record.members)}, the fewest within one standard error of the best number "
-            f"({best.n_members}, nested {best.score:.4f})"
+        found.append(
+            f"members: {len(record.members)}, the smallest ensemble within one standard error of the best "
+            f"({best.n_members} members, nested {best.score:.4f})"
         )
     if record.calibrations:
         best_name = next(iter(record.calibrations.values())).behind.against
-        told.append(
+        found.append(
             f"calibration: {record.calibration}, the simplest within one standard error of the best ({best_name})"
         )
-    return told
+    return found
 
 
-def _about_search(record: Blend) -> list[str]:
+def _search_sentences(record: Blend) -> list[str]:
     search, certificate = record.search, record.certificate
     state = "converged" if search.converged else "did NOT converge"
-    told = [f"{record.method}: {state} after {search.evaluations} evaluations, {search.restarts} restarts"]
+    found = [f"{record.method}: {state} after {search.evaluations} evaluations, {search.restarts} restarts"]
     if certificate:
-        told.append(
+        found.append(
             f"certificate: pooled Pearson {certificate.pearson:.6f}, exact optimum with non-negative weights "
             f"{certificate.exact:.6f}, gap {max(certificate.gap, 0.0):.1e}"
         )
-    return told
+    return found
 
 
 def _compared(what: str, entry: ComparisonRecord) -> str:
@@ -89,51 +89,51 @@ def _compared(what: str, entry: ComparisonRecord) -> str:
     )
 
 
-def _about_gain(record: Blend) -> list[str]:
+def _gain_sentences(record: Blend) -> list[str]:
     against_best = record.comparisons[0]
     if against_best.is_noise or against_best.difference < 0:
-        return ["The blend is not better than its best member beyond noise."]
+        return ["the blend is not better than its best member by more than noise"]
     return []
 
 
-def _about_test(record: Blend) -> list[str]:
+def _test_sentences(record: Blend) -> list[str]:
     blend, single = record.scores["blend"].expected, record.scores["best_single"].expected
     if blend is None:
         return [
-            "expected on test: not to be told; the fold models differ on test rows by more than their predictions vary "
-            "on train rows, so test rows are of another kind"
+            "expected on test: unknown; the fold models differ on test rows by more than their predictions vary on "
+            "train rows, so the test rows are of another kind"
         ]
     alone = (
         ""
         if single is None
-        else f"; the best member alone {single.value:.4f} ({blend.value - single.value:+.4f} by blending)"
+        else f"; the best member alone {single.value:.4f} (blending adds {blend.value - single.value:+.4f})"
     )
     averaging = blend.value - record.scores["blend"].nested.pooled
     return [
-        f"expected on test: {blend.value:.4f} (95 % {blend.low:.4f} to {blend.high:.4f}): nested, pooled, and "
-        f"{averaging:+.4f} for the mean over fold models{alone}"
+        f"expected on test: {blend.value:.4f} (95 % {blend.low:.4f} to {blend.high:.4f}): nested and pooled, plus "
+        f"{averaging:+.4f} for averaging the fold models{alone}"
     ]
 
 
 def _warnings(record: Blend) -> list[str]:
-    told = []
+    found = []
     if METHODS[record.method].free_sign:
         nested = record.methods[record.method].nested.fold_mean
         others = {name: entry for name, entry in record.methods.items() if not METHODS[name].free_sign}
         best = max(others, key=lambda name: others[name].behind.difference)
-        told.append(
-            f"WARNING: weights of free sign fit better than they predict: in-sample "
+        found.append(
+            f"WARNING: weights of free sign overfit: in-sample "
             f"{record.methods[record.method].in_sample.fold_mean:.4f}, nested {nested:.4f}; "
             f"{best} with weights of one sign {others[best].nested.fold_mean:.4f} nested"
         )
-    return [*told, *(f"WARNING: {note}" for note in record.notes)]
+    return [*found, *(f"WARNING: {note}" for note in record.notes)]
 
 
 def _members(record: Blend) -> Table:
-    table = Table(title=f"Members of {record.name} ({record.metric}: mean of folds, pooled)")
+    table = Table(title=f"Members of {record.name} ({record.metric}: mean over folds, pooled)")
     table.add_column("candidate")
     table.add_column("label", overflow="fold")
-    for column in ("weight", "without a fold", "resampled 90 %", "folds", "pooled", "costs if dropped"):
+    for column in ("weight", "without a fold", "resampled 90 %", "folds", "pooled", "cost if dropped"):
         table.add_column(column, justify="right")
     for member in sorted(record.members, key=lambda member: -member.weight):
         cost = member.drop_cost
@@ -161,7 +161,7 @@ def _correlations(record: Blend) -> Table:
 
 
 def _path(record: Blend) -> Table:
-    table = Table(title="How many members (nested, exact weights)")
+    table = Table(title="Ensemble size (exact weights, scored on rows they were not fitted on)")
     for column in ("members", record.metric, "behind the best"):
         table.add_column(column, justify="right")
     for step in record.path:
@@ -173,7 +173,7 @@ def _path(record: Blend) -> Table:
 
 
 def _calibrations(record: Blend) -> Table:
-    table = Table(title="Calibrations (nested: mean of folds, pooled)")
+    table = Table(title="Calibrations (mean over folds / pooled; nested: on rows not fitted on)")
     table.add_column("")
     for column in ("nested", "behind the best"):
         table.add_column(column, justify="right")
@@ -184,7 +184,7 @@ def _calibrations(record: Blend) -> Table:
 
 
 def _methods(record: Blend) -> Table:
-    table = Table(title="Methods, same members: mean of folds / pooled")
+    table = Table(title="Methods, same members (mean over folds / pooled; nested: on rows not fitted on)")
     table.add_column("")
     for column in ("in-sample", "nested", "behind the best", ""):
         table.add_column(column, justify="right")
@@ -197,7 +197,7 @@ def _methods(record: Blend) -> Table:
 
 
 def _scores(record: Blend) -> Table:
-    table = Table(title=f"Scores ({record.metric}): mean of folds / pooled")
+    table = Table(title=f"{record.metric} (mean over folds / pooled; nested: on rows not fitted on)")
     table.add_column("")
     for column in ("in-sample", "nested", "expected on test", "holdout"):
         table.add_column(column, justify="right")
@@ -217,8 +217,8 @@ def _cells(evidence: EvidenceRecord) -> tuple[str, str, str, str]:
     )
 
 
-def _pair(score: MetricRecord) -> str:
-    return f"{score.fold_mean:.4f} / {score.pooled:.4f}"
+def _pair(values: MetricRecord) -> str:
+    return f"{values.fold_mean:.4f} / {values.pooled:.4f}"
 
 
 def _behind(entry: ComparisonRecord) -> str:

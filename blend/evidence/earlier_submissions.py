@@ -1,4 +1,4 @@
-"""Earlier submissions of the same run directories, beside a new one: how alike they are."""
+"""How similar a new submission is to the earlier ones of the same run directories."""
 
 import csv
 import io
@@ -28,19 +28,19 @@ class EarlierSubmission:
 
 @dataclass(frozen=True)
 class SubmissionSimilarity:
-    """A new submission beside an earlier one."""
+    """How similar a new submission is to an earlier one, on the ids that both have."""
 
     name: str
     path: str
     rows: int
-    """Ids that both have."""
+    """Number of ids that both have."""
     pearson: float
-    """On these rows, as is the rest; NaN where either side is constant there."""
+    """NaN where either side is constant."""
     spearman: float
     largest_difference: float
-    """Greatest |new - earlier|, in the unit of the score."""
+    """Largest |new - earlier|, in the unit of the target."""
     largest_id: str
-    """The row that it was found on."""
+    """The id of that row."""
 
 
 def read_earlier(
@@ -50,8 +50,8 @@ def read_earlier(
 
     Args:
         runs: run directories.
-        ids: the test's; the column of a file in which they stand is its id column.
-        leave_out: folder of the blend that is about to be written.
+        ids: of the test rows; the column of a file that holds them is its id column.
+        leave_out: folder of the new blend.
 
     Returns:
         The submissions that share ids with the test, and one sentence for each that cannot be compared.
@@ -70,20 +70,20 @@ def read_earlier(
     return found, faults
 
 
-def correlate_with_earlier(
+def compare_with_earlier(
     ids: Sequence[str], prediction: Floats, others: Sequence[EarlierSubmission]
 ) -> list[SubmissionSimilarity]:
-    """Compare `prediction` [rows] of `ids` with each of `read_earlier` on the ids both have, most alike first."""
+    """Compare `prediction` [rows] of `ids` with each submission of `read_earlier`, the most similar first."""
     place = {name: row for row, name in enumerate(ids)}
     found = [_compare(ids, prediction, place, other) for other in others]
-    return sorted(found, key=lambda likeness: (-np.nan_to_num(likeness.pearson, nan=-2.0), likeness.path))
+    return sorted(found, key=lambda similarity: (-np.nan_to_num(similarity.pearson, nan=-2.0), similarity.path))
 
 
 def _compare(
     ids: Sequence[str], prediction: Floats, place: dict[str, int], other: EarlierSubmission
 ) -> SubmissionSimilarity:
     common = [(place[name], row) for row, name in enumerate(other.ids) if name in place]
-    assert common, f"{other.path} shares no id; read_earlier leaves such out"
+    assert common, f"{other.path} shares no id; read_earlier leaves it out"
     ours, theirs = (np.array(rows) for rows in zip(*common, strict=True))
     new, old = np.asarray(prediction)[ours], other.prediction[theirs]
     difference = np.abs(new - old)
@@ -100,7 +100,7 @@ def _compare(
 
 
 def _read(name: str, folder: str, known: set[str]) -> EarlierSubmission:
-    """Read one submission; a manifest, which older versions did not write, must fit where there is one."""
+    """Read one submission; if it has a manifest (older versions wrote none), the two must match."""
     path = join(folder, SUBMISSION_FILE)
     has_manifest = exists(join(folder, MANIFEST_FILE))
     content = read_submission(folder)[0] if has_manifest else read_bytes(path)
@@ -110,7 +110,7 @@ def _read(name: str, folder: str, known: set[str]) -> EarlierSubmission:
         at = int(np.argmax(matches))
         prediction = np.array([float(row[1 - at]) for row in rows])
     except (ValueError, IndexError, csv.Error) as error:
-        raise InputError(f"{path}: not a submission that can be compared ({error})") from error
+        raise InputError(f"{path}: cannot be read as a submission, so it is not compared ({error})") from error
     if len(header) != 2 or not matches[at]:
         raise InputError(f"{path}: shares no id with this test; not compared")
     return EarlierSubmission(name, path, tuple(row[at] for row in rows), prediction)

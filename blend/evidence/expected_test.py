@@ -1,20 +1,20 @@
-"""What a blend is expected to score on test rows.
+"""The metric to expect on test rows.
 
-Out-of-fold predictions come from one fold model each, test predictions are means over all K of them. On a row that none
-of the models has seen, write the blend's prediction by fold model k as B_k. Its covariance with the score is that of
-the mean over k, but its variance is larger: for models that are alike in distribution
+An out-of-fold prediction comes from one fold model, a test prediction is the mean over all K of them. On a row that no
+model was trained on, let B_k be the blend's prediction by fold model k. Its covariance with the target is that of the
+mean over k, but its variance is larger: for models that are alike in distribution
 
     var(mean over k of B_k) = var(B_k) - (1 - 1/K) v,      v = mean over rows of the variance over k of B_k
 
-(unbiased, divisor K - 1). The fold models' predictions for the test rows themselves show v, so nothing is assumed about
-how they differ. Hence, with moments of the pooled nested predictions,
+(unbiased, divisor K - 1). v is measured on the fold models' predictions for the test rows, so nothing is assumed about
+how the models differ. With moments of the pooled nested predictions,
 
-    expected Pearson = cov(score, B) / sqrt(var(score) (var(B) - (1 - 1/K) v))
+    expected Pearson = cov(target, B) / sqrt(var(target) (var(B) - (1 - 1/K) v))
     expected rmse^2  = nested rmse^2 - (1 - 1/K) v
 
-for a single member as for a blend: a member gains from the mean over folds, too, so less of a blend's gain out of fold
-arrives on test. Spearman is taken to change in the ratio in which Pearson does. What is not covered: test rows of
-another kind than the train rows.
+for a single member as for a blend: a member gains from averaging its fold models too, so a blend gains less on test
+rows than out of fold. Spearman is assumed to change in proportion to Pearson. Not covered: test rows that differ in
+kind from the train rows.
 """
 
 from collections.abc import Sequence
@@ -30,16 +30,16 @@ from data_prep.scoring.metrics import Metric
 
 @dataclass(frozen=True)
 class ExpectedOnTest:
-    """A score to expect on test, and its noise."""
+    """The metric to expect on test rows, and its noise."""
 
     value: float
     standard_error: float
-    """Of the score that the test rows will give: of the estimate, and of scoring so few groups as test has."""
+    """Of the metric that the test rows will give: noise of the estimate, and of test having only so many groups."""
     low: float
-    """End of the interval of 95 %."""
+    """Lower end of the 95 % interval."""
     high: float
     averaged_out: float
-    """Standard deviation that the mean over fold models takes away, on the scale of the score."""
+    """Standard deviation that averaging the fold models removes, on the scale of the target."""
 
 
 def variance_removed(fold_models: Sequence[Floats]) -> float:
@@ -66,17 +66,17 @@ def expect(
     test_groups: int,
     seed: int = 0,
 ) -> ExpectedOnTest | None:
-    """Return the score to expect on test; None where fold models differ on test rows more than the moments allow.
+    """Return the metric to expect on test rows; None where fold models differ there more than the moments allow.
 
-    That is so when the score would be perfect: the test rows are then of another kind than the train rows.
+    The expected Pearson would then be 1 or more, so the test rows differ in kind from the train rows.
 
     Args:
-        prediction: nested, on the scale of the score, [rows].
-        removed: variance that the mean over fold models takes away on test rows (`variance_removed`).
+        prediction: nested, on the scale of the target, [rows].
+        removed: variance that averaging the fold models removes on test rows (`variance_removed`).
         target: [rows].
         group: [rows].
         metric: of the task.
-        test_groups: groups that the test rows are in; as many as rows where they are in none.
+        test_groups: number of groups of the test rows; the number of rows if they have no groups.
         seed: of the bootstrap.
     """
     if not _possible(prediction, removed, target):
@@ -100,20 +100,20 @@ def expect(
 
 
 def _possible(prediction: Floats, removed: float, target: Floats) -> bool:
-    """Tell whether the mean over fold models leaves variance enough for its covariance with the score."""
+    """Tell whether the variance that is left is large enough for the covariance with the target."""
     left = float(prediction.var()) - removed
     covariance = float((prediction - prediction.mean()) @ (target - target.mean())) / len(target)
     return left > 0.0 and covariance**2 < left * float(target.var())
 
 
 def _raised(prediction: Floats, removed: float) -> float:
-    """Return the ratio in which the mean over fold models raises Pearson."""
+    """Return the factor by which averaging the fold models raises Pearson."""
     variance = float(prediction.var())
     return float(np.sqrt(variance / (variance - removed)))
 
 
 def _expected(sums: Floats, removed: float, metric: str) -> Floats:
-    """Return expected utilities [...] from sums [..., 6] of score and prediction (see `group_bootstrap`)."""
+    """Return expected utilities [...] from sums [..., 6] of target and prediction (see `group_bootstrap`)."""
     count, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
     if metric == "rmse":
         return np.asarray(-np.sqrt(np.maximum((xx - 2.0 * xy + yy) / count - removed, 0.0)))

@@ -1,4 +1,4 @@
-"""What each member is to a blend: how firm its weight is, what its loss would cost, whose errors it shares."""
+"""The influence of each member: how stable its weight is, what dropping it costs, whose errors it shares."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ WEIGHT_RESAMPLES = 200
 
 @dataclass(frozen=True)
 class WeightSpread:
-    """A member's weight when groups are drawn with replacement and the exact optimum is found again."""
+    """A member's weight when groups are drawn with replacement and exact weights are fitted to each draw."""
 
     mean: float
     low: float
@@ -48,9 +48,9 @@ def weight_spread(columns: Floats, target: Floats, group: NDArray[np.int32], *, 
 
 
 def _cluster_products(columns: Floats, target: Floats, cluster: NDArray[np.intp]) -> Floats:
-    """Return the sums over each cluster's rows of z z' [clusters, 2 + members, 2 + members], z = (1, score, columns).
+    """Return the sums over each cluster's rows of z z' [clusters, 2 + members, 2 + members], z = (1, target, columns).
 
-    Score and columns are taken about their means, so that little is lost when draws are centred anew.
+    Target and columns are taken about their means, so that centring each draw loses little precision.
     """
     middle, target_mean = columns.mean(axis=0), target.mean()
     order = np.argsort(cluster, kind="stable")
@@ -79,9 +79,9 @@ def drop_costs(
     metric: Metric,
     seed: int = 0,
 ) -> list[PairedDifference]:
-    """Return, for each of `members`, by how much the nested score falls without it, exact weights with and without.
+    """Return, for each of `members`, how much worse the nested metric gets without it, with exact weights.
 
-    Positive: its loss would cost that much. A single member has no cost that could be told.
+    Positive: dropping it costs that much. There must be several members.
     """
     everyone = list(members)
     sets = [everyone, *([other for other in everyone if other != member] for member in everyone)]
@@ -99,7 +99,7 @@ def drop_costs(
 
 
 def _lines(sums: MomentSums, weights: Floats) -> tuple[Floats, Floats]:
-    """Return slopes and intercepts [k] of the least-squares lines from weighted sums to the score.
+    """Return slopes and intercepts [k] of the least-squares lines from weighted sums to the target.
 
     As `blend.fit.nested_score.fit_line`, from sums; `weights` [members, k].
     """
@@ -110,7 +110,7 @@ def _lines(sums: MomentSums, weights: Floats) -> tuple[Floats, Floats]:
 
 
 def error_correlations(table: Moments) -> Floats:
-    """Return how the members' errors correlate, [members, members]; each on its own least-squares line to the score.
+    """Return how the members' errors correlate, [members, members]; each on its own least-squares line to the target.
 
     The error of column j is y - y x_j / (x_j x_j) x_j in centred values, so products of errors follow from moments.
     """

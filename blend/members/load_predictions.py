@@ -1,4 +1,4 @@
-"""Prediction tables of run directories, loaded and aligned by id; what does not fit is refused."""
+"""Load the prediction tables of run directories, align them by id, and refuse what does not fit the data."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ from data_prep.store.oof_store import UNKNOWN_SPLIT, OofStore, Provenance
 
 
 class _LeftOutError(Exception):
-    """A candidate that cannot be a member for a reason that is nobody's fault."""
+    """A candidate cannot be a member, but that is not an error."""
 
 
 def load_predictions(
@@ -40,16 +40,17 @@ def load_predictions(
 ) -> MemberPredictions:
     """Load every finished candidate of `runs`, or only the `members`, aligned by id to the prepared tables.
 
-    A member is a name of a run's study or a candidate id; one that cannot take part is an error. Otherwise left out,
-    with a sentence each: candidates in `exclude`, with unfinished folds, constant, dead in a fold (Pearson below
-    `dead_below`, or not a number), or already taken from an earlier run. With mixed splits a candidate of another split
-    is left out unless its folds cover all rows, and it has no holdout: other splits trained on its rows.
+    A member is a candidate id or a name in a run's study; a member that cannot take part is an error. Without
+    `members`, candidates are left out, with a sentence each, if they are in `exclude`, have unfinished folds, are
+    constant, failed to learn a fold (Pearson below `dead_below`, or not a number), or came with an earlier run already.
+    A candidate of another split is left out unless its folds cover all rows; it has no holdout, because it was trained
+    on those rows.
 
     Raises:
         InputError: unknown members, missing rows, two values for an id, scores other than the data's, predictions that
             are not finite, other data, another split without `allow_mixed_splits`; all faults of all candidates.
     """
-    pools = ExpectedRowSets.of(data)
+    row_sets = ExpectedRowSets.of(data)
     taken: list[tuple[Member, MemberColumns]] = []
     faults: list[str] = []
     found = list_candidates(runs, exclude)
@@ -58,11 +59,11 @@ def load_predictions(
     left_out = [f"other candidates: {n_others}, which were not asked for"] if n_others else []
     for run, candidate in chosen:
         try:
-            _pass_over(candidate, exclude, [member for member, _ in taken])
+            _check_wanted(candidate, exclude, [member for member, _ in taken])
             tables = _read_oof(run, candidate)
             member = _describe(run, candidate, data, tables, allow_mixed_splits=allow_mixed_splits)
             own_split = member.split_hash == data.manifest.split_hash
-            taken.append((member, _load_columns(member, tables, pools, own_split=own_split, dead_below=dead_below)))
+            taken.append((member, _load_columns(member, tables, row_sets, own_split=own_split, dead_below=dead_below)))
         except _LeftOutError as error:
             sentence = _sentence(run, candidate, str(error))
             (left_out if members is None else faults).append(sentence)
@@ -72,25 +73,24 @@ def load_predictions(
         raise InputError(*faults)
     if not taken:
         raise InputError(
-            f"no candidate of {', '.join(runs)} can be blended; "
-            f"a member needs all {data.manifest.n_folds} folds finished",
+            f"no candidate of {', '.join(runs)} can be blended; a member needs all {data.manifest.n_folds} folds",
             *left_out,
         )
-    assert pools.oof.target is not None
-    assert pools.oof.fold is not None
+    assert row_sets.oof.target is not None
+    assert row_sets.oof.fold is not None
     return MemberPredictions(
         members=tuple(member for member, _ in taken),
         left_out=tuple(left_out),
         columns=tuple(columns for _, columns in taken),
-        ids=pools.oof.ids,
-        target=pools.oof.target,
-        fold=pools.oof.fold,
-        group=pools.group,
-        holdout_target=pools.holdout.target if len(pools.holdout.ids) else None,
+        ids=row_sets.oof.ids,
+        target=row_sets.oof.target,
+        fold=row_sets.oof.fold,
+        group=row_sets.group,
+        holdout_target=row_sets.holdout.target if len(row_sets.holdout.ids) else None,
     )
 
 
-def _pass_over(candidate: str, exclude: Collection[str], taken: Sequence[Member]) -> None:
+def _check_wanted(candidate: str, exclude: Collection[str], taken: Sequence[Member]) -> None:
     if candidate in exclude:
         raise _LeftOutError("excluded as asked")
     if earlier := [member.run for member in taken if member.candidate == candidate]:
@@ -129,8 +129,8 @@ def _describe(
     if split not in (manifest.split_hash, UNKNOWN_SPLIT) and not allow_mixed_splits:
         raise InputError(
             f"{folder}: candidate {candidate} was trained on another split than {data.path} "
-            f"(split_hash {split[:12]}, expected {manifest.split_hash[:12]}); scores of mixed splits can flatter; "
-            f"blend them all the same with --allow-mixed-splits, or leave it out with --exclude {candidate}"
+            f"(split_hash {split[:12]}, expected {manifest.split_hash[:12]}); nested scores of mixed splits can be too "
+            f"good; blend it anyway with --allow-mixed-splits, or leave it out with --exclude {candidate}"
         )
     if split == manifest.split_hash and len(tables) < manifest.n_folds:
         raise _LeftOutError(f"{len(tables)} of {manifest.n_folds} folds finished")
@@ -140,33 +140,33 @@ def _describe(
 
 
 def _load_columns(
-    member: Member, tables: dict[int, pa.Table], pools: ExpectedRowSets, *, own_split: bool, dead_below: float
+    member: Member, tables: dict[int, pa.Table], row_sets: ExpectedRowSets, *, own_split: bool, dead_below: float
 ) -> MemberColumns:
-    oof, own_fold = _oof_parts(member, tables, pools, own_split=own_split, dead_below=dead_below)
-    has_holdout = own_split and len(pools.holdout.ids) > 0
+    oof, own_fold = _load_oof(member, tables, row_sets, own_split=own_split, dead_below=dead_below)
+    has_holdout = own_split and len(row_sets.holdout.ids) > 0
     if has_holdout and is_imported(member.run, member.candidate):
         has_holdout = exists(join(member.run, "holdout", member.candidate))
     return MemberColumns(
         oof=oof,
         own_fold=own_fold,
-        test=_fold_columns(member, "test", pools.test),
-        holdout=_fold_columns(member, "holdout", pools.holdout) if has_holdout else (),
+        test=_load_folds(member, "test", row_sets.test),
+        holdout=_load_folds(member, "holdout", row_sets.holdout) if has_holdout else (),
     )
 
 
-def _oof_parts(
-    member: Member, tables: dict[int, pa.Table], pools: ExpectedRowSets, *, own_split: bool, dead_below: float
+def _load_oof(
+    member: Member, tables: dict[int, pa.Table], row_sets: ExpectedRowSets, *, own_split: bool, dead_below: float
 ) -> tuple[tuple[Floats32, ...], tuple[NDArray[np.int8], ...] | None]:
     """Return the out-of-fold predictions of a member by fold of the prepared data, checked, and its own folds."""
     store = OofStore(member.run)
-    pool = pools.oof if own_split else replace(pools.oof, fold=None)
-    as_prepared = own_split and all(has_ids(table, pools.by_fold[fold]) for fold, table in tables.items())
+    rows = row_sets.oof if own_split else replace(row_sets.oof, fold=None)
+    as_prepared = own_split and all(has_ids(table, row_sets.by_fold[fold]) for fold, table in tables.items())
     faults = [
         fault
         for fold, table in tables.items()
         for fault in check_values(
             table,
-            pools.by_fold[fold] if as_prepared else pool,
+            row_sets.by_fold[fold] if as_prepared else rows,
             store.path("oof", member.candidate, fold),
             member.candidate,
         )
@@ -178,11 +178,11 @@ def _oof_parts(
         parts, own_fold = tuple(values_of(table) for table in tables.values()), None
     else:
         parts, own_fold = _rearrange(
-            pa.concat_tables(tables.values()), pools, pool, folder, member, own_split=own_split
+            pa.concat_tables(tables.values()), row_sets, rows, folder, member, own_split=own_split
         )
     first = parts[0][0]
     if all((part == first).all() for part in parts):
-        raise _LeftOutError(f"predicts {first:g} for all {len(pool.ids)} rows")
+        raise _LeftOutError(f"predicts {first:g} for all {len(rows.ids)} rows")
     for fold, table in tables.items():
         value = pearson(table["score"].to_numpy(), table["prediction"].to_numpy())
         if not value >= dead_below:
@@ -191,29 +191,29 @@ def _oof_parts(
 
 
 def _rearrange(
-    table: pa.Table, pools: ExpectedRowSets, pool: ExpectedRows, folder: str, member: Member, *, own_split: bool
+    table: pa.Table, row_sets: ExpectedRowSets, rows: ExpectedRows, folder: str, member: Member, *, own_split: bool
 ) -> tuple[tuple[Floats32, ...], tuple[NDArray[np.int8], ...] | None]:
     """Return predictions in the order of the prepared data, by its folds, and the candidate's own fold of each row."""
     try:
-        order = align(table, pool, folder, member.candidate)
+        order = align(table, rows, folder, member.candidate)
     except MissingRowsError as error:
         if own_split:
             raise
         raise _LeftOutError("its finished folds do not cover all rows of this split") from error
-    ends = np.cumsum([len(part.ids) for part in pools.by_fold])[:-1]
+    ends = np.cumsum([len(part.ids) for part in row_sets.by_fold])[:-1]
     prediction, fold = table["prediction"].to_numpy()[order], table["fold"].to_numpy()[order]
     return tuple(np.split(prediction, ends)), None if own_split else tuple(np.split(fold, ends))
 
 
-def _fold_columns(member: Member, kind: str, pool: ExpectedRows) -> tuple[Floats32, ...]:
-    """Return a member's predictions for `pool`, one column for each of its folds."""
+def _load_folds(member: Member, kind: str, rows: ExpectedRows) -> tuple[Floats32, ...]:
+    """Return a member's predictions for `rows`, one column for each of its folds."""
     store = OofStore(member.run)
     faults: list[str] = []
     columns: list[Floats32] = []
     for fold in store.folds(member.candidate):
         path = store.path(kind, member.candidate, fold)
         try:
-            columns.append(_read_column(store.read(kind, member.candidate, fold), pool, path, member.candidate))
+            columns.append(_read_column(store.read(kind, member.candidate, fold), rows, path, member.candidate))
         except InputError as error:
             faults.extend(error.faults)
     if faults:
@@ -221,9 +221,9 @@ def _fold_columns(member: Member, kind: str, pool: ExpectedRows) -> tuple[Floats
     return tuple(columns)
 
 
-def _read_column(table: pa.Table, pool: ExpectedRows, path: str, candidate: str) -> Floats32:
-    if faults := check_values(table, pool, path, candidate):
+def _read_column(table: pa.Table, rows: ExpectedRows, path: str, candidate: str) -> Floats32:
+    if faults := check_values(table, rows, path, candidate):
         raise InputError(*faults)
-    if has_ids(table, pool):
+    if has_ids(table, rows):
         return values_of(table)
-    return np.asarray(table["prediction"].to_numpy()[align(table, pool, path, candidate)])
+    return np.asarray(table["prediction"].to_numpy()[align(table, rows, path, candidate)])

@@ -1,4 +1,4 @@
-"""`MemberPredictions`: what the candidates predict for the same rows, in the same order."""
+"""`MemberPredictions`: the predictions of all candidates for the same rows, in the same order."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,27 +14,27 @@ from data_prep.scoring.combination import Floats
 Floats32 = NDArray[np.float32]
 
 BLOCK_CELLS = 4_000_000
-"""Predictions that are held at once while sums are taken: 32 MB."""
+"""Predictions in memory at once while sums are taken: 32 MB."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A candidate whose predictions take part in a blend."""
+    """A candidate whose predictions can take part in a blend."""
 
     candidate: str
     """Candidate id."""
     label: str
     family: str
     run: str
-    """The run directory that holds its tables."""
+    """The run directory with its tables."""
     split_hash: str
     retried: tuple[int, ...] = ()
-    """Folds that died once and were trained again with another seed and lower rates."""
+    """Folds that died once and were retried with another seed and lower learning rates."""
 
 
 @dataclass(frozen=True, eq=False)
 class MemberColumns:
-    """One member's predictions; long ones stay in their files, memory-mapped."""
+    """One member's predictions, memory-mapped where that is possible."""
 
     oof: tuple[Floats32, ...]
     """For each fold of the prepared data [rows of the fold], in prepared order."""
@@ -43,16 +43,16 @@ class MemberColumns:
     test: tuple[Floats32, ...]
     """For each of the candidate's folds [test rows]."""
     holdout: tuple[Floats32, ...]
-    """For each of the candidate's folds [holdout rows]; empty without holdout, and where other splits trained on it."""
+    """For each of the candidate's folds [holdout rows]; empty without holdout, or if it was trained on these rows."""
 
 
 @dataclass(frozen=True, eq=False)
 class MemberPredictions:
-    """Aligned predictions of the members; rows stand fold by fold, inside a fold in prepared order."""
+    """Aligned predictions of the members; rows are sorted by fold, inside a fold in prepared order."""
 
     members: tuple[Member, ...]
     left_out: tuple[str, ...]
-    """One sentence for each candidate that is no member: which and why."""
+    """One sentence for each candidate that is not a member: which one, and why."""
     columns: tuple[MemberColumns, ...]
     """One for each member."""
     ids: pa.Array
@@ -81,7 +81,7 @@ class MemberPredictions:
         return self._gather(members, self.folds[fold : fold + 1], first=fold)
 
     def _gather(self, members: Iterable[int], folds: Sequence[slice], *, first: int = 0) -> Floats:
-        """Return predictions of successive folds, filled in column by column: nothing is held twice."""
+        """Return predictions of successive folds, filled in column by column so that nothing is in memory twice."""
         chosen, start = list(members), folds[0].start
         gathered = np.empty((folds[-1].stop - start, len(chosen)))
         for place, member in enumerate(chosen):

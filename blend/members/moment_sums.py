@@ -1,7 +1,7 @@
-"""`MomentSums`: counts, means and centred moments of some rows, which add up part by part to those of all.
+"""`MomentSums`: counts, means and centred moments of some rows; those of several parts add up.
 
-So a matrix of predictions is read once, block by block, and never held: each fold gives its sums, and the sums of any
-folds together are those of their rows.
+A matrix of predictions is read once, block by block, and is never in memory: each fold has its sums, and the sums of
+several folds are those of their rows together.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from data_prep.scoring.moments import Moments, moments
 
 @dataclass(frozen=True)
 class MomentSums:
-    """What Pearson of weighted sums needs of some rows, and what joining them with other rows needs."""
+    """What Pearson of weighted sums needs from some rows, in a form that can be added to that of other rows."""
 
     count: int
     mean: Floats
@@ -53,5 +53,5 @@ def measure(columns: Floats, target: Floats) -> MomentSums:
 
 
 def total(parts: Iterable[MomentSums]) -> MomentSums:
-    """Return the sums of all parts together; there must be one at least."""
+    """Return the sums of all parts together; there must be at least one."""
     return reduce(MomentSums.__add__, parts)

@@ -1,4 +1,4 @@
-"""A table of predictions against the rows of the prepared data that it must cover."""
+"""Check a table of predictions against the rows that it must cover, and align it with them."""
 
 import itertools
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ SHOWN_IDS = 5
 
 @dataclass(frozen=True)
 class ExpectedRows:
-    """Rows that a column of predictions must cover, each once."""
+    """Rows that a column of predictions must cover, each exactly once."""
 
     noun: str
     ids: pa.Array
@@ -29,20 +29,20 @@ class ExpectedRows:
 
 @dataclass(frozen=True)
 class ExpectedRowSets:
-    """The three pools of a prepared folder."""
+    """The rows of a prepared folder by use: out-of-fold, test and holdout."""
 
     oof: ExpectedRows
-    """Rows stand fold by fold."""
+    """Sorted by fold."""
     group: NDArray[np.int32]
     """Of the rows of `oof`."""
     by_fold: tuple[ExpectedRows, ...]
-    """`oof` in parts."""
+    """`oof`, split by fold."""
     test: ExpectedRows
     holdout: ExpectedRows
 
     @classmethod
     def of(cls, data: Prepared) -> "ExpectedRowSets":
-        """Return the pools of a prepared folder."""
+        """Return the rows of a prepared folder."""
         fold = data.train["fold"].to_numpy()
         order = np.argsort(fold, kind="stable")
         order = order[fold[order] != HOLDOUT_FOLD]
@@ -64,43 +64,43 @@ class ExpectedRowSets:
 
 
 class MissingRowsError(InputError):
-    """Rows without a prediction, where every other check was passed."""
+    """Rows without a prediction; every other check passed."""
 
 
-def has_ids(table: pa.Table, pool: ExpectedRows) -> bool:
-    """Tell whether a table's rows are those of the pool, in its order."""
-    return bool(one_array(table["id"]).equals(pool.ids))
+def has_ids(table: pa.Table, rows: ExpectedRows) -> bool:
+    """Tell whether a table has exactly these rows, in this order."""
+    return bool(one_array(table["id"]).equals(rows.ids))
 
 
 def values_of(table: pa.Table) -> Floats32:
-    """Return a table's predictions; they stay in the file where they lie there in one piece."""
+    """Return a table's predictions, without copying where they are contiguous in the file."""
     return np.asarray(one_array(table["prediction"]).to_numpy())
 
 
-def check_values(table: pa.Table, pool: ExpectedRows, path: str, candidate: str) -> list[str]:
-    """Return what is wrong with the rows that are there."""
+def check_values(table: pa.Table, rows: ExpectedRows, path: str, candidate: str) -> list[str]:
+    """Return the faults of the rows of a table; missing rows are not checked here."""
     remedy = f"the file does not belong to this data; leave the candidate out with --exclude {candidate}"
     ids = one_array(table["id"])
-    if has_ids(table, pool):
+    if has_ids(table, rows):
         known, place = np.ones(len(ids), dtype=np.bool_), np.arange(len(ids))
     else:
-        position = pc.index_in(ids, value_set=pool.ids)
+        position = pc.index_in(ids, value_set=rows.ids)
         known = position.is_valid().to_numpy(zero_copy_only=False)
         place = position.fill_null(0).to_numpy()
     prediction = table["prediction"].to_numpy()
     wrong = {
-        f"are no {pool.noun} rows of the prepared data; {remedy}": ~known,
+        f"are not {rows.noun} rows of the prepared data; {remedy}": ~known,
         f"have a prediction that is NaN or infinite; leave the candidate out with --exclude {candidate}": ~np.isfinite(
             prediction
         ),
     }
-    if pool.target is not None:
+    if rows.target is not None:
         wrong[f"have another score than the prepared data; {remedy}"] = known & (
-            table["score"].to_numpy() != pool.target[place].astype(np.float32)
+            table["score"].to_numpy() != rows.target[place].astype(np.float32)
         )
-    if pool.fold is not None:
-        wrong[f"stand in another fold than in the prepared data; {remedy}"] = known & (
-            table["fold"].to_numpy() != pool.fold[place]
+    if rows.fold is not None:
+        wrong[f"are in another fold than in the prepared data; {remedy}"] = known & (
+            table["fold"].to_numpy() != rows.fold[place]
         )
     return [
         f"{path}: candidate {candidate}: {int(mask.sum())} of {len(ids)} rows {what} (ids {_show(ids, mask)})"
@@ -109,19 +109,19 @@ def check_values(table: pa.Table, pool: ExpectedRows, path: str, candidate: str)
     ]
 
 
-def align(table: pa.Table, pool: ExpectedRows, path: str, candidate: str) -> NDArray[np.intp]:
-    """Return where in the table each row of the pool stands; every row must be there exactly once."""
-    position = pc.index_in(one_array(table["id"]), value_set=pool.ids).to_numpy()
-    times = np.bincount(position, minlength=len(pool.ids))
+def align(table: pa.Table, rows: ExpectedRows, path: str, candidate: str) -> NDArray[np.intp]:
+    """Return the place in the table of each expected row; every row must be there exactly once."""
+    position = pc.index_in(one_array(table["id"]), value_set=rows.ids).to_numpy()
+    times = np.bincount(position, minlength=len(rows.ids))
     if (times > 1).any():
         raise InputError(
-            f"{path}: candidate {candidate}: {int((times > 1).sum())} ids have two or more {pool.noun} predictions "
-            f"(ids {_show(pool.ids, times > 1)}); leave the candidate out with --exclude {candidate}"
+            f"{path}: candidate {candidate}: {int((times > 1).sum())} ids have two or more {rows.noun} predictions "
+            f"(ids {_show(rows.ids, times > 1)}); leave the candidate out with --exclude {candidate}"
         )
     if (times == 0).any():
         raise MissingRowsError(
-            f"{path}: candidate {candidate}: {int((times == 0).sum())} of {len(pool.ids)} rows have no {pool.noun} "
-            f"prediction (ids {_show(pool.ids, times == 0)}); leave the candidate out with --exclude {candidate}"
+            f"{path}: candidate {candidate}: {int((times == 0).sum())} of {len(rows.ids)} rows have no {rows.noun} "
+            f"prediction (ids {_show(rows.ids, times == 0)}); leave the candidate out with --exclude {candidate}"
         )
     return np.argsort(position)
 

@@ -1,4 +1,4 @@
-"""Run directories as the blend sees them: their data, their candidates and what those are called."""
+"""What a blend needs from a run directory: its data, its candidates, and their names and labels."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -17,7 +17,7 @@ def find_data(run: str) -> str:
     """Return the prepared folder named by a run directory's `study.yaml`.
 
     Raises:
-        InputError: not a run directory, or its study names no data.
+        InputError: not a run directory, or its study does not name the data.
     """
     path = join(run, "study.yaml")
     if not exists(path):
@@ -26,12 +26,12 @@ def find_data(run: str) -> str:
         )
     data = read_study(run).get("data")
     if not isinstance(data, str):
-        raise InputError(f"{path}: names no prepared folder under `data:`; give it with --data")
+        raise InputError(f"{path}: has no `data:`; name the prepared folder with --data")
     return data
 
 
 def read_study(run: str) -> dict[str, Any]:
-    """Return the content of a run directory's `study.yaml`; nothing where there is none."""
+    """Return the content of a run directory's `study.yaml`; empty if there is none."""
     path = join(run, "study.yaml")
     if not exists(path):
         return {}
@@ -44,7 +44,7 @@ def read_study(run: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def _parse(content: bytes) -> Any:
-    """Return what YAML holds, parsed once: every candidate's name is looked up in it, and YAML is slow."""
+    """Parse YAML, once for the same content: every candidate's name is looked up in it, and YAML is slow."""
     return yaml.safe_load(content)
 
 
@@ -55,10 +55,10 @@ def _read_names(run: str) -> dict[str, str]:
 
 
 def list_candidates(runs: Sequence[str], exclude: Collection[str]) -> list[tuple[str, str]]:
-    """Return run and id of every candidate with a finished fold run, those in `exclude` among them.
+    """Return run and id of every candidate with a finished fold run, including those in `exclude`.
 
     Raises:
-        InputError: `exclude` names a candidate that is not there.
+        InputError: `exclude` names an unknown candidate.
     """
     found = [(run, candidate) for run in runs for candidate in OofStore(run).candidates()]
     known = {candidate for _, candidate in found}
@@ -72,10 +72,10 @@ def list_candidates(runs: Sequence[str], exclude: Collection[str]) -> list[tuple
 def choose_members(
     found: Sequence[tuple[str, str]], runs: Sequence[str], members: Collection[str]
 ) -> list[tuple[str, str]]:
-    """Return run and id of each member, in the order asked for; of a member in several runs the first.
+    """Return run and id of each member, in the order of `members`; the first run wins.
 
     Raises:
-        InputError: a member is neither a name nor an id of these runs, or nothing of it is finished.
+        InputError: a member is neither a name nor an id in these runs, or has no finished fold run.
     """
     names = {run: _read_names(run) for run in runs}
     chosen: list[tuple[str, str]] = []
@@ -86,9 +86,7 @@ def choose_members(
         if finished:
             chosen.extend(place for place in finished[:1] if place not in chosen)
         elif named := [run for run in runs if member in names[run]]:
-            faults.append(
-                f"--members {member}: no fold run of it is finished in {named[0]}; run the study again for it"
-            )
+            faults.append(f"--members {member}: has no finished fold run in {named[0]}; run the study again")
         else:
             known = sorted({name for of_run in names.values() for name in of_run}) or sorted({i for _, i in found})
             faults.append(f"--members {member}: no such candidate; known: {', '.join(known) or 'none'}")
@@ -98,7 +96,10 @@ def choose_members(
 
 
 def read_label(run: str, candidate: str) -> tuple[str, str]:
-    """Return label and family of a candidate from its JSON file, its name in front; its id where there is none."""
+    """Return label and family of a candidate from its JSON file; its id for both if there is none.
+
+    The label begins with the candidate's name in the study, if it has one.
+    """
     settings = _read_settings(run, candidate)
     if settings is None:
         return candidate, candidate
@@ -111,17 +112,17 @@ def read_label(run: str, candidate: str) -> tuple[str, str]:
 
 
 def is_imported(run: str, candidate: str) -> bool:
-    """Tell whether a candidate's predictions were made elsewhere."""
+    """Tell whether a candidate was imported: its predictions were made elsewhere."""
     return bool((_read_settings(run, candidate) or {}).get("imported"))
 
 
 def _read_settings(run: str, candidate: str) -> dict[str, Any] | None:
-    """Return the content of a candidate's JSON file; None where there is none."""
+    """Return the content of a candidate's JSON file; None if there is none."""
     path = join(run, "candidates", f"{candidate}.json")
     if not exists(path):
         return None
     try:
         settings = json.loads(read_bytes(path))
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); restore it from the study or remove it") from error
+        raise InputError(f"{path}: not JSON ({error}); restore it from the study, or remove it") from error
     return settings if isinstance(settings, dict) else {}

@@ -66,7 +66,7 @@ def test_same_blend_again_is_fine_and_another_needs_force(full_run: Any) -> None
     blend("fit", full_run.path, "--name", "one")
     assert path.read_bytes() == before
 
-    with pytest.raises(InputError, match="holds another blend; choose another --name, or replace it with --force"):
+    with pytest.raises(InputError, match="already holds another blend; choose another --name, or replace it with"):
         blend("fit", full_run.path, "--name", "one", "--method", "mean")
     assert path.read_bytes() == before
     blend("fit", full_run.path, "--name", "one", "--method", "mean", "--force")
@@ -136,10 +136,10 @@ def test_members_of_several_runs_and_splits(run: Any, tmp_path: Path, toolbox: A
     ("members", "message"),
     [
         ("first,nobody", "--members nobody: no such candidate; known: dead, early, first, never"),
-        ("first,never", "--members never: no fold run of it is finished in"),
+        ("first,never", "--members never: has no finished fold run in"),
         ("first,early", "early eee-k2-pair-mean-mse: 2 of 4 folds finished"),
         ("first,dead", "dead ddd-k2-pair-mean-mse: dead in fold"),
-        (" , ", "--members names no candidate"),
+        (" , ", "--members is empty"),
     ],
 )
 def test_a_member_that_cannot_take_part_is_an_error(full_run: Any, members: str, message: str) -> None:
@@ -174,14 +174,16 @@ def test_a_retried_fold_is_marked(run: Any, toolbox: Any) -> None:
 
 def test_a_study_that_names_no_data(full_run: Any) -> None:
     (full_run.root / "study.yaml").write_text("name: toy\n")
-    with pytest.raises(InputError, match=r"study.yaml: names no prepared folder under `data:`; give it with --data"):
+    with pytest.raises(InputError, match=r"study.yaml: has no `data:`; name the prepared folder with --data"):
         blend("fit", full_run.path)
     blend("fit", full_run.path, "--data", full_run.data.path)
 
 
 def test_noise_is_called_noise(run: Any) -> None:
     run.add("good", noise=0.1).add("poor", noise=2.0)
-    assert "not better than its best member beyond noise" in blend("fit", run.path, "--calibration", "none", "--clip")
+    assert "not better than its best member by more than noise" in blend(
+        "fit", run.path, "--calibration", "none", "--clip"
+    )
 
 
 def test_a_gain_beyond_noise_is_not_called_noise(run: Any) -> None:

@@ -123,7 +123,7 @@ def test_given_members_are_all_taken(full_run: Any, toolbox: Any) -> None:
     assert {step.n_members for step in chosen.path} >= {1, 2}
 
 
-def test_near_duplicates_are_told(run: Any) -> None:
+def test_near_duplicates_are_reported(run: Any) -> None:
     run.add("aaa", noise=0.2)
     run.add_like("twin", "aaa", wobble=0.02)
     record = fit(run).record
@@ -231,7 +231,7 @@ def test_a_blend_of_other_rows_is_no_rival(full_run: Any, toolbox: Any, tmp_path
     fitted = fit(full_run)
     write_blend(toolbox.replace(fitted, nested=fitted.nested[:-1]), fewer, str(folder))
     assert find_previous([full_run.path], "new", None, predictions) is None
-    with pytest.raises(InputError, match="holds a blend of other rows"):
+    with pytest.raises(InputError, match="holds a blend for other rows"):
         find_previous([full_run.path], "new", "old", predictions)
 
 

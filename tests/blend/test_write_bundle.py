@@ -272,7 +272,7 @@ def test_weights_and_backbones_that_were_not_kept_are_listed_with_what_to_do(
     assert "the weights of fold 0, 3 were not kept" in lines[0]
     assert "embeddings of backbone" in lines[1]
     assert f"candidate {second}" in lines[2]
-    assert "the weights of fold 1 are damaged, or not those behind its predictions" in lines[2]
+    assert "the weights of fold 1 are damaged, or do not belong to its predictions" in lines[2]
     assert f"`python -m search refit {run_dir} --blend both`" in lines[-1]
     assert not (tmp_path / "out").exists()
 
@@ -286,7 +286,7 @@ def test_a_member_from_elsewhere_and_other_data_are_refused(run_dir: Path, tmp_p
     (run_dir / "candidates" / f"{foreign['candidate']}.json").write_text('{"source": "team.csv"}')
     lines = refuse(run_dir, tmp_path / "out")
     assert "was fitted on other data (data_hash 000000000000" in lines[0]
-    assert f"not trained here, so there is no model of theirs to take along: {foreign['candidate']}" in lines[1]
+    assert f"not trained here, so there are no models to bundle: {foreign['candidate']}" in lines[1]
     assert len(lines) == 2
 
 
@@ -342,5 +342,5 @@ def test_a_full_disk_leaves_no_manifest(finished: Path, tmp_path: Path, monkeypa
 
 
 def test_a_blend_that_is_not_there_is_named(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such blend; make one with `python -m blend fit"):
+    with pytest.raises(InputError, match=r"no such blend; fit one with `python -m blend fit"):
         call(app, "bundle", finished, "--blend", "other", "--out", tmp_path / "out")

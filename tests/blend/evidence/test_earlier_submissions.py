@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from blend.evidence.earlier_submissions import correlate_with_earlier, read_earlier
+from blend.evidence.earlier_submissions import compare_with_earlier, read_earlier
 
 IDS = [f"t{row:03d}" for row in range(30)]
 
@@ -25,7 +25,7 @@ def test_likeness_is_taken_on_common_ids_and_sorted(tmp_path: Path) -> None:
     write_earlier(tmp_path / "two", "alike", [IDS[row] for row in order], alike[order], header="ref,label")
     found, faults = read_earlier([str(tmp_path / "one"), str(tmp_path / "two")], IDS)
     assert not faults
-    first, second = correlate_with_earlier(IDS, new, found)
+    first, second = compare_with_earlier(IDS, new, found)
     assert (first.name, first.rows, second.name, second.rows) == ("alike", 20, "other", 30)
     assert first.pearson == pytest.approx(pearsonr(new[order], alike[order]).statistic, abs=1e-12)
     assert first.spearman == pytest.approx(spearmanr(new[order], alike[order]).statistic, abs=1e-12)

@@ -181,9 +181,9 @@ def spoil(what: str, toolbox: Any) -> Any:
         ),
         (
             "oof unknown",
-            r"oof/bad/fold-1.arrow: candidate bad: 1 of 60 rows are no out-of-fold rows .* \(ids stranger\)",
+            r"oof/bad/fold-1.arrow: candidate bad: 1 of 60 rows are not out-of-fold rows .* \(ids stranger\)",
         ),
-        ("oof fold", r"oof/bad/fold-1.arrow: candidate bad: 1 of 60 rows stand in another fold"),
+        ("oof fold", r"oof/bad/fold-1.arrow: candidate bad: 1 of 60 rows are in another fold"),
         ("test nan", r"test/bad/fold-1.arrow: candidate bad: 1 of 36 rows have a prediction that is NaN"),
         (
             "test missing",
@@ -238,7 +238,7 @@ def test_a_test_table_that_is_not_there_is_named(full_run: Any) -> None:
 
 def test_nothing_to_blend_says_why(run: Any) -> None:
     run.add("aaa", folds=1)
-    with pytest.raises(InputError, match=r"a member needs all 4 folds finished\naaa aaa-k2-pair-mean-mse: 1 of 4"):
+    with pytest.raises(InputError, match=r"a member needs all 4 folds\naaa aaa-k2-pair-mean-mse: 1 of 4"):
         load_predictions([run.path], run.data)
 
 
