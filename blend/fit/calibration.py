@@ -1,14 +1,13 @@
-"""Ways to bring members onto one scale before they are weighed, with statistics from out-of-fold rows only.
+"""Calibrations: ways to bring members onto one scale before weighting, fitted on out-of-fold rows only.
 
-A calibration measures a `Scaling` for each member: one for all folds (pooled), or one for the model of each fold, since
-folds drift in scale. The same scalings are applied to what the fold models predict for test rows, before the mean over
-folds is taken. Standardising and min-max are straight lines, which fitted weights can make up for (pooled, not for
-each fold); they count for equal weights and greedy ones. `isotonic` learns the shape of the relation to the score.
+A calibration fits a `Scaling` for each member: one for all folds (pooled), or one for each fold's model, since folds
+drift in scale. Test predictions of the fold models pass through the same scalings before their mean is taken.
+Standardizing and min-max are straight lines; fitted weights can undo a pooled line but not one for each fold, and equal
+or greedy weights can undo neither. `isotonic` learns the shape of the relation to the target.
 
-A curve that was fitted on a row's own score would flatter that row. So where scores are used, out-of-fold columns are
-cross-fitted: a pooled curve leaves the row's fold out, a fold's own curve the half of the fold's groups that the row is
-in. And while a fold is held out to be scored, its scores are used for no curve that others or itself pass through, the
-own curves of the fold apart, which test rows will have, too.
+A curve fitted on a row's own target would make that row look too good. So where targets are used, out-of-fold columns
+are cross-fitted: a pooled curve leaves out the row's fold, a fold's own curve the half of the fold's groups that the
+row is in. While a fold is held out, its targets are used for no curve but its own, which test rows have too.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,11 +23,11 @@ RANKS = 512
 """Steps of the curve that turns predictions into ranks."""
 
 FitScaling = Callable[[Floats, Floats], Scaling]
-"""From out-of-fold predictions [rows] and scores [rows]."""
+"""From out-of-fold predictions [rows] and targets [rows]."""
 
 
-def leave(prediction: Floats, target: Floats) -> Scaling:  # noqa: ARG001 - the registry's signature
-    """Take predictions as they are."""
+def keep_unchanged(prediction: Floats, target: Floats) -> Scaling:  # noqa: ARG001 - the registry's signature
+    """Keep predictions unchanged."""
     return Scaling()
 
 
@@ -37,13 +36,13 @@ def standardise(prediction: Floats, target: Floats) -> Scaling:  # noqa: ARG001
     return _line(float(prediction.mean()), float(prediction.std()))
 
 
-def stretch(prediction: Floats, target: Floats) -> Scaling:  # noqa: ARG001
-    """Least prediction 0, greatest 1."""
+def min_max(prediction: Floats, target: Floats) -> Scaling:  # noqa: ARG001
+    """Smallest prediction 0, largest 1."""
     return _line(float(prediction.min()), float(np.ptp(prediction)))
 
 
 def rank(prediction: Floats, target: Floats) -> Scaling:  # noqa: ARG001
-    """Share of out-of-fold predictions below, in [0, 1]; equal ones count half."""
+    """The share of out-of-fold predictions that are lower, in [0, 1]; equal ones count half."""
     values, counts = np.unique(prediction, return_counts=True)
     shares = (np.cumsum(counts) - counts / 2) / len(prediction)
     if len(values) > RANKS:
@@ -53,14 +52,14 @@ def rank(prediction: Floats, target: Floats) -> Scaling:  # noqa: ARG001
     return Scaling(x=tuple(values.tolist()), y=tuple(shares.tolist()))
 
 
-def follow(prediction: Floats, target: Floats) -> Scaling:
+def isotonic(prediction: Floats, target: Floats) -> Scaling:
     """The monotone curve with the least squared error (isotonic regression; Zadrozny and Elkan 2002)."""
     from scipy.optimize import isotonic_regression  # noqa: PLC0415 - slow to import
 
     values, place, counts = np.unique(prediction, return_inverse=True, return_counts=True)
     means = np.bincount(place, weights=target) / counts
     level = isotonic_regression(means, weights=counts).x
-    ends = np.ones(len(level), dtype=np.bool_)  # of stretches of one level, all that a curve needs
+    ends = np.ones(len(level), dtype=np.bool_)  # ends of flat stretches: the knots of the curve
     ends[1:-1] = (level[1:-1] != level[:-2]) | (level[1:-1] != level[2:])
     return Scaling(x=tuple(values[ends].tolist()), y=tuple(level[ends].tolist()))
 
@@ -71,16 +70,16 @@ def _line(center: float, spread: float) -> Scaling:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How members are brought onto one scale."""
+    """A way to bring members onto one scale."""
 
     fit: FitScaling
     per_fold: bool
-    """Whether each fold's model has a scaling of its own."""
+    """Whether each fold's model has its own scaling."""
     uses_target: bool
-    """Whether a row's scaled value could know its score."""
+    """Whether scalings are fitted on targets."""
 
     def scalings(self, prediction: Floats, target: Floats, own_fold: NDArray[np.int8]) -> tuple[Scaling, ...]:
-        """Return what test predictions of a candidate pass through: one scaling, or one for each of its folds.
+        """Return the scalings for test predictions of a candidate: a single one, or one for each of its folds.
 
         Args:
             prediction: out-of-fold, [rows].
@@ -94,16 +93,16 @@ class Calibration:
 
 
 CALIBRATIONS: dict[str, Calibration] = {
-    "none": Calibration(leave, per_fold=False, uses_target=False),
+    "none": Calibration(keep_unchanged, per_fold=False, uses_target=False),
     "z": Calibration(standardise, per_fold=False, uses_target=False),
-    "min-max": Calibration(stretch, per_fold=False, uses_target=False),
+    "min-max": Calibration(min_max, per_fold=False, uses_target=False),
     "rank": Calibration(rank, per_fold=False, uses_target=False),
     "z-by-fold": Calibration(standardise, per_fold=True, uses_target=False),
-    "min-max-by-fold": Calibration(stretch, per_fold=True, uses_target=False),
-    "isotonic": Calibration(follow, per_fold=False, uses_target=True),
-    "isotonic-by-fold": Calibration(follow, per_fold=True, uses_target=True),
+    "min-max-by-fold": Calibration(min_max, per_fold=True, uses_target=False),
+    "isotonic": Calibration(isotonic, per_fold=False, uses_target=True),
+    "isotonic-by-fold": Calibration(isotonic, per_fold=True, uses_target=True),
 }
-"""By name, the simpler ones first: of equals the first is taken."""
+"""By name, the simplest first: the first of equals is chosen."""
 
 
 class ScaledColumns:
@@ -136,27 +135,27 @@ class ScaledColumns:
 
     @property
     def columns(self) -> Floats:
-        """[rows, members], every row scaled without its own score."""
-        return self._keep(None)
+        """[rows, members], every row scaled without its own target."""
+        return self._scaled_once(None)
 
     def without(self, fold: int) -> Floats:
-        """Return [rows, members] for weights that are fitted without `fold` and then applied to it."""
-        return self._keep(self._held_out(fold))
+        """Return [rows, members] for weights that are fitted without `fold` and applied to it."""
+        return self._scaled_once(self._held_out(fold))
 
     def sums(self, without: int | None = None) -> tuple[MomentSums, ...]:
         """Return the sums of each fold, folds ascending, over `columns`, or over those `without` a fold."""
         held_out = None if without is None else self._held_out(without)
         if held_out not in self._sums:
-            columns, masks = self._keep(held_out), [self._fold == k for k in np.unique(self._fold)]
+            columns, masks = self._scaled_once(held_out), [self._fold == k for k in np.unique(self._fold)]
             self._sums[held_out] = tuple(measure(columns[rows], self._target[rows]) for rows in masks)
         return self._sums[held_out]
 
     def _held_out(self, fold: int) -> int | None:
-        """Return what columns without a fold are kept under: only pooled curves differ from fold to fold."""
+        """Return the key of the columns without a fold: only with pooled curves do they differ from fold to fold."""
         pooled_curve = self._calibration.uses_target and not self._calibration.per_fold
         return fold if pooled_curve else None
 
-    def _keep(self, held_out: int | None) -> Floats:
+    def _scaled_once(self, held_out: int | None) -> Floats:
         if held_out not in self._kept:
             self._kept[held_out] = self._scaled(held_out)
         return self._kept[held_out]
@@ -172,29 +171,29 @@ class ScaledColumns:
         if not calibration.uses_target:
             whole = np.ones(len(target), dtype=np.bool_)
             parts = [own_fold == k for k in np.unique(own_fold)] if calibration.per_fold else [whole]
-            return _through(prediction, target, [(part, part) for part in parts], calibration.fit)
+            return _cross_fitted(prediction, target, [(part, part) for part in parts], calibration.fit)
         if calibration.per_fold:
             parts = [own_fold == k for k in np.unique(own_fold)]
             halves = [half for part in parts for half in _halves(part, self._group)]
             pairs = [(halves[place], halves[place ^ 1]) for place in range(len(halves))]
-            return _through(prediction, target, pairs, calibration.fit)
+            return _cross_fitted(prediction, target, pairs, calibration.fit)
         folds = np.unique(self._fold)
         pairs = [(self._fold == k, ~np.isin(self._fold, [k, k if held_out is None else held_out])) for k in folds]
-        return _through(prediction, target, pairs, calibration.fit)
+        return _cross_fitted(prediction, target, pairs, calibration.fit)
 
 
 def _halves(part: NDArray[np.bool_], group: NDArray[np.int32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return two halves of some rows, every second group of them in each."""
+    """Return two halves of some rows, alternating by group."""
     place = np.searchsorted(np.unique(group[part]), group)
     return part & (place % 2 == 0), part & (place % 2 == 1)
 
 
-def _through(
+def _cross_fitted(
     prediction: Floats, target: Floats, pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]], fit: FitScaling
 ) -> Floats:
-    """Return scaled predictions [rows]; of each pair, rows of the first pass what was fitted on the second.
+    """Return scaled predictions [rows]; for each pair of masks, fitted on the second and applied to the first.
 
-    Where the second has no rows, all others than those of the first stand in.
+    Where the second mask has no rows, all rows but those of the first are used.
     """
     scaled = np.empty_like(prediction)
     for rows, known in pairs:

@@ -1,7 +1,7 @@
 """Which candidates become members: near-duplicates merged, then the smallest set within one standard error of the best.
 
-All of it runs on sums and on out-of-fold predictions of a few candidates, so that it can be done again without each
-fold, and the nested score of a blend is that of its whole making.
+All of it needs only sums, and out-of-fold predictions of a few candidates. So it is fast enough to be repeated without
+each fold, and a nested value covers the choice of members too.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,18 +18,18 @@ from data_prep.scoring.metrics import METRICS, Metric
 from data_prep.scoring.moments import Moments, best_nonnegative_weights
 
 ColumnReader = Callable[[Sequence[int], int], Floats]
-"""Out-of-fold predictions [rows of a part, chosen] of some candidates for the rows of the part of a number."""
+"""Returns out-of-fold predictions [rows of the part, chosen] of some candidates for the part with a number."""
 
 DUPLICATES_ABOVE = 0.995
-"""Candidates whose predictions correlate more than this are one candidate to a blend."""
+"""Candidates whose predictions correlate more than this count as one."""
 MOST_MEMBERS = 40
-"""Sets larger than this are not looked at: 8 members of 31 did as well in the logs that this project began from."""
+"""Larger sets are not tried: in the logs that this project began with, 8 of 31 members did as well as all."""
 SELECTION_RESAMPLES = 300
 
 
 @dataclass(frozen=True)
 class MergedDuplicate:
-    """A candidate that is left out because another is nearly the same."""
+    """A candidate that is left out because another one predicts nearly the same."""
 
     candidate: int
     kept: int
@@ -38,7 +38,7 @@ class MergedDuplicate:
 
 @dataclass(frozen=True)
 class EliminationStep:
-    """One size of the path from the largest set to the best single candidate."""
+    """One step on the path from the largest set to the best single candidate."""
 
     n_members: int
     value: float
@@ -51,7 +51,7 @@ class EliminationStep:
 
 @dataclass(frozen=True)
 class MemberSelection:
-    """Members, and what speaks for so many of them."""
+    """The chosen members, and the path that they were chosen from."""
 
     members: tuple[int, ...]
     """Ascending."""
@@ -60,7 +60,7 @@ class MemberSelection:
 
 
 def merge_duplicates(sums: MomentSums, utility: Floats) -> list[MergedDuplicate]:
-    """Return who is merged into whom: of candidates that correlate above `DUPLICATES_ABOVE` the best one stays.
+    """Merge candidates that correlate above `DUPLICATES_ABOVE` into the best of them; return those that are merged.
 
     Args:
         sums: over all rows.
@@ -83,14 +83,14 @@ def merge_duplicates(sums: MomentSums, utility: Floats) -> list[MergedDuplicate]
 def elimination_path(table: Moments, candidates: Sequence[int], *, most: int = MOST_MEMBERS) -> list[list[int]]:
     """Return nested sets of candidates, from the largest useful one down to a single one.
 
-    The largest is the support of the exact non-negative optimum. From each set the member goes whose loss costs the
-    least: in least squares, taking column j away adds w_j^2 / (G^-1)_jj to the squared error (Hassibi and Stork 1993,
-    Optimal brain surgeon). The weights of the rest are then fitted anew, and who is left without weight goes, too.
+    The largest is the support of the exact non-negative optimum. From each set the member is dropped that costs the
+    least: in least squares, dropping column j adds w_j^2 / (G^-1)_jj to the squared error (Hassibi and Stork 1993,
+    Optimal brain surgeon). The weights of the rest are then fitted again, and members without weight are dropped too.
 
     Args:
         table: moments of all candidates.
-        candidates: who may be in a set.
-        most: members of the largest set that is returned.
+        candidates: that may be in a set.
+        most: size of the largest set that is returned.
     """
     left = list(candidates)
     path: list[list[int]] = []
@@ -106,7 +106,7 @@ def elimination_path(table: Moments, candidates: Sequence[int], *, most: int = M
 
 
 def _without_least(table: Moments, members: list[int]) -> list[int]:
-    """Return the members without the one whose loss costs the least."""
+    """Return the members without the one that costs the least to drop."""
     if len(members) == 1:
         return []
     part = table.of(members)
@@ -130,17 +130,17 @@ def select_members(
     most: int = MOST_MEMBERS,
     seed: int = 0,
 ) -> MemberSelection:
-    """Return the smallest set on the elimination path whose nested score is within one standard error of the best.
+    """Return the smallest set on the elimination path that is, nested, within one standard error of the best.
 
     Args:
         parts: sums of each fold.
-        columns: reads out-of-fold predictions of some candidates in one of `parts`.
+        columns: returns out-of-fold predictions of some candidates in one of `parts`.
         target: [rows].
         fold: [rows], ascending; as many different ones as `parts`.
         group: [rows].
         metric: of the task.
-        candidates: who may become a member.
-        most: members at most.
+        candidates: that may become members.
+        most: largest number of members.
         seed: of the bootstrap.
     """
     path = elimination_path(total(parts).centred, candidates, most=most)

@@ -25,13 +25,13 @@ LEAST_SHARE = 0.02
 
 @dataclass(frozen=True)
 class Membership:
-    """Members by their place in `MemberPredictions`, ascending."""
+    """Which candidates are members, by their place in `MemberPredictions`, ascending."""
 
     members: tuple[int, ...]
     by_fold: tuple[tuple[int, ...], ...]
-    """Members chosen without fold 0, 1, ...: what nested scores are made with."""
+    """Members chosen without fold 0, 1, ..., for nested predictions."""
     path: tuple[EliminationStep, ...] = ()
-    """The sizes that `members` were chosen from; empty where they were given."""
+    """The sizes that were tried; empty where members were given."""
     merged: tuple[MergedDuplicate, ...] = ()
     """Near-duplicates of others, left out."""
     families: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Membership:
 
 
 def everyone_is_member(predictions: MemberPredictions) -> Membership:
-    """Return the membership of all candidates, as where members were given by name."""
+    """Return the membership in which every candidate is a member, as when members are given by name."""
     everyone = tuple(range(len(predictions.members)))
     return Membership(everyone, (everyone,) * len(predictions.folds))
 
@@ -113,7 +113,7 @@ def _choose(
 
 
 def _completed(members: Sequence[int], predictions: MemberPredictions, utility: Floats) -> tuple[int, ...]:
-    """Return the members with the best candidate of every family that has none among them."""
+    """Add the best candidate of every family that has no member."""
     families = [member.family for member in predictions.members]
     missing = set(families) - {families[member] for member in members}
     best = [
@@ -123,12 +123,12 @@ def _completed(members: Sequence[int], predictions: MemberPredictions, utility: 
 
 
 def raise_families(weights: Floats, families: Sequence[str], alone: Floats) -> Floats:
-    """Give every family `LEAST_SHARE` at least, at the cost of all others alike.
+    """Give every family at least `LEAST_SHARE`; the other families give up weight in proportion.
 
     Args:
         weights: [members], sum 1.
         families: of each member.
-        alone: utility of each member, [members]: the best of a family that has too little gets what it lacks.
+        alone: utility of each member, [members]; in a family with too little weight, the best member gets it.
     """
     names = sorted(set(families))
     share = {name: sum(w for w, family in zip(weights, families, strict=True) if family == name) for name in names}

@@ -1,8 +1,8 @@
-"""What a weight vector is worth: the metric of the weighted sum of columns.
+"""The objective of a weight search: the metric of the weighted sum of columns.
 
 Pearson of a weighted sum needs only the moments of the columns (`data_prep.scoring.moments`), so a weight vector costs
-O(m^2) for m columns, however many rows there are. A blend ends with the least-squares line from weighted sum to score
-(`data_prep.scoring.combination`), after which rmse^2 = var(score) (1 - r^2): the weights with the least rmse are those
+O(m^2) for m columns, however many rows there are. A blend ends with the least-squares line from weighted sum to target
+(`data_prep.scoring.combination`), after which rmse^2 = var(target) (1 - r^2): the weights with the least rmse are those
 with the greatest Pearson, and the same moments serve both. Other metrics are measured on the rows.
 """
 
@@ -19,14 +19,14 @@ from data_prep.scoring.metrics import Metric
 from data_prep.scoring.moments import Moments, pearson_of
 
 MOMENT_METRICS = ("pearson", "rmse")
-"""Metrics whose best weights are those of the greatest Pearson."""
+"""Metrics whose best weights are those with the greatest Pearson."""
 
 
 class Objective(Protocol):
     """The utility (more is better) of weights; minus infinity where the weighted sum does not vary."""
 
     tolerance: float
-    """A gain in utility below this is not worth another evaluation."""
+    """A gain in utility below this does not justify another evaluation."""
 
     @property
     def moments(self) -> Moments:
@@ -35,7 +35,7 @@ class Objective(Protocol):
 
     @property
     def parts(self) -> Sequence[MomentSums]:
-        """Sums of the columns fold by fold: what a method may try itself on."""
+        """Sums of the columns by fold, which a method may use for its own cross-validation."""
         ...
 
     def of(self, columns: Sequence[int]) -> "Objective":
@@ -102,12 +102,12 @@ class MetricOnRows:
 
 
 def objective_of(metric: Metric, parts: Sequence[MomentSums], rows: Callable[[], tuple[Floats, Floats]]) -> Objective:
-    """Return the objective for columns whose sums are `parts`: on moments where the metric allows.
+    """Return the objective for columns whose sums are `parts`: on moments if the metric allows.
 
     Args:
         metric: of the task.
         parts: sums of each fold.
-        rows: returns columns [rows, columns] and score [rows]; called where moments do not serve.
+        rows: returns columns [rows, columns] and target [rows]; called only if moments are not enough.
     """
     if metric.name in MOMENT_METRICS:
         return PearsonOnMoments(parts)

@@ -1,4 +1,4 @@
-"""Ways to choose weights that sum to 1, with the convergence of the search reported."""
+"""Weight methods: ways to choose weights that sum to 1. To add one, write a function and register it in `METHODS`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from data_prep.scoring.moments import Moments, best_nonnegative_weights, pearson
 
 MAX_RESTARTS = 30
 SCREENING = 20
-"""Evaluations per member that each start gets before the best one is followed to its end."""
+"""Evaluations per member for each start, before the best start is continued to its end."""
 BUDGET = 1_000
-"""Evaluations per member of one Nelder-Mead run; scipy's 200 end unconverged from about 12 members on."""
+"""Evaluations per member in one Nelder-Mead run; scipy's default of 200 does not converge from about 12 members."""
 SINGLE_STARTS = 3
 GREEDY_STEPS = 100
 PENALTIES = (0.0, *np.logspace(-5, 1, 13).tolist())
-"""Shares of a column's own sum of squares that a ridge may add to it."""
+"""Ridge penalties to try, as shares of each column's sum of squares."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,20 @@ class WeightFit:
     """Weights and how the search for them went."""
 
     weights: Floats
-    """[members], sum 1; non-negative, save those of free sign, whose absolute values sum to 1."""
+    """[members], non-negative with sum 1; with free sign, absolute values sum to 1."""
     utility: float
     """Utility of the weights on the rows they were fitted on."""
     converged: bool
     evaluations: int
-    """Evaluations of the objective; 0 where a method needs none."""
+    """Evaluations of the objective; 0 if the method needs none."""
     restarts: int
 
 
 def nelder_mead(objective: Objective) -> WeightFit:
     """Search the simplex with scipy's Nelder-Mead, from several starts, restarted until a restart gains nothing.
 
-    Starts: the exact Pearson optimum (`nnls`), equal weights, the best single members. Each is followed for a short
-    while, the best of them to its end; a fresh simplex around the end point is then searched again, because
+    Starts: the exact Pearson optimum (`nnls`), equal weights, the best single members. Each is searched
+    briefly, the best of them to its end; then a fresh simplex around the end point is searched again, because
     Nelder-Mead's simplex collapses in many dimensions. Weights are normalised inside the objective.
     """
     n_members = len(objective.moments.cross)
@@ -62,9 +62,9 @@ def nelder_mead(objective: Objective) -> WeightFit:
 
 
 def search_simplex(objective: Objective, start: Floats, *, budget: int) -> WeightFit:
-    """Run Nelder-Mead once from `start`, for at most about `budget` evaluations; `converged` is scipy's own word.
+    """Run Nelder-Mead once from `start`, for at most about `budget` evaluations; `converged` is what scipy reports.
 
-    The search moves in the weights of standardised columns, where all directions are alike. Near an optimum utility
+    The search uses the weights of standardized columns, where all directions are alike. Near an optimum utility
     falls with the square of the distance, so weights need the root of utility's tolerance.
     """
     from scipy.optimize import minimize  # noqa: PLC0415 - slow to import
@@ -103,7 +103,7 @@ def exact_pearson(objective: Objective) -> WeightFit:
 def greedy(objective: Objective) -> WeightFit:
     """Add one member at a time, with replacement; keep the best average passed on the way (Caruana et al. 2004).
 
-    Of members that raise it alike, the one that is least correlated with the average so far is added.
+    Among members that raise it equally, the one least correlated with the average so far is added.
     """
     n_members = len(objective.moments.cross)
     counts = np.zeros(n_members)
@@ -120,7 +120,7 @@ def greedy(objective: Objective) -> WeightFit:
 
 
 def ridge(objective: Objective) -> WeightFit:
-    """Least squares with a penalty on the squares of the (standardised) weights, which may not be negative.
+    """Least squares with a penalty on the squares of the (standardized) weights, which may not be negative.
 
     The penalty is the one of `PENALTIES` whose weights, fitted without a fold, have the best mean Pearson on it; with a
     single fold there is none.
@@ -129,7 +129,7 @@ def ridge(objective: Objective) -> WeightFit:
 
 
 def free_ridge(objective: Objective) -> WeightFit:
-    """As `ridge`, with weights of either sign: they fit better than they predict (absolute values sum to 1)."""
+    """Like `ridge`, with weights of either sign, which overfit; absolute values sum to 1."""
     return _penalised(objective, _least_squares)
 
 
@@ -156,7 +156,7 @@ def _penalise(table: Moments, penalty: float) -> Moments:
 
 
 def _least_squares(table: Moments) -> Floats:
-    """Return weights [columns] of the greatest Pearson, whatever their signs; absolute values sum to 1."""
+    """Return weights [columns] of either sign with the greatest Pearson; absolute values sum to 1."""
     spread = _spread(table)
     weights = np.linalg.lstsq(table.gram / np.outer(spread, spread), table.cross / spread, rcond=1e-10)[0] / spread
     size = np.abs(weights).sum()
@@ -171,7 +171,7 @@ def mean(objective: Objective) -> WeightFit:
 
 
 def best_single(objective: Objective) -> Floats:
-    """Return weights [members] with all on the member of the greatest utility."""
+    """Return weights [members] that are 1 for the best member and 0 for all others."""
     singles = np.eye(len(objective.moments.cross))
     return np.asarray(singles[int(np.argmax(objective.many(singles)))])
 
@@ -203,7 +203,7 @@ def check_method(method: str, metric: Metric) -> None:
     """Refuse a method that does not exist or cannot serve the metric.
 
     Raises:
-        InputError: names the methods that can.
+        InputError: lists the methods that can.
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
@@ -217,13 +217,13 @@ def check_method(method: str, metric: Metric) -> None:
 
 @dataclass(frozen=True)
 class WeightMethod:
-    """A way to choose weights, with what it fixes beside them."""
+    """A way to choose weights, and what comes with it."""
 
     fit: Callable[[Objective], WeightFit]
     calibration: str | None = None
-    """The only one of `blend.fit.calibration.CALIBRATIONS` that it is meant for; None: any."""
+    """The only one of `blend.fit.calibration.CALIBRATIONS` that it works with; None: any."""
     free_sign: bool = False
-    """Weights may be negative: never taken unless asked for."""
+    """Weights may be negative; the method is used only if the user chooses it."""
 
 
 METHODS: dict[str, WeightMethod] = {

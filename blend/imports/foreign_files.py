@@ -1,4 +1,4 @@
-"""Files of predictions that others made: which files, and their columns as they stand in them."""
+"""Files of predictions that others made: finding them, and reading their columns unchanged."""
 
 import io
 import re
@@ -18,40 +18,40 @@ from data_prep.task import RESERVED_COLUMNS, Task
 
 FOLD_COLUMNS = ("fold", "kfold")
 INDEX_COLUMN = re.compile(r"(Unnamed: \d+|__index_level_\d+__|index)?")
-"""What pandas calls a column that numbers the rows."""
+"""Names that pandas gives to a column of row numbers."""
 
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """The files that a path, folder or pattern stands for."""
+    """The files that a path, folder or pattern matches."""
 
     paths: dict[str, str]
-    """By name: what the star stands for, or the file's name without its suffix."""
+    """By model name: what the star matches, or the file's name without its suffix."""
     is_single: bool
-    """One file was asked for by its own name."""
+    """The path names one file."""
     passed_over: tuple[str, ...] = ()
-    """Files of a folder or pattern whose format is not known."""
+    """Files of a folder or pattern in an unknown format."""
 
 
 @dataclass(frozen=True)
 class ForeignColumns:
-    """How to tell the columns of a file apart."""
+    """Which columns of a file are ids, predictions and targets."""
 
     task: Task
     id_column: str | None = None
-    """None: the task's name for it, or `id`."""
+    """None: the task's name for it, else `id`."""
     predictions: Sequence[str] = ()
-    """None given: every numeric column that is nothing else."""
+    """Empty: every numeric column without another role."""
 
     @property
     def id_names(self) -> tuple[str, ...]:
-        """The names that the id column may have, the likeliest first."""
+        """The names that the id column may have, the most likely first."""
         return (self.task.id_column, "id") if self.id_column is None else (self.id_column,)
 
 
 @dataclass(frozen=True)
 class ForeignTable:
-    """The columns of one file, rows in its order."""
+    """The columns of one file, rows in the file's order."""
 
     path: str
     n_rows: int
@@ -59,18 +59,18 @@ class ForeignTable:
     ids: pa.Array | None
     """None: the file has no ids."""
     predictions: dict[str, Floats]
-    """[rows] by column name; NaN where the file has nothing."""
+    """[rows] by column name; NaN where the file has no value."""
     fold: tuple[object, ...] | None
     target: Floats | None
     passed_over: tuple[str, ...] = field(default=())
-    """Columns that are none of these, nor of the task's."""
+    """Columns without any of these roles that are not the task's either."""
 
 
 def find_files(where: str, flag: str) -> FoundFiles:
-    """Return the files that `where` stands for: one file, a folder, or a pattern whose last part holds one `*`.
+    """Return the files that `where` matches: one file, a folder, or a pattern whose last part has one `*`.
 
     Raises:
-        InputError: no file of a known format is there, or two have the same name.
+        InputError: there is no file of a known format, or two have the same name.
     """
     folder, slash, last = where.rpartition("/")
     if names := list_names(where):
@@ -80,7 +80,7 @@ def find_files(where: str, flag: str) -> FoundFiles:
     elif "*" not in last:
         return FoundFiles({_stem(last): where}, is_single=True)
     elif last.count("*") > 1:
-        raise InputError(f"{flag} {where}: a pattern has one *, which stands for the name of a model")
+        raise InputError(f"{flag} {where}: a pattern has exactly one *, which matches the name of a model")
     else:
         start, end = last.split("*")
         folder = folder or slash or "."
@@ -96,7 +96,7 @@ def find_files(where: str, flag: str) -> FoundFiles:
             faults.append(f"{flag} {where}: {paths[model]} and {name} are both called {model!r}; rename one")
         paths[model] = join(folder, name)
     if not paths:
-        faults.append(f"{flag} {where}: no file there with one of the suffixes {', '.join(READERS)}")
+        faults.append(f"{flag} {where}: no file with one of the suffixes {', '.join(READERS)}")
     if faults:
         raise InputError(*faults)
     others = tuple(join(folder, name) for name in models if _suffix(name) not in READERS)
@@ -104,13 +104,13 @@ def find_files(where: str, flag: str) -> FoundFiles:
 
 
 def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> ForeignTable:
-    """Read a file and tell its columns apart.
+    """Read a file and sort its columns by role.
 
-    A column with the task's name of the score is the truth where other numeric columns are left, and the prediction
-    where it is the only one, as in a submission.
+    A column named like the task's score is the target if there are other numeric columns, and the prediction if it is
+    the only one, as in a submission.
 
     Raises:
-        InputError: the file cannot be read, has no column of predictions, or one that is partly text; all its faults.
+        InputError: the file cannot be read, has no prediction column, or has one that is partly text; all its faults.
     """
     suffix = _suffix(path)
     if suffix not in READERS:
@@ -134,7 +134,7 @@ def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> Foreig
             f"{path}: has no column {_listed(missing)}, which --prediction-column names; it has {_listed(names)}"
         )
     elif not chosen and not faults:
-        faults.append(f"{path}: has no numeric column of predictions; it has {_listed(names)}{_separator_hint(names)}")
+        faults.append(f"{path}: has no numeric prediction column; it has {_listed(names)}{_separator_hint(names)}")
     if faults:
         raise InputError(*faults)
     fold_name = next((name for name in FOLD_COLUMNS if name in names and name not in chosen), None)
@@ -164,7 +164,7 @@ def _id_column(path: str, names: Sequence[str], columns: ForeignColumns) -> str 
 def _numbers(
     table: pa.Table, path: str, id_name: str | None, columns: ForeignColumns
 ) -> tuple[dict[str, Floats], list[str]]:
-    """Return every column that may hold predictions or the truth, and a fault for each that is partly text."""
+    """Return every column that may hold predictions or targets, and a fault for each that is partly text."""
     import pandas as pd  # noqa: PLC0415 - slow to import
 
     numbers: dict[str, Floats] = {}
@@ -185,21 +185,21 @@ def _numbers(
             elif name in columns.predictions or is_text.mean() < 0.5:
                 row = int(np.argmax(is_text))
                 faults.append(
-                    f"{path}, column {name}: {int(is_text.sum())} of {len(values)} values are no numbers, the first is "
-                    f"{quote(str(values.iloc[row]))} in data row {row + 1}; mend them or remove the column"
+                    f"{path}, column {name}: {int(is_text.sum())} of {len(values)} values are not numbers, the first "
+                    f"is {quote(str(values.iloc[row]))} in data row {row + 1}; fix them or remove the column"
                 )
     return numbers, faults
 
 
 def _reserved(columns: ForeignColumns) -> set[str | None]:
-    """Return names that, unless asked for, are never those of predictions."""
+    """Return names of columns that are never predictions, unless --prediction-column names them."""
     task = columns.task
     names = {*RESERVED_COLUMNS, *FOLD_COLUMNS, *task.text_columns, task.group_column}
     return names - {"score", "prediction", *columns.predictions}
 
 
 def _choose(numeric: Sequence[str], columns: ForeignColumns, *, is_test: bool) -> tuple[list[str], str | None]:
-    """Return the columns of predictions, and that of the truth, which a test does not have."""
+    """Return the prediction columns and the target column; a test file has no target."""
     named = [name for name in columns.predictions if name in numeric]
     truths = [name for name in dict.fromkeys((columns.task.score_column, "score")) if name in numeric]
     chosen = named or [name for name in numeric if name not in truths] or truths
@@ -277,4 +277,4 @@ READERS: dict[str, Callable[[bytes, Sequence[str]], pa.Table]] = {
     ".arrow": _read_feather,
     ".feather": _read_feather,
 }
-"""From the bytes of a file and the names that its ids may have to a table, by suffix."""
+"""By suffix: returns a table from the bytes of a file and the names that its id column may have."""

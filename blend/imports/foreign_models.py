@@ -1,6 +1,6 @@
-"""Predictions that others made: files of theirs, with a prepared folder, to models that can be blended.
+"""From files of predictions that others made to models that can be blended.
 
-Nothing is assumed about their scale: logits, ranks and scores are kept as they are, and the blend calibrates.
+Nothing is assumed about their scale: logits, ranks and scores stay unchanged, and the blend calibrates them.
 """
 
 import hashlib
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blend.imports.foreign_files import ForeignColumns, ForeignTable, FoundFiles, find_files, read_foreign
-from blend.imports.foreign_rows import MatchedPredictions, PreparedRows, place
+from blend.imports.foreign_rows import MatchedPredictions, PreparedRows, match_rows
 from blend.imports.imported_models import ForeignModel, ImportedModels
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared, load_prepared
@@ -19,14 +19,14 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """What is to be imported, as asked for."""
+    """What to import, as given on the command line."""
 
     oof: str
     test: str
     name: str | None
-    """The model's name; with many models what comes before each, None: nothing."""
+    """The model's name; with many models, a prefix for each name; None: no prefix."""
     family: str | None = None
-    """None: every model is a family of its own."""
+    """None: every model is its own family."""
     split: str = UNKNOWN_SPLIT
     """The prepared folder whose folds the models were trained on."""
     trust_row_order: bool = False
@@ -35,18 +35,18 @@ class ImportRequest:
 
 
 def read_request(request: ImportRequest, data: Prepared) -> ImportedModels:
-    """Read, align and check everything that a request names; nothing is written.
+    """Read, align and check everything in a request; nothing is written.
 
     Raises:
         InputError: files without a partner, rows missing, unknown or repeated, values that are not finite, columns that
-            are constant, scores or folds other than the data's, a row order that the scores deny; all faults of all
-            files.
+            are constant, other targets or folds than the data's, a row order that the targets contradict; all faults of
+            all files.
     """
     base = _base(request.split, data)
     oof_files, test_files = find_files(request.oof, "--oof"), find_files(request.test, "--test")
     notes: dict[str, list[str]] = {}
     if others := [*oof_files.passed_over, *test_files.passed_over]:
-        notes["passed over, since the format is not known"] = others
+        notes["ignored, because the format is unknown"] = others
     faults: list[str] = []
     models: list[ForeignModel] = []
     for pair in _pairs(oof_files, test_files, request, faults):
@@ -55,8 +55,8 @@ def read_request(request: ImportRequest, data: Prepared) -> ImportedModels:
         except InputError as error:
             faults.extend(error.faults)
     names = [model.name for model in models]
-    faults.extend(f"two models would be called {name!r}; give one --name" for name in sorted(_repeated(names)))
-    faults.extend(f"{name!r}: a model's name may hold no comma; rename it" for name in names if "," in name)
+    faults.extend(f"two models would be named {name!r}; choose another --name" for name in sorted(_repeated(names)))
+    faults.extend(f"{name!r}: the name of a model may not contain a comma; rename it" for name in names if "," in name)
     if faults:
         raise InputError(*faults)
     known = request.split != UNKNOWN_SPLIT
@@ -70,29 +70,29 @@ def read_request(request: ImportRequest, data: Prepared) -> ImportedModels:
 
 
 def _base(split: str, data: Prepared) -> Prepared:
-    """Return the prepared folder whose folds are meant."""
+    """Return the prepared folder with the folds that the models were trained on."""
     if split == UNKNOWN_SPLIT:
         return data
     base = load_prepared(split)
     if base.manifest.data_hash != data.manifest.data_hash:
         raise InputError(
-            f"--split {split}: is made of other data than {data.path} (data_hash {base.manifest.data_hash[:12]}, "
-            f"expected {data.manifest.data_hash[:12]}); prepare the same files, with the folds they used"
+            f"--split {split}: was made from other data than {data.path} (data_hash {base.manifest.data_hash[:12]}, "
+            f"expected {data.manifest.data_hash[:12]}); prepare the same files with the folds that the models used"
         )
     return base
 
 
 def _pairs(oof: FoundFiles, test: FoundFiles, request: ImportRequest, faults: list[str]) -> list[tuple[str, str, str]]:
-    """Return name and both paths of each pair of files, noting files without a partner."""
+    """Return name and both paths of each pair of files; adds a fault for files without a partner."""
     if oof.is_single != test.is_single:
         raise InputError("--oof and --test must both be a file, or both a folder or a pattern with a *")
     if oof.is_single:
         if request.name is None:
-            raise InputError("give --name NAME: what the model is to be called")
+            raise InputError("name the model with --name")
         return [(request.name, next(iter(oof.paths.values())), next(iter(test.paths.values())))]
     for ours, others, kind in ((oof, test, "test"), (test, oof, "out-of-fold")):
         faults.extend(
-            f"{path}: has no partner with {kind} predictions of the name {name!r}"
+            f"{path}: there is no file with {kind} predictions named {name!r}"
             for name, path in ours.paths.items()
             if name not in others.paths
         )
@@ -107,7 +107,7 @@ def _repeated(names: Sequence[str]) -> set[str]:
 def _read_pair(
     pair: tuple[str, str, str], request: ImportRequest, data: Prepared, notes: dict[str, list[str]]
 ) -> list[ForeignModel]:
-    """Return the models of one pair of files (name, both paths), noting what in them was passed over."""
+    """Return the models in one pair of files (name, both paths); adds notes about what was ignored."""
     name, oof_path, test_path = pair
     columns = ForeignColumns(data.task, request.id_column, request.prediction_columns)
     found: list[tuple[ForeignTable, MatchedPredictions]] = []
@@ -115,7 +115,7 @@ def _read_pair(
     for path, is_test in ((oof_path, False), (test_path, True)):
         try:
             table = read_foreign(path, columns, is_test=is_test)
-            placed = place(
+            placed = match_rows(
                 table,
                 PreparedRows.of_test(data) if is_test else PreparedRows.of_train(data),
                 metric=data.task.measure,
@@ -147,16 +147,16 @@ def _read_pair(
 def _remarks(table: ForeignTable, placed: MatchedPredictions, request: ImportRequest, data: Prepared) -> list[str]:
     remarks = []
     if table.ids is None and not placed.order_checked:
-        remarks.append("taken in row order, which nobody can check without scores")
+        remarks.append("rows matched by order, which cannot be checked without targets")
     if placed.has_own_folds and request.split == UNKNOWN_SPLIT:
         remarks.append(f"folds are those of {data.path}; if the models used them, add --split {data.path}")
     if others := [*table.passed_over, *placed.truths]:
-        remarks.append(f"columns that are not taken for predictions ({', '.join(map(repr, others))})")
+        remarks.append(f"columns not used as predictions ({', '.join(map(repr, others))})")
     return remarks
 
 
 def _sentences(notes: dict[str, list[str]]) -> tuple[str, ...]:
-    """Return each remark with the files that it is about."""
+    """Return each remark with its files."""
     return tuple(
         f"{remark}: {', '.join(paths[:SHOWN])}" + (f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else "")
         for remark, paths in notes.items()
@@ -166,11 +166,11 @@ def _sentences(notes: dict[str, list[str]]) -> tuple[str, ...]:
 def _column_pairs(
     oof_path: str, oof: MatchedPredictions, test_path: str, test: MatchedPredictions
 ) -> list[tuple[str, str]]:
-    """Return the names of both columns of each model: the same, unless there is one of each."""
+    """Return the names of both columns of each model: the same, unless there is only one of each."""
     if len(oof.columns) == len(test.columns) == 1:
         return [(next(iter(oof.columns)), next(iter(test.columns)))]
     faults = [
-        f"{path}, column {name}: has no partner of that name in {other_path}"
+        f"{path}, column {name}: there is no column of that name in {other_path}"
         for path, columns, other_path, others in (
             (oof_path, oof.columns, test_path, test.columns),
             (test_path, test.columns, oof_path, oof.columns),

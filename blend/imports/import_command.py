@@ -1,4 +1,4 @@
-"""The verb `import`: predictions that others made, next to our own."""
+"""The verb `import`: take over predictions that others made."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -24,20 +24,20 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
     def import_verb(
         *,
         oof: Annotated[str, typer.Option(help=f"Out-of-fold predictions. {FILES}")],
-        test: Annotated[str, typer.Option(help="Test predictions, likewise; files and columns pair by name.")],
+        test: Annotated[str, typer.Option(help="Test predictions, in the same form; files and columns pair by name.")],
         data: Annotated[str, typer.Option(help="Prepared folder.")],
-        out: Annotated[str, typer.Option(help="Run directory for imported models; may hold some already.")],
-        name: Annotated[str | None, typer.Option(help="The model's name; what comes before each of many.")] = None,
-        family: Annotated[str | None, typer.Option(help="Family of all these models.  [default: one each]")] = None,
+        out: Annotated[str, typer.Option(help="Run directory for imported models; may already hold some.")],
+        name: Annotated[str | None, typer.Option(help="Name of the model; with many models, a prefix.")] = None,
+        family: Annotated[str | None, typer.Option(help="Family of all these models.  [default: each its own]")] = None,
         split: Annotated[
-            str, typer.Option(help="Prepared folder whose folds the models were trained on, or unknown.")
+            str, typer.Option(help="Prepared folder with the folds that the models were trained on.")
         ] = UNKNOWN_SPLIT,
         trust_row_order: Annotated[
-            bool, typer.Option("--trust-row-order", help="Rows without ids stand in the order of the prepared files.")
+            bool, typer.Option("--trust-row-order", help="Rows without ids are in the order of the prepared files.")
         ] = False,
-        id_column: Annotated[str | None, typer.Option(help="Column of ids.  [default: the task's, or id]")] = None,
+        id_column: Annotated[str | None, typer.Option(help="Id column.  [default: the task's, or id]")] = None,
         prediction_column: Annotated[
-            list[str] | None, typer.Option(help="Column of predictions; may be repeated.  [default: numeric ones]")
+            list[str] | None, typer.Option(help="Prediction column; repeatable.  [default: numeric ones]")
         ] = None,
         fit_blend: Annotated[bool, typer.Option("--fit", help="Blend the run directory right away.")] = False,
         clip: Annotated[
@@ -45,7 +45,7 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
             typer.Option("--clip", help="With --fit: move predictions beyond the range to the nearest legal score."),
         ] = False,
     ) -> None:
-        """Import predictions that others made: align them, check them, keep them like our own.
+        """Import predictions that others made: align, check and store them like those of our own models.
 
         Example: `python -m blend import --oof team/oof --test team/test --data prepared/pppm --out runs/team --fit`
         """
@@ -68,9 +68,7 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
         if fit_blend:
             fit([out], data=data, clip=clip)
         else:
-            _say(
-                f"Next: python -m blend fit {out} --data {data}, or behind your own run: python -m blend fit RUN {out}"
-            )
+            _say(f"Next: python -m blend fit {out} --data {data}, or with your own run: python -m blend fit RUN {out}")
 
 
 def _show(imported: ImportedModels, ids: dict[str, str]) -> None:
@@ -96,15 +94,15 @@ def _show(imported: ImportedModels, ids: dict[str, str]) -> None:
         if not imported.least_pearson(model) >= DEAD_BELOW:
             dead.append(model.name)
     console.print(table)
-    _say("Rows matched one to one: none missing, none unknown, none twice.")
+    _say("Every row matched: none is missing, unknown or repeated.")
     for note in imported.notes:
         _say(note)
     if dead:
-        _say(f"Pearson under {DEAD_BELOW} in a fold, so `blend fit` leaves them out: {', '.join(dead)}")
+        _say(f"Pearson below {DEAD_BELOW} in some fold, so `blend fit` leaves them out: {', '.join(dead)}")
     if imported.split_hash == UNKNOWN_SPLIT:
         _say(
             "Split unknown: rows may have been trained on by the model that predicts them; nested scores can flatter. "
-            "If the models used the folds of a prepared folder, say so with --split."
+            "If the models used the folds of a prepared folder, name it with --split."
         )
 
 

@@ -20,31 +20,31 @@ from data_prep.store.tables import HOLDOUT_FOLD, checksum
 
 @dataclass(frozen=True)
 class ForeignModel:
-    """One model's predictions, aligned with the prepared tables and checked."""
+    """One model's predictions, checked and aligned with the prepared tables."""
 
     name: str
     family: str
     oof: Floats
-    """[train rows, holdout among them], NaN on holdout rows where the file has none."""
+    """[train rows, including holdout]; NaN on holdout rows that the file does not have."""
     test: Floats
     """[test rows]"""
     column: str
     sources: tuple[tuple[str, str], ...]
-    """Path and sha256 of the file of out-of-fold and of that of test predictions."""
+    """Path and sha256 of the file of out-of-fold predictions, and of the file of test predictions."""
 
 
 @dataclass(frozen=True)
 class ImportedModels:
-    """Everything that a request brings, not yet written."""
+    """All models of a request, not yet written."""
 
     models: tuple[ForeignModel, ...]
     data: Prepared
-    """Whose folds the tables are kept by: the split's where it is known."""
+    """The prepared folder whose folds the tables have: that of the split, if it is known."""
     named_data: str
-    """The prepared folder that was named; its path."""
+    """Path of the prepared folder on the command line."""
     split_hash: str
     notes: tuple[str, ...]
-    """What a person should know: columns and files passed over, what could not be checked."""
+    """What a person should know: ignored columns and files, and what could not be checked."""
 
     @property
     def trained(self) -> NDArray[np.bool_]:
@@ -61,7 +61,7 @@ class ImportedModels:
         return [fold == number for number in range(self.data.manifest.n_folds)]
 
     def identity(self, model: ForeignModel) -> str:
-        """Return the candidate id: 12 hex digits of the hash of all that makes the model what it is."""
+        """Return the candidate id: 12 hex digits of a hash of name, family, data and predictions."""
         parts = (model.name, model.family, self.split_hash, self.data.manifest.data_hash)
         values = pa.table({"oof": pa.array(np.append(model.oof, model.test), pa.float32())})
         return hashlib.sha256("\0".join([*parts, checksum(values)]).encode()).hexdigest()[:12]
@@ -71,21 +71,21 @@ class ImportedModels:
         return [self.data.task.measure(self._target[mask], model.oof[mask]) for mask in self._fold_masks]
 
     def least_pearson(self, model: ForeignModel) -> float:
-        """Return the Pearson of the fold where it is least, NaN where the model is constant in a fold."""
+        """Return the lowest Pearson of any fold; NaN if the model is constant in a fold."""
         return float(np.min([pearson(self._target[mask], model.oof[mask]) for mask in self._fold_masks]))
 
     def pooled(self, model: ForeignModel) -> float:
-        """Return the task's metric on all rows but the holdout's."""
+        """Return the task's metric on all rows outside the holdout."""
         return self.data.task.measure(self._target[self.trained], model.oof[self.trained])
 
 
 def write_imported(imported: ImportedModels, out: str) -> dict[str, str]:
-    """Keep the models in a run directory of imported ones and return each one's id by name.
+    """Store the models in a run directory for imported models, and return each one's id by name.
 
-    Importing the same again changes nothing, and completes what was cut off.
+    Importing the same again changes nothing, or completes what was cut off.
 
     Raises:
-        InputError: `out` is the run directory of a search or of other data, or a name stands there for another content.
+        InputError: `out` belongs to a search or to other data, or has another model of the same name.
     """
     study = read_study(out)
     ids = {model.name: imported.identity(model) for model in imported.models}
@@ -112,13 +112,13 @@ def write_imported(imported: ImportedModels, out: str) -> dict[str, str]:
 def _check_room(study: dict[str, object], out: str, ids: dict[str, str], data: Prepared) -> None:
     path = join(out, "study.yaml")
     if study and not study.get("imported"):
-        raise InputError(f"{path}: is the study of a search; import into a run directory of its own: another --out")
+        raise InputError(f"{path}: is the study of a search; import into a separate directory: choose another --out")
     if study and study.get("data_hash") != data.manifest.data_hash:
         raise InputError(f"{path}: holds models of other data than {data.path}; choose another --out")
     names = study.get("names")
     taken = names if isinstance(names, dict) else {}
     faults = [
-        f"{path}: {name!r} stands there for other predictions, another family or another split (id {taken[name]}); "
+        f"{path}: {name!r} already names other predictions, another family or another split (id {taken[name]}); "
         "choose another --name or another --out"
         for name, identity in ids.items()
         if taken.get(name, identity) != identity
@@ -141,7 +141,7 @@ def _settings(model: ForeignModel, imported: ImportedModels) -> dict[str, object
 
 
 def _write_tables(model: ForeignModel, candidate: str, imported: ImportedModels, store: OofStore) -> None:
-    """Write the tables of every fold; the one column of test predictions serves each fold."""
+    """Write the tables of every fold; all folds share the one column of test predictions."""
     data = imported.data
     train, fold_of = data.train, data.train["fold"].to_numpy()
     held = fold_of == HOLDOUT_FOLD

@@ -1,4 +1,4 @@
-"""Whether CV tracks the leaderboard: lines, residuals, what fell out of line, what leaks."""
+"""`CvVsLeaderboard`: whether CV tracks the leaderboard, which submissions are outliers, and which CVs leak."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from data_prep.prepare.folds import GROUPED_SCHEMES, SCHEMES
 from data_prep.scoring.metrics import METRICS, spearman
 
 FEW = 4
-"""Points from which an offset is told."""
+"""With fewer points, no offset is fitted."""
 ENOUGH = 8
-"""Points from which a line and a rank correlation are told."""
+"""With fewer points, neither a line nor a rank correlation is fitted."""
 LIMIT = 3.0
 """Robust standard deviations beyond which a submission is flagged."""
 LEAK_LIMIT = 4.0
-"""Robust standard deviations by which a CV must be too good before it is said to leak: a grave thing to say."""
+"""Robust standard deviations by which a CV must be too good before it is called leaking, which is a grave claim."""
 LEAST_SPREAD = 0.0005
-"""No robust standard deviation is believed to be smaller: scores are written down to three or four digits."""
+"""Lower bound of every robust standard deviation: scores are written with three or four digits."""
 NORMAL_MAD = 1.4826
 """Standard deviation of a normal distribution in units of its median absolute deviation."""
 LEAKING_SCHEMES = tuple(scheme for scheme in SCHEMES if scheme not in GROUPED_SCHEMES)
@@ -30,41 +30,41 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Line:
-    """What the leaderboard says for a CV: `slope * cv + intercept`, robustly."""
+    """A robust line from CV to leaderboard score: `slope * cv + intercept`."""
 
     slope: float
-    """1 where there are too few points for a line: then only the offset is fitted."""
+    """1 if there are too few points for a line; then only the offset is fitted."""
     intercept: float
     spread: float
     """Robust standard deviation of the residuals."""
     n: int
     of: str
-    """Name of the split or scheme whose points it goes through."""
+    """Name of the split or scheme that it is fitted to."""
 
     def at(self, cv: float) -> float:
-        """Return the leaderboard score that is in line with a CV."""
+        """Return the leaderboard score on the line for a CV."""
         return self.slope * cv + self.intercept
 
 
 @dataclass(frozen=True)
 class Flag:
-    """Why one should not trust a submission's CV, or look at it again."""
+    """A reason not to trust a submission's CV, or to look at it again."""
 
     kind: str
     """`leaking` or `out of line`."""
     by: str
-    """`scheme`: by what it is; `shown`: by what its scores show."""
+    """`scheme`: because of its split scheme; `shown`: because of its scores."""
     reason: str
 
 
 @dataclass(frozen=True)
 class TrackedSubmission:
-    """A submission beside what its split leads one to expect."""
+    """A submission, compared with the line of its split."""
 
     entry: LedgerEntry
     line: Line | None
     residual: float | None
-    """Leaderboard score less the line's."""
+    """Leaderboard score minus the score on the line."""
     flags: tuple[Flag, ...]
 
 
@@ -80,42 +80,42 @@ class RankCorrelation:
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """How the CVs of one scheme, or of one split of it, stand to the leaderboard."""
+    """How the CVs of one scheme, or of one of its splits, relate to the leaderboard."""
 
     name: str
     scheme: str
     splits: tuple[str, ...]
     n: int
     offset: float
-    """Mean of leaderboard score less CV."""
+    """Mean of leaderboard score minus CV."""
     offset_sd: float | None
     """None for a single point."""
     cv_sd: float | None
     line: Line | None
     rank: RankCorrelation | None
-    """None below `ENOUGH` points, or where all CVs or all leaderboard scores are the same."""
+    """None below `ENOUGH` points, or if all CVs or all leaderboard scores are equal."""
     upper: RankCorrelation | None
-    """Of the half with the better CVs, which is where one chooses; None where that half has fewer than `ENOUGH`."""
+    """Of the half with the better CVs, from which one chooses; None if that half has fewer than `ENOUGH` points."""
     excess: float | None
-    """How much better CVs are, on average, than those of grouped submissions with the same leaderboard score."""
+    """How much better its CVs are, on average, than those of grouped submissions with the same leaderboard score."""
 
 
 @dataclass(frozen=True)
 class Closeness:
-    """How far a score that is known beforehand is from the leaderboard, over the same submissions."""
+    """How close a score that is known before submitting is to the leaderboard, over the same submissions."""
 
     name: str
     """`cv`, `nested` or `expected`."""
     n: int
     bias: float
-    """Mean of the score less the leaderboard's."""
+    """Mean of the score minus the leaderboard's."""
     error: float
     """Mean absolute difference."""
 
 
 @dataclass(frozen=True)
 class CvVsLeaderboard:
-    """All that a ledger shows."""
+    """Everything that a ledger shows."""
 
     board: str
     """`public` or `private`."""
@@ -123,7 +123,7 @@ class CvVsLeaderboard:
     """In the order of the ledger."""
     schemes: tuple[SplitSummary, ...]
     splits: tuple[SplitSummary, ...]
-    """Of schemes that have several."""
+    """Splits of the schemes that have several."""
     closeness: tuple[Closeness, ...]
 
 
@@ -131,17 +131,17 @@ def fit_line(cv: ArrayLike, board: ArrayLike, *, of: str = "") -> Line | None:
     """Fit a robust line of leaderboard score on CV.
 
     Theil-Sen: the slope is the median of the slopes through all pairs of points, the intercept the median of
-    `board - slope * cv`, so that half of the points lie above. Below `ENOUGH` points, or where all CVs are equal, only
+    `board - slope * cv`, so half of the points lie above. Below `ENOUGH` points, or where all CVs are equal, only
     that median is fitted, with slope 1.
 
     The spread is 1.4826 times the median absolute residual, times n / (n - k - 1) for k fitted numbers: residuals from
-    a fitted line are too small, and with few points medians much more so. With that factor, of ledgers with normal
-    errors and 4 to 26 points, about one in nine has a point beyond 3 spreads (without it, one in three).
+    a fitted line are too small, and medians of few points even more so. With this factor, about one in nine ledgers
+    with normal errors and 4 to 26 points has a point beyond 3 spreads (without it, one in three).
 
     Args:
         cv: [points].
         board: [points], leaderboard scores.
-        of: name of what the points are.
+        of: name of the split or scheme that the points belong to.
 
     Returns:
         None below `FEW` points.
@@ -183,11 +183,11 @@ def rank_correlation(cv: ArrayLike, board: ArrayLike) -> RankCorrelation | None:
     return RankCorrelation(value, low, high, len(x))
 
 
-def track(entries: Sequence[LedgerEntry], *, board: str = "public") -> CvVsLeaderboard:
+def track_cv(entries: Sequence[LedgerEntry], *, board: str = "public") -> CvVsLeaderboard:
     """Compare CV and leaderboard over a whole ledger.
 
-    A submission's line is that of its split (same scheme, same split hash) where this has `ENOUGH` points, else that of
-    its scheme. Submissions without CV or without a leaderboard score take no part.
+    A submission's line is that of its split (same scheme, same split hash) if the split has `ENOUGH` points, else
+    that of its scheme. Submissions without a CV or a leaderboard score are left out.
 
     Args:
         entries: of one metric.
@@ -200,7 +200,7 @@ def track(entries: Sequence[LedgerEntry], *, board: str = "public") -> CvVsLeade
         points = [entry for entry in scored if entry.split == split]
         if len(points) >= ENOUGH:
             lines[split] = _line(points, board, split)
-    rows = tuple(_tracked(entry, lines, scored, board) for entry in entries)
+    rows = tuple(_compare_one(entry, lines, scored, board) for entry in entries)
     summaries = tuple(
         _summary(scheme, [e for e in scored if e.scheme == scheme], scored, board, lines[scheme]) for scheme in schemes
     )
@@ -209,7 +209,7 @@ def track(entries: Sequence[LedgerEntry], *, board: str = "public") -> CvVsLeade
     )
 
 
-def _score(entry: LedgerEntry, board: str) -> float:
+def _board_score(entry: LedgerEntry, board: str) -> float:
     score: float | None = getattr(entry, board)
     assert score is not None
     return score
@@ -225,26 +225,26 @@ def _is_scored(entry: LedgerEntry, board: str) -> bool:
 
 
 def _columns(entries: Sequence[LedgerEntry], board: str) -> tuple[Floats, Floats]:
-    return np.array([_cv(entry) for entry in entries]), np.array([_score(entry, board) for entry in entries])
+    return np.array([_cv(entry) for entry in entries]), np.array([_board_score(entry, board) for entry in entries])
 
 
 def _line(entries: Sequence[LedgerEntry], board: str, of: str) -> Line | None:
     return fit_line(*_columns(entries, board), of=of)
 
 
-def _tracked(
+def _compare_one(
     entry: LedgerEntry, lines: dict[str, Line | None], scored: Sequence[LedgerEntry], board: str
 ) -> TrackedSubmission:
     if not _is_scored(entry, board):
-        return TrackedSubmission(entry, None, None, _declared(entry))
+        return TrackedSubmission(entry, None, None, _scheme_flags(entry))
     line = lines.get(entry.split) or lines[entry.scheme]
-    residual = None if line is None else _score(entry, board) - line.at(_cv(entry))
-    flags = [*_declared(entry), *_shown(entry, scored, board)]
+    residual = None if line is None else _board_score(entry, board) - line.at(_cv(entry))
+    flags = [*_scheme_flags(entry), *_leak_flags(entry, scored, board)]
     if line is not None and residual is not None and abs(residual) > LIMIT * line.spread:
         side = "above" if residual > 0 else "below"
         reason = (
             f"its {board} score is {abs(residual):.4f} {side} the line of {line.of} ({_times(residual, line.spread)}): "
-            "look whether it is the model that was validated"
+            "check that it is the model that was validated"
         )
         flags.append(Flag("out of line", "shown", reason))
     return TrackedSubmission(entry, line, residual, tuple(flags))
@@ -254,18 +254,18 @@ def _times(distance: float, spread: float) -> str:
     return f"{abs(distance) / spread:.1f} robust standard deviations"
 
 
-def _declared(entry: LedgerEntry) -> tuple[Flag, ...]:
+def _scheme_flags(entry: LedgerEntry) -> tuple[Flag, ...]:
     if entry.scheme not in LEAKING_SCHEMES:
         return ()
-    reason = f"{entry.scheme} does not keep groups together, so its CV has seen the groups that it is scored on"
+    reason = f"{entry.scheme} does not keep groups together, so its models were trained on the groups that CV scores"
     return (Flag("leaking", "scheme", reason),)
 
 
-def _shown(entry: LedgerEntry, scored: Sequence[LedgerEntry], board: str) -> tuple[Flag, ...]:
+def _leak_flags(entry: LedgerEntry, scored: Sequence[LedgerEntry], board: str) -> tuple[Flag, ...]:
     """Flag a CV that is too good for its leaderboard score.
 
-    Measured by the offset between the two, not by a line: a leaking CV lies beyond the range of the grouped ones, where
-    a line through these would say little.
+    It is measured by the offset between the two, not by a line: a leaking CV is outside the range of the grouped ones,
+    where their line would say little.
     """
     others = [other for other in scored if other.scheme in GROUPED_SCHEMES and other is not entry]
     if len(others) < FEW:
@@ -281,14 +281,14 @@ def _shown(entry: LedgerEntry, scored: Sequence[LedgerEntry], board: str) -> tup
         f"({_times(excess, spread)})"
     )
     if entry.scheme not in LEAKING_SCHEMES:
-        reason += ": a leak that its scheme does not declare, or not the model that was validated"
+        reason += ": an unexpected leak, or not the model that was validated"
     return (Flag("leaking", "shown", reason),)
 
 
 def _gap(entry: LedgerEntry, board: str) -> float:
     """Return how much better the leaderboard score is than the CV."""
     metric = METRICS[entry.metric]
-    return metric.utility(_score(entry, board)) - metric.utility(_cv(entry))
+    return metric.utility(_board_score(entry, board)) - metric.utility(_cv(entry))
 
 
 def _summary(
@@ -328,13 +328,13 @@ def _split_summaries(
 
 
 def _closeness(scored: Sequence[LedgerEntry], board: str) -> tuple[Closeness, ...]:
-    """Compare cv, nested and expected over the submissions that have all that any has beside its CV."""
+    """Compare cv, nested and expected, over the submissions that have all of those that occur in the ledger."""
     names = [name for name in ("cv", "nested", "expected") if any(getattr(e, name) is not None for e in scored)]
     entries = [entry for entry in scored if all(getattr(entry, name) is not None for name in names)]
     if len(names) < 2 or not entries:
         return ()
     found = []
     for name in names:
-        differences = np.array([getattr(entry, name) - _score(entry, board) for entry in entries])
+        differences = np.array([getattr(entry, name) - _board_score(entry, board) for entry in entries])
         found.append(Closeness(name, len(entries), float(differences.mean()), float(np.abs(differences).mean())))
     return tuple(found)

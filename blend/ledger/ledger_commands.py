@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from blend.ledger.cv_vs_leaderboard import CvVsLeaderboard, track
+from blend.ledger.cv_vs_leaderboard import CvVsLeaderboard, track_cv
 from blend.ledger.ledger_entry import KNOWN_SCHEMES, LedgerEntry, entry_of, find_submission
 from blend.ledger.ledger_file import (
     LEDGER_FILE,
@@ -23,25 +23,27 @@ from data_prep.errors import InputError
 from data_prep.scoring.metrics import METRICS
 from data_prep.store.files import write_bytes
 
-ledger_app = new_app("Keep every submission with its CV and leaderboard scores; see which CV tracks the leaderboard.")
+ledger_app = new_app(
+    "Record every submission with its CV and leaderboard scores, and see which CV tracks the leaderboard."
+)
 
-LedgerFile = Annotated[str, typer.Option("--ledger", help="The ledger, a CSV file to edit by hand.")]
+LedgerFile = Annotated[str, typer.Option("--ledger", help="The ledger: a CSV file, which you may edit by hand.")]
 Board = Annotated[Literal["public", "private"], typer.Option(help="The leaderboard to compare CV with.")]
 
 
 @ledger_app.command()
 def add(
     *,
-    submission: Annotated[str, typer.Option(help="The CSV file that was handed in, or the folder of its blend.")],
+    submission: Annotated[str, typer.Option(help="The submitted CSV file, or the folder of its blend.")],
     public: Annotated[float | None, typer.Option(help="Its public leaderboard score.")] = None,
-    private: Annotated[float | None, typer.Option(help="Its private one, when it is known.")] = None,
-    note: Annotated[str, typer.Option(help="Anything to remember.")] = "",
-    cv: Annotated[float | None, typer.Option(help="CV of a submission that was made elsewhere.")] = None,
+    private: Annotated[float | None, typer.Option(help="Its private leaderboard score, if known.")] = None,
+    note: Annotated[str, typer.Option(help="Any text.")] = "",
+    cv: Annotated[float | None, typer.Option(help="CV of a submission that `blend fit` did not make.")] = None,
     scheme: Annotated[str | None, typer.Option(help=f"Its split: {', '.join(KNOWN_SCHEMES)}.")] = None,
     metric: Annotated[str | None, typer.Option(help=f"Its metric: {', '.join(METRICS)}.  [default: pearson]")] = None,
     ledger: LedgerFile = LEDGER_FILE,
 ) -> None:
-    """Note a submission's leaderboard scores beside its CV; given again, the same file's row gets the new scores.
+    """Record a submission's leaderboard scores beside its CV; the same file again updates its row.
 
     Example: `python -m blend ledger add --submission runs/demo/blends/first --public .8504 --note "four backbones"`
     """
@@ -52,7 +54,7 @@ def add(
     updated = update_scores(entries, sha256, public=public, private=private, note=note)
     if updated:
         if cv is not None or scheme is not None or metric is not None:
-            raise InputError(f"{ledger} already has this file; change its CV, scheme or metric there, in its row")
+            raise InputError(f"{ledger} already has this file; change its CV, scheme or metric in its row there")
         write_ledger(updated.entries, ledger)
         _say(_changes(updated))
     else:
@@ -61,7 +63,7 @@ def add(
         )
         write_ledger(append_entry(entries, entry), ledger)
         _say(f"{entry.title}: {_scores(entry)} ({entry.split})")
-    _say(f"ledger written to {ledger}; next: `python -m blend ledger show --ledger {ledger}`")
+    _say(f"wrote {ledger}; next: python -m blend ledger show --ledger {ledger}")
 
 
 def _scores(entry: LedgerEntry) -> str:
@@ -75,12 +77,12 @@ def _changes(update: LedgerUpdate) -> str:
         for name in ("public", "private", "note")
         if getattr(update.before, name) != getattr(update.after, name)
     ]
-    return f"{update.after.title} was there already: {', '.join(changed) or 'nothing has changed'}"
+    return f"{update.after.title} was already in the ledger: {', '.join(changed) or 'nothing changed'}"
 
 
 @ledger_app.command()
 def show(*, board: Board = "public", ledger: LedgerFile = LEDGER_FILE) -> None:
-    """Show every submission, what fell out of line, what leaks, and which split's CV tracks the leaderboard.
+    """Show all submissions, outliers and leaks, and which split's CV tracks the leaderboard.
 
     Example: `python -m blend ledger show --ledger blend/memo_ledger.csv`
     """
@@ -105,17 +107,17 @@ def plot(
     from blend.ledger.ledger_picture import KINDS, render_picture  # noqa: PLC0415 - matplotlib is slow to import
 
     if (kind := Path(out).suffix.removeprefix(".")) not in KINDS:
-        raise InputError(f"--out {out}: a picture ends in one of {', '.join('.' + kind for kind in KINDS)}")
+        raise InputError(f"--out {out}: the suffix must be one of {', '.join('.' + kind for kind in KINDS)}")
     tracking = _track(ledger, board)
     write_bytes(render_picture(tracking, kind), out)
-    _say(f"picture written to {out}; its numbers: `python -m blend ledger show --ledger {ledger}`")
+    _say(f"wrote {out}; next, its numbers: python -m blend ledger show --ledger {ledger}")
 
 
 def _track(ledger: str, board: str) -> CvVsLeaderboard:
-    tracking = track(read_ledger(ledger), board=board)
+    tracking = track_cv(read_ledger(ledger), board=board)
     if not tracking.schemes:
         raise InputError(
-            f"{ledger}: no submission has both a cv and a {board} score; `python -m blend ledger add` notes them"
+            f"{ledger}: no submission has both a cv and a {board} score; add one with `python -m blend ledger add`"
         )
     return tracking
 

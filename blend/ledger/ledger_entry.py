@@ -1,4 +1,4 @@
-"""`LedgerEntry`: one submission in the ledger, made from its file and the manifest beside it."""
+"""`LedgerEntry`: one submission in the ledger, built from its file and the manifest beside it."""
 
 import hashlib
 import json
@@ -14,37 +14,37 @@ from data_prep.store.files import exists, join, read_bytes
 from data_prep.store.yaml_documents import check_document
 
 UNKNOWN = "unknown"
-"""The scheme of a submission of which nobody knows how its folds were made."""
+"""The scheme of a submission whose folds were made in an unknown way."""
 KNOWN_SCHEMES = (*SCHEMES, UNKNOWN)
 SUBMISSION_FILE = "submission.csv"
 
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One row of the ledger; its fields are the ledger's columns, in their order. Empty or None: not known."""
+    """One row of the ledger; its fields are the ledger's columns, in their order. Empty or None: unknown."""
 
     submission: str
-    """Path or name of the file that was handed in."""
+    """Path or name of the submitted file."""
     sha256: str = ""
     """Of its bytes, hex."""
     blend: str = ""
     study: str = ""
-    """Names of the runs, with + between them."""
+    """Names of the runs, joined with +."""
     members: str = ""
-    """candidate:weight, with spaces between them."""
+    """candidate:weight pairs, joined with spaces."""
     method: str = ""
     scheme: str = UNKNOWN
     """How folds were made: one of `KNOWN_SCHEMES`."""
     n_folds: int | None = None
     split_hash: str = ""
-    """Tells splits of one scheme apart."""
+    """Distinguishes splits of one scheme."""
     metric: str = "pearson"
     cv: float | None = None
-    """Mean over folds, weights scored on the rows they were fitted on."""
+    """Mean over folds, on the rows that the weights were fitted on."""
     nested: float | None = None
-    """The same, weights fitted without the fold they are scored on."""
+    """The same, on rows that the weights were not fitted on."""
     expected: float | None = None
-    """What was expected on the test beforehand."""
+    """The metric that was expected on the test rows."""
     public: float | None = None
     private: float | None = None
     """Leaderboard scores."""
@@ -52,17 +52,17 @@ class LedgerEntry:
 
     @property
     def title(self) -> str:
-        """What to call it: the blend's name where it has one."""
+        """The name to show: the blend's, if it has one."""
         return self.blend or self.submission
 
     @property
     def split(self) -> str:
-        """Scheme and split hash as one name: CVs of one split were taken on the same folds."""
+        """Scheme and split hash as one name; CVs of one split were measured on the same folds."""
         return f"{self.scheme} {self.split_hash}".strip()
 
 
 class _SubmissionFacts(BaseModel):
-    """What the ledger takes from the manifest of a submission; it may hold more."""
+    """The fields that the ledger reads from the manifest of a submission; others are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -98,31 +98,30 @@ def entry_of(
     scheme: str | None = None,
     metric: str | None = None,
 ) -> LedgerEntry:
-    """Describe a submission by its manifest or, where it has none, by what the user says.
+    """Describe a submission by its manifest or, if it has none, by the options of the command line.
 
     Args:
-        path: the CSV file; its manifest has the same name but for `.json`.
+        path: the CSV file; its manifest has the same name with the suffix `.json`.
         sha256: of its bytes.
-        cv: its cross-validated score; only where there is no manifest.
-        scheme: how its folds were made; likewise.
-        metric: likewise; None: pearson.
+        cv: its cross-validated score; only if there is no manifest.
+        scheme: how its folds were made; only if there is no manifest.
+        metric: only if there is no manifest; None: pearson.
 
     Raises:
-        InputError: no manifest and no cv; a manifest and cv, scheme or metric; the file is not the one that
-            the manifest tells of.
+        InputError: no manifest and no cv; a manifest and cv, scheme or metric; the manifest describes another file.
     """
     manifest_path = path.removesuffix(".csv") + ".json"
     given = {"--cv": cv, "--scheme": scheme, "--metric": metric}
     if not exists(manifest_path):
         return _foreign(path, sha256, cv=cv, scheme=scheme, metric=metric, manifest_path=manifest_path)
     if named := [option for option, value in given.items() if value is not None]:
-        raise InputError(f"{manifest_path} already holds what {', '.join(named)} would say; leave that out")
+        raise InputError(f"{manifest_path} already has what {', '.join(named)} would give; leave that out")
     manifest = _read_manifest(manifest_path)
     if manifest.sha256 != sha256:
         raise InputError(
-            f"{path}: is not the file that {manifest_path} tells of (sha256 {sha256[:12]}, expected "
+            f"{path}: is not the file that {manifest_path} describes (sha256 {sha256[:12]}, expected "
             f"{manifest.sha256[:12]}): it was changed after it was written. Make it again with `python -m blend fit`, "
-            "or copy it to a folder of its own and add it there with --cv and --scheme"
+            "or copy it to a separate folder and add it from there with --cv and --scheme"
         )
     return LedgerEntry(
         submission=path,
@@ -156,8 +155,8 @@ def _foreign(
 ) -> LedgerEntry:
     if cv is None:
         raise InputError(
-            f"{path}: has no manifest ({manifest_path}), so it was not made by `python -m blend fit`; "
-            f"say what its CV was with --cv, and how its folds were made with --scheme ({', '.join(KNOWN_SCHEMES)})"
+            f"{path}: has no manifest ({manifest_path}), so `python -m blend fit` did not make it; "
+            f"give its CV with --cv, and how its folds were made with --scheme ({', '.join(KNOWN_SCHEMES)})"
         )
     return LedgerEntry(submission=path, sha256=sha256, cv=cv, scheme=scheme or UNKNOWN, metric=metric or "pearson")
 

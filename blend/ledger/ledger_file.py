@@ -1,4 +1,4 @@
-"""The ledger: every submission with its CV and leaderboard scores, in one CSV file that a person can edit."""
+"""The ledger: all submissions with their CV and leaderboard scores, in one CSV file that a person can edit."""
 
 import csv
 import io
@@ -25,9 +25,9 @@ def read_ledger(path: str | Path) -> tuple[LedgerEntry, ...]:
     """Read a ledger, in the order of its rows.
 
     Raises:
-        InputError: every fault of the file: columns unknown, missing or named twice, texts that are no numbers, scores
-            that the metric cannot have, schemes and metrics that are not known, more than one metric, a submission
-            that stands twice, no rows.
+        InputError: every fault of the file: columns unknown, missing or repeated, texts that are not numbers, scores
+            that the metric cannot have, unknown schemes and metrics, more than one metric, repeated submissions, no
+            rows.
     """
     faults = InputFaults()
     _check_local(path)
@@ -48,7 +48,7 @@ def read_ledger(path: str | Path) -> tuple[LedgerEntry, ...]:
 
 
 def read_or_start(path: str | Path) -> tuple[LedgerEntry, ...]:
-    """Read a ledger, which is empty where there is no file yet.
+    """Read a ledger; it is empty if there is no file yet.
 
     Raises:
         InputError: as `read_ledger`.
@@ -59,7 +59,7 @@ def read_or_start(path: str | Path) -> tuple[LedgerEntry, ...]:
 
 def _check_local(path: str | Path) -> None:
     if "://" in str(path):
-        raise InputError(f"--ledger {path}: a ledger is a file on this machine, which a person can edit; give a path")
+        raise InputError(f"--ledger {path}: a ledger must be a local file, so that a person can edit it")
 
 
 def _check_columns(path: str | Path, faults: InputFaults) -> None:
@@ -69,15 +69,15 @@ def _check_columns(path: str | Path, faults: InputFaults) -> None:
         faults.add(
             f"{path}, line 1",
             f"unknown columns: {', '.join(map(quote, unknown))}; known: {', '.join(COLUMNS)}; "
-            "remove them, the note column takes any text",
+            "remove them; the note column takes any text",
         )
 
 
 def _rules() -> list[tuple[str, str, Callable[[str], bool]]]:
-    """Return column, rule and test of every text that is not free."""
+    """Return column, rule and test of every column that is not free text."""
     number = "must be a number such as 0.8504, or empty"
     return [
-        ("submission", "must name the file that was handed in", lambda text: bool(text.strip())),
+        ("submission", "must name the submitted file", lambda text: bool(text.strip())),
         (
             "sha256",
             "must be the 64 hex digits of the file's sha256, or empty",
@@ -90,7 +90,7 @@ def _rules() -> list[tuple[str, str, Callable[[str], bool]]]:
         ),
         (
             "n_folds",
-            "must be a whole number from 2 on, or empty",
+            "must be a whole number of at least 2, or empty",
             lambda text: not text or (bool(re.fullmatch(r"[0-9]{1,6}", text)) and int(text) >= 2),
         ),
         ("metric", f"must be one of {', '.join(METRICS)}", lambda text: text in METRICS),
@@ -110,12 +110,12 @@ def _check_scores(records: CsvRecords, rows: Sequence[Row], faults: InputFaults)
         first = rows[0]["metric"]
         for number, row in enumerate(rows):
             if row["metric"] != first:
-                rule = f"a ledger has one metric, that of its first row ({first}); keep one ledger a competition"
+                rule = f"a ledger has one metric, that of its first row ({first}); keep one ledger for each competition"
                 faults.add(f"{records.path}, column metric", rule, line=records.lines.of(number), found=row["metric"])
 
 
 def _check_duplicates(records: CsvRecords, rows: Sequence[Row], faults: InputFaults) -> None:
-    """Note rows that are the same submission as an earlier one: same sha256, or same name where one has none."""
+    """Add a fault for rows that repeat an earlier submission: same sha256, or same name if one has no sha256."""
     by_sha: dict[str, int] = {}
     by_name: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
@@ -142,7 +142,7 @@ def _entry(row: Row) -> LedgerEntry:
 
 
 def write_ledger(entries: Sequence[LedgerEntry], path: str | Path) -> None:
-    """Write the ledger whole or not at all, rows in the order of `entries`; numbers as short as they read back."""
+    """Write the ledger whole or not at all, rows in the order of `entries`, numbers in their shortest exact form."""
     _check_local(path)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -155,7 +155,7 @@ def write_ledger(entries: Sequence[LedgerEntry], path: str | Path) -> None:
 
 @dataclass(frozen=True)
 class LedgerUpdate:
-    """A row that was given new leaderboard scores."""
+    """A row with new leaderboard scores."""
 
     entries: tuple[LedgerEntry, ...]
     before: LedgerEntry
@@ -165,10 +165,10 @@ class LedgerUpdate:
 def update_scores(
     entries: Sequence[LedgerEntry], sha256: str, *, public: float | None, private: float | None, note: str
 ) -> LedgerUpdate | None:
-    """Give the row of a submission new leaderboard scores and a new note, keeping those that are not given.
+    """Set the leaderboard scores and the note of a submission; those that are not given stay.
 
     Returns:
-        None where the ledger has no row with this sha256.
+        None if the ledger has no row with this sha256.
 
     Raises:
         InputError: a score that the metric cannot have.
@@ -192,21 +192,21 @@ def append_entry(entries: Sequence[LedgerEntry], entry: LedgerEntry) -> tuple[Le
     """Add a submission as the last row.
 
     Raises:
-        InputError: a score that the metric cannot have; a metric or scheme that is not known; another metric than the
-            ledger's; a row of the same name without a sha256, which may or may not be the same file.
+        InputError: a score that the metric cannot have; an unknown metric or scheme; another metric than the ledger's;
+            a row with the same name but no sha256, which may or may not be the same file.
     """
     faults = _score_faults(entry)
     if entry.metric not in METRICS:
-        faults.append(f"metric {entry.metric!r} is not known; known: {', '.join(METRICS)}")
+        faults.append(f"metric {entry.metric!r} is unknown; known: {', '.join(METRICS)}")
     if entry.scheme not in KNOWN_SCHEMES:
-        faults.append(f"scheme {entry.scheme!r} is not known; known: {', '.join(KNOWN_SCHEMES)}")
+        faults.append(f"scheme {entry.scheme!r} is unknown; known: {', '.join(KNOWN_SCHEMES)}")
     if entries and entries[0].metric != entry.metric:
         faults.append(
             f"the ledger's metric is {entries[0].metric}, the submission's {entry.metric}; use another ledger"
         )
     if any(old.submission == entry.submission and not old.sha256 for old in entries):
         faults.append(
-            f"the ledger has {entry.submission} without a sha256, so it may be this file or another; "
+            f"the ledger has {entry.submission} without a sha256, which may be this file or another one; "
             f"if it is this one, write {entry.sha256} into its sha256 column"
         )
     if faults:

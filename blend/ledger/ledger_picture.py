@@ -1,4 +1,4 @@
-"""CV against the leaderboard as a picture: schemes, lines, residuals, flags."""
+"""The picture of CV against the leaderboard: schemes, lines, residuals, flags."""
 
 import io
 from typing import Any
@@ -14,9 +14,9 @@ from blend.ledger.ledger_report import verdict
 
 KINDS = ("svg", "png", "pdf")
 COLOURS = dict(zip(KNOWN_SCHEMES, ("#d55e00", "#e69f00", "#009e73", "#0072b2", "#6e6e6e"), strict=True))
-"""Of each scheme, from the palette of Okabe and Ito: warm where groups are torn apart, cool where they are kept."""
+"""By scheme, from the palette of Okabe and Ito: warm if groups are split, cool if they are kept together."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-"""Of the splits of a scheme, in the order in which the ledger has them."""
+"""For the splits of a scheme, in the order of the ledger."""
 ALL = "all of "
 RINGS = {"leaking": "#b00020", "out of line": "#222222"}
 SETTINGS: dict[Any, Any] = {"svg.hashsalt": "blendfold", "svg.fonttype": "none", "font.size": 10}
@@ -33,7 +33,7 @@ def render_picture(tracking: CvVsLeaderboard, kind: str) -> bytes:
 
 
 def draw(tracking: CvVsLeaderboard) -> Figure:
-    """Draw every submission that has a CV and a leaderboard score; the legend stands beside the points."""
+    """Draw every submission that has a CV and a leaderboard score, with the legend at the side."""
     figure = Figure(figsize=(10.5, 6.3), layout="constrained")
     axes = figure.add_subplot()
     axes.margins(0.08)
@@ -62,7 +62,7 @@ def _points(rows: list[TrackedSubmission], tracking: CvVsLeaderboard) -> tuple[l
 
 
 def _draw_points(axes: Axes, rows: list[TrackedSubmission], tracking: CvVsLeaderboard) -> list[Line2D]:
-    """Draw points and the stems to their lines; return a handle for each split."""
+    """Draw points and their residuals; return a handle for each split."""
     handles = []
     for scheme in dict.fromkeys(row.entry.scheme for row in rows):
         splits = dict.fromkeys(row.entry.split for row in rows if row.entry.scheme == scheme)
@@ -100,7 +100,7 @@ def _draw_stem(axes: Axes, row: TrackedSubmission) -> None:
 
 
 def _draw_lines(axes: Axes, rows: list[TrackedSubmission]) -> list[Line2D]:
-    """Draw each line over the CVs of the points that it stands for."""
+    """Draw each line over the range of CVs that it is fitted to."""
     handles = []
     lines = list(dict.fromkeys((row.line, row.entry.scheme) for row in rows if row.line is not None))
     for place, (line, scheme) in enumerate(lines):
@@ -125,7 +125,7 @@ def _belongs(row: TrackedSubmission, line: Line) -> bool:
 
 
 def _draw_flags(axes: Axes, rows: list[TrackedSubmission], tracking: CvVsLeaderboard) -> list[Line2D]:
-    """Ring and name what is flagged."""
+    """Put a ring and a name on flagged submissions."""
     handles = []
     for kind, colour in RINGS.items():
         flagged = [row for row in rows if any(flag.kind == kind for flag in row.flags)]
@@ -171,7 +171,7 @@ def _draw_equality(axes: Axes) -> Line2D:
 
 
 def _wrapped(sentence: str) -> str:
-    """Break a sentence where it says something new, or where it is too wide."""
+    """Break a text at the end of each clause, or where it is too wide."""
     lines = [""]
     for word in sentence.split():
         if len(lines[-1]) + len(word) > WIDEST_TITLE or lines[-1].endswith((";", ".")):

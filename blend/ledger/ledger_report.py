@@ -1,4 +1,4 @@
-"""What a ledger says, as tables and sentences."""
+"""The ledger's evidence as tables and sentences for the console."""
 
 import math
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def row_table(tracking: CvVsLeaderboard) -> Table:
         for name in ("cv", "nested", "expected", "public", "private")
         if name in ("cv", "public") or any(getattr(entry, name) is not None for entry in entries)
     ]
-    table = Table(title=f"{len(entries)} submissions; residual: {tracking.board} score less what its split's line says")
+    table = Table(title=f"{len(entries)} submissions; residual: {tracking.board} score minus the line of its split")
     table.add_column("submission", overflow="fold")
     table.add_column("split", overflow="fold", min_width=10)
     for name in (*scores, "residual"):
@@ -42,14 +42,14 @@ def row_table(tracking: CvVsLeaderboard) -> Table:
 
 
 def flag_names(flags: tuple[Flag, ...]) -> str:
-    """Return the kinds of flags, each once: a leak with how it is known."""
+    """Return the kinds of flags, each once; for a leak, also how it was found."""
     ways = [flag.by for flag in flags if flag.kind == "leaking"]
     names = [f"leaking ({', '.join(ways)})"] if ways else []
     return "; ".join([*names, *(flag.kind for flag in flags if flag.kind != "leaking")])
 
 
 def split_table(tracking: CvVsLeaderboard) -> Table:
-    """Return how the CVs of each scheme, and of each of its splits, stand to the leaderboard."""
+    """Return how the CVs of each scheme, and of each of its splits, relate to the leaderboard."""
     table = Table(title=f"CV against {tracking.board} leaderboard; rank: Spearman with its 95 % interval")
     table.add_column("split", overflow="fold", min_width=10)
     for name in ("points", "LB - CV", "sd", "rank", "interval", "line", "residuals"):
@@ -77,7 +77,7 @@ def _summary_cells(summary: SplitSummary) -> tuple[str, ...]:
 
 
 def describe(tracking: CvVsLeaderboard) -> list[str]:
-    """Return what the ledger says, one sentence or two a line: flags, schemes, noise, the verdict."""
+    """Return what the ledger shows, one or two sentences a line: flags, schemes, noise, the verdict."""
     sentences = [*_flag_sentences(tracking.rows), *(_scheme_sentence(scheme, tracking) for scheme in tracking.schemes)]
     sentences += [sentence for scheme in tracking.schemes if (sentence := _noise_sentence(scheme, tracking))]
     if tracking.closeness:
@@ -86,7 +86,7 @@ def describe(tracking: CvVsLeaderboard) -> list[str]:
 
 
 def _flag_sentences(rows: tuple[TrackedSubmission, ...]) -> list[str]:
-    """Say each reason; what is so by the scheme once for all its submissions."""
+    """Return each reason; one that follows from the scheme once for all its submissions."""
     declared: dict[str, list[str]] = {}
     single = []
     for row in rows:
@@ -101,7 +101,7 @@ def _flag_sentences(rows: tuple[TrackedSubmission, ...]) -> list[str]:
 def _scheme_sentence(scheme: SplitSummary, tracking: CvVsLeaderboard) -> str:
     points = "1 point" if scheme.n == 1 else f"{scheme.n} points"
     over = f" over {len(scheme.splits)} splits" if len(scheme.splits) > 1 else ""
-    head = f"{scheme.name} ({points}{over}): {tracking.board} leaderboard less CV is {scheme.offset:+.4f} on average"
+    head = f"{scheme.name} ({points}{over}): {tracking.board} leaderboard minus CV is {scheme.offset:+.4f} on average"
     head += "" if scheme.offset_sd is None else f" (sd {scheme.offset_sd:.4f})"
     if scheme.excess is not None and scheme.name in LEAKING_SCHEMES:
         head += f", its CV {scheme.excess:+.4f} against grouped submissions with the same leaderboard score"
@@ -109,11 +109,11 @@ def _scheme_sentence(scheme: SplitSummary, tracking: CvVsLeaderboard) -> str:
 
 
 def _order(scheme: SplitSummary) -> str:
-    """Say whether the order of CVs is that of the leaderboard."""
+    """Say whether CV orders submissions like the leaderboard."""
     if scheme.n < ENOUGH:
         return f"Too few points to say whether CV tracks the leaderboard; {ENOUGH} are needed."
     if scheme.rank is None:
-        return "All its CVs, or all its leaderboard scores, are the same: there is no order to compare."
+        return "All its CVs, or all its leaderboard scores, are equal, so there is no order to compare."
     text = f"Rank correlation of CV with leaderboard {_rank(scheme.rank)}: "
     if scheme.rank.low > 0:
         return text + f"CV tracks the leaderboard.{_upper(scheme.upper)}"
@@ -122,14 +122,14 @@ def _order(scheme: SplitSummary) -> str:
     if is_narrow(scheme):
         assert scheme.cv_sd is not None
         return text + (
-            f"nothing can be said, as the CVs differ by less (sd {scheme.cv_sd:.4f}) than the leaderboard scatters "
-            "about their line."
+            f"nothing can be said, because the CVs differ by less (sd {scheme.cv_sd:.4f}) than the leaderboard "
+            "scatters around their line."
         )
-    return text + "the interval covers 0, so too little data to say that CV tracks the leaderboard."
+    return text + "the interval covers 0, so there is too little data to say that CV tracks the leaderboard."
 
 
 def is_narrow(summary: SplitSummary) -> bool:
-    """Tell whether CVs differ by less than the residuals, so that no order could be seen even if CV tracked."""
+    """Tell whether CVs differ by less than the residuals, so that no order could be seen even if CV tracked it."""
     return summary.line is not None and summary.cv_sd is not None and summary.cv_sd < summary.line.spread
 
 
@@ -149,8 +149,8 @@ def _noise_sentence(scheme: SplitSummary, tracking: CvVsLeaderboard) -> str | No
         return None
     spread = scheme.line.spread
     return (
-        f"{scheme.name}: submissions scatter by {spread:.4f} (robust sd) about the line, so of two with the same CV "
-        f"one may have {2 * math.sqrt(2) * spread:.4f} more on the {tracking.board} leaderboard (95 %): "
+        f"{scheme.name}: submissions scatter by {spread:.4f} (robust sd) around the line, so of two with the same CV "
+        f"one may be {2 * math.sqrt(2) * spread:.4f} higher on the {tracking.board} leaderboard (95 %): "
         "a smaller difference there is noise."
     )
 
@@ -159,9 +159,10 @@ def _closeness_sentence(found: tuple[Closeness, ...], board: str) -> str:
     best = min(found, key=lambda item: item.error)
     parts = ", ".join(f"{item.name} {item.error:.4f} (bias {item.bias:+.4f})" for item in found)
     n = found[0].n
-    few = f"; {n} submissions are few, so do not rely on it" if n < ENOUGH else ""
+    few = f"; {n} submissions are few, so do not rely on this" if n < ENOUGH else ""
     return (
-        f"Mean distance to the {board} score over {n} submissions that have all: {parts}; {best.name} is closest{few}."
+        f"Mean distance to the {board} score over {n} submissions that have all of them: {parts}; "
+        f"{best.name} is closest{few}."
     )
 
 
@@ -177,7 +178,7 @@ def verdict(tracking: CvVsLeaderboard) -> str:
     if most < ENOUGH:
         return (
             f"Too little data: no scheme has {ENOUGH} submissions with CV and {tracking.board} score (the most is "
-            f"{most}), so none can be said to track the leaderboard; offsets are told from {FEW} on.{tail}"
+            f"{most}), so none can be said to track the leaderboard; offsets need at least {FEW}.{tail}"
         )
     return f"No scheme's CV can be said to track the {tracking.board} leaderboard.{tail}"
 

@@ -103,7 +103,7 @@ def check_values(table: pa.Table, rows: ExpectedRows, path: str, candidate: str)
             table["fold"].to_numpy() != rows.fold[place]
         )
     return [
-        f"{path}: candidate {candidate}: {int(mask.sum())} of {len(ids)} rows {what} (ids {_show(ids, mask)})"
+        f"{path}: candidate {candidate}: {int(mask.sum())} of {len(ids)} rows {what} (ids {list_ids(ids, mask)})"
         for what, mask in wrong.items()
         if mask.any()
     ]
@@ -116,16 +116,17 @@ def align(table: pa.Table, rows: ExpectedRows, path: str, candidate: str) -> NDA
     if (times > 1).any():
         raise InputError(
             f"{path}: candidate {candidate}: {int((times > 1).sum())} ids have two or more {rows.noun} predictions "
-            f"(ids {_show(rows.ids, times > 1)}); leave the candidate out with --exclude {candidate}"
+            f"(ids {list_ids(rows.ids, times > 1)}); leave the candidate out with --exclude {candidate}"
         )
     if (times == 0).any():
         raise MissingRowsError(
             f"{path}: candidate {candidate}: {int((times == 0).sum())} of {len(rows.ids)} rows have no {rows.noun} "
-            f"prediction (ids {_show(rows.ids, times == 0)}); leave the candidate out with --exclude {candidate}"
+            f"prediction (ids {list_ids(rows.ids, times == 0)}); leave the candidate out with --exclude {candidate}"
         )
     return np.argsort(position)
 
 
-def _show(ids: pa.Array, mask: NDArray[np.bool_]) -> str:
+def list_ids(ids: pa.Array, mask: NDArray[np.bool_]) -> str:
+    """Return the first of the ids where `mask` is set, for a message."""
     shown = [str(value) for value in ids.filter(pa.array(mask)).slice(0, SHOWN_IDS).to_pylist()]
     return ", ".join(shown) + (", ..." if mask.sum() > SHOWN_IDS else "")

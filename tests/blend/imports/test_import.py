@@ -165,9 +165,9 @@ def test_a_copy_of_the_score_is_no_model(team: Team) -> None:
     oof = team.oof("a", "b").assign(label=lambda frame: frame["worth"])
     imported = read_request(team.request(oof, team.test("a", "b")), team.data)
     assert [model.name for model in imported.models] == ["theirs-a", "theirs-b"]
-    assert any("not taken for predictions ('label')" in note for note in imported.notes)
+    assert any("not used as predictions ('label')" in note for note in imported.notes)
     alone = team.oof().rename(columns={"worth": "label"})
-    with pytest.raises(InputError, match="column label: is the true score, row by row, and no prediction"):
+    with pytest.raises(InputError, match="column label: is the true score in every row, not a prediction"):
         read_request(team.request(alone, team.test("a")), team.data)
 
 
@@ -200,7 +200,7 @@ def test_ids_that_do_not_match_or_have_another_name(toolbox: Any, tmp_path: Path
     with pytest.raises(InputError, match=r"oof.csv: 240 of 240 ids that are in no row .*\n.*240 of 240 rows without"):
         read_request(team.request(oof.assign(id=oof["id"].str.slice(1)), test), data)
     renamed = oof.rename(columns={"id": "key"}), test.rename(columns={"id": "key"})
-    with pytest.raises(InputError, match="has no column of ids; name it with --id-column"):
+    with pytest.raises(InputError, match="has no id column; name it with --id-column"):
         read_request(team.request(*renamed), data)
     assert read_request(team.request(*renamed, id_column="key"), data).models
 
@@ -220,18 +220,18 @@ def spoil(frame: pd.DataFrame, row: int, column: str, value: object) -> pd.DataF
         (lambda oof: spoil(oof, 40, "a", None), r"column a: 1 of 240 predictions are missing, .* \(ids r040\)"),
         (lambda oof: spoil(oof, 41, "b", "inf"), r"column b: 1 of 240 predictions are missing, .* \(ids r041\)"),
         (lambda oof: spoil(oof, 41, "b", 1e300), r"column b: 1 of 240 predictions are missing, .* \(ids r041\)"),
-        (lambda oof: spoil(oof, 42, "a", "0,5"), r"column a: 1 of 240 values are no numbers, the first is '0,5'"),
+        (lambda oof: spoil(oof, 42, "a", "0,5"), r"column a: 1 of 240 values are not numbers, the first is '0,5'"),
         (lambda oof: oof.assign(b=0.5), r"column b: predicts 0.5 for all 240 rows"),
         (lambda oof: spoil(oof, 43, "worth", 0.33), r"1 of 240 rows have another score .* \(ids r043\)"),
         (lambda oof: oof.assign(worth=oof["worth"].to_numpy()[::-1]), r"rows have another score"),
         (
             lambda oof: oof.rename(columns={"b": "d"}),
-            r"column d: has no partner of that name in .*test.csv\n.*column b: ",
+            r"column d: there is no column of that name in .*test.csv\n.*column b: ",
         ),
         (lambda oof: oof[["id", "worth"]].assign(word="x"), r"the true score"),
-        (lambda oof: oof[["id"]].assign(word="x"), r"no numeric column of predictions; it has 'id', 'word'"),
+        (lambda oof: oof[["id"]].assign(word="x"), r"no numeric prediction column; it has 'id', 'word'"),
         (lambda oof: oof.iloc[:0], r"has no rows"),
-        (lambda oof: oof.assign(**{"a,b": oof["a"]}), r"a,b: has no partner"),
+        (lambda oof: oof.assign(**{"a,b": oof["a"]}), r"a,b: there is no column"),
     ],
 )
 def test_what_does_not_fit_is_refused(team: Team, change: Any, message: str) -> None:
@@ -273,7 +273,7 @@ def test_folds_are_checked_whatever_they_are_called(team: Team, toolbox: Any, tm
         other.manifest.split_hash
     )
     foreign = toolbox.make_prepared(tmp_path / "other", score_seed=5)
-    with pytest.raises(InputError, match="is made of other data"):
+    with pytest.raises(InputError, match="was made from other data"):
         read_request(team.request(oof, test, split=foreign.path), team.data)
 
 
@@ -299,9 +299,9 @@ def test_row_order_is_taken_on_trust_and_checked_by_score(team: Team, holdout: b
     trained = imported.trained
     np.testing.assert_array_equal(imported.models[1].oof[trained], oof[-N_TRAIN:, 1])
     assert np.isfinite(imported.models[1].oof).sum() == len(oof)
-    assert any("row order, which nobody can check without scores" in note for note in imported.notes)
+    assert any("by order, which cannot be checked without targets" in note for note in imported.notes)
 
-    with pytest.raises(InputError, match="say so with --trust-row-order"):
+    with pytest.raises(InputError, match="add --trust-row-order"):
         read_request(array_request(team, oof, test, trust=False), team.data)
     with pytest.raises(InputError, match=r"oof.npy: 239 rows without ids, expected 240 \(or 264 with the holdout\)"):
         read_request(array_request(team, oof[:239], test), team.data)
@@ -314,9 +314,7 @@ def test_another_order_is_refused_by_its_score(team: Team) -> None:
     n_refused = 0
     for seed in range(20):
         shuffled = np.random.default_rng(seed).permutation(oof)
-        with pytest.raises(
-            InputError, match=r"in the order of the prepared rows its pearson is .* bring ids"
-        ) as caught:
+        with pytest.raises(InputError, match=r"in the order of the prepared rows its pearson is .* add ids") as caught:
             read_request(array_request(team, shuffled[:, 0], test[:, 0]), team.data)
         n_refused += len(caught.value.faults)
     assert n_refused == 20
@@ -369,8 +367,8 @@ def test_files_without_a_partner_and_every_other_fault_come_at_once(team: Team) 
     with pytest.raises(InputError) as caught:
         read_request(ImportRequest(oof=str(team.folder / "oof"), test=str(team.folder / "test"), name=None), team.data)
     assert len(caught.value.faults) == 3
-    assert caught.match(r"oof/one.csv: has no partner with test predictions of the name 'one'")
-    assert caught.match(r"test/two.csv: has no partner with out-of-fold predictions of the name 'two'")
+    assert caught.match(r"oof/one.csv: there is no file with test predictions named 'one'")
+    assert caught.match(r"test/two.csv: there is no file with out-of-fold predictions named 'two'")
     assert caught.match(r"oof/three.csv, column pred: predicts 1 for all 240 rows")
 
 
@@ -379,11 +377,11 @@ def test_files_without_a_partner_and_every_other_fault_come_at_once(team: Team) 
     [
         ({"oof": "{}/nowhere.csv"}, r"--oof .*nowhere.csv: no such file or folder"),
         ({"oof": "{}/oof/one.txt"}, r"unknown format '.txt'; known: .csv, .parquet"),
-        ({"oof": "{}/oof/*.txt", "test": "{}/oof"}, r"--oof .*: no file there with one of the suffixes"),
-        ({"oof": "{}/*/*one*"}, r"a pattern has one \*"),
+        ({"oof": "{}/oof/*.txt", "test": "{}/oof"}, r"--oof .*: no file with one of the suffixes"),
+        ({"oof": "{}/*/*one*"}, r"a pattern has exactly one \*"),
         ({"oof": "{}/oof"}, r"must both be a file, or both a folder"),
-        ({"name": None}, r"give --name NAME"),
-        ({"name": "a,b"}, r"'a,b': a model's name may hold no comma"),
+        ({"name": None}, r"name the model with --name"),
+        ({"name": "a,b"}, r"'a,b': the name of a model may not contain a comma"),
         ({"prediction_columns": ("nothing",)}, r"has no column 'nothing', which --prediction-column names"),
         ({"id_column": "key"}, r"has no column 'key', which --id-column names"),
     ],
@@ -420,7 +418,7 @@ def test_the_same_again_changes_nothing_and_another_content_is_refused(team: Tea
         (oof, test, {"family": "other"}),
     ):
         changed = team.request(changed_oof, changed_test, **settings)
-        with pytest.raises(InputError, match="'theirs' stands there for other predictions"):
+        with pytest.raises(InputError, match="'theirs' already names other predictions"):
             write_imported(read_request(changed, team.data), str(out))
         assert contents(out) == before
     write_imported(read_request(team.request(oof, test, name="more"), team.data), str(out))

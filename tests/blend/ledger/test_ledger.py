@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import spearmanr, theilslopes
 
 from blend.__main__ import app
-from blend.ledger.cv_vs_leaderboard import ENOUGH, FEW, fit_line, rank_correlation, track
+from blend.ledger.cv_vs_leaderboard import ENOUGH, FEW, fit_line, rank_correlation, track_cv
 from blend.ledger.ledger_entry import LedgerEntry
 from blend.ledger.ledger_file import COLUMNS, append_entry, read_ledger, update_scores, write_ledger
 from blend.ledger.ledger_picture import render_picture
@@ -268,7 +268,7 @@ def test_ties_rank_in_the_mean_and_perfect_order_stays_below_one() -> None:
 def test_a_submission_that_fell_out_of_line_is_flagged_and_no_other() -> None:
     entries = points(12)
     entries[5] = replace(entries[5], public=(entries[5].public or 0) + 0.02)
-    rows = track(entries).rows
+    rows = track_cv(entries).rows
     assert [row.entry.submission for row in rows if row.flags] == ["group5"]
     assert flag_names(rows[5].flags) == "out of line"
     assert "above the line of group" in rows[5].flags[0].reason
@@ -284,10 +284,10 @@ def test_clean_ledgers_are_seldom_flagged_and_a_real_leak_is_always_found() -> N
         entries = [
             LedgerEntry(str(i), scheme="group", cv=x, public=y) for i, (x, y) in enumerate(zip(cv, board, strict=True))
         ]
-        flags = [flag for row in track(entries).rows for flag in row.flags]
+        flags = [flag for row in track_cv(entries).rows for flag in row.flags]
         leak_said += any(flag.kind == "leaking" for flag in flags)
         line_said += any(flag.kind == "out of line" for flag in flags)
-        hidden = track([*entries, LedgerEntry("hidden", cv=0.87, public=0.84)]).rows[-1]
+        hidden = track_cv([*entries, LedgerEntry("hidden", cv=0.87, public=0.84)]).rows[-1]
         assert flag_names(hidden.flags) == "leaking (shown)"
     assert leak_said < 7
     assert line_said < 13
@@ -295,7 +295,7 @@ def test_clean_ledgers_are_seldom_flagged_and_a_real_leak_is_always_found() -> N
 
 def test_a_scheme_that_tears_groups_apart_leaks_by_what_it_is_even_alone() -> None:
     for scheme, leaks in {"kfold": True, "stratified": True, "group": False, "stratified_group": False}.items():
-        (row,) = track([LedgerEntry("a", scheme=scheme, cv=0.8, public=0.81)]).rows
+        (row,) = track_cv([LedgerEntry("a", scheme=scheme, cv=0.8, public=0.81)]).rows
         assert flag_names(row.flags) == ("leaking (scheme)" if leaks else "")
         assert [flag.by for flag in row.flags] == ["scheme"] * leaks
 
@@ -303,9 +303,9 @@ def test_a_scheme_that_tears_groups_apart_leaks_by_what_it_is_even_alone() -> No
 def test_a_leak_that_nobody_declared_is_seen_in_a_grouped_split_too() -> None:
     leaking = LedgerEntry("leak", scheme="group", split_hash="other", cv=0.87, public=0.84)
     honest = LedgerEntry("honest", scheme="group", split_hash="other", cv=0.83, public=0.84)
-    rows = track([*points(10, split_hash="one"), leaking, honest]).rows
+    rows = track_cv([*points(10, split_hash="one"), leaking, honest]).rows
     assert "leaking (shown)" in flag_names(rows[-2].flags)
-    assert "a leak that its scheme does not declare" in rows[-2].flags[0].reason
+    assert "an unexpected leak" in rows[-2].flags[0].reason
     assert not rows[-1].flags
 
 
@@ -314,7 +314,7 @@ def test_a_submission_is_not_among_those_that_it_is_compared_with() -> None:
     cvs = (0.79, 0.80, 0.81, 0.82, 0.87)
     entries = [LedgerEntry(str(cv), scheme="group", cv=cv, public=min(cv + 0.01, 0.84)) for cv in cvs]
     for few, leaks in ((entries[1:], False), (entries, True)):
-        assert ("leaking" in flag_names(track(few).rows[-1].flags)) is leaks
+        assert ("leaking" in flag_names(track_cv(few).rows[-1].flags)) is leaks
 
 
 def test_the_better_half_by_rmse_has_the_smaller_cvs() -> None:
@@ -323,7 +323,7 @@ def test_the_better_half_by_rmse_has_the_smaller_cvs() -> None:
     entries = [
         LedgerEntry(str(x), scheme="group", metric="rmse", cv=x, public=y) for x, y in zip(cvs, followed, strict=True)
     ]
-    (group,) = track(entries).schemes
+    (group,) = track_cv(entries).schemes
     assert group.upper is not None
     assert group.upper.value == pytest.approx(1.0)
 
@@ -332,14 +332,14 @@ def test_with_rmse_a_leak_is_a_cv_that_is_too_small() -> None:
     grouped = [replace(entry, metric="rmse", cv=entry.cv, public=entry.public) for entry in points(10)]
     low = LedgerEntry("low", metric="rmse", cv=0.78, public=0.84)
     high = LedgerEntry("high", metric="rmse", cv=0.90, public=0.84)
-    rows = track([*grouped, low, high]).rows
+    rows = track_cv([*grouped, low, high]).rows
     assert flag_names(rows[-2].flags) == "leaking (shown)"
     assert not rows[-1].flags
 
 
 def test_a_split_with_enough_points_has_its_own_line_and_smaller_ones_that_of_their_scheme() -> None:
     large, small = points(9, split_hash="large"), points(3, split_hash="small", slope=0.9)
-    tracking = track([*large, *small])
+    tracking = track_cv([*large, *small])
     assert {row.line.of for row in tracking.rows if row.line} == {"group large", "group"}
     own = fit_line([entry.cv for entry in large], [entry.public for entry in large], of="group large")
     assert all(row.line == own for row in tracking.rows[:9])
@@ -354,7 +354,7 @@ def test_submissions_without_both_scores_are_shown_and_take_no_part() -> None:
         *entries,
         LedgerEntry("no score", scheme="group", cv=0.1),
     ]
-    whole, gaps = track(entries), track(with_gaps)
+    whole, gaps = track_cv(entries), track_cv(with_gaps)
     assert gaps.schemes == whole.schemes
     assert [row.residual for row in gaps.rows] == [None, *(row.residual for row in whole.rows), None]
 
@@ -365,18 +365,18 @@ def test_submissions_without_both_scores_are_shown_and_take_no_part() -> None:
 def test_offset_and_noise_are_told_by_scheme() -> None:
     entries = points(10)
     gaps = np.array([(entry.public or 0) - (entry.cv or 0) for entry in entries])
-    tracking = track(entries)
+    tracking = track_cv(entries)
     said = "\n".join(describe(tracking))
-    assert f"leaderboard less CV is {gaps.mean():+.4f} on average (sd {gaps.std(ddof=1):.4f})" in said
+    assert f"leaderboard minus CV is {gaps.mean():+.4f} on average (sd {gaps.std(ddof=1):.4f})" in said
     line = tracking.schemes[0].line
     assert line is not None
-    assert f"one may have {2 * np.sqrt(2) * line.spread:.4f} more" in said
+    assert f"one may be {2 * np.sqrt(2) * line.spread:.4f} higher" in said
     assert "CV tracks the leaderboard" in said
     assert verdict(tracking) == "The CV of group tracks the public leaderboard."
 
 
 def test_too_little_data_is_said_plainly() -> None:
-    tracking = track(points(ENOUGH - 1))
+    tracking = track_cv(points(ENOUGH - 1))
     assert tracking.schemes[0].rank is None
     assert verdict(tracking).startswith(f"Too little data: no scheme has {ENOUGH} submissions")
     assert any("Too few points to say whether CV tracks the leaderboard" in sentence for sentence in describe(tracking))
@@ -389,20 +389,20 @@ def test_an_interval_that_covers_zero_and_a_narrow_range_are_told_apart(directio
     assert 0.1 < abs(spearmanr(range(12), noise).statistic) < 0.4
     for width, expected in (
         (0.05, "the interval covers 0"),
-        (0.0002, "nothing can be said, as the CVs differ by less"),
+        (0.0002, "nothing can be said, because the CVs differ by less"),
     ):
         cvs = 0.83 + width * np.linspace(-1, 1, 12)
         entries = [
             LedgerEntry(str(place), scheme="group", cv=float(cv), public=float(0.84 + 0.01 * step))
             for place, (cv, step) in enumerate(zip(cvs, noise, strict=True))
         ]
-        tracking = track(entries)
+        tracking = track_cv(entries)
         assert expected in "\n".join(describe(tracking))
         assert verdict(tracking) == "No scheme's CV can be said to track the public leaderboard."
 
 
 def test_a_reversed_order_is_no_tracking() -> None:
-    said = "\n".join(describe(track(points(12, slope=-1.0))))
+    said = "\n".join(describe(track_cv(points(12, slope=-1.0))))
     assert "the order is reversed" in said
     assert "No scheme's CV can be said to track" in said
 
@@ -411,19 +411,19 @@ def test_which_of_cv_nested_and_expected_is_closest() -> None:
     entries = [
         replace(entry, nested=(entry.public or 0) + 0.003, expected=(entry.public or 0) - 0.001) for entry in points(9)
     ]
-    tracking = track([*entries, LedgerEntry("cv only", scheme="group", cv=0.2, public=0.8)])
+    tracking = track_cv([*entries, LedgerEntry("cv only", scheme="group", cv=0.2, public=0.8)])
     found = {item.name: item for item in tracking.closeness}
     assert list(found) == ["cv", "nested", "expected"]
     assert {item.n for item in found.values()} == {9}
     assert found["nested"].bias == pytest.approx(0.003)
     assert found["expected"].error == pytest.approx(0.001)
     assert any("expected is closest." in sentence for sentence in describe(tracking))
-    assert any("are few, so do not rely" in sentence for sentence in describe(track(entries[:3])))
+    assert any("are few, so do not rely" in sentence for sentence in describe(track_cv(entries[:3])))
 
 
 def test_the_private_leaderboard_can_be_asked_too() -> None:
     entries = [replace(entry, private=(entry.cv or 0) + 0.05) for entry in points(9, slope=-1.0)]
-    tracking = track(entries, board="private")
+    tracking = track_cv(entries, board="private")
     assert tracking.schemes[0].offset == pytest.approx(0.05)
     assert verdict(tracking) == "The CV of group tracks the private leaderboard."
 
@@ -449,7 +449,7 @@ def test_the_example_holds_the_memos_scores() -> None:
 
 
 def test_the_example_flags_plain_k_fold_and_says_that_grouped_cv_tracks() -> None:
-    tracking = track(read_ledger(MEMO_LEDGER))
+    tracking = track_cv(read_ledger(MEMO_LEDGER))
     rows = {row.entry.submission: row for row in tracking.rows}
     leaking = {name for name, row in rows.items() if "leaking" in flag_names(row.flags)}
     assert leaking == {"exp001", "exp003"} == {name for name, row in rows.items() if row.entry.scheme == "kfold"}
@@ -468,7 +468,7 @@ def test_the_example_flags_plain_k_fold_and_says_that_grouped_cv_tracks() -> Non
 def test_without_its_split_the_examples_leak_is_still_seen() -> None:
     entries = [replace(entry, scheme="unknown", split_hash="") if entry.scheme == "kfold" else entry
                for entry in read_ledger(MEMO_LEDGER)]  # fmt: skip
-    flagged = {row.entry.submission for row in track(entries).rows if flag_names(row.flags) == "leaking (shown)"}
+    flagged = {row.entry.submission for row in track_cv(entries).rows if flag_names(row.flags) == "leaking (shown)"}
     assert flagged == {"exp001", "exp003"}
 
 
@@ -541,9 +541,9 @@ def test_the_same_file_again_updates_its_row_and_says_so(tmp_path: Path, submiss
         "ledger", "add", "--submission", foreign, "--public", ".5", "--cv", ".7", "--scheme", "kfold", "--ledger", path
     )
     printed = blend("ledger", "add", "--submission", submission.parent, "--private", "0.61", "--ledger", path)
-    assert "first was there already: private - is now 0.61" in printed
+    assert "first was already in the ledger: private - is now 0.61" in printed
     again = blend("ledger", "add", "--submission", foreign, "--public", ".5", "--ledger", path)
-    assert "nothing has changed" in again
+    assert "nothing changed" in again
     first, second = read_ledger(path)
     assert (first.blend, first.public, first.private) == ("first", 0.6, 0.61)
     assert (second.submission, second.cv, second.scheme, second.public) == (str(foreign), 0.7, "kfold", 0.5)
@@ -572,7 +572,7 @@ def test_add_refuses_and_leaves_the_ledger_alone(
 def test_add_refuses_a_file_that_is_not_the_manifests_or_has_none(tmp_path: Path, submission: Path) -> None:
     add = ("ledger", "add", "--public", ".8", "--ledger", tmp_path / "ledger.csv", "--submission")
     submission.write_bytes(submission.read_bytes() + b"c,0.1\n")
-    with pytest.raises(InputError, match=r"is not the file that .*submission.json tells of"):
+    with pytest.raises(InputError, match=r"is not the file that .*submission.json describes"):
         blend(*add, submission)
     submission.with_suffix(".json").write_text("[]")
     with pytest.raises(InputError, match="must hold the manifest of a submission, found list"):
@@ -580,11 +580,11 @@ def test_add_refuses_a_file_that_is_not_the_manifests_or_has_none(tmp_path: Path
     submission.with_suffix(".json").unlink()
     with pytest.raises(InputError, match=r"has no manifest .*--cv, .*--scheme"):
         blend(*add, submission)
-    with pytest.raises(InputError, match="scheme 'random' is not known"):
+    with pytest.raises(InputError, match="scheme 'random' is unknown"):
         blend(*add, submission, "--cv", ".8", "--scheme", "random")
     with pytest.raises(InputError, match="no such file"):
         blend(*add, tmp_path / "nothing.csv")
-    with pytest.raises(InputError, match="a file on this machine"):
+    with pytest.raises(InputError, match="a local file"):
         blend("ledger", "add", "--public", ".8", "--submission", submission, "--ledger", "s3://bucket/ledger.csv")
 
 
@@ -606,7 +606,7 @@ def test_plot_draws_every_point_and_names_the_flagged(tmp_path: Path, kind: str)
     assert str(out) in printed
     drawn = out.read_bytes()
     assert len(drawn) > 20_000
-    assert drawn == render_picture(track(read_ledger(MEMO_LEDGER)), kind)
+    assert drawn == render_picture(track_cv(read_ledger(MEMO_LEDGER)), kind)
     if kind == "png":
         assert drawn.startswith(b"\x89PNG")
         return
@@ -625,9 +625,9 @@ def test_plot_draws_every_point_and_names_the_flagged(tmp_path: Path, kind: str)
 
 
 def test_plot_refuses_another_kind_and_draws_a_single_point(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a picture ends in one of .svg, .png, .pdf"):
+    with pytest.raises(InputError, match=r"the suffix must be one of .svg, .png, .pdf"):
         blend("ledger", "plot", "--ledger", MEMO_LEDGER, "--out", tmp_path / "memo.jpeg")
-    assert b"scheme not known (1)" in render_picture(track([LedgerEntry("a", cv=0.8, public=0.81)]), "svg")
+    assert b"scheme not known (1)" in render_picture(track_cv([LedgerEntry("a", cv=0.8, public=0.81)]), "svg")
 
 
 def test_the_command_fails_with_the_message_alone(tmp_path: Path) -> None:
