@@ -65,6 +65,7 @@ def write_bundle(
     *,
     half: bool = False,
     report: Callable[[str, int], None] = lambda _path, _size: None,
+    write: Callable[[bytes, str], None] = write_bytes,
 ) -> BundleManifest:
     """Copy everything that a blend predicts with into a folder; its `manifest.json` is written last.
 
@@ -75,6 +76,7 @@ def write_bundle(
         out: a new or empty folder, or one with an unfinished bundle of the same blend.
         half: store weights in half precision.
         report: called with each file that was written, and its size.
+        write: writes the content of a file to a path.
 
     Raises:
         InputError: members that were trained elsewhere, weights or backbones that were not kept, other data, or files
@@ -94,7 +96,7 @@ def write_bundle(
     try:
         for path, source in sources.items():
             content = _read(source, digests.get(path), half=half)
-            write_bytes(content, join(out, path))
+            write(content, join(out, path))
             written[path] = BundledFile(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
             report(path, len(content))
         parts = tuple(part for _, part in weighty)

@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import typer
@@ -46,12 +47,17 @@ def new_app(help_text: str) -> typer.Typer:
     )
 
 
-def run_app(app: typer.Typer) -> NoReturn:
-    """Run the command line and exit: 0 done, 2 the user's fault (message only), 1 ours (traceback)."""
+def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 2 the user's fault (message only), 1 ours (traceback).
+
+    Args:
+        app: the command line.
+        arguments: of the command line; None: those of the process.
+    """
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PLAIN_WIDTH
     try:
-        app()
+        app(arguments)
     except (InputError, StoreError) as error:
         _exit_with(str(error))
     except OSError as error:

@@ -94,13 +94,13 @@ class MemberPredictions:
         own = self.columns[member].own_fold
         return self.fold if own is None else np.concatenate(own)
 
-    def sums(self) -> tuple[MomentSums, ...]:
-        """Return the sums of every fold over all members, read block by block."""
-        return tuple(total(self._blocks(fold)) for fold in range(len(self.folds)))
+    def sums(self, *, block_cells: int = BLOCK_CELLS) -> tuple[MomentSums, ...]:
+        """Return the sums of every fold over all members, read in blocks of at most `block_cells` predictions."""
+        return tuple(total(self._blocks(fold, block_cells)) for fold in range(len(self.folds)))
 
-    def _blocks(self, fold: int) -> Iterator[MomentSums]:
+    def _blocks(self, fold: int, block_cells: int) -> Iterator[MomentSums]:
         parts, target = [member.oof[fold] for member in self.columns], self.target[self.folds[fold]]
-        size = max(1, BLOCK_CELLS // len(parts))
+        size = max(1, block_cells // len(parts))
         for start in range(0, len(target), size):
             block = np.stack([part[start : start + size] for part in parts]).astype(np.float64).T
             yield measure(block, target[start : start + size])

@@ -4,8 +4,6 @@ The model knows nothing about meaning: it looks up rows with similar letters. Wh
 the safest one is what any model could gain there by memorizing.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -55,7 +53,16 @@ class Leakage(BaseModel):
     schemes: tuple[SchemeLeakage, ...]
 
 
-def measure_leakage(table: pa.Table, task: Task, *, n_folds: int, seed: int) -> Leakage:
+def measure_leakage(
+    table: pa.Table,
+    task: Task,
+    *,
+    n_folds: int,
+    seed: int,
+    pool_rows: int = POOL_ROWS,
+    scored_rows: int = SCORED_ROWS,
+    batch_rows: int = BATCH_ROWS,
+) -> Leakage:
     """Predict the same rows with the same nearest-neighbour model under every scheme.
 
     Args:
@@ -63,9 +70,12 @@ def measure_leakage(table: pa.Table, task: Task, *, n_folds: int, seed: int) -> 
         task: roles of the text columns, metric.
         n_folds: folds of each scheme.
         seed: of splits and samples.
+        pool_rows: at most this many rows serve as neighbours.
+        scored_rows: at most this many rows are predicted.
+        batch_rows: rows that are predicted at once.
     """
     generator = np.random.default_rng(seed)
-    pool = _draw_groups(table["group"].to_numpy(), generator)
+    pool = _draw_groups(table["group"].to_numpy(), pool_rows, generator)
     table = table.take(pa.array(pool))
     targets = table["score"].to_numpy().astype(np.float64)
     groups = number_by_appearance(table["group"].to_numpy())
@@ -73,17 +83,17 @@ def measure_leakage(table: pa.Table, task: Task, *, n_folds: int, seed: int) -> 
     folds = {
         name: split_rows(name, targets=targets, groups=groups, task=task, n_folds=n_folds, seed=seed) for name in names
     }
-    rows = np.sort(generator.choice(len(targets), min(SCORED_ROWS, len(targets)), replace=False))
-    predictions = _predict(_features(table, task), targets, rows, folds)
+    rows = np.sort(generator.choice(len(targets), min(scored_rows, len(targets)), replace=False))
+    predictions = _predict(_features(table, task), targets, rows, folds, batch_rows)
     measured = _compare(task, targets[rows], groups[rows], predictions, generator)
     return Leakage(reference=names[-1], pool_rows=len(targets), scored_rows=len(rows), schemes=measured)
 
 
-def _draw_groups(groups: NDArray[np.int32], generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return rows of whole groups, drawn at random, that make up at most `POOL_ROWS` (at least one group)."""
+def _draw_groups(groups: NDArray[np.int32], n_rows: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return rows of whole groups, drawn at random, at most `n_rows` of them (but at least one group)."""
     sizes = np.bincount(groups)
     order = generator.permutation(len(sizes))
-    n_drawn = max(1, int((np.cumsum(sizes[order]) <= POOL_ROWS).sum()))
+    n_drawn = max(1, int((np.cumsum(sizes[order]) <= n_rows).sum()))
     return np.flatnonzero(np.isin(groups, order[:n_drawn]))
 
 
@@ -100,23 +110,19 @@ def _features(table: pa.Table, task: Task) -> csr_matrix:
 
 
 def _predict(
-    features: csr_matrix, targets: Floats, rows: NDArray[np.int64], folds: dict[str, NDArray[np.int8]]
+    features: csr_matrix, targets: Floats, rows: NDArray[np.int64], folds: dict[str, NDArray[np.int8]], batch_rows: int
 ) -> dict[str, Floats]:
     """Predict `rows` from their nearest neighbours in the other folds of each scheme."""
     predictions = {scheme: np.empty(len(rows)) for scheme in folds}
     transposed = features.T.tocsr()
-    for part in _slices(len(rows)):
+    for start in range(0, len(rows), batch_rows):
+        part = slice(start, start + batch_rows)
         batch = rows[part]
         similarity = (features[batch] @ transposed).toarray()
         for scheme, fold in folds.items():
             allowed = np.where(fold[batch][:, None] == fold[None, :], np.float32(-1), similarity)
             predictions[scheme][part] = _vote(allowed, targets)
     return predictions
-
-
-def _slices(n_rows: int) -> Iterator[slice]:
-    for start in range(0, n_rows, BATCH_ROWS):
-        yield slice(start, min(start + BATCH_ROWS, n_rows))
 
 
 def _vote(similarity: NDArray[np.float32], targets: Floats) -> Floats:

@@ -41,7 +41,7 @@ class DamagedTableError(InputError):
     """A table file that is there but is not what was written: truncated, altered or of another schema."""
 
 
-def checksum(table: pa.Table) -> str:
+def checksum(table: pa.Table, *, block_rows: int = BLOCK_ROWS) -> str:
     """Return the sha256 (hex) of a table's column names, types and values.
 
     Chunking, dictionary encoding, metadata and the Arrow version do not matter; only blocks are copied.
@@ -50,16 +50,16 @@ def checksum(table: pa.Table) -> str:
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         digest.update(f"{name}\0{kind}\0{len(column)}\0".encode())
-        for part in _column_digests(column):
+        for part in _column_digests(column, block_rows):
             digest.update(part.digest())
     return digest.hexdigest()
 
 
-def _column_digests(column: pa.ChunkedArray) -> "list[hashlib._Hash]":
+def _column_digests(column: pa.ChunkedArray, block_rows: int) -> "list[hashlib._Hash]":
     """Return digests of a column's missing rows, of its text lengths, and of its values."""
     missing, lengths, values = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
     first = 0
-    for block in _blocks(column):
+    for block in _blocks(column, block_rows):
         filled = block.fill_null("" if pa.types.is_string(block.type) else 0) if block.null_count else block
         if block.null_count:
             missing.update((first + np.flatnonzero(block.is_null().to_numpy(zero_copy_only=False))).tobytes())
@@ -81,15 +81,22 @@ def _text_bytes(block: pa.StringArray) -> "pa.Buffer | bytes":
     return data[int(ends[block.offset]) : int(ends[block.offset + len(block)])]
 
 
-def _blocks(column: pa.ChunkedArray) -> Iterator[pa.Array]:
-    """Yield the non-empty parts of a column, dictionaries decoded."""
+def _blocks(column: pa.ChunkedArray, n_rows: int) -> Iterator[pa.Array]:
+    """Yield the non-empty parts of a column, at most `n_rows` each, dictionaries decoded."""
     for chunk in column.chunks:
-        for start in range(0, len(chunk), BLOCK_ROWS):
-            block = chunk[start : start + BLOCK_ROWS]
+        for start in range(0, len(chunk), n_rows):
+            block = chunk[start : start + n_rows]
             yield block.dictionary_decode() if pa.types.is_dictionary(block.type) else block
 
 
-def write_table(table: pa.Table, path: str | Path, *, schema: pa.Schema, metadata: dict[str, str] | None = None) -> str:
+def write_table(
+    table: pa.Table,
+    path: str | Path,
+    *,
+    schema: pa.Schema,
+    metadata: dict[str, str] | None = None,
+    batch_rows: int = BATCH_ROWS,
+) -> str:
     """Write an uncompressed Arrow IPC file, whole or not at all, and return the checksum stored in it.
 
     Args:
@@ -97,13 +104,14 @@ def write_table(table: pa.Table, path: str | Path, *, schema: pa.Schema, metadat
         path: local path or URI; missing folders are made.
         schema: names and types to write.
         metadata: strings kept in the file's schema metadata.
+        batch_rows: rows of a record batch of the file.
     """
     ordered = pa.table([_cast(table[field.name], field.type) for field in schema], names=schema.names)
     stamp = checksum(ordered)
     stamped = schema.with_metadata({**(metadata or {}), CHECKSUM_KEY: stamp})
     with whole_file(path) as sink, pa.ipc.new_file(sink, stamped) as writer:
-        for start in range(0, ordered.num_rows, BATCH_ROWS):
-            writer.write_table(ordered.slice(start, BATCH_ROWS).cast(stamped).combine_chunks())
+        for start in range(0, ordered.num_rows, batch_rows):
+            writer.write_table(ordered.slice(start, batch_rows).cast(stamped).combine_chunks())
     return stamp
 
 

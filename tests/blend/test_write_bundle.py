@@ -16,10 +16,12 @@ import safetensors.numpy
 import yaml
 
 from blend.__main__ import app
+from blend.blend_folder import read_blend
+from blend.write_bundle import write_bundle
 from data_prep.console import console
 from data_prep.errors import InputError
-from data_prep.prepared import Prepared
-from data_prep.store.files import write_json
+from data_prep.prepared import Prepared, load_prepared
+from data_prep.store.files import write_bytes, write_json
 from data_prep.store.safetensors_files import checksum_of_tensors, parse_header
 from data_prep.store.weight_folders import backbone_folder, weights_file
 from models.__main__ import app as models_app
@@ -324,20 +326,18 @@ def test_other_files_are_left_alone_and_a_bundle_that_was_cut_off_is_finished(
     assert all((copy / path.relative_to(bundle)).read_bytes() == path.read_bytes() for path in files)
 
 
-def test_a_full_disk_leaves_no_manifest(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from blend import write_bundle
-
-    written, write = [], write_bundle.write_bytes
+def test_a_full_disk_leaves_no_manifest(finished: Path, tmp_path: Path) -> None:
+    written = []
 
     def fill(content: bytes, path: str) -> None:
         if len(written) == 5:
             raise OSError(errno.ENOSPC, "No space left on device", path)
         written.append(path)
-        write(content, path)
+        write_bytes(content, path)
 
-    monkeypatch.setattr(write_bundle, "write_bytes", fill)
+    blend = read_blend(str(finished), "both")
     with pytest.raises(OSError, match="No space left"):
-        call(app, "bundle", finished, "--blend", "both", "--out", tmp_path / "full")
+        write_bundle(str(finished), blend, load_prepared(blend.data), tmp_path / "full", write=fill)
     assert not [path for path in (tmp_path / "full").rglob("*") if path.is_file()]
 
 

@@ -70,12 +70,11 @@ def test_predictions_in_a_fold_are_those_of_its_rows(full_run: Any) -> None:
         np.testing.assert_array_equal(found.oof([2])[rows, 0], found.columns[2].oof[fold])
 
 
-def test_sums_are_those_of_the_rows_of_each_fold(full_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sums_are_those_of_the_rows_of_each_fold(full_run: Any) -> None:
     found = load_predictions([full_run.path], full_run.data)
-    monkeypatch.setattr("blend.members.member_predictions.BLOCK_CELLS", 21)
-    columns = found.oof(range(3))
-    assert len(found.sums()) == 4
-    for fold, sums in enumerate(found.sums()):
+    columns, found_sums = found.oof(range(3)), found.sums(block_cells=21)
+    assert len(found_sums) == 4
+    for fold, sums in enumerate(found_sums):
         rows = found.fold == fold
         expected = np.cov(np.column_stack([columns[rows], found.target[rows]]), rowvar=False, ddof=0) * rows.sum()
         np.testing.assert_allclose(sums.centred.gram, expected[:3, :3], rtol=1e-10)

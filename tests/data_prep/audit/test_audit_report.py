@@ -47,17 +47,15 @@ def test_leakage_is_a_function_of_the_seed(remembered):
     assert first == again
 
 
-def test_a_large_table_is_sampled_by_whole_groups(remembered, monkeypatch):
-    monkeypatch.setattr(leakage, "POOL_ROWS", 200)
-    monkeypatch.setattr(leakage, "SCORED_ROWS", 50)
-    found = leakage.measure_leakage(remembered.train, remembered.task, n_folds=4, seed=0)
+def test_a_large_table_is_sampled_by_whole_groups(remembered):
+    limits = {"pool_rows": 200, "scored_rows": 50}
+    found = leakage.measure_leakage(remembered.train, remembered.task, n_folds=4, seed=0, **limits)
     assert (found.pool_rows, found.scored_rows) == (200, 50)
 
 
-def test_batches_do_not_show(remembered, monkeypatch):
+def test_batches_do_not_show(remembered):
     whole = leakage.measure_leakage(remembered.train, remembered.task, n_folds=4, seed=0)
-    monkeypatch.setattr(leakage, "BATCH_ROWS", 37)
-    assert leakage.measure_leakage(remembered.train, remembered.task, n_folds=4, seed=0) == whole
+    assert leakage.measure_leakage(remembered.train, remembered.task, n_folds=4, seed=0, batch_rows=37) == whole
 
 
 def test_votes_equal_a_plain_nearest_neighbour_loop():

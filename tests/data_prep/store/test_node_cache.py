@@ -158,7 +158,7 @@ def test_the_limit_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of the cache of this process, which holds nothing."""
     monkeypatch.setenv("BLENDFOLD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(node_cache, "_held", None)
+    monkeypatch.setattr(node_cache, "_fetched", None)
     return tmp_path / "cache"
 
 

@@ -106,12 +106,11 @@ def test_the_checksum_tells_texts_that_only_join_to_the_same():
     assert checksum(pa.table({"id": pa.array(["", None])})) != checksum(pa.table({"id": pa.array([None, ""])}))
 
 
-def test_a_large_table_is_written_in_batches(tmp_path, monkeypatch):
+def test_a_large_table_is_written_in_batches(tmp_path):
     table = filled(OOF_SCHEMA, 95)
     whole = write_table(table, tmp_path / "whole.arrow", schema=OOF_SCHEMA)
-    monkeypatch.setattr(tables, "BATCH_ROWS", 10)
-    monkeypatch.setattr(tables, "BLOCK_ROWS", 7)
-    assert write_table(table, tmp_path / "parts.arrow", schema=OOF_SCHEMA) == whole
+    assert checksum(table, block_rows=7) == whole
+    assert write_table(table, tmp_path / "parts.arrow", schema=OOF_SCHEMA, batch_rows=10) == whole
     assert read_table(tmp_path / "parts.arrow").equals(table)
 
 
@@ -177,7 +176,6 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch)
 
 
 def test_a_failure_between_batches_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "BATCH_ROWS", 10)
     real = pa.ipc.new_file
 
     class Writer:
@@ -199,7 +197,7 @@ def test_a_failure_between_batches_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pa.ipc, "new_file", Writer)
     with pytest.raises(OSError, match="Input/output"):
-        write_table(filled(OOF_SCHEMA), tmp_path / "table.arrow", schema=OOF_SCHEMA)
+        write_table(filled(OOF_SCHEMA), tmp_path / "table.arrow", schema=OOF_SCHEMA, batch_rows=10)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -210,25 +210,24 @@ def test_a_manifest_of_another_content_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_a_crash_between_the_two_files_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_between_the_two_files_is_noticed(tmp_path: Path) -> None:
     old, new = b"id,worth\na,0.5\n", b"id,worth\na,0.6\n"
-    folder = str(tmp_path)
-
-    def crash(*_: object) -> None:
-        raise OSError("the machine went down")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("data_prep.submission.submission_manifest.write_json", crash)
-        with pytest.raises(OSError, match="went down"):
-            write_submission(old, manifest_of(old), folder)
-    with pytest.raises(InputError, match=r"has no submission.json: .* not to the end"):
+    folder, manifest = str(tmp_path), tmp_path / "submission.json"
+    manifest.mkdir()  # so that the second file cannot be written
+    with pytest.raises(OSError, match=r"submission\.json"):
+        write_submission(old, manifest_of(old), folder)
+    manifest.rmdir()
+    with pytest.raises(InputError, match=r"has no submission.json: .* cut off"):
         read_submission(folder)
 
     write_submission(old, manifest_of(old), folder)
-    with monkeypatch.context() as patch:
-        patch.setattr("data_prep.submission.submission_manifest.write_json", crash)
-        with pytest.raises(OSError, match="went down"):
-            write_submission(new, manifest_of(new), folder)
+    before = manifest.read_bytes()
+    manifest.unlink()
+    manifest.mkdir()
+    with pytest.raises(OSError, match=r"submission\.json"):
+        write_submission(new, manifest_of(new), folder)
+    manifest.rmdir()
+    manifest.write_bytes(before)
     with pytest.raises(InputError, match=r"is not the file that submission.json describes"):
         read_submission(folder)
 
