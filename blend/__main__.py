@@ -19,7 +19,7 @@ from blend.make_blend import make_blend
 from blend.members.load_predictions import load_predictions
 from blend.members.run_dirs import find_data
 from blend.write_bundle import write_bundle
-from data_prep.console import console, new_app, run_app
+from data_prep.console import console, new_app, print_line, run_app
 from data_prep.errors import InputError
 from data_prep.prepared import load_prepared
 from data_prep.scoring.metrics import DEAD_BELOW
@@ -140,16 +140,12 @@ def bundle_verb(
             run, record, prepared, out, half=half, report=lambda path, size: status.update(f"{path}, {_size(size)}")
         )
     models = sum(len(member.folds) for member in contents.members)
-    _say(f"{len(contents.members)} members, {models} models, {contents.precision}, {_size(contents.total_bytes)}")
-    _say(f"wrote {out}; next: python -m models predict --bundle {out} --test test.csv --out submission.csv")
+    print_line(f"{len(contents.members)} members, {models} models, {contents.precision}, {_size(contents.total_bytes)}")
+    print_line(f"wrote {out}; next: python -m models predict --bundle {out} --test test.csv --out submission.csv")
 
 
 def _size(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _split(members: str) -> list[str]:
@@ -161,15 +157,15 @@ def _split(members: str) -> list[str]:
 
 def _show(record: Blend, about_earlier: list[str], folder: str) -> None:
     for sentence in record.left_out:
-        _say(f"left out: {sentence}")
+        print_line(f"left out: {sentence}")
     for table in tables(record):
         console.print(table)
     for sentence in (*sentences(record), *about_earlier):
-        _say(sentence)
+        print_line(sentence)
     rows = f"{record.submission.rows} rows, {record.submission.clipped} clipped to the task's range"
     submission = join(folder, SUBMISSION_FILE)
-    _say(f"wrote {submission} ({rows}) and the evidence in {join(folder, RECORD_FILE)}")
-    _say(f"next: submit the file, then python -m blend ledger add --submission {submission} --public SCORE")
+    print_line(f"wrote {submission} ({rows}) and the evidence in {join(folder, RECORD_FILE)}")
+    print_line(f"next: submit the file, then python -m blend ledger add --submission {submission} --public SCORE")
 
 
 register(app, fit)

@@ -6,7 +6,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from data_prep.console import console, error_console, new_app, run_app
+from data_prep.console import console, error_console, new_app, print_line, run_app
 from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.store.files import exists, join, write_json
@@ -49,10 +49,10 @@ def prepare_verb(
     )
     _show(prepared)
     if was_there:
-        console.print(f"{out} already held this preparation; nothing was changed.", highlight=False, soft_wrap=True)
+        print_line(f"{out} already held this preparation; nothing was changed.")
     else:
-        console.print(f"Wrote train.arrow, test.arrow and manifest.json to {out}.", highlight=False, soft_wrap=True)
-    console.print(f"Next: python -m data_prep audit {out}", highlight=False, soft_wrap=True)
+        print_line(f"Wrote train.arrow, test.arrow and manifest.json to {out}.")
+    print_line(f"Next: python -m data_prep audit {out}")
 
 
 def _show(prepared: Prepared) -> None:
@@ -73,7 +73,7 @@ def _show(prepared: Prepared) -> None:
     table.add_section()
     table.add_row("test", f"{manifest.rows['test']:,}")
     console.print(table)
-    console.print(f"data_hash  {manifest.data_hash}\nsplit_hash {manifest.split_hash}", highlight=False)
+    print_line(f"data_hash  {manifest.data_hash}\nsplit_hash {manifest.split_hash}")
 
 
 @app.command("audit")
@@ -91,12 +91,8 @@ def audit_verb(folder: Annotated[str, typer.Argument(help="Prepared folder.")]) 
     for table in audit_tables(report):
         console.print(table)
     write_json(report.model_dump(mode="json"), join(folder, "audit.json"))
-    console.print(f"Wrote {join(folder, 'audit.json')}.", highlight=False, soft_wrap=True)
-    console.print(
-        f"Next: set `data: {folder}` in a study file, then python -m search run STUDY.yaml",
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_line(f"Wrote {join(folder, 'audit.json')}.")
+    print_line(f"Next: set `data: {folder}` in a study file, then python -m search run STUDY.yaml")
 
 
 if __name__ == "__main__":

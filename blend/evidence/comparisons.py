@@ -27,14 +27,8 @@ class PreviousBlend:
 
 def comparison(against: str, difference: PairedDifference) -> ComparisonRecord:
     """Return a paired difference as it is kept in the record."""
-    return ComparisonRecord(
-        against=against,
-        difference=difference.value,
-        standard_error=difference.standard_error,
-        low=difference.low,
-        high=difference.high,
-        is_noise=difference.is_noise,
-    )
+    fields = asdict(difference)
+    return ComparisonRecord(against=against, difference=fields.pop("value"), is_noise=difference.is_noise, **fields)
 
 
 def metric_record(fit: BlendFit, prediction: Floats) -> MetricRecord:

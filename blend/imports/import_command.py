@@ -9,7 +9,7 @@ from rich.table import Table
 
 from blend.imports.foreign_models import ImportRequest, read_request
 from blend.imports.imported_models import ImportedModels, write_imported
-from data_prep.console import console
+from data_prep.console import console, print_line
 from data_prep.prepared import load_prepared
 from data_prep.scoring.metrics import DEAD_BELOW
 from data_prep.store.oof_store import UNKNOWN_SPLIT
@@ -64,11 +64,13 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
             imported = read_request(request, prepared)
             ids = write_imported(imported, out)
         _show(imported, ids)
-        _say(f"Wrote {len(ids)} models to {out}.")
+        print_line(f"Wrote {len(ids)} models to {out}.")
         if fit_blend:
             fit([out], data=data, clip=clip)
         else:
-            _say(f"Next: python -m blend fit {out} --data {data}, or with your own run: python -m blend fit RUN {out}")
+            print_line(
+                f"Next: python -m blend fit {out} --data {data}, or with your own run: python -m blend fit RUN {out}"
+            )
 
 
 def _show(imported: ImportedModels, ids: dict[str, str]) -> None:
@@ -94,17 +96,13 @@ def _show(imported: ImportedModels, ids: dict[str, str]) -> None:
         if not imported.least_pearson(model) >= DEAD_BELOW:
             dead.append(model.name)
     console.print(table)
-    _say("Every row matched: none is missing, unknown or repeated.")
+    print_line("Every row matched: none is missing, unknown or repeated.")
     for note in imported.notes:
-        _say(note)
+        print_line(note)
     if dead:
-        _say(f"Pearson below {DEAD_BELOW} in some fold, so `blend fit` leaves them out: {', '.join(dead)}")
+        print_line(f"Pearson below {DEAD_BELOW} in some fold, so `blend fit` leaves them out: {', '.join(dead)}")
     if imported.split_hash == UNKNOWN_SPLIT:
-        _say(
+        print_line(
             "Split unknown: rows may have been trained on by the model that predicts them; nested scores can flatter. "
             "If the models used the folds of a prepared folder, name it with --split."
         )
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)

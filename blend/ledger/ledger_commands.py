@@ -18,7 +18,7 @@ from blend.ledger.ledger_file import (
     write_ledger,
 )
 from blend.ledger.ledger_report import describe, row_table, split_table
-from data_prep.console import console, new_app
+from data_prep.console import console, new_app, print_line
 from data_prep.errors import InputError
 from data_prep.scoring.metrics import METRICS
 from data_prep.store.files import write_bytes
@@ -56,14 +56,14 @@ def add(
         if cv is not None or scheme is not None or metric is not None:
             raise InputError(f"{ledger} already has this file; change its CV, scheme or metric in its row there")
         write_ledger(updated.entries, ledger)
-        _say(_changes(updated))
+        print_line(_changes(updated))
     else:
         entry = replace(
             entry_of(path, sha256, cv=cv, scheme=scheme, metric=metric), public=public, private=private, note=note
         )
         write_ledger(append_entry(entries, entry), ledger)
-        _say(f"{entry.title}: {_scores(entry)} ({entry.split})")
-    _say(f"wrote {ledger}; next: python -m blend ledger show --ledger {ledger}")
+        print_line(f"{entry.title}: {_scores(entry)} ({entry.split})")
+    print_line(f"wrote {ledger}; next: python -m blend ledger show --ledger {ledger}")
 
 
 def _scores(entry: LedgerEntry) -> str:
@@ -90,7 +90,7 @@ def show(*, board: Board = "public", ledger: LedgerFile = LEDGER_FILE) -> None:
     console.print(row_table(tracking))
     console.print(split_table(tracking))
     for sentence in describe(tracking):
-        _say(sentence)
+        print_line(sentence)
 
 
 @ledger_app.command()
@@ -110,7 +110,7 @@ def plot(
         raise InputError(f"--out {out}: the suffix must be one of {', '.join('.' + kind for kind in KINDS)}")
     tracking = _track(ledger, board)
     write_bytes(render_picture(tracking, kind), out)
-    _say(f"wrote {out}; next, its numbers: python -m blend ledger show --ledger {ledger}")
+    print_line(f"wrote {out}; next, its numbers: python -m blend ledger show --ledger {ledger}")
 
 
 def _track(ledger: str, board: str) -> CvVsLeaderboard:
@@ -120,7 +120,3 @@ def _track(ledger: str, board: str) -> CvVsLeaderboard:
             f"{ledger}: no submission has both a cv and a {board} score; add one with `python -m blend ledger add`"
         )
     return tracking
-
-
-def _say(sentence: str) -> None:
-    console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -174,5 +174,5 @@ def test_titles_that_an_earlier_version_did_not_keep_are_not_guessed(inputs, tmp
     train, test = inputs.write()
     prepare(train=train, test=test, out=tmp_path / "out", cpc=tmp_path / "titles.csv", n_folds=4)
     forget_section_titles(tmp_path / "out")
-    with pytest.raises(InputError, match=r"titles of your own.*prepare the data again"):
+    with pytest.raises(InputError, match=r"with your own titles.*prepare the data again"):
         _ = load_prepared(tmp_path / "out").section_titles

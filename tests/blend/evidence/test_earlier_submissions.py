@@ -52,7 +52,7 @@ def test_the_new_blend_itself_is_left_out_and_what_cannot_be_compared_is_named(t
     found, faults = read_earlier([str(tmp_path), str(tmp_path)], IDS, leave_out=str(tmp_path / "blends" / "new"))
     assert [earlier.name for earlier in found] == ["old"]
     assert len(faults) == 2
-    assert "broken/submission.csv: not a submission that can be compared" in faults[0]
+    assert "broken/submission.csv: cannot be read as a submission" in faults[0]
     assert "foreign/submission.csv: shares no id with this test" in faults[1]
 
 

@@ -557,7 +557,7 @@ def test_the_same_file_again_updates_its_row_and_says_so(tmp_path: Path, submiss
         (["--public", "85.04"], r"public 85.04: a pearson score lies in \[-1, 1\]; write .8504, not 85.04"),
         (["--private", "nan"], "a score must be a finite number"),
         ([], "--public, --private or both"),
-        (["--public", ".8", "--cv", ".8"], "already holds what --cv would say"),
+        (["--public", ".8", "--cv", ".8"], "already has what --cv would give"),
     ],
 )
 def test_add_refuses_and_leaves_the_ledger_alone(

@@ -73,8 +73,8 @@ def file_faults() -> dict[str, tuple[Callable[[bytes], bytes], str]]:
     """Return changes of train.csv's bytes and what must be said of each."""
     return {
         "empty": (lambda _: b"", r"train\.csv: the file is empty"),
-        "header only": (lambda data: data.splitlines()[0] + b"\n", r"has a header line and no rows"),
-        "header without end": (lambda data: data.splitlines()[0], r"has a header line and no rows"),
+        "header only": (lambda data: data.splitlines()[0] + b"\n", r"has a header line but no rows"),
+        "header without end": (lambda data: data.splitlines()[0], r"has a header line but no rows"),
         "only a mark": (lambda _: b"\xef\xbb\xbf", r"missing columns: 'id', 'anchor'"),
         "blank": (lambda _: b"\n\n", r"missing columns: 'id', 'anchor'"),
         "column missing": (
