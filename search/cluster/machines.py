@@ -110,7 +110,7 @@ def read_machines(path: str | Path | None = None) -> Machines:
         content[key] = {**before, **entry} if isinstance(before, dict) and isinstance(entry, dict) else entry
     if "utilisation" in own and "utilisation_source" not in own:
         raise InputError(f"{path}: utilisation needs a `utilisation_source:` that says where it comes from")
-    machines = check_document(content, Machines, where=str(path or "search/machines.yaml"))
+    machines = check_document(content, Machines, where=str(path or "search/cluster/machines.yaml"))
     unknown = {m.accelerator for m in machines.machines.values() if m.accelerator} - machines.accelerators.keys()
     if unknown:
         raise InputError(f"{path}: unknown accelerator {', '.join(sorted(unknown))}; describe it under `accelerators:`")
