@@ -1,25 +1,22 @@
 """`explain`: the story of each candidate of a run directory, in one line.
 
-The scores and their order come from `curves.arrow`; a fresh ladder that replays them shows why a candidate was
+The scores and their order come from `curves.arrow`; a new ladder that replays them shows why a candidate was
 promoted. The state of a candidate is the one that the search wrote into `status.json`, as decided at the time. If that
-file is older than the curves (because the driver was killed), the answer of the fresh ladder counts.
+file is older than the curves (because the driver was killed), the answer of the new ladder counts.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from data_prep.store.yaml_documents import check_document
-from search.ladder.decisions import CandidateStatus, FoldRun, is_dead
+from search.ladder.decisions import FINISHED, CandidateStatus
 from search.ladder.fold_ladder import FoldLadder
 from search.ladder.settings import LadderSettings
-from search.run_dir.curves import CurvePoint
+from search.run_dir.rebuild_ladder import LadderFeed, ReplayedPoint
 from search.run_dir.run_dir import RunDir
 
 ENDED = ("finished", "stopped", "failed")
@@ -77,10 +74,7 @@ def explain(run_dir: str) -> Stories:
     run = RunDir(run_dir)
     ladder, notes = _known_settings(run.study.get("ladder", {}), run.study_path)
     settings = check_document(ladder, LadderSettings, where=f"{run.study_path}: ladder")
-    played = _Played(run, settings.for_metric(run.data.task.measure))
-    for point in run.points:
-        played.take(point)
-    return Stories(tuple(_stories(run, played)), notes)
+    return Stories(tuple(_stories(run, settings.for_metric(run.data.task.measure))), notes)
 
 
 def _known_settings(ladder: dict[str, Any], path: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -96,65 +90,41 @@ def _known_settings(ladder: dict[str, Any], path: str) -> tuple[dict[str, Any], 
     )
 
 
-@dataclass
-class _Played:
-    """The record, played through a fresh ladder."""
-
-    run: RunDir
-    settings: LadderSettings
-    ladder: FoldLadder = field(init=False)
-    folds: dict[str, dict[int, list[str]]] = field(default_factory=dict)
-    promotions: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.ladder = FoldLadder(self.settings, n_folds=self.run.data.manifest.n_folds)
-
-    def take(self, point: CurvePoint) -> None:
-        """Report a point to the ladder; without its tables, a fold run counts as not finished."""
-        run = FoldRun(point.candidate, self.run.family(point.candidate), point.fold)
-        shown = self.folds.setdefault(point.candidate, {}).setdefault(point.fold, [])
-        self.ladder.start(run)
-        if run.fold > 0 and run.candidate not in self.promotions:
-            self.promotions[run.candidate] = self.ladder.status_of(run.candidate).reason
-        utility = self.run.data.task.measure.utility(point.metric)
-        if point.progress < 1:
-            decision = self.ladder.report(run, point.progress, utility)
-        elif self.run.store.is_finished(run.candidate, run.fold):
-            decision = self.ladder.finish(run, utility, *self._columns(run))
-        elif is_dead(utility, self.settings.dead_below):
-            decision = self.ladder.finish(run, utility, None, None)
-        else:
-            shown.append(f"{point.metric:.4f}, its tables are gone")
-            return
-        text = f"{point.metric:.4f}" if point.progress >= 1 else f"{point.progress:.0%} {point.metric:.4f}"
-        shown.append(f"{text}, failed to learn, tried again" if decision.retry else text)
-
-    def _columns(self, run: FoldRun) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.integer]]:
-        table = self.run.store.read("oof", run.candidate, run.fold)
-        rows = self.run.data.train.filter(pc.equal(self.run.data.train["fold"], run.fold))
-        return table["prediction"].to_numpy(), table["score"].to_numpy(), rows["group"].to_numpy()
+def _shown(replayed: ReplayedPoint) -> str:
+    """Return what a story says about one report."""
+    point, decision = replayed.point, replayed.decision
+    if decision is None:
+        return f"{point.metric:.4f}, its tables are gone"
+    text = f"{point.metric:.4f}" if point.progress >= FINISHED else f"{point.progress:.0%} {point.metric:.4f}"
+    return f"{text}, failed to learn, tried again" if decision.retry else text
 
 
-def _stories(run: RunDir, played: _Played) -> Iterable[Story]:
-    replayed = played.ladder.status()
-    for name in [*replayed, *(name for name in run.candidates if name not in replayed)]:
+def _stories(run: RunDir, settings: LadderSettings) -> Iterator[Story]:
+    """Replay the record through a new ladder; yield the story of each candidate."""
+    ladder = FoldLadder(settings, n_folds=run.data.manifest.n_folds)
+    folds: dict[str, dict[int, list[str]]] = {}
+    for replayed in LadderFeed(ladder, run.store, run.data).replay(run.points, run.family):
+        point = replayed.point
+        folds.setdefault(point.candidate, {}).setdefault(point.fold, []).append(_shown(replayed))
+    rebuilt = ladder.status()
+    for name in [*rebuilt, *(name for name in run.candidates if name not in rebuilt)]:
         recorded = run.statuses.get(name)
-        status = _latest_status(recorded, replayed.get(name))
+        status = _latest_status(recorded, rebuilt.get(name))
         yield Story(
             candidate=name,
             label=run.label(name),
             family=run.family(name),
-            folds={fold: tuple(shown) for fold, shown in played.folds.get(name, {}).items()},
-            promotion=_promotion(recorded, played.promotions.get(name, "")),
-            state=status.state if name in replayed else "not started",
+            folds={fold: tuple(shown) for fold, shown in folds.get(name, {}).items()},
+            promotion=_promotion(recorded, rebuilt.get(name)),
+            state=status.state if name in rebuilt else "not started",
             reason=status.reason,
             minutes=run.minutes.get(name, 0.0),
         )
 
 
-def _promotion(recorded: CandidateStatus | None, rebuilt: str) -> str:
+def _promotion(recorded: CandidateStatus | None, rebuilt: CandidateStatus | None) -> str:
     """Return why a candidate was promoted: as decided at the time, if the search wrote that down."""
-    return recorded.promotion if recorded is not None and recorded.promotion else rebuilt
+    return next((status.promotion for status in (recorded, rebuilt) if status and status.promotion), "")
 
 
 def _latest_status(recorded: CandidateStatus | None, replayed: CandidateStatus | None) -> CandidateStatus:

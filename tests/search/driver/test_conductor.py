@@ -10,8 +10,7 @@ from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore, Provenance
 from models.candidate import Candidate
 from scripted_search import CutOffError, ScriptedWorker, conductor, record, study
-from search.run_dir import status_file as outcomes
-from search.run_dir.status_file import read_statuses
+from search.run_dir.status_file import StatusFile, read_statuses
 
 THREE: dict[str, dict[str, Any]] = {"a": {}, "b": {"epochs": 2}, "c": {"epochs": 3}}
 
@@ -125,11 +124,9 @@ def test_with_only_nothing_is_drawn_and_a_stopped_candidate_of_another_name_stay
     assert all(Candidate().id in path for path in changed)
 
 
-def test_where_candidates_stand_is_written_between_decisions(
-    tmp_path: Path, prepared_tiny: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outcomes, "SHARE", 1e9)  # never too early
-    mine = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
+def test_where_candidates_stand_is_written_between_decisions(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    never_too_early = StatusFile(str(tmp_path), clock=lambda: 0.0)
+    mine = conductor(study(prepared_tiny), prepared_tiny, tmp_path, status_file=never_too_early)
     with pytest.raises(CutOffError):
         ScriptedWorker(prepared_tiny, tmp_path, effects=25).run(mine)
     assert not read_statuses(str(tmp_path)), "no decision waits for it"
