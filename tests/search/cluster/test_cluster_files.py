@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ def test_what_travels_is_there_and_is_all_that_the_code_needs(name: str) -> None
     mounts = load(name)["file_mounts"]
     code = {there: here for there, here in mounts.items() if there.startswith("~/blendfold/")}
     assert all((ROOT / here).exists() and there == f"~/blendfold/{here}" for there, here in code.items())
-    packages = yaml.safe_load(re.search(r"^packages = (.*)$", (ROOT / "pyproject.toml").read_text(), re.M)[1])  # type: ignore[index]
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = {pattern.removesuffix("*") for pattern in setuptools["packages"]["find"]["include"]}
+    assert {"data_prep", "models", "search", "blend"} == packages
     assert {*packages, "studies", "clusters", "pyproject.toml", "requirements.lock"} <= set(code.values())
     assert set(mounts) - set(code) == {"~/.ray/auth_token"}
 
