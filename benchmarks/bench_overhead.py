@@ -33,7 +33,7 @@ from search.run_dir.curves import CurvePoint, Curves
 from search.study.read_study import read_study
 from search.worker.messages import FoldRunSettings, Report, order_from_dict, report_to_dict
 
-LOADING = ("tokenizer", "tokens", "model")
+LOADING = ("backbone files", "tokens", "model")
 TRAINING = ("steps", "prediction", "checkpoints", "the driver's answer at a rung", "batches and the rest")
 
 
@@ -69,6 +69,7 @@ def traced_fold_run(settings: FoldRunSettings, folder: str, config: dict[str, An
     begun = time.monotonic()
     from ray import tune  # noqa: PLC0415 - workers only
 
+    from models.backbones import checkpoint_files  # noqa: PLC0415 - imports torch, as the fold run would
     from models.training import checkpoint, learner  # noqa: PLC0415 - imports torch, as the fold run would
     from models.training import train_fold as training  # noqa: PLC0415 - imports torch, as the fold run would
     from search.worker import fold_run  # noqa: PLC0415 - workers only
@@ -78,10 +79,10 @@ def traced_fold_run(settings: FoldRunSettings, folder: str, config: dict[str, An
     trace.seconds["imports"] = time.monotonic() - begun
     spans = [
         (training, "train_fold", TRAINING[-1]),
-        (training, "load_tokenizer", LOADING[0]),
+        (checkpoint_files.BackboneFiles, "_load", LOADING[0]),
         (training, "load_fold_pools", LOADING[1]),
         (training, "new_learner", LOADING[2]),
-        (training, "predict_rows", "prediction"),
+        (learner.Learner, "predict_pool", "prediction"),
         (learner.Learner, "step", "steps"),
         (checkpoint.CheckpointFolder, "save", "checkpoints"),
         (checkpoint.CheckpointFolder, "load", "checkpoints"),

@@ -27,13 +27,14 @@ from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from data_prep.prepared import Prepared, load_prepared
-from models.backbones.checkpoint_files import load_tokenizer
-from models.backbones.encoder import load_backbone
+from models.backbones.load_backbone import load_backbone
+from models.backbones.locate_backbone import locate_backbone
 from models.candidate import Candidate
 from models.parts.build import new_head
 from models.parts.heads import Head
 from models.text.recipes import RECIPES
 from models.training.devices import find_device, find_precision
+from models.training.fold_options import FoldOptions
 from models.training.train_fold import train_fold
 
 FOLD = 0
@@ -75,7 +76,13 @@ def cpu_seconds() -> float:
 def with_house(candidate: Candidate, data: Prepared, threads: int) -> float:
     """Train with `train_fold`, the token cache empty."""
     with tempfile.TemporaryDirectory() as cache:
-        found = train_fold(candidate, data, FOLD, cache=Path(cache), threads=threads)
+        found = train_fold(
+            candidate,
+            data,
+            FOLD,
+            FoldOptions(cache=Path(cache), threads=threads),
+            backbone=locate_backbone(candidate.backbone),
+        )
     assert found is not None
     return found.metric
 
@@ -83,10 +90,11 @@ def with_house(candidate: Candidate, data: Prepared, threads: int) -> float:
 def with_trainer(candidate: Candidate, data: Prepared, threads: int) -> float:
     """Train with `transformers.Trainer`."""
     torch.set_num_threads(threads)
-    tokenizer = load_tokenizer(candidate.backbone)
+    files = locate_backbone(candidate.backbone)
+    tokenizer = files.tokenizer
     columns = RECIPES[candidate.recipe].layout(data.task, candidate).columns
     fold = np.array(data.train["fold"])
-    backbone = load_backbone(candidate.backbone, layers=candidate.layers, dropout=candidate.dropout)
+    backbone = load_backbone(candidate, files)
     if find_device("auto").type == "cpu":
         inner: Any = backbone.model.model
         inner.set_attn_implementation("eager")

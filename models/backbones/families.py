@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+SHIPPED = "minilm-l6"
+"""The family whose weights come through the package index."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -65,7 +68,7 @@ ROBERTA_QUIRK = (
 )
 
 FAMILIES: dict[str, Family] = {
-    "minilm-l6": Family(
+    SHIPPED: Family(
         "sentence-transformers/all-MiniLM-L6-v2",
         "bert",
         "BertTokenizer",

@@ -8,8 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from models.backbones import cocolm
-from models.backbones.checkpoint_files import trim
-from models.backbones.encoder import SHIFTING, bare_encoder
+from models.backbones.checkpoint_files import SHIFTING, bare_encoder, trim
 from models.backbones.families import FAMILIES, Family
 
 BATCH, TOKENS = 16, 128

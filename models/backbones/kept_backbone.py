@@ -1,7 +1,7 @@
-"""The remnant of a backbone: what predicting needs of it beside the weights of fold runs.
+"""A kept backbone: the files of a backbone that predicting needs beside the weights of fold runs.
 
 A fold run's own file holds every weight but the embeddings of tokens that its texts did not have, and new texts may
-have them. So the remnant is the config, the tokenizer's files and the whole table of input embeddings, once for all
+have them. So what is kept is the config, the tokenizer's files and the whole table of input embeddings, once for all
 fold runs of the backbone.
 """
 
@@ -16,41 +16,42 @@ import torch
 from data_prep.errors import InputError
 from data_prep.store.files import join, write_bytes, write_json
 from data_prep.store.weight_folders import EMBEDDING_FILE, LISTING_FILE
-from models.backbones.checkpoint_files import EMBEDDING, load_config, load_tokenizer
-from models.backbones.encoder import load_embedding
+from models.backbones.checkpoint_files import EMBEDDING, BackboneFiles
+from models.backbones.load_backbone import load_embedding
 from models.text.token_cache import tokenizer_content
 
 
-def collect_kept_backbone(name: str, *, backbones: str | None = None) -> dict[str, bytes]:
-    """Return the files of a backbone's remnant, content by name.
+def collect_kept_backbone(backbone: BackboneFiles) -> dict[str, bytes]:
+    """Return the files of a backbone that predicting needs, content by name.
 
     The table is in half precision where that loses nothing, as it is where the checkpoint itself is.
-
-    Args:
-        name: as a candidate names its backbone.
-        backbones: folder where hub names are looked up first.
 
     Raises:
         InputError: the backbone cannot be loaded, or its tokenizer cannot be saved such that it gives the same tokens.
     """
-    tokenizer = load_tokenizer(name, backbones)
+    tokenizer = backbone.tokenizer
     with tempfile.TemporaryDirectory() as folder:
-        load_config(name, backbones).save_pretrained(folder)
+        backbone.config().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        if _behaviour(load_tokenizer(folder)) != _behaviour(tokenizer):
+        if _behavior(kept_backbone(folder).tokenizer) != _behavior(tokenizer):
             raise InputError(
-                f"backbone {name!r}: {type(tokenizer).__name__} gives other tokens when it is saved and loaded again, "
-                f"so nothing can predict without the checkpoint itself"
+                f"backbone {backbone.name!r}: {type(tokenizer).__name__} gives other tokens when it is saved and "
+                f"loaded again, so nothing can predict without the checkpoint itself"
             )
         files = {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
-    table = load_embedding(name, folder=backbones)
+    table = load_embedding(backbone)
     half = table.half()
     kept = half if torch.equal(half.float(), table) else table
     return {**files, EMBEDDING_FILE: safetensors.torch.save({EMBEDDING: kept.contiguous()})}
 
 
+def kept_backbone(folder: str) -> BackboneFiles:
+    """Return what `write_kept_backbone` wrote into a local folder, as files to load from."""
+    return BackboneFiles(folder, folder, kept=True)
+
+
 def write_kept_backbone(files: dict[str, bytes], folder: str | Path) -> None:
-    """Write a remnant into a folder (a path or URI); the listing of its files comes last and means "whole".
+    """Write a kept backbone into a folder (a path or URI); the listing of its files comes last and means "complete".
 
     Two workers that write the same at once do no harm: each file is replaced whole, by what it was.
     """
@@ -61,7 +62,7 @@ def write_kept_backbone(files: dict[str, bytes], folder: str | Path) -> None:
     )
 
 
-def _behaviour(tokenizer: Any) -> list[Any]:
+def _behavior(tokenizer: Any) -> list[Any]:
     """Return what texts become by: splitting, ids, what stands around one text and between two."""
     return [
         tokenizer_content(tokenizer),

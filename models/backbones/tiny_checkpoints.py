@@ -16,8 +16,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoModel
 
 from data_prep.errors import InputError
-from models.backbones.checkpoint_files import SHIPPED, quiet
-from models.backbones.families import FAMILIES, Family
+from models.backbones.checkpoint_files import quiet
+from models.backbones.families import FAMILIES, SHIPPED, Family
 from models.backbones.family_memory import family_config
 
 N_TOKENS = 600

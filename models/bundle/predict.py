@@ -14,13 +14,12 @@ import pyarrow as pa
 
 from data_prep.bundle_manifest import BundledMember
 from data_prep.scoring.combination import CombinationPart, Floats
-from models.backbones.checkpoint_files import load_tokenizer
 from models.bundle.read_bundle import Bundle
 from models.candidate import Candidate
-from models.text.row_pools import RowPool, load_pool
+from models.text.fold_pools import load_pool
+from models.text.row_pool import RowPool
 from models.training.fold_weights import load_scorer
 from models.training.learner import Learner
-from models.training.predict_rows import predict_rows
 
 SAMPLE_ROWS = 256
 """Rows that the first model predicts to find how long all will take."""
@@ -130,15 +129,14 @@ class _Desk:
             weights,
             self._bundle.task,
             vocabulary=rows.vocabulary,
-            kept=self._bundle.backbone(job.member),
+            backbone=self._bundle.backbone(job.member),
             device=self._device,
             threads=self._threads,
         )
-        orders = weights.candidate.prediction_shuffles
         del weights
         if first is not None:
             first(_rate(learner, rows, self._bundle.n_multiplied(job.member, job.fold)))
-        prediction = predict_rows(learner, rows, orders=orders)
+        prediction = learner.predict_pool(rows)
         return job.part.weight * job.part.scaled(job.place, prediction) / len(job.member.folds)
 
     def _encodable(self, member: BundledMember, candidate: Candidate) -> RowPool:
@@ -149,7 +147,7 @@ class _Desk:
                 self._table,
                 self._bundle,
                 candidate=candidate,
-                tokenizer=load_tokenizer(self._bundle.backbone(member)),
+                tokenizer=self._bundle.backbone(member).tokenizer,
                 cache=self._cache,
             )
             self._rows = ((member.backbone, candidate), rows)

@@ -14,6 +14,8 @@ from data_prep.store.object_store import is_uri
 from data_prep.store.safetensors_files import read_header
 from data_prep.store.weight_folders import backbone_folder, weights_file, weights_folder
 from data_prep.task import Task
+from models.backbones.checkpoint_files import BackboneFiles
+from models.backbones.kept_backbone import kept_backbone
 from models.candidate import Candidate
 from models.training.fold_weights import TOKEN_IDS, FoldWeights, load_weights
 
@@ -40,9 +42,9 @@ class Bundle:
         """Read the weights of one fold run."""
         return load_weights(weights_folder(self.folder, member.candidate, fold))
 
-    def backbone(self, member: BundledMember) -> str:
-        """Return the folder with what there is of a member's backbone."""
-        return backbone_folder(self.folder, member.backbone)
+    def backbone(self, member: BundledMember) -> BackboneFiles:
+        """Return the files of a member's backbone that predicting needs."""
+        return kept_backbone(backbone_folder(self.folder, member.backbone))
 
     def n_multiplied(self, member: BundledMember, fold: int) -> int:
         """Return how many weights of a model are multiplied with each token; embeddings are looked up."""

@@ -10,9 +10,10 @@ from transformers import AutoModel
 
 from data_prep.errors import InputError
 from data_prep.task import Task
-from models.backbones.checkpoint_files import find_backbone, load_config
-from models.backbones.encoder import SHIFTING, bare_encoder, keep_layers, parts_of
+from models.backbones.checkpoint_files import SHIFTING, bare_encoder, keep_layers
+from models.backbones.encoder_layers import parts_of
 from models.backbones.family_memory import GIB, layer_bytes, layer_lengths, released_config
+from models.backbones.locate_backbone import locate_backbone
 from models.candidate import Candidate, Precision
 from models.parts.build import new_head, new_loss
 
@@ -70,10 +71,10 @@ def backbone_config(name: str, *, folder: str | None = None) -> Any:
     """
     released = released_config(name)
     if released is not None:
-        place = name if name.count("/") == 0 else find_backbone(name, folder)
-        return load_config(name, folder) if "/" in name and Path(place).is_dir() else released
+        files = locate_backbone(name, folder) if "/" in name else None
+        return files.config() if files and Path(files.place).is_dir() else released
     try:
-        return load_config(name, folder)
+        return locate_backbone(name, folder).config()
     except InputError as error:
         raise InputError(
             *error.faults,

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from data_prep.prepared import Prepared
 from models.candidate import Candidate
 from models.text.batches import Encoded, prediction_batches, training_batches
-from models.text.row_pools import load_fold_pools
+from models.text.fold_pools import load_fold_pools
 from models.training.learner import PREDICTION_BATCH
 from models.training.rung_steps import rung_sample
 

@@ -1,7 +1,7 @@
 """Recipes: which phrases of a row, in which order, become its input text.
 
 A recipe never joins strings: it names phrases and what stands between them. `models.text.special_tokens` finds the
-tokens for that, `models.text.row_pools` puts all tokens together.
+tokens for that, `models.text.row_pool` puts all tokens together.
 """
 
 from collections.abc import Callable

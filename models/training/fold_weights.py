@@ -18,9 +18,11 @@ from data_prep.store.oof_store import Provenance
 from data_prep.store.safetensors_files import parse_header
 from data_prep.store.weight_folders import WEIGHTS_FILE
 from data_prep.task import Task
+from models.backbones.checkpoint_files import BackboneFiles
 from models.candidate import Candidate
+from models.training.build_learner import new_learner
 from models.training.devices import find_device, make_repeatable
-from models.training.learner import Learner, new_learner
+from models.training.learner import Learner
 
 TOKEN_IDS = "token_ids"
 """Name of the tensor, beside the weights, with the token ids whose embeddings they hold."""
@@ -33,7 +35,7 @@ class FoldWeights:
     """What a fold run predicts with."""
 
     candidate: Candidate
-    """As trained: the retry of a dead fold run has a seed and rates of its own."""
+    """As trained: the retry of a fold run that failed to learn has its own seed and rates."""
     provenance: Provenance
     """Names the candidate by the id that the study gave it."""
     token_ids: NDArray[np.int64] = field(repr=False)
@@ -86,22 +88,20 @@ def load_scorer(
     task: Task,
     *,
     vocabulary: NDArray[np.int64] | None = None,
-    backbones: str | None = None,
-    kept: str | None = None,
+    backbone: BackboneFiles,
     device: str = "auto",
     threads: int = 1,
 ) -> Learner:
     """Return a learner that predicts as the fold run did, bit for bit on the same kind of device.
 
-    Its `predict` takes rows encoded as `models.text.row_pools.Rows` does for `weights.candidate`; `predict_rows` (in
-    `models.training.predict_rows`) adds the mean over orders of siblings.
+    Its `predict` takes rows encoded as `models.text.row_pool.RowPool` does for `weights.candidate`; `predict_pool`
+    adds the mean over orders of siblings.
 
     Args:
         weights: of the fold run.
         task: that it was trained for.
         vocabulary: further token ids that will be asked for, where texts are new.
-        backbones: folder where hub names are looked up first; the backbone itself is read from there.
-        kept: folder that `models.backbones.kept_backbone` made of the backbone, which itself is not needed then.
+        backbone: files of the candidate's backbone, or what was kept of it.
         device: `auto`, or a torch device.
         threads: CPU threads.
 
@@ -111,22 +111,14 @@ def load_scorer(
     chosen = find_device(device)
     make_repeatable(weights.candidate.seed, device=chosen, threads=threads)
     ids = weights.token_ids if vocabulary is None else np.union1d(weights.token_ids, vocabulary)
-    learner = new_learner(
-        weights.candidate if kept is None else weights.candidate.model_copy(update={"backbone": kept}),
-        task,
-        vocabulary=ids,
-        n_tokens=int(ids[-1]) + 1,
-        backbones=backbones,
-        bare=kept is not None,
-        device=chosen,
-    )
+    learner = new_learner(weights.candidate, task, backbone=backbone, vocabulary=ids, device=chosen)
     try:
         learner.adopt(_spread(weights, learner))
     except RuntimeError as error:
         raise InputError(
             f"backbone {weights.candidate.backbone!r} has other weights here than the fold run was trained on ({error})"
         ) from error
-    learner.micro_batches = weights.provenance.micro_batches
+    learner.retry.micro_batches = weights.provenance.micro_batches
     return learner
 
 

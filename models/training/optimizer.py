@@ -1,4 +1,4 @@
-"""What the optimiser does to which parameter: rates by depth, decay, the schedule, the norm of gradients."""
+"""How the optimizer treats each parameter: rates by depth, decay, and the schedule."""
 
 import math
 from collections.abc import Sequence
@@ -101,10 +101,9 @@ def new_optimizer(groups: Sequence[ParameterGroup], *, beta2: float) -> AdamW:
     )
 
 
-def set_rates(optimizer: AdamW, share: float) -> None:
-    """Let every group learn at `share` of its peak rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * share
+def trained_parameters(groups: Sequence[ParameterGroup]) -> list[nn.Parameter]:
+    """Return the parameters of the groups that learn."""
+    return [parameter for group in groups if group.rate > 0 for parameter in group.parameters]
 
 
 def rate_share(step: int, *, total: int, warmup: float, schedule: Literal["linear", "cosine"]) -> float:

@@ -6,9 +6,9 @@ import torch
 from rich.table import Table
 
 from data_prep.task import PPPM
+from models.backbones.locate_backbone import locate_backbone
 from models.candidate import Candidate
-from models.parts.build import new_loss
-from models.training.learner import new_scorer
+from models.training.build_learner import new_scorer
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,8 @@ def describe_groups(candidate: Candidate, *, backbones: str | None = None) -> li
     Raises:
         InputError: the backbone cannot be loaded, or has fewer layers than a setting asks for.
     """
-    _, groups = new_scorer(
-        candidate, n_outputs=new_loss(candidate, PPPM).n_outputs, backbones=backbones, device=torch.device("cpu")
-    )
+    backbone = locate_backbone(candidate.backbone, backbones)
+    _, groups, _ = new_scorer(candidate, PPPM, backbone=backbone, device=torch.device("cpu"))
     return [
         GroupRow(
             group.name,

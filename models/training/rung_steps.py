@@ -1,23 +1,12 @@
-"""Rungs: when a fold run reports on its way, and on which rows."""
+"""When a fold run reaches a rung, and which rows it is measured on there."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 ROUNDING = 1e-9
 """Share of a step that a rung may miss by: 0.1 * 30 is 3.0000000000000004."""
-
-
-@dataclass(frozen=True)
-class BestRung:
-    """The rung with the best metric so far, for candidates that keep it."""
-
-    utility: float
-    epoch: float
-    weights: dict[str, torch.Tensor]
 
 
 def first_step(rung: float, total: int) -> int:
@@ -26,7 +15,7 @@ def first_step(rung: float, total: int) -> int:
 
 
 def rung_sample(n_rows: int, size: int | None) -> NDArray[np.int64]:
-    """Return the rows that early rungs score, ascending; on a fold the same for every candidate."""
+    """Return the rows that early rungs are measured on, ascending; on a fold the same for every candidate."""
     if size is None or size >= n_rows:
         return np.arange(n_rows)
     return np.sort(np.random.default_rng(n_rows).choice(n_rows, size, replace=False))

@@ -1,4 +1,4 @@
-"""Accumulation: a step's batch cut into parts that are computed one after the other."""
+"""`split_batch`: a step's batch cut into parts that are computed one after the other."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ TEXT_FIELDS = ("input_ids", "attention_mask", "segments")
 ROW_FIELDS = ("targets", "codes", "groups")
 
 
-def split(batch: Batch, n_parts: int) -> list[Batch]:
+def split_batch(batch: Batch, n_parts: int) -> list[Batch]:
     """Cut a batch into at most `n_parts` batches of about as many texts, none empty, in the order given.
 
     Rows stay with their text. The mean of the parts' gradients, weighted by their rows, is the gradient of the whole

@@ -5,9 +5,13 @@ from data_prep.errors import InputError
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.store.files import join, write_json
 from data_prep.store.oof_store import OofStore
+from models.backbones.locate_backbone import locate_backbone
 from models.memo import read_candidate
 from models.training.checkpoint import CheckpointFolder
-from models.training.train_fold import FoldPredictions, RungReport, train_fold
+from models.training.fold_options import FoldOptions
+from models.training.fold_predictions import FoldPredictions
+from models.training.rung_reports import RungReport
+from models.training.train_fold import train_fold
 
 RUNGS = tuple(tenth / 10 for tenth in range(1, 11))
 RUNG_ROWS = 1_000
@@ -32,12 +36,10 @@ def train_by_hand(
         settings,
         prepared,
         fold,
-        rungs=RUNGS,
-        rung_rows=RUNG_ROWS,
+        FoldOptions(rungs=RUNGS, rung_rows=RUNG_ROWS, threads=threads),
+        backbone=locate_backbone(settings.backbone, backbones),
         report=_show,
         checkpoint=checkpoint,
-        threads=threads,
-        backbones=backbones,
     )
     assert found is not None, "only a report that returns False stops a fold run"
     if store is None or checkpoint is None:

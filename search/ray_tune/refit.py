@@ -70,6 +70,8 @@ def refit(
     Raises:
         InputError: no such blend, members of other origin, fold runs that failed or came out differently; all at once.
     """
+    from models.backbones.locate_backbone import locate_backbone  # noqa: PLC0415 - imports torch
+
     missing = [member for member in _missing_parts(run_dir, name) if member.origins or member.backbone]
     backbones = absolute(backbones) if backbones else None
     faults: list[str] = []
@@ -87,7 +89,12 @@ def refit(
                         trained += not fault
             for backbone in sorted({member.candidate.backbone for member in here if member.backbone}):
                 disk = DiskBudget(place, None, message)
-                keep_backbone(backbone, settings, disk=disk, send_message=faults.append)
+                try:
+                    files = locate_backbone(backbone, backbones)
+                except InputError as error:
+                    faults.append(f"{error}: this run cannot be bundled with it")
+                    continue
+                keep_backbone(files, settings, disk=disk, send_message=faults.append)
                 kept += backbone_is_kept(place, backbone)
     if faults:
         raise InputError(*faults)

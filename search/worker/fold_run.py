@@ -74,7 +74,8 @@ def run_fold(
 
 
 def _run_fold(settings: FoldRunSettings, order: FoldRunOrder, send: SendReport, send_speed: SendSpeed) -> None:
-    from models.training.train_fold import RungReport  # noqa: PLC0415 - imports torch
+    from models.backbones.locate_backbone import locate_backbone  # noqa: PLC0415 - imports torch
+    from models.training.rung_reports import RungReport  # noqa: PLC0415 - as above
 
     def send_message(text: str) -> None:
         send(MessageReport(text))
@@ -104,7 +105,8 @@ def _run_fold(settings: FoldRunSettings, order: FoldRunOrder, send: SendReport, 
         return True
 
     disk = DiskBudget(settings.run_dir, settings.disk_gb, send_message)
-    result = train(settings, order, data, on_rung=on_rung, send_message=send_message, disk=disk)
+    backbone = locate_backbone(candidate.backbone, settings.backbones)
+    result = train(settings, order, data, backbone, on_rung=on_rung, send_message=send_message, disk=disk)
     assert result is not None, "only a report that returns False ends a fold run early"
     if is_dead(data.task.measure.utility(result.metric), settings.dead_below):
         send(ScoreReport(FINISHED, result.epoch, result.metric, result.seconds))
@@ -112,7 +114,7 @@ def _run_fold(settings: FoldRunSettings, order: FoldRunOrder, send: SendReport, 
     provenance = replace(result.provenance, candidate=candidate.id, attempt=assignment.attempt)
     if result.weights is not None:
         weights = replace(result.weights, provenance=provenance)
-        _keep_weights(weights, candidate.backbone, settings, disk=disk, send_message=send_message)
+        _keep_weights(weights, backbone, settings, disk=disk, send_message=send_message)
     store.write(provenance, oof=result.oof, test=result.test, holdout=result.holdout)
     send(_final_score(store, data.task.measure, assignment, seconds=result.seconds))
 
@@ -121,6 +123,7 @@ def train(
     settings: FoldRunSettings,
     order: FoldRunOrder,
     data: Prepared,
+    backbone: Any,
     *,
     on_rung: Callable[[Any], bool],
     send_message: SendMessage,
@@ -132,31 +135,36 @@ def train(
         settings: what all fold runs of the study share.
         order: what to train, and with which resources.
         data: the prepared folder.
+        backbone: files of the candidate's backbone, as `locate_backbone` returns them.
         on_rung: takes a `RungReport`; False ends the fold run.
         send_message: passes on what a person should know.
         disk: grants room for checkpoints.
     """
     from models.training.checkpoint import CheckpointFolder  # noqa: PLC0415 - imports torch
-    from models.training.train_fold import train_fold  # noqa: PLC0415 - imports torch
+    from models.training.fold_options import FoldOptions  # noqa: PLC0415 - as above
+    from models.training.train_fold import train_fold  # noqa: PLC0415 - as above
 
     candidate = order.assignment.candidate_to_train
+    options = FoldOptions(
+        rungs=scoring_points(settings.rungs, candidate.epochs, score_epochs=settings.score_epochs),
+        rung_rows=settings.rung_rows,
+        checkpoint_seconds=settings.checkpoint_seconds,
+        micro_batches=order.resources.micro_batches,
+        halve=not order.can_grow,
+        keep_weights=settings.keep_weights,
+        threads=order.threads,
+        device=order.device,
+    )
     checkpoints = order.assignment.checkpoint_folder(settings.run_dir)
+    checkpoint = CheckpointFolder(checkpoints, tell=send_message, room=partial(disk.room, what="a checkpoint"))
     return train_fold(
         candidate,
         data,
         order.assignment.fold,
-        rungs=scoring_points(settings.rungs, candidate.epochs, score_epochs=settings.score_epochs),
-        rung_rows=settings.rung_rows,
+        options,
+        backbone=backbone,
         report=on_rung,
-        checkpoint=CheckpointFolder(checkpoints, tell=send_message, room=partial(disk.room, what="a checkpoint")),
-        checkpoint_seconds=settings.checkpoint_seconds,
-        micro_batches=order.resources.micro_batches,
-        keep_weights=settings.keep_weights,
-        cache=None,
-        backbones=settings.backbones,
-        threads=order.threads,
-        device=order.device,
-        halve=not order.can_grow,
+        checkpoint=checkpoint,
     )
 
 
@@ -186,7 +194,7 @@ def _final_score(store: OofStore, metric: Metric, assignment: Assignment, *, sec
 
 
 def _keep_weights(
-    weights: Any, backbone: str, settings: FoldRunSettings, *, disk: DiskBudget, send_message: SendMessage
+    weights: Any, backbone: Any, settings: FoldRunSettings, *, disk: DiskBudget, send_message: SendMessage
 ) -> None:
     """Write the weights of a fold run, and what predicting needs of its backbone, if the disk budget allows."""
     from models.training.fold_weights import save_weights  # noqa: PLC0415 - imports torch
@@ -199,20 +207,20 @@ def _keep_weights(
         keep_backbone(backbone, settings, disk=disk, send_message=send_message)
 
 
-def keep_backbone(backbone: str, settings: FoldRunSettings, *, disk: DiskBudget, send_message: SendMessage) -> None:
+def keep_backbone(backbone: Any, settings: FoldRunSettings, *, disk: DiskBudget, send_message: SendMessage) -> None:
     """Keep, once for all fold runs, what predicting needs of a backbone besides their weights."""
     from models.backbones.kept_backbone import collect_kept_backbone, write_kept_backbone  # noqa: PLC0415 - imports torch
 
-    if backbone_is_kept(settings.run_dir, backbone):
+    if backbone_is_kept(settings.run_dir, backbone.name):
         return
     try:
-        files = collect_kept_backbone(backbone, backbones=settings.backbones)
+        files = collect_kept_backbone(backbone)
     except InputError as error:
         send_message(f"{error}: this run cannot be bundled with it")
         return
     with disk.room(sum(map(len, files.values())), "the embeddings of a backbone") as granted:
         if granted:
-            write_kept_backbone(files, backbone_folder(settings.run_dir, backbone))
+            write_kept_backbone(files, backbone_folder(settings.run_dir, backbone.name))
 
 
 # The worker's process

@@ -63,13 +63,15 @@ def refit_fold(settings: FoldRunSettings, order: FoldRunOrder, origin: Provenanc
 def _refit(
     settings: FoldRunSettings, order: FoldRunOrder, origin: Provenance, *, force: bool, messages: list[str]
 ) -> Refitted:
-    from models.training.fold_weights import save_weights  # noqa: PLC0415 - imports torch
+    from models.backbones.locate_backbone import locate_backbone  # noqa: PLC0415 - imports torch
+    from models.training.fold_weights import save_weights  # noqa: PLC0415 - as above
 
     begun = time.monotonic()
     found = train(
         replace(settings, keep_weights=True),
         order,
         load_prepared_once(settings.data, settings.split_hash),
+        locate_backbone(order.assignment.candidate.backbone, settings.backbones),
         on_rung=lambda _: True,
         send_message=messages.append,
         disk=DiskBudget(settings.run_dir, None, messages.append),

@@ -8,11 +8,12 @@ from models.candidate import Candidate
 from models.catalogue import catalogue
 from models.part_options import PART_OPTIONS
 from models.parts.adversary import ADVERSARIES
+from models.parts.fresh_layers import reinitialize_layers
 from models.parts.head_output import SampledDropout
 from models.parts.heads import HEADS
 from models.parts.losses import LOSSES
+from models.parts.mixout import Mixout
 from models.parts.weight_average import WeightAverage
-from models.parts.weight_regularizers import Mixout, reinitialize_layers
 from models.text.recipes import RECIPES
 
 

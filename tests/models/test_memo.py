@@ -12,7 +12,7 @@ from models.backbones.families import FAMILIES
 from models.backbones.tiny_checkpoints import make_tiny
 from models.candidate import Candidate
 from models.memo import Experiment, load_memo, read_memo
-from models.training.train_fold import train_fold
+from small_models import train as train_fold
 
 SAMPLE = Path(__file__).parents[2] / "data_prep" / "sample"
 NUMBERS = [number for number in range(1, 48) if number != 45]
@@ -196,7 +196,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("name", OF_EACH_FAMILY.values())
 def test_one_experiment_of_each_family_trains_and_predicts(name: str, tiny_folder: str, sample_part: Prepared) -> None:
     candidate = Candidate.model_validate(settings(name) | IN_SMALL)
-    found = train_fold(candidate, sample_part, 0, rungs=(0.5,), backbones=tiny_folder)
+    found = train_fold(candidate, sample_part, 0, rungs=(0.5,), folder=tiny_folder)
     assert found is not None
     for table in (found.oof, found.test, found.holdout):
         assert table is not None

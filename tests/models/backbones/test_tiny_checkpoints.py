@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from data_prep.errors import InputError
-from models.backbones.encoder import load_backbone
 from models.backbones.families import FAMILIES
 from models.backbones.tiny_checkpoints import make_tiny, sample_phrases
+from small_models import load
 
 FILES = {
     "AlbertTokenizer": {"spiece.model"},
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"minilm-l6"}))
 def test_every_family_loads_by_hub_name_trains_and_predicts(name, folder):
     family = FAMILIES[name]
-    backbone = load_backbone(family.hub, folder=str(folder), freeze_embeddings=True)
+    backbone = load(family.hub, folder=str(folder), freeze_embeddings=True)
     assert backbone.hidden_size == 32
     assert type(backbone.tokenizer).__name__ == family.tokenizer
     head = nn.Linear(32, 1)
@@ -91,14 +91,14 @@ def test_another_seed_makes_other_weights(tmp_path):
 
 def test_tokenizers_learn_from_the_texts_given(tmp_path):
     make_tiny("bert-for-patents", tmp_path, texts=["zyxwv zyxwv"] * 5)
-    tokenizer = load_backbone(str(tmp_path)).tokenizer
+    tokenizer = load(str(tmp_path)).tokenizer
     assert len(tokenizer("zyxwv")["input_ids"]) == 3
     assert len(tokenizer("abrasive")["input_ids"]) > 4
 
 
 def test_families_go_by_hub_name_too(tmp_path):
     assert make_tiny("AI-Growth-Lab/PatentSBERTa", tmp_path) == [tmp_path]
-    assert load_backbone(str(tmp_path)).model.config.model_type == "mpnet"
+    assert load(str(tmp_path)).model.config.model_type == "mpnet"
 
 
 def test_unknown_families_and_full_folders_are_refused(tmp_path):

@@ -13,19 +13,14 @@ from models.backbones.family_memory import GIB, count_parameters, released_confi
 from models.candidate import Candidate
 from models.cost.memory_and_flops import backbone_config, forward_operations, model_size, peak_memory, step_passes
 from models.text.batches import Batch
-from models.training.learner import new_learner
+from small_models import learner_of
 
-CPU = torch.device("cpu")
 TEXTS, TOKENS = 8, 40
 
 
 def a_batch(highest: int, texts: int = TEXTS, tokens: int = TOKENS) -> Batch:
     ids = torch.randint(5, highest, (texts, tokens), generator=torch.Generator().manual_seed(1))
     return Batch(ids, torch.ones_like(ids), np.arange(texts), torch.rand(texts))
-
-
-def learner_of(candidate: Candidate, highest: int):
-    return new_learner(candidate, PPPM, vocabulary=np.arange(highest), backbones=None, device=CPU)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +39,7 @@ def test_weights_gradients_and_moments_are_what_a_step_leaves(settings, tiny_ber
     candidate = Candidate(backbone=tiny_bert, precision="fp32", **settings)
     whole = backbone_config(tiny_bert).vocab_size
     learner = learner_of(candidate, whole)
-    learner._set_gradients(a_batch(whole), 0.0)
+    learner.gradients.compute(a_batch(whole), 0.0)
     gradients = sum(p.grad.nbytes for p in learner.scorer.parameters() if p.grad is not None)
     learner.step(a_batch(whole), 1.0)
     held = [p for state in learner.optimizer.state.values() for p in state.values() if p.ndim]
@@ -68,7 +63,7 @@ def kept_for_the_way_back(learner, batch: Batch) -> int:
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        learner._outputs(batch)
+        learner.gradients.outputs(batch)
     return sum(size for size, _ in storages.values())
 
 
@@ -100,9 +95,9 @@ def test_operations_are_those_that_torch_counts(name, least, tiny):
     learner = learner_of(candidate, 100)
     batch = a_batch(100)
     with FlopCounterMode(display=False) as forward:
-        learner._outputs(batch)
+        learner.gradients.outputs(batch)
     with FlopCounterMode(display=False) as both:
-        learner._add_gradients(batch)
+        learner.gradients.add(batch)
     estimated = forward_operations(model_size(candidate, PPPM), texts=TEXTS, tokens=TOKENS)
     assert least < estimated / forward.get_total_flops() < 1.05
     assert least < estimated * step_passes(candidate) / both.get_total_flops() < 1.1

@@ -2,10 +2,10 @@
 
 import pytest
 
-from models.backbones.checkpoint_files import load_tokenizer
+from models.backbones.locate_backbone import locate_backbone
 from models.candidate import Candidate
 from models.cost.token_counts import TokenCounter, stand_in_tokenizer
-from models.training.train_fold import train_fold
+from small_models import train
 
 
 @pytest.mark.parametrize(
@@ -15,9 +15,7 @@ def test_steps_and_rows_are_those_of_the_fold_run(settings, prepared_tiny, tiny_
     candidate = Candidate(backbone=tiny_bert, epochs=2, precision="fp32", **settings)
     found = TokenCounter(prepared_tiny, rung_rows=20).of(candidate)
     steps = []
-    train_fold(
-        candidate, prepared_tiny, 0, rungs=(0.5,), rung_rows=20, report=lambda report: steps.append(report) or True
-    )
+    train(candidate, prepared_tiny, 0, rungs=(0.5,), rung_rows=20, report=lambda report: steps.append(report) or True)
     assert found.steps == len(found.epoch) * 2
     assert found.rows == 60 + 40 + 30
     if "recipe" not in settings:
@@ -40,4 +38,4 @@ def test_the_stand_in_makes_about_as_many_tokens_as_word_pieces():
 
     phrases = sample_phrases()
     count = lambda tokenizer: sum(map(len, tokenizer(phrases, add_special_tokens=False)["input_ids"]))  # noqa: E731
-    assert count(stand_in_tokenizer()) == pytest.approx(count(load_tokenizer("minilm-l6")), rel=0.1)
+    assert count(stand_in_tokenizer()) == pytest.approx(count(locate_backbone("minilm-l6").tokenizer), rel=0.1)

@@ -187,10 +187,10 @@ def test_perfect_order_is_best_and_reversed_order_worst(name):
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 32])
-@pytest.mark.parametrize("constant", ["outputs", "scores", "both"])
+@pytest.mark.parametrize("constant", ["outputs", "targets", "both"])
 def test_constants_give_finite_losses_and_gradients(loss, n_rows, constant):
     outputs, targets, groups = draw(loss, n_rows)
-    if constant != "scores":
+    if constant != "targets":
         outputs = torch.full_like(outputs, 0.1)
     if constant != "outputs":
         targets = torch.full_like(targets, 0.7)
@@ -226,11 +226,11 @@ def test_pearson_of_perfect_and_reversed_outputs_whatever_the_scale(n_rows, scal
 
 
 @pytest.mark.parametrize("n_rows", [1, 3, 32])
-@pytest.mark.parametrize("constant", ["outputs", "scores", "both"])
+@pytest.mark.parametrize("constant", ["outputs", "targets", "both"])
 def test_pearson_learns_nothing_from_a_constant(n_rows, constant):
     loss = LOSSES["pearson"](task=PPPM)
     outputs, targets, _ = draw(loss, n_rows)
-    if constant != "scores":
+    if constant != "targets":
         outputs = torch.full_like(outputs, 0.1)
     if constant != "outputs":
         targets = torch.full_like(targets, 0.7)

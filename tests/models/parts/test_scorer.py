@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from data_prep.task import PPPM
-from models.backbones.encoder import load_backbone
 from models.backbones.families import FAMILIES
 from models.candidate import Candidate
 from models.parts.build import new_head, new_loss
@@ -11,6 +10,7 @@ from models.parts.heads import HEADS
 from models.parts.losses import LOSSES
 from models.parts.scorer import Scorer, span_places
 from models.text.batches import Batch
+from small_models import load
 
 LENGTHS = (9, 4, 3, 1)
 SPANS = torch.tensor([[0, 1, 3], [0, 4, 1], [1, 1, 2], [3, 0, 1], [0, 0, 9]])
@@ -19,7 +19,7 @@ SPANS = torch.tensor([[0, 1, 3], [0, 4, 1], [1, 1, 2], [3, 0, 1], [0, 0, 9]])
 
 @pytest.fixture(scope="module")
 def backbone(tiny_bert):
-    loaded = load_backbone(tiny_bert)
+    loaded = load(tiny_bert)
     loaded.model.eval()
     return loaded
 
@@ -119,7 +119,7 @@ def test_segments_reach_the_backbone(backbone):
 
 @pytest.mark.parametrize("family", {family.model_type: name for name, family in FAMILIES.items()}.values())
 def test_padding_changes_no_prediction_of_any_family(family, tiny, head_name):
-    backbone = load_backbone(tiny(family))
+    backbone = load(tiny(family))
     backbone.model.eval()
     around = {} if head_name == "cnn" else {"head_norm": True, "head_layers": 1, "head_width": 16}
     scorer, loss = new_scorer(backbone, head_name, "bce", **around)

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from models.backbones.encoder import load_backbone
 from models.candidate import Candidate
 from models.parts.build import new_head
 from models.parts.heads import HEADS
 from models.parts.scorer import Scorer
+from models.text.fold_pools import load_fold_pools
 from models.text.packing import pack_rows
-from models.text.row_pools import load_fold_pools
+from small_models import load
 
 
 @given(st.lists(st.lists(st.integers(1, 10), min_size=1, max_size=40), min_size=1, max_size=6), st.integers(20, 60))
@@ -97,7 +97,7 @@ def test_hands_differ_between_epochs_and_seeds(packed, prepared_tiny, tmp_path):
 def test_a_head_sees_the_span_alone(head, packed, tiny_bert):
     pools, _ = packed
     batch = pools.validation.encode().batch(np.arange(3))
-    backbone = load_backbone(tiny_bert, dropout=0.0)
+    backbone = load(tiny_bert, dropout=0.0)
     module = new_head(Candidate(head=head), hidden_size=backbone.hidden_size, n_states=backbone.n_states, n_outputs=1)
     scorer = Scorer(backbone.model, module).eval()
     with torch.inference_mode():

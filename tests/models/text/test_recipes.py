@@ -9,8 +9,8 @@ from data_prep.errors import InputError
 from data_prep.task import PPPM, Task
 from models.candidate import Candidate
 from models.part_options import RECIPE_OPTIONS
+from models.text.fold_pools import load_fold_pools
 from models.text.recipes import RECIPES
-from models.text.row_pools import load_fold_pools
 
 SENTENCES = Task(name="sentences", text_columns=("first", "second"), score_range=(0.0, 5.0))
 ANSWERS = Task(name="answers", text_columns=("question", "answer", "subject"), score_range=(0.0, 1.0))

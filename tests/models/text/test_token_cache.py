@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, ByT5Tokenizer
 
 from data_prep.errors import InputError
 from data_prep.store.node_cache import default_cache
-from models.backbones.checkpoint_files import load_tokenizer
+from models.backbones.locate_backbone import locate_backbone
 from models.text.token_cache import load_tokens
 
 PHRASES = pa.array(["valve pump", "rotor", "", "co-axial filter, 3 coats"])
@@ -94,7 +94,7 @@ def test_a_sentencepiece_model_of_its_own_has_a_file_of_its_own(tiny, tmp_path):
         minloglevel=2,
     )
     (other / "sp.model").write_bytes(cutter.getvalue())
-    mine, theirs = (load_tokenizer(folder) for folder in (tiny("cocolm-base"), str(other)))
+    mine, theirs = (locate_backbone(folder).tokenizer for folder in (tiny("cocolm-base"), str(other)))
     assert mine.get_vocab() == theirs.get_vocab()
     load_tokens(mine, PHRASES, cache=tmp_path / "cache")
     load_tokens(theirs, PHRASES, cache=tmp_path / "cache")
@@ -125,7 +125,6 @@ def test_default_cache_follows_the_environment(monkeypatch):
 
 PROCESS = """
 import json, sys, pathlib, pyarrow as pa
-from models.backbones.checkpoint_files import load_tokenizer
 from models.text.token_cache import load_tokens
 
 class Letters:

@@ -12,9 +12,10 @@ import torch
 
 from data_prep.errors import InputError
 from models.candidate import Candidate
-from models.training.checkpoint import CheckpointFolder, random_state, restore_random_state
+from models.training.checkpoint import CheckpointFolder
 from models.training.learner import Learner
-from models.training.train_fold import train_fold
+from models.training.random_streams import random_state, restore_random_state
+from small_models import train as train_fold
 
 IDENTITY = {"candidate": "0123456789ab", "fold": 1}
 SETTINGS = {"max_length": 48, "batch_size": 32, "epochs": 2, "backbone_lr": 1e-3}
@@ -143,7 +144,7 @@ import os, signal
 from data_prep.prepared import load_prepared
 from models.candidate import Candidate
 from models.training.checkpoint import CheckpointFolder
-from models.training.train_fold import train_fold
+from small_models import train as train_fold
 candidate = Candidate(backbone={tiny_bert!r}, **{SETTINGS!r})
 def kill(report):
     os.kill(os.getpid(), signal.SIGKILL)

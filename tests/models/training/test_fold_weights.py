@@ -7,12 +7,11 @@ import torch
 
 from data_prep.errors import InputError
 from data_prep.store.weight_folders import WEIGHTS_FILE, weights_folder
-from models.backbones.checkpoint_files import load_tokenizer
+from models.backbones.locate_backbone import locate_backbone
 from models.candidate import Candidate
-from models.text.row_pools import load_fold_pools
+from models.text.fold_pools import load_fold_pools
 from models.training.fold_weights import load_scorer, load_weights, save_weights
-from models.training.predict_rows import predict_rows
-from models.training.train_fold import train_fold
+from small_models import train as train_fold
 
 SETTINGS = {"max_length": 48, "batch_size": 32, "backbone_lr": 3e-3}
 CANDIDATES = {
@@ -40,9 +39,9 @@ def train(tiny_bert, prepared_tiny, tmp_path):
 def predict(weights, data, tmp_path, **options):
     """Return the predictions of loaded weights for the test rows."""
     candidate = weights.candidate
-    pools = load_fold_pools(data, 1, candidate=candidate, tokenizer=load_tokenizer(candidate.backbone), cache=tmp_path)
-    learner = load_scorer(weights, data.task, **options)
-    return predict_rows(learner, pools.test, orders=candidate.prediction_shuffles)
+    backbone = locate_backbone(candidate.backbone)
+    pools = load_fold_pools(data, 1, candidate=candidate, tokenizer=backbone.tokenizer, cache=tmp_path)
+    return load_scorer(weights, data.task, backbone=backbone, **options).predict_pool(pools.test)
 
 
 @pytest.mark.parametrize("name", CANDIDATES)

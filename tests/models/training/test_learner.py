@@ -7,13 +7,11 @@ import torch
 from torch import nn
 
 from data_prep.errors import InputError
-from data_prep.task import PPPM
 from models.candidate import Candidate
 from models.text.batches import Batch
-from models.training import learner as learner_module
-from models.training.learner import new_learner
+from models.training.out_of_memory import MemoryRetry
+from small_models import learner_of
 
-CPU = torch.device("cpu")
 STEPS = 3
 EXACT = {"dropout": 0.0, "precision": "fp32", "warmup": 0.0}
 FAMILIES = ["albert-xxlarge-v2", "deberta-large", "funnel-large", "bart-large", "cocolm-base"]
@@ -24,13 +22,7 @@ def learn(tiny_bert):
     """Return a function that builds a learner and lets it take some steps."""
 
     def run(batches, backbone=tiny_bert, **settings):
-        learner = new_learner(
-            Candidate(backbone=backbone, **{**EXACT, **settings}),
-            PPPM,
-            vocabulary=np.arange(40),
-            backbones=None,
-            device=CPU,
-        )
+        learner = learner_of(Candidate(backbone=backbone, **{**EXACT, **settings}))
         torch.manual_seed(1)
         for number, batch in enumerate(batches):
             learner.step(batch, 1.0, epoch=number / 2)
@@ -74,13 +66,13 @@ def gradients(learner, batch, monkeypatch):
         found.extend(parameter.grad.clone() for parameter in learner.trained)
 
     with monkeypatch.context() as patch:
-        patch.setattr(learner.loss_scaler, "step", follow)
+        patch.setattr(learner.gradients.loss_scaler, "step", follow)
         learner.step(batch, 1.0, epoch=5.0)
     return found
 
 
 def plain_gradients(learner, batch):
-    loss = learner.loss(learner.scorer(batch), batch.targets, batch.groups)
+    loss = learner.gradients.loss(learner.scorer(batch), batch.targets, batch.groups)
     return torch.autograd.grad(loss, learner.trained)
 
 
@@ -104,7 +96,7 @@ def test_fgm_adds_and_awp_follows_the_gradient_at_the_perturbed_weights(learn, m
         plain = plain_gradients(learner, batch)
         for parameter, gradient in zip(learner.trained, plain, strict=True):
             parameter.grad = gradient
-        with learner.adversary.perturbed():
+        with learner.gradients.adversary.perturbed():
             there = plain_gradients(learner, batch)
         learner.scorer.zero_grad()
         expected = [a + b for a, b in zip(plain, there, strict=True)] if name == "fgm" else there
@@ -137,7 +129,7 @@ def test_an_error_in_the_perturbed_pass_leaves_the_weights_as_they_were(learn, m
     with pytest.raises(RuntimeError, match="out of memory"):
         learner.step(batches_of(1)[0], 1.0, epoch=1.0)
     assert not moved(learner, before)
-    assert all(isinstance(part.weight, nn.Parameter) for part in learner.mixout.linears)
+    assert all(isinstance(part.weight, nn.Parameter) for part in learner.gradients.mixout.linears)
 
 
 def test_fgm_perturbs_frozen_embeddings_that_still_do_not_learn(learn):
@@ -182,7 +174,7 @@ def test_fp16_survives_gradients_that_overflow(learn, settings, monkeypatch):
     before = weights_of(learner)
     learner.step(batches_of(1)[0], 1.0)
     assert not moved(learner, before), "a step whose gradients overflow is not taken"
-    learner.loss_scaler.update(16.0)
+    learner.gradients.loss_scaler.update(16.0)
     learner.step(batches_of(1)[0], 1.0)
     assert len(moved(learner, before)) > 20
     assert all(value.isfinite().all() for value in weights_of(learner).values())
@@ -191,7 +183,7 @@ def test_fp16_survives_gradients_that_overflow(learn, settings, monkeypatch):
 def test_mixout_acts_on_backbone_and_head_in_training_only(learn):
     learner = learn([], mixout=0.5, head="attention")
     linears = [part for part in learner.scorer.modules() if isinstance(part, nn.Linear)]
-    assert {id(part) for part in learner.mixout.linears} == {id(part) for part in linears}
+    assert {id(part) for part in learner.gradients.mixout.linears} == {id(part) for part in linears}
     assert len(linears) > 12
     learner.step(batches_of(1)[0], 1.0)
     (batch,) = batches_of(1)
@@ -259,6 +251,16 @@ def test_second_moments_decay_at_beta2(learn):
     torch.testing.assert_close(second, 0.1 * gradient**2)
 
 
+def test_a_step_scales_the_rate_of_each_group_from_its_own_peak(learn):
+    learner = learn([], layer_decay=0.5)
+    peaks = [group["lr"] for group in learner.optimizer.param_groups]
+    assert len(set(peaks)) == 4
+    for batch, share in zip(batches_of(2), (0.5, 0.1), strict=True):
+        learner.step(batch, share)
+        rates = [group["lr"] for group in learner.optimizer.param_groups]
+        assert rates == pytest.approx([peak * share for peak in peaks])
+
+
 def test_fresh_layers_and_the_head_depend_on_the_seed(learn):
     first, same, other = (weights_of(learn([], reinit_layers=1, seed=seed)) for seed in (1, 1, 2))
     assert all(torch.equal(value, same[name]) for name, value in first.items())
@@ -272,8 +274,8 @@ def test_fresh_layers_and_the_head_depend_on_the_seed(learn):
 def test_the_embedding_that_fgm_perturbs_is_the_one_that_every_family_uses(learn, tiny, family):
     (batch,) = batches_of(1, rows=3)
     learner = learn([], backbone=tiny(family), adversary="fgm")
-    (table,) = learner.adversary.weights
-    learner.loss(learner.scorer(batch), batch.targets).backward()
+    (table,) = learner.gradients.adversary.weights
+    learner.gradients.loss(learner.scorer(batch), batch.targets).backward()
     assert (table.grad != 0).any(dim=1).sum() >= len(batch.input_ids[batch.attention_mask == 1].unique()) - 1
 
 
@@ -300,7 +302,7 @@ def run_out(monkeypatch, learner, *, above, error=OUT_OF_MEMORY[0], passes=0):
         return outputs
 
     monkeypatch.setattr(learner.scorer, "forward", forward)
-    monkeypatch.setattr(learner_module, "free_memory", lambda: sizes.append(0))  # to collect garbage takes 0.2 s a time
+    learner.retry.free = lambda: sizes.append(0)  # to collect garbage takes 0.2 s a time
     return sizes
 
 
@@ -324,10 +326,10 @@ def test_a_step_that_ran_out_of_memory_is_that_of_micro_batches_set_by_hand(
         torch.manual_seed(3)
         for batch in batches:
             starved.step(batch, 1.0)
-    by_hand.micro_batches = starved.micro_batches
-    assert starved.micro_batches == (2 if settings.get("accumulation") else 4)
+    by_hand.retry.micro_batches = starved.retry.micro_batches
+    assert starved.retry.micro_batches == (2 if settings.get("accumulation") else 4)
     assert max(sizes[-3:]) <= 4
-    assert f"going on with {starved.micro_batches} micro-batches" in caplog.text
+    assert f"continuing with {starved.retry.micro_batches} micro-batches" in caplog.text
     torch.manual_seed(3)
     for batch in batches:
         by_hand.step(batch, 1.0)
@@ -345,10 +347,10 @@ def test_running_out_of_memory_in_the_perturbed_pass_changes_nothing(learn, monk
         run_out(patch, starved, above=6, passes=passes)
         torch.manual_seed(3)
         starved.step(batch, 1.0)
-    by_hand.micro_batches = 2
+    by_hand.retry.micro_batches = 2
     torch.manual_seed(3)
     by_hand.step(batch, 1.0)
-    assert starved.micro_batches == 2
+    assert starved.retry.micro_batches == 2
     assert not moved(starved, weights_of(by_hand))
 
 
@@ -360,7 +362,7 @@ def test_micro_batches_keep_the_gradients_of_the_effective_batch(learn, monkeypa
     learner = learn([], loss=loss, accumulation=accumulation, clip_norm=None)
     whole = gradients(learner, batch, monkeypatch)
     for micro_batches in (2, 3, 12):
-        learner.micro_batches = micro_batches
+        learner.retry.micro_batches = micro_batches
         for found, expected in zip(gradients(learner, batch, monkeypatch), whole, strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     assert any(gradient.abs().max() > 1e-3 for gradient in whole)
@@ -370,7 +372,7 @@ def test_micro_batches_keep_the_gradients_of_the_effective_batch(learn, monkeypa
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_both_passes_of_a_loss_that_compares_rows_see_the_same_outputs(learn, monkeypatch, loss, precision):
     learner = learn([], loss=loss, dropout=0.2, mixout=0.3, precision=precision)
-    learner.micro_batches, seen, whole = 3, [], learner.scorer.forward
+    learner.retry.micro_batches, seen, whole = 3, [], learner.scorer.forward
     monkeypatch.setattr(learner.scorer, "forward", lambda batch: seen.append(whole(batch)) or seen[-1])
     learner.step(batches_of(1)[0], 1.0)
     assert len(seen) == 6
@@ -387,7 +389,7 @@ def test_a_single_text_that_does_not_fit_is_an_error_that_says_what_to_do(learn,
     sizes = run_out(monkeypatch, learner, above=0)
     with pytest.raises(InputError, match=r"out of memory with a single text .*CUDA out of memory.*max_length"):
         learner.step(batches_of(1)[0], 1.0)
-    assert learner.micro_batches == 16, "12 texts"
+    assert learner.retry.micro_batches == 16, "12 texts"
     assert sizes == [12, 0, 6, 0, 3, 0, 2, 0, 1, 0], "given back before each try"
     assert not moved(learner, before)
     assert all(parameter.grad is None for parameter in learner.trained)
@@ -398,7 +400,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(learn, monkeypatch):
     sizes = run_out(monkeypatch, learner, above=0, error=RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes"):
         learner.step(batches_of(1)[0], 1.0)
-    assert len(sizes) == learner.micro_batches == 1
+    assert len(sizes) == learner.retry.micro_batches == 1
 
 
 def test_an_error_of_the_optimiser_is_not_tried_again(learn, monkeypatch):
@@ -410,25 +412,18 @@ def test_an_error_of_the_optimiser_is_not_tried_again(learn, monkeypatch):
 
 def test_the_state_holds_the_micro_batches_and_the_losses(learn):
     learner, other = learn(batches_of(2)), learn([])
-    learner.micro_batches = 4
+    learner.retry.micro_batches = 4
     other.load_state(learner.state())
-    assert other.micro_batches == 4
+    assert other.retry.micro_batches == 4
     assert other.losses.state() == learner.losses.state()
     assert len(other.losses.state()["recent"]) == 2
 
 
-def test_where_a_larger_share_may_be_had_nothing_is_done_in_smaller_parts(monkeypatch, tiny_bert):
-    learner = new_learner(
-        Candidate(backbone=tiny_bert, precision="fp32"), PPPM, vocabulary=np.arange(40), backbones=None, device=CPU
-    )
-    learner.halves = False
-
-    def full(*_):
+def test_where_a_larger_share_is_available_nothing_is_done_in_smaller_parts():
+    def full(micro_batches):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(learner, "_set_gradients", full)
-    ids = torch.full((4, 8), 7)
-    batch = Batch(ids, torch.ones_like(ids), np.arange(4), torch.rand(4))
-    with pytest.raises(MemoryError, match="a larger share of the machine may be had"):
-        learner.step(batch, 1.0)
-    assert learner.micro_batches == 1
+    retry = MemoryRetry(halve=False, forget=lambda: None)
+    with pytest.raises(MemoryError, match="a larger share of the machine is available"):
+        retry.retry_smaller(full, n_texts=4)
+    assert retry.micro_batches == 1

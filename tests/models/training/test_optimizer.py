@@ -3,17 +3,17 @@ import torch
 from torch import nn
 from transformers import T5Config, T5EncoderModel, get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from models.backbones.encoder import load_backbone
 from models.backbones.families import FAMILIES
 from models.parts.heads import HEADS, HeadSettings
-from models.training.optimizer import new_optimizer, parameter_groups, rate_share, set_rates, undecayed_parameters
+from models.training.optimizer import new_optimizer, parameter_groups, rate_share, undecayed_parameters
+from small_models import load
 
 RATES = {"backbone_lr": 1e-4, "head_lr": 1e-3, "layer_decay": 0.5, "weight_decay": 0.1}
 
 
 @pytest.fixture
 def backbone(tiny_bert):
-    return load_backbone(tiny_bert)
+    return load(tiny_bert)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def split_by_decay(model):
 
 @pytest.mark.parametrize("family", UNDECAYED)
 def test_biases_and_norms_are_spared_by_decay_in_every_family(family, tiny):
-    undecayed, decayed = split_by_decay(load_backbone(tiny(family)).model)
+    undecayed, decayed = split_by_decay(load(tiny(family)).model)
     assert undecayed == UNDECAYED[family]
     assert {"Linear.weight"} < decayed
     assert not decayed & undecayed
@@ -147,12 +147,3 @@ def test_schedule_warms_up_to_the_peak_and_never_stands_still(schedule, total, w
     assert max(shares) == 1
     assert min(shares) > 0
     assert shares[rising:] == sorted(shares[rising:], reverse=True)
-
-
-def test_set_rates_scales_each_group_from_its_own_peak(backbone, head):
-    optimizer = new_optimizer(groups_of(backbone, head), beta2=0.999)
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    assert len(set(peaks)) == 4
-    for share in (0.5, 0.1):
-        set_rates(optimizer, share)
-        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([peak * share for peak in peaks])

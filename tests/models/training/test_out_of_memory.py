@@ -10,14 +10,16 @@ STEP = """
 import resource, sys
 import numpy as np
 import torch
-from data_prep.task import PPPM
 from models.text.batches import Batch
 from models.candidate import Candidate
-from models.training.learner import new_learner
+from data_prep.task import PPPM
+from models.backbones.locate_backbone import locate_backbone
+from models.training.build_learner import new_learner
 
 torch.set_num_threads(1)
 candidate = Candidate(backbone=sys.argv[1], loss=sys.argv[2], precision="fp32", max_length=60)
-learner = new_learner(candidate, PPPM, vocabulary=np.arange(40), backbones=None, device=torch.device("cpu"))
+backbone, cpu = locate_backbone(candidate.backbone), torch.device("cpu")
+learner = new_learner(candidate, PPPM, backbone=backbone, vocabulary=np.arange(40), device=cpu)
 draw = torch.Generator().manual_seed(1)
 
 def batch(rows):
@@ -30,7 +32,7 @@ learner.step(batch(2), 1.0)
 taken = next(line for line in open("/proc/self/status") if line.startswith("VmSize"))
 limit = int(taken.split()[1]) * 1024 + 100 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-print(learner.step(batch(1024), 1.0), learner.micro_batches)
+print(learner.step(batch(1024), 1.0), learner.retry.micro_batches)
 """
 
 

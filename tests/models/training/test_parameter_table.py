@@ -3,10 +3,10 @@ import io
 import pytest
 from rich.console import Console
 
-from models.backbones.encoder import load_backbone
 from models.candidate import Candidate
 from models.parts.heads import HEADS
 from models.training.parameter_table import describe_groups, parameter_table
+from small_models import load
 
 SETTINGS = {"backbone_lr": 1e-4, "head_lr": 1e-3, "layer_decay": 0.5, "weight_decay": 0.1}
 
@@ -14,7 +14,7 @@ SETTINGS = {"backbone_lr": 1e-4, "head_lr": 1e-3, "layer_decay": 0.5, "weight_de
 @pytest.mark.parametrize("head", HEADS)
 def test_rows_count_every_parameter_once(tiny_bert, head):
     rows = describe_groups(Candidate(backbone=tiny_bert, head=head, **SETTINGS))
-    whole = sum(parameter.numel() for parameter in load_backbone(tiny_bert).model.parameters())
+    whole = sum(parameter.numel() for parameter in load(tiny_bert).model.parameters())
     assert sum(row.n_parameters for row in rows if not row.name.startswith("head")) == whole
     assert sum(row.n_parameters for row in rows if row.name.startswith("head")) > 32
 

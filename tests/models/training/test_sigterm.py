@@ -11,7 +11,7 @@ import pytest
 from models.candidate import Candidate
 from models.training.checkpoint import CheckpointFolder
 from models.training.sigterm import Terminated, training
-from models.training.train_fold import train_fold
+from small_models import train as train_fold
 
 SETTINGS = {"epochs": 2, "batch_size": 16, "precision": "fp32", "keep": "best", "ema": 0.9}
 TRAIN = """
@@ -19,11 +19,14 @@ import os, signal, sys, threading, time
 from data_prep.prepared import load_prepared
 from models.candidate import Candidate
 from models.training.checkpoint import CheckpointFolder
-from models.training import train_fold as training
+from models.backbones.locate_backbone import locate_backbone
+from models.training.fold_options import FoldOptions
+from models.training.learner import Learner
+from models.training.train_fold import train_fold
 from models.training.sigterm import delay_sigterm
 
 data, folder, settings, where, at = sys.argv[1:]
-at, step = int(at), training.Learner.step
+at, step = int(at), Learner.step
 
 def counted(self, *args, **kwargs):
     counted.steps += 1
@@ -32,11 +35,12 @@ def counted(self, *args, **kwargs):
     return step(self, *args, **kwargs)
 
 counted.steps = 0
-training.Learner.step = counted
+Learner.step = counted
 def work():
-    training.train_fold(
-        Candidate.model_validate_json(settings), load_prepared(data), 0, rungs=(0.5,), device="cpu",
-        checkpoint=CheckpointFolder(folder), checkpoint_seconds=1e9,
+    candidate = Candidate.model_validate_json(settings)
+    train_fold(
+        candidate, load_prepared(data), 0, FoldOptions(rungs=(0.5,), device="cpu", checkpoint_seconds=1e9),
+        backbone=locate_backbone(candidate.backbone), checkpoint=CheckpointFolder(folder),
     )
     print("finished", flush=True)
 if where == "main":

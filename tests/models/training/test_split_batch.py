@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.text.batches import Batch
-from models.training.split_batch import split
+from models.training.split_batch import split_batch
 
 
 def batch_of(n_texts, *, packed):
@@ -36,7 +36,7 @@ def what_rows_see(batch):
 @pytest.mark.parametrize("n_parts", [1, 2, 3, 5, 99])
 def test_every_row_is_in_one_part_with_all_that_belongs_to_it(packed, n_parts):
     batch = batch_of(5, packed=packed)
-    parts = split(batch, n_parts)
+    parts = split_batch(batch, n_parts)
     assert len(parts) == min(n_parts, 5)
     sizes = [len(part.input_ids) for part in parts]
     assert max(sizes) - min(sizes) <= 1
@@ -45,11 +45,11 @@ def test_every_row_is_in_one_part_with_all_that_belongs_to_it(packed, n_parts):
 
 def test_every_tensor_of_a_batch_is_cut():
     batch = dataclasses.replace(batch_of(4, packed=True), segments=torch.zeros(4, 7, dtype=torch.int64))
-    first = split(batch, 2)[0]
+    first = split_batch(batch, 2)[0]
     for field in dataclasses.fields(Batch):
         assert len(getattr(first, field.name)) < len(getattr(batch, field.name)), field.name
 
 
 def test_one_part_is_the_batch_itself():
     batch = batch_of(4, packed=True)
-    assert split(batch, 1)[0] is batch
+    assert split_batch(batch, 1)[0] is batch

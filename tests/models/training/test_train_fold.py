@@ -17,19 +17,22 @@ from data_prep.scoring.metrics import pearson
 from data_prep.store.oof_store import OofStore
 from data_prep.store.tables import OOF_SCHEMA, TEST_SCHEMA
 from models.__main__ import app
-from models.backbones.checkpoint_files import load_tokenizer
+from models.backbones.locate_backbone import locate_backbone
 from models.candidate import Candidate
 from models.parts.adversary import FastGradientMethod
 from models.parts.heads import HEADS
 from models.parts.losses import LOSSES, MeanSquaredError
 from models.text.batches import training_batches
+from models.text.fold_pools import load_fold_pools
 from models.text.recipes import RECIPES
-from models.text.row_pools import load_fold_pools
+from models.training.build_learner import new_learner
 from models.training.checkpoint import CheckpointFolder
 from models.training.devices import make_repeatable
-from models.training.learner import Learner, new_learner
+from models.training.fold_training import FoldTraining
+from models.training.gradients import StepGradients
+from models.training.learner import Learner
 from models.training.rung_steps import first_step, rung_sample
-from models.training.train_fold import _FoldRun, train_fold
+from small_models import train as train_fold
 
 FOLD = 1
 QUICK = {"max_length": 48, "batch_size": 32, "backbone_lr": 1e-3}
@@ -88,15 +91,14 @@ def test_every_entry_learns_what_holds_for_unseen_anchors(train, settings):
 @pytest.mark.parametrize("recipe", SLOW_RECIPES)
 def test_slow_recipes_learn_the_rows_that_they_see(tiny_bert, prepared_tiny, tmp_path, recipe):
     settings = Candidate(backbone=tiny_bert, head="max", recipe=recipe, **LEARNING)
-    tokenizer = load_tokenizer(tiny_bert)
-    pools = load_fold_pools(prepared_tiny, FOLD, candidate=settings, tokenizer=tokenizer, cache=tmp_path)
+    backbone = locate_backbone(tiny_bert)
+    pools = load_fold_pools(prepared_tiny, FOLD, candidate=settings, tokenizer=backbone.tokenizer, cache=tmp_path)
     make_repeatable(1, device=torch.device("cpu"), threads=1)
     learner = new_learner(
         settings,
         prepared_tiny.task,
+        backbone=backbone,
         vocabulary=pools.vocabulary,
-        n_tokens=pools.n_tokens,
-        backbones=None,
         device=torch.device("cpu"),
     )
     encoded = pools.train.encode()
@@ -357,16 +359,16 @@ def test_command_line_trains_a_fold_and_says_what_is_next(tiny_bert, prepared_ti
 
 def run_out_once(monkeypatch, step):
     """Let the first try at a training step, counted from 0, run out of memory."""
-    whole, tries = Learner._set_gradients, []
+    whole, tries = StepGradients.compute, []
 
-    def watched(self, batch, epoch):
-        tries.append(self.micro_batches)
-        gradients = whole(self, batch, epoch)
+    def watched(self, batch, epoch, micro_batches):
+        tries.append(micro_batches)
+        gradients = whole(self, batch, epoch, micro_batches)
         if len(tries) == step + 1:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return gradients
 
-    monkeypatch.setattr(Learner, "_set_gradients", watched)
+    monkeypatch.setattr(StepGradients, "compute", watched)
     return tries
 
 
@@ -412,7 +414,7 @@ def test_each_death_of_memory_halves_what_the_run_had_come_to(train, monkeypatch
     folder, tries = CheckpointFolder(tmp_path / "checkpoint"), []
 
     def die(self, batch, share, **options):
-        tries.append(self.micro_batches)
+        tries.append(self.retry.micro_batches)
         whole(self, batch, share, **options)
         if len(tries) % 2 == 0:
             raise KeyboardInterrupt
@@ -445,7 +447,7 @@ def train_rmse(tiny_bert, prepared_tiny, tmp_path):
 def test_predictions_that_tell_nothing_are_dead_at_the_rung_whatever_the_metric(train_rmse, monkeypatch, values):
     assert all(map(math.isfinite, train_rmse({})))
     monkeypatch.setattr(Learner, "predict", lambda *given: np.resize(np.float32(values), len(given[2])))
-    monkeypatch.setattr(_FoldRun, "finish", lambda _: None)
+    monkeypatch.setattr(FoldTraining, "finish", lambda _: None)
     (metric,) = train_rmse({})
     assert math.isnan(metric)
 

@@ -14,10 +14,10 @@ from models.candidate import Candidate
 from models.memo import read_memo
 from models.text.batches import Batch
 from models.text.recipes import RECIPES
-from models.training.learner import new_learner
 from search.study.read_candidates import read_candidates
 from search.study.read_space import read_space
 from search.study.read_study import read_study
+from small_models import learner_of
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
 
@@ -67,13 +67,12 @@ def test_every_model_of_the_cluster_study_can_be_built_and_trained(backbones):
         values = {name: corners[number % len(corners)] for name, corners in space.items()}
         values |= {"backbone": backbone, "head": head, "loss": loss}
         candidate = Candidate.model_validate(whole.settings(lambda dimension, values=values: values[dimension.name]))
-        vocabulary = np.arange(60)
-        learner = new_learner(candidate, PPPM, vocabulary=vocabulary, backbones=backbones, device=torch.device("cpu"))
+        learner = learner_of(candidate, 60, folder=backbones)
         ids = torch.randint(5, 60, (3, 12), generator=torch.Generator().manual_seed(number))
         mask = torch.ones_like(ids)
         mask[0, 8:] = 0
         outputs = learner.scorer(Batch(ids, mask, np.arange(3), None))
-        learner.loss(outputs, torch.tensor([0.0, 0.5, 1.0])).backward()
+        learner.gradients.loss(outputs, torch.tensor([0.0, 0.5, 1.0])).backward()
         gradients = [parameter.grad for parameter in learner.trained]
         assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients), candidate
         assert torch.isfinite(outputs).all()

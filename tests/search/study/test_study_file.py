@@ -11,11 +11,12 @@ from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.task import Task
 from models.candidate import Candidate
-from models.training.train_fold import RungReport, train_fold
+from models.training.rung_reports import RungReport
 from search.study.kept_study import keep_study
 from search.study.read_study import choose_candidates, names_of_same_model, read_study, resolve_study
 from search.study.study_file import Resources, Study
 from search.worker.fold_run import scoring_points
+from small_models import train as train_fold
 
 
 def write(folder: Path, **changes: Any) -> Path:

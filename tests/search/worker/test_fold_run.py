@@ -107,10 +107,10 @@ def test_constant_predictions_are_dead_at_the_rung_whatever_the_metric(
 
     train_fold, predict, attempts, predicted = training.train_fold, Learner.predict, [], []
 
-    def watched(candidate: Any, data: Any, fold: int, **options: Any) -> Any:
+    def watched(candidate: Any, data: Any, fold: int, *options: Any, **more: Any) -> Any:
         attempts.append((fold, candidate.seed))
         predicted.clear()
-        return train_fold(candidate, data, fold, **options)
+        return train_fold(candidate, data, fold, *options, **more)
 
     def constant_at_first(*given: Any) -> Any:
         predicted.append(len(attempts))
@@ -185,10 +185,9 @@ def test_a_fold_run_of_a_family_that_ran_out_of_memory_starts_with_smaller_parts
 def test_the_weights_of_a_finished_fold_run_predict_its_test_table(
     fold_run: FoldRunner, tmp_path: Path, prepared_tiny: Prepared, candidate: Candidate
 ) -> None:
-    from models.backbones.checkpoint_files import load_tokenizer
-    from models.text.row_pools import load_fold_pools
+    from models.backbones.locate_backbone import locate_backbone
+    from models.text.fold_pools import load_fold_pools
     from models.training.fold_weights import load_scorer, load_weights
-    from models.training.predict_rows import predict_rows
 
     fold_run()
     assert not (tmp_path / "run" / "weights").exists()
@@ -198,11 +197,11 @@ def test_the_weights_of_a_finished_fold_run_predict_its_test_table(
     weights = load_weights(weights_folder(str(tmp_path / "kept"), candidate.id, 1))
     assert (weights.provenance.candidate, weights.provenance.attempt) == (candidate.id, 1)
     assert weights.candidate.seed == 42 + RETRY_SEED
-    tokenizer = load_tokenizer(weights.candidate.backbone)
-    pools = load_fold_pools(prepared_tiny, 1, candidate=weights.candidate, tokenizer=tokenizer, cache=tmp_path)
-    learner = load_scorer(weights, prepared_tiny.task)
+    backbone = locate_backbone(weights.candidate.backbone)
+    pools = load_fold_pools(prepared_tiny, 1, candidate=weights.candidate, tokenizer=backbone.tokenizer, cache=tmp_path)
+    learner = load_scorer(weights, prepared_tiny.task, backbone=backbone)
     expected = OofStore(tmp_path / "kept").read("test", candidate.id, 1)["prediction"].to_numpy()
-    assert np.array_equal(predict_rows(learner, pools.test, orders=1), expected)
+    assert np.array_equal(learner.predict_pool(pools.test), expected)
 
 
 def test_a_disk_budget_is_kept_reported_once_and_costs_no_predictions(

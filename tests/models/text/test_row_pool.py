@@ -10,8 +10,8 @@ from transformers import AutoTokenizer
 
 from data_prep.task import Task
 from models.candidate import Candidate
+from models.text.fold_pools import load_fold_pools
 from models.text.recipes import RECIPES
-from models.text.row_pools import load_fold_pools
 
 COLUMNS = ("anchor", "target", "context_text")
 POOLS = ("train", "validation", "test", "holdout")

@@ -1,28 +1,20 @@
-"""Row pools: the training, validation, test and holdout rows of a fold run, ready to be encoded."""
+"""`RowPool`: rows of a table with the same part in a fold run, encoded as texts of token ids."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_prep.cpc import code_numbers
-from data_prep.prepared import Prepared
-from data_prep.store.tables import HOLDOUT_FOLD
-from models.candidate import Candidate
 from models.text.batches import Encoded, Spans
-from models.text.context_texts import TitledData, with_context
 from models.text.packing import pack_rows
-from models.text.phrase_lengths import FittedPhrases, fit_phrases, phrase_room
-from models.text.recipes import MASK, RECIPES, Layout
+from models.text.phrase_lengths import FittedPhrases, fit_phrases
+from models.text.recipes import MASK, Layout
 from models.text.siblings import SiblingPhrases, gather_siblings, number_rows, sibling_groups
-from models.text.special_tokens import SpecialTokens, find_special_tokens
-from models.text.token_cache import PhraseTokens, load_tokens
+from models.text.special_tokens import SpecialTokens
+from models.text.token_cache import PhraseTokens
 from models.text.token_ranges import TokenRanges, no_token_ranges, ranges, write_tokens
 
 
@@ -206,120 +198,3 @@ class RowPool:
         numbers = np.array([code_numbers(code) for code in codes.dictionary.to_pylist()], dtype=np.int64)
         chosen: NDArray[np.int64] = numbers[codes.indices.to_numpy()]
         return chosen
-
-
-@dataclass(frozen=True)
-class FoldPools:
-    """What a fold run trains on and predicts."""
-
-    train: RowPool
-    validation: RowPool
-    test: RowPool
-    holdout: RowPool | None
-    """None where the split has no holdout."""
-    vocabulary: NDArray[np.int64] = field(repr=False)
-    """Every token id that can occur in these pools, ascending, special and new tokens included."""
-
-    @property
-    def n_tokens(self) -> int:
-        """Embedding rows that the backbone needs: more than it has where the recipe makes new tokens."""
-        return int(self.vocabulary[-1]) + 1
-
-
-def load_fold_pools(
-    data: Prepared, fold: int, *, candidate: Candidate, tokenizer: Any, cache: Path | None = None
-) -> FoldPools:
-    """Return the pools of one fold run: train (the other folds), validation (`fold`), test, holdout (fold -1).
-
-    Args:
-        data: the prepared folder.
-        fold: the validation fold.
-        candidate: says how rows become text.
-        tokenizer: the backbone's tokenizer.
-        cache: folder of the token cache; None for the default.
-
-    Raises:
-        InputError: the task lacks a column, or the tokenizer a token, that the recipe needs; or `max_length` has no
-            room for any phrase.
-    """
-    (train, test), rows = _writer((data.train, data.test), data, candidate=candidate, tokenizer=tokenizer, cache=cache)
-    folds = train["fold"]
-    held_out = train.filter(pc.equal(folds, HOLDOUT_FOLD))
-    every = rows(test)
-    return FoldPools(
-        train=rows(train.filter(pc.invert(pc.is_in(folds, value_set=pa.array([fold, HOLDOUT_FOLD], pa.int8()))))),
-        validation=rows(train.filter(pc.equal(folds, fold))),
-        test=every,
-        holdout=rows(held_out) if held_out.num_rows else None,
-        vocabulary=every.vocabulary,
-    )
-
-
-def load_pool(
-    table: pa.Table, data: TitledData, *, candidate: Candidate, tokenizer: Any, cache: Path | None = None
-) -> RowPool:
-    """Return the rows of one table as a pool of their own, which is where their siblings come from.
-
-    Args:
-        table: id, text columns, and context_text where there are CPC codes.
-        data: what the table is of.
-        candidate: says how rows become text.
-        tokenizer: the backbone's tokenizer.
-        cache: folder of the token cache; None for the default.
-
-    Raises:
-        InputError: as `load_fold_pools`.
-    """
-    (table,), rows = _writer((table,), data, candidate=candidate, tokenizer=tokenizer, cache=cache)
-    return rows(table)
-
-
-def _writer(
-    tables: tuple[pa.Table, ...], data: TitledData, *, candidate: Candidate, tokenizer: Any, cache: Path | None
-) -> tuple[list[pa.Table], Callable[[pa.Table], RowPool]]:
-    """Return tables with the candidate's form of the context, and what makes a pool of some of their rows."""
-    recipe = RECIPES[candidate.recipe]
-    layout = recipe.layout(data.task, candidate)
-    frame = find_special_tokens(tokenizer, layout, separator=candidate.separator, spelled=candidate.spell_separator)
-    phrase_room(layout, frame, candidate.max_length)
-    formed = [with_context(table, data, candidate.context) for table in tables]
-    tokens = _phrase_tokens(tokenizer, _distinct_phrases(*formed), frame, cache, spaced=bool(layout.words))
-
-    def rows(table: pa.Table) -> RowPool:
-        return RowPool(
-            table,
-            layout,
-            tokens,
-            frame,
-            candidate.max_length,
-            candidate.seed,
-            segment_ids=candidate.segment_ids,
-            anchor_column=data.task.text_columns[0] if len(data.task.text_columns) > 1 else None,
-            code_column=data.task.cpc_column if recipe.codes else None,
-        )
-
-    return formed, rows
-
-
-def _distinct_phrases(*tables: pa.Table) -> pa.StringArray:
-    """Return every distinct text of the tables, whatever the recipe: one cache file serves most of them."""
-    columns = [table[name] for table in tables for name in table.column_names if name != "id"]
-    texts = [column for column in columns if pa.types.is_string(column.type)]
-    return pc.unique(pa.chunked_array([chunk for column in texts for chunk in column.chunks], pa.string()))
-
-
-def _phrase_tokens(
-    tokenizer: Any, phrases: pa.StringArray, frame: SpecialTokens, cache: Path | None, *, spaced: bool
-) -> PhraseTokens:
-    """Return the tokens of phrases as `RowPool.tokens` wants them.
-
-    Args:
-        tokenizer: the backbone's tokenizer.
-        phrases: distinct strings.
-        frame: gives the separator and the marker.
-        cache: folder of the token cache.
-        spaced: phrases stand behind words, as behind a space, and not as texts of their own.
-    """
-    written = pc.binary_join_element_wise("", phrases, " ") if spaced else phrases
-    tokens = replace(load_tokens(tokenizer, written, cache=cache), phrases=phrases)
-    return tokens.led_by(frame.between, last=() if frame.marker is None else (frame.marker,))

@@ -1,0 +1,64 @@
+"""`load_backbone`: the pretrained encoder that a candidate describes, read from its files."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models.backbones.checkpoint_files import BackboneFiles
+from models.backbones.encoder import Encoder, new_encoder
+from models.backbones.encoder_layers import check_size, checkpoint_layers, parts_of
+from models.backbones.token_embedding import fit_embedding
+from models.candidate import Candidate
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A loaded encoder."""
+
+    model: Encoder
+    hidden_size: int
+    layers: list[nn.Module]
+    """From the input up: the embeddings, then each encoder layer, then each decoder layer where there are any; a layer
+    that is applied several times stands here once. Parameters of the model outside of these (such as relative
+    position tables) belong to no layer."""
+
+    @property
+    def n_states(self) -> int:
+        """Hidden states that the model can give."""
+        return self.model.n_states
+
+
+def load_backbone(
+    candidate: Candidate, files: BackboneFiles, *, vocabulary: NDArray[np.int64] | None = None
+) -> Backbone:
+    """Load the candidate's pretrained encoder in fp32, in training mode.
+
+    Args:
+        candidate: says what is kept, what is frozen, which dropout, and how long texts may be.
+        files: of its backbone.
+        vocabulary: distinct token ids. The embeddings of all others are left out (see `ChosenEmbedding`); ids beyond
+            the checkpoint's get new rows. None: the embeddings as they are.
+
+    Raises:
+        InputError: the weights do not fit their config, or a setting asks for more than the backbone has.
+    """
+    model = files.model(files.config(layers=candidate.layers, dropout=candidate.dropout))
+    padding_id = files.tokenizer.pad_token_id
+    if vocabulary is not None:
+        fit_embedding(model, vocabulary, padding_id=padding_id)
+    parts = parts_of(model)
+    check_size(model, candidate, n_layers=len(parts) - 1)
+    for part in (parts[:1] if candidate.freeze_embeddings else []) + parts[1 : 1 + candidate.freeze_layers]:
+        part.requires_grad_(False)
+    if candidate.checkpointing:
+        checkpoint_layers(parts[1:])
+    return Backbone(new_encoder(model, padding_id).train(), model.config.hidden_size, parts)
+
+
+def load_embedding(files: BackboneFiles) -> torch.Tensor:
+    """Return the whole table of input embeddings of a backbone, float32 [tokens, dim]; errors as `load_backbone`."""
+    table: torch.Tensor = files.model(files.config(layers=1)).get_input_embeddings().weight
+    return table.detach()

@@ -1,0 +1,105 @@
+"""Building what a candidate describes: its scorer, and the learner that trains it."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_prep.task import Task
+from models.backbones.checkpoint_files import BackboneFiles
+from models.backbones.load_backbone import load_backbone
+from models.candidate import Candidate
+from models.parts.build import new_adversary, new_head, new_loss
+from models.parts.fresh_layers import reinitialize_layers
+from models.parts.losses import Loss
+from models.parts.mixout import Mixout
+from models.parts.scorer import Scorer
+from models.parts.weight_average import WeightAverage
+from models.training.devices import find_precision
+from models.training.gradients import StepGradients
+from models.training.learner import Learner
+from models.training.optimizer import ParameterGroup, parameter_groups, trained_parameters
+
+
+def new_learner(
+    candidate: Candidate,
+    task: Task,
+    *,
+    backbone: BackboneFiles,
+    vocabulary: NDArray[np.int64],
+    device: torch.device,
+) -> Learner:
+    """Build what `candidate` describes; the initial weights of head and fresh layers depend on its seed alone.
+
+    Args:
+        candidate: what to build.
+        task: gives the range of targets.
+        backbone: files of the candidate's backbone; with a kept one, adopt weights before you predict.
+        vocabulary: every token id that texts can have; ids that the backbone lacks get new embeddings.
+        device: where to compute.
+
+    Raises:
+        InputError: the backbone cannot be loaded, or has fewer layers than a setting wants.
+    """
+    scorer, groups, loss = new_scorer(candidate, task, backbone=backbone, vocabulary=vocabulary, device=device)
+    trained = trained_parameters(groups)
+    encoder: Any = scorer.backbone.model
+    precision = find_precision(candidate.precision, device)
+    gradients = StepGradients(
+        scorer,
+        loss,
+        mixout=Mixout(scorer, candidate.mixout),
+        adversary=new_adversary(
+            candidate,
+            embedding=encoder.get_input_embeddings().weight,
+            matrices=[parameter for parameter in trained if parameter.ndim > 1],
+        ),
+        loss_scaler=torch.amp.GradScaler(device.type, enabled=precision == "fp16"),
+        accumulation=candidate.accumulation,
+        precision=precision,
+        device=device,
+    )
+    average = None if candidate.ema is None else WeightAverage(trained, candidate.ema)
+    return Learner(
+        gradients,
+        groups,
+        beta2=candidate.beta2,
+        clip_norm=candidate.clip_norm,
+        average=average,
+        orders=candidate.prediction_shuffles,
+    )
+
+
+def new_scorer(
+    candidate: Candidate,
+    task: Task,
+    *,
+    backbone: BackboneFiles,
+    vocabulary: NDArray[np.int64] | None = None,
+    device: torch.device,
+) -> tuple[Scorer, list[ParameterGroup], Loss]:
+    """Build the scorer of `candidate`, say how the optimizer treats its parameters, and by which loss.
+
+    Arguments and errors as for `new_learner`; without a vocabulary the embeddings are whole.
+    """
+    loaded = load_backbone(candidate, backbone, vocabulary=vocabulary)
+    if device.type == "cpu":
+        encoder: Any = loaded.model.model
+        encoder.set_attn_implementation("eager")  # torch's fused attention takes 2 to 5 times as long backwards
+    loss = new_loss(candidate, task)
+    torch.manual_seed(candidate.seed)
+    head = new_head(candidate, hidden_size=loaded.hidden_size, n_states=loaded.n_states, n_outputs=loss.n_outputs)
+    head.requires_grad_(candidate.head_lr > 0)
+    reinitialize_layers(loaded, candidate.reinit_layers)
+    scorer = Scorer(loaded.model, head).to(device)
+    groups = parameter_groups(
+        loaded.model,
+        loaded.layers,
+        head,
+        backbone_lr=candidate.backbone_lr,
+        head_lr=candidate.head_lr,
+        layer_decay=candidate.layer_decay,
+        weight_decay=candidate.weight_decay,
+    )
+    return scorer, groups, loss

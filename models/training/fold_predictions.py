@@ -1,0 +1,120 @@
+"""What a fold run predicts: validation rows, measured, and in the end test and holdout rows."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from data_prep.prepared import PreparedManifest
+from data_prep.scoring.metrics import Metric
+from data_prep.store.oof_store import Provenance
+from data_prep.store.tables import OOF_SCHEMA, TEST_SCHEMA
+from models.candidate import Candidate
+from models.text.fold_pools import FoldPools
+from models.text.row_pool import RowPool
+from models.training.fold_weights import FoldWeights
+from models.training.learner import Learner
+
+
+@dataclass(frozen=True)
+class FoldPredictions:
+    """What a finished fold run leaves."""
+
+    candidate: Candidate
+    fold: int
+    oof: pa.Table
+    """`OOF_SCHEMA`: the fold's rows in prepared order."""
+    test: pa.Table
+    """`TEST_SCHEMA`: all test rows in prepared order."""
+    holdout: pa.Table | None
+    """`OOF_SCHEMA`: the holdout rows in prepared order; None where the split has none."""
+    metric: float
+    """The task's metric on the whole fold; NaN as in `RungReport`."""
+    epoch: float
+    """Epochs trained when the weights that predict were reached."""
+    seconds: float
+    provenance: Provenance
+    weights: FoldWeights | None
+    """What predicts, where `keep_weights` is set."""
+
+
+class FoldPredictor:
+    """Predicts the rows that a fold run keeps from training, and measures those with a target."""
+
+    def __init__(
+        self, learner: Learner, pools: FoldPools, candidate: Candidate, manifest: PreparedManifest, fold: int
+    ) -> None:
+        self._learner, self._pools = learner, pools
+        self._candidate, self._manifest, self._fold = candidate, manifest, fold
+
+    def predict_validation(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Return predictions for some validation rows (None: all)."""
+        return self._learner.predict_pool(self._pools.validation, rows)
+
+    def measure_validation(self, prediction: NDArray[np.float32], rows: NDArray[np.int64] | None = None) -> float:
+        """Return the metric of predictions for some validation rows (None: all); NaN where they say nothing."""
+        targets = self._pools.validation.targets
+        assert targets is not None
+        metric = self._manifest.task.measure
+        return measure_predictions(metric, targets if rows is None else targets[rows], prediction)
+
+    def predict_rest(
+        self,
+        validation: NDArray[np.float32],
+        *,
+        metric: float,
+        epoch: float,
+        seconds: Callable[[], float],
+        keep_weights: bool,
+    ) -> FoldPredictions:
+        """Predict test and holdout rows; return the whole result of the fold run."""
+        oof = self._table(self._pools.validation, validation, OOF_SCHEMA)
+        test = self._predict(self._pools.test, TEST_SCHEMA)
+        holdout = self._pools.holdout and self._predict(self._pools.holdout, OOF_SCHEMA)
+        provenance = Provenance(
+            candidate=self._candidate.id,
+            fold=self._fold,
+            data_hash=self._manifest.data_hash,
+            split_hash=self._manifest.split_hash,
+            seed=self._candidate.seed,
+            epoch=epoch,
+            micro_batches=self._learner.retry.micro_batches,
+        )
+        weights = None
+        if keep_weights:
+            weights = FoldWeights(self._candidate, provenance, self._learner.token_ids(), self._learner.weights())
+        return FoldPredictions(
+            candidate=self._candidate,
+            fold=self._fold,
+            oof=oof,
+            test=test,
+            holdout=holdout,
+            metric=metric,
+            epoch=epoch,
+            seconds=seconds(),
+            provenance=provenance,
+            weights=weights,
+        )
+
+    def _predict(self, pool: RowPool, schema: pa.Schema) -> pa.Table:
+        return self._table(pool, self._learner.predict_pool(pool), schema)
+
+    def _table(self, pool: RowPool, prediction: NDArray[np.float32], schema: pa.Schema) -> pa.Table:
+        columns = {
+            "id": pool.table["id"],
+            "fold": np.full(len(prediction), self._fold, dtype=np.int8),
+            "prediction": prediction,
+        }
+        if "score" in schema.names:
+            columns["score"] = pool.table["score"]
+        return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+
+
+def measure_predictions(metric: Metric, targets: NDArray[np.float32], prediction: NDArray[np.float32]) -> float:
+    """Return the metric of predictions; NaN where they say nothing: some are not finite, or all are the same."""
+    if not np.isfinite(prediction).all() or prediction.min() == prediction.max():
+        return math.nan
+    return metric(targets, prediction)
