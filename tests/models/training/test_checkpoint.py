@@ -143,13 +143,16 @@ def test_a_killed_process_leaves_a_checkpoint_to_go_on_from(tiny_bert, prepared_
 import os, signal
 from data_prep.prepared import load_prepared
 from models.candidate import Candidate
+from models.backbones.locate_backbone import locate_backbone
 from models.training.checkpoint import CheckpointFolder
-from small_models import train as train_fold
+from models.training.fold_options import FoldOptions
+from models.training.train_fold import train_fold
 candidate = Candidate(backbone={tiny_bert!r}, **{SETTINGS!r})
 def kill(report):
     os.kill(os.getpid(), signal.SIGKILL)
-train_fold(candidate, load_prepared({prepared_tiny.path!r}), 1, rungs={RUNGS!r}, rung_rows=30, report=kill,
-           checkpoint=CheckpointFolder({str(folder.path)!r}), cache=__import__("pathlib").Path({cache!r}))
+train_fold(candidate, load_prepared({prepared_tiny.path!r}), 1,
+           FoldOptions(rungs={RUNGS!r}, rung_rows=30, cache=__import__("pathlib").Path({cache!r})),
+           backbone=locate_backbone(candidate.backbone), report=kill, checkpoint=CheckpointFolder({str(folder.path)!r}))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == -9
     reports = []
