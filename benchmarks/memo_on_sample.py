@@ -20,9 +20,11 @@ from typing import Any
 import yaml
 
 from data_prep.store.oof_store import OofStore
-from models.memo import Memo, read_memo
+from data_prep.store.yaml_documents import read_yaml
+from models.experiment_log import read_experiments
 
 ROOT = Path(__file__).parents[1]
+MEMO = ROOT / "studies" / "memo.yaml"
 SAMPLE = ROOT / "data_prep" / "sample"
 N_TRAIN, N_TEST = 150, 30
 OVERRIDE: dict[str, Any] = {"batch_size": 64, "max_length": 48, "precision": "fp32"}
@@ -47,12 +49,13 @@ def cut(source: Path, rows: int, target: Path) -> Path:
     return target
 
 
-def write_study(memo: Memo, split: str, data: Path, out: Path) -> Path:
+def write_study(split: str, data: Path, out: Path) -> Path:
     """Write the study of a split with its experiments in small."""
     content = yaml.safe_load((ROOT / "studies" / f"memo-{split.lower()}.yaml").read_text(encoding="utf-8"))
-    candidates = {}
+    candidates, experiments = {}, read_experiments(MEMO)
+    content.pop("candidates_from")
     for name in content["candidates"]:
-        settings = memo.experiments[name].candidate.model_dump(mode="json", exclude_defaults=True)
+        settings = experiments[name].candidate.model_dump(mode="json", exclude_defaults=True)
         if "reinit_layers" in settings:
             settings["reinit_layers"] = min(settings["reinit_layers"], TINY_LAYERS)
         candidates[name] = settings
@@ -65,7 +68,7 @@ def write_study(memo: Memo, split: str, data: Path, out: Path) -> Path:
 
 def rehearse(out: Path, splits: list[str], only: str | None) -> None:
     """Run the experiments of some splits, or those named `only`."""
-    memo = read_memo()
+    prepared_as = read_yaml(MEMO)["splits"]
     if not (out / "tiny").exists():
         run("models", "tiny", "--family", "all", "--out", out / "tiny")
     train = cut(SAMPLE / "train.csv", N_TRAIN, out / "train.csv")
@@ -79,23 +82,28 @@ def rehearse(out: Path, splits: list[str], only: str | None) -> None:
             train,
             "--test",
             test,
-            *memo.splits[name].arguments.split(),
+            "--scheme",
+            prepared_as[name]["scheme"],
+            "--folds",
+            str(prepared_as[name]["folds"]),
+            "--seed",
+            str(prepared_as[name]["seed"]),
             "--out",
             data,
         )
-        study = write_study(memo, name, data, out / "studies")
+        study = write_study(name, data, out / "studies")
         chosen = ["--only", only] if only else []
         run("search", "run", study, "--runs", out / "runs", "--backbones", out / "tiny", "--no-dashboard", *chosen)
 
 
 def blend(out: Path) -> None:
     """Blend the memo's ensembles, members that learned nothing included."""
-    memo = read_memo()
-    for name, ensemble in memo.ensembles.items():
-        splits = sorted({memo.experiments[member].split or "A" for member in ensemble.members})
+    experiments = read_experiments(MEMO)
+    for name, ensemble in read_yaml(MEMO)["ensembles"].items():
+        splits = sorted({experiments[member].record.get("split", "A") for member in ensemble["members"]})
         runs = [out / "runs" / f"memo-{split.lower()}" for split in splits]
         mixed = ["--allow-mixed-splits"] if len(runs) > 1 else []
-        members = ",".join(ensemble.members)
+        members = ",".join(ensemble["members"])
         run(
             "blend",
             "fit",
@@ -119,7 +127,7 @@ def count(out: Path, splits: list[str]) -> list[str]:
     for split in splits:
         run_dir = out / "runs" / f"memo-{split.lower()}"
         names = yaml.safe_load((run_dir / "study.yaml").read_text(encoding="utf-8"))["names"]
-        n_folds = read_memo().splits[split].folds
+        n_folds = read_yaml(MEMO)["splits"][split]["folds"]
         finished = {name for name, candidate in names.items() if len(OofStore(run_dir).folds(candidate)) == n_folds}
         print(f"{run_dir.name}: {len(finished)} of {len(names)} experiments have all {n_folds} folds")
         missing += sorted(names.keys() - finished)

@@ -23,7 +23,7 @@ from data_prep.store.files import write_json
 from data_prep.store.oof_store import OofStore
 from models.backbones.locate_backbone import locate_backbone
 from models.candidate import Candidate
-from models.memo import load_memo
+from models.experiment_log import read_experiments
 from models.training.train_fold import train_fold
 
 FOLD = 0
@@ -81,7 +81,7 @@ BEYOND: dict[str, tuple[str, dict[str, Any]]] = {
 
 def candidates(layers: int | None, epochs: int) -> dict[str, tuple[str, Candidate]]:
     """Return every setting by name: what it is about, and its candidate."""
-    memo = load_memo()
+    memo = read_experiments("studies/memo.yaml")
     common = {**SCHEDULE, "backbone": "minilm-l6", "layers": layers, "epochs": epochs}
 
     def setting(name: str, change: dict[str, Any]) -> Candidate:

@@ -9,7 +9,10 @@ from data_prep.console import console, new_app, print_line, run_app
 from data_prep.errors import InputError
 
 CandidateOption = Annotated[
-    str, typer.Option(help="YAML or JSON file with the candidate's settings ({} has all defaults), or a memo name.")
+    str,
+    typer.Option(
+        help="YAML or JSON file with the settings ({} has all defaults), or the name of an experiment in studies/."
+    ),
 ]
 BackbonesOption = Annotated[str | None, typer.Option(help="Folder of checkpoints, searched before the hub.")]
 
@@ -48,17 +51,17 @@ def explain_verb(*, candidate: CandidateOption, backbones: BackbonesOption = Non
 
     Example: `python -m models explain --candidate candidate.yaml`
     """
-    from models.memo import read_candidate  # noqa: PLC0415 - pydantic
+    from models.experiment_log import find_candidate  # noqa: PLC0415 - pydantic, pyarrow
     from models.training.parameter_table import parameter_table  # noqa: PLC0415 - torch
 
-    settings, record = read_candidate(candidate)
+    settings, note = find_candidate(candidate)
     console.print(parameter_table(settings, backbones=backbones))
     changed = settings.model_dump(mode="json", exclude_defaults=True)
     print_line(
         "Settings that differ from their defaults: " + (", ".join(f"{k} {v}" for k, v in changed.items()) or "none")
     )
-    if record:
-        print_line(record)
+    if note:
+        print_line(note)
 
 
 @app.command("tiny")

@@ -84,7 +84,7 @@ def _changes(update: LedgerUpdate) -> str:
 def show(*, board: Board = "public", ledger: LedgerFile = LEDGER_FILE) -> None:
     """Show all submissions, outliers and leaks, and which split's CV tracks the leaderboard.
 
-    Example: `python -m blend ledger show --ledger blend/memo_ledger.csv`
+    Example: `python -m blend ledger show --ledger studies/memo_ledger.csv`
     """
     tracking = _track(ledger, board)
     console.print(row_table(tracking))
@@ -102,7 +102,7 @@ def plot(
 ) -> None:
     """Draw CV against the leaderboard, with lines, residuals and flags.
 
-    Example: `python -m blend ledger plot --ledger blend/memo_ledger.csv --out memo.svg`
+    Example: `python -m blend ledger plot --ledger studies/memo_ledger.csv --out memo.svg`
     """
     from blend.ledger.ledger_picture import KINDS, render_picture  # noqa: PLC0415 - matplotlib is slow to import
 

@@ -6,7 +6,7 @@ from data_prep.prepared import Prepared, load_prepared
 from data_prep.store.files import join, write_json
 from data_prep.store.oof_store import OofStore
 from models.backbones.locate_backbone import locate_backbone
-from models.memo import read_candidate
+from models.experiment_log import find_candidate
 from models.training.checkpoint import CheckpointFolder
 from models.training.fold_options import FoldOptions
 from models.training.fold_predictions import FoldPredictions
@@ -25,7 +25,7 @@ def train_by_hand(
     Raises:
         InputError: what the command line names does not fit, or the fold run is finished already.
     """
-    settings, _ = read_candidate(candidate)
+    settings, _ = find_candidate(candidate)
     prepared = load_prepared(data)
     store = None if out is None else OofStore(out)
     if store is not None and store.is_finished(settings.id, fold):

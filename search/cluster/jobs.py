@@ -95,6 +95,9 @@ def launch(
     task = f"{search} && {blend}"
     if place.cluster is not None:
         run_ray(["rsync-up", place.cluster, study, f"{HOME}/{there}"], note)
+        if read.candidates_from is not None:
+            log = join(str(Path(study).parent), read.candidates_from)
+            run_ray(["rsync-up", place.cluster, log, f"{HOME}/studies/{read.candidates_from}"], note)
         upload, task = [], f"cd {HOME} && {task}"
     else:
         upload = ["--working-dir", ".", "--runtime-env-json", json.dumps({"excludes": list(LEFT_OUT)})]

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.store.files import absolute
-from data_prep.store.yaml_documents import check_document, read_document
+from data_prep.store.yaml_documents import check_document, read_yaml
 from data_prep.task import Task
 from models.candidate import Candidate
+from models.experiment_log import read_experiments
 from models.task_fit import check_task
 from search.study.read_candidates import read_candidates
 from search.study.read_space import read_space
@@ -26,7 +28,7 @@ def read_study(path: str | Path, *, data: str | None = None) -> Study:
     Raises:
         InputError: names every fault with its key.
     """
-    written = read_document(path, Study)
+    written = check_document(_with_experiments(read_yaml(path), path), Study, where=str(path))
     study = _overridden(written, path)
     faults = [
         *_faults_of(lambda: read_candidates(written.candidates, where=f"{path}: candidates")),
@@ -40,6 +42,20 @@ def read_study(path: str | Path, *, data: str | None = None) -> Study:
     if faults:
         raise InputError(*faults)
     return study if data is None else study.model_copy(update={"data": data})
+
+
+def _with_experiments(content: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """Return a study's content with the settings of the candidates that it lists by name."""
+    names, log = content.get("candidates"), content.get("candidates_from")
+    if not isinstance(names, list):
+        return content
+    if log is None:
+        raise InputError(f"{path}: candidates: a list of names needs `candidates_from:`, the log that holds them")
+    known = read_experiments(Path(path).parent / log)
+    if unknown := [str(name) for name in names if name not in known]:
+        raise InputError(f"{path}: candidates: {log} has no {', '.join(unknown)}; known: {', '.join(known)}")
+    settings = {name: known[name].candidate.model_dump(mode="json", exclude_defaults=True) for name in names}
+    return {**content, "candidates": settings}
 
 
 def _faults_of(check: Callable[[], object]) -> list[str]:

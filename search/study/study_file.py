@@ -2,9 +2,8 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.memo import load_memo
 from search.ladder.settings import LadderSettings
 
 
@@ -98,22 +97,13 @@ class Study(BaseModel):
     score_epochs: bool = False
     """Whether fold runs are also scored after every epoch, so that `keep: best` chooses among epochs."""
     candidates: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
-    """Explicit candidates by name; they run before sampled ones. A list of names takes them from `models/memo.yaml`."""
+    """Explicit candidates by name; they run before sampled ones."""
+    candidates_from: str | None = Field(default=None, exclude=True)
+    """A log of experiments (see `models.experiment_log`), relative to the study file; `candidates` then lists names."""
     override: dict[str, Any] = Field(default_factory=dict)
     """Settings that replace every candidate's own, to run a study smaller or differently."""
     space: dict[str, Any] = Field(default_factory=dict)
     """Field of `Candidate` -> value, choices or range (see `search.study.read_space`)."""
-
-    @field_validator("candidates", mode="before")
-    @classmethod
-    def _spell_out(cls, entry: Any) -> Any:
-        """Turn a list of memo names into settings by name."""
-        if not isinstance(entry, list):
-            return entry
-        memo = load_memo()
-        if unknown := [str(name) for name in entry if name not in memo]:
-            raise ValueError(f"unknown memo name {', '.join(unknown)}; known: {', '.join(memo)}")
-        return {name: memo[name].candidate.model_dump(mode="json", exclude_defaults=True) for name in entry}
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -20,10 +20,10 @@ from blend.ledger.ledger_picture import render_picture
 from blend.ledger.ledger_report import describe, flag_names, verdict
 from data_prep.console import console
 from data_prep.errors import InputError
-from models.memo import read_memo
+from memo import load_memo, read_memo
 
 ROOT = Path(__file__).parents[3]
-MEMO_LEDGER = ROOT / "blend" / "memo_ledger.csv"
+MEMO_LEDGER = ROOT / "studies" / "memo_ledger.csv"
 
 
 def blend(*arguments: object) -> str:
@@ -432,11 +432,9 @@ def test_the_private_leaderboard_can_be_asked_too() -> None:
 
 
 def test_the_example_holds_the_memos_scores() -> None:
-    memo = read_memo()
+    noted = {name: experiment.record for name, experiment in load_memo().items()} | read_memo()["ensembles"]
     recorded = {
-        name: (noted.cv, noted.lb, getattr(noted, "split", None))
-        for name, noted in {**memo.experiments, **memo.ensembles}.items()
-        if noted.lb is not None
+        name: (record.get("cv"), record["lb"], record.get("split")) for name, record in noted.items() if "lb" in record
     }
     entries = {entry.submission: entry for entry in read_ledger(MEMO_LEDGER)}
     assert len(entries) == 30

@@ -14,8 +14,8 @@ import yaml
 from data_prep.errors import InputError
 from data_prep.prepare.prepare_folder import prepare
 from data_prep.store.oof_store import OofStore
+from memo import MEMO, load_memo, prepare_options, read_memo
 from models.backbones.tiny_checkpoints import make_tiny
-from models.memo import load_memo, read_memo
 from search.study.read_candidates import read_candidates
 from search.study.read_study import read_study
 
@@ -25,7 +25,7 @@ IN_SMALL = {"epochs": 2, "batch_size": 64, "max_length": 48, "precision": "fp32"
 
 
 def test_there_is_a_study_for_every_split_and_each_experiment_is_in_one() -> None:
-    assert set(STUDIES) == set(read_memo().splits)
+    assert set(STUDIES) == set(read_memo()["splits"])
     names = [name for path in STUDIES.values() for name in read_study(path).candidates]
     assert sorted(names) == sorted(load_memo())
 
@@ -36,14 +36,14 @@ def test_a_study_holds_the_experiments_of_its_split_as_the_memo_says(split: str)
     memo = load_memo()
     for name, candidate in read_candidates(study.candidates).items():
         assert candidate == memo[name].candidate
-        assert memo[name].split in (split, None)
+        assert memo[name].record.get("split") in (split, None)
 
 
 @pytest.mark.parametrize("split", sorted(STUDIES))
 def test_a_study_says_how_its_split_is_prepared_and_cuts_nothing(split: str) -> None:
     study = read_study(STUDIES[split])
     comment = STUDIES[split].read_text().split("name:")[0]
-    assert f"{read_memo().splits[split].arguments} --out {study.data}\n" in comment
+    assert f"{prepare_options(split)} --out {study.data}\n" in comment
     assert f"python -m search run studies/{STUDIES[split].name}" in comment
     assert not study.ladder.enabled
     assert study.ladder.dead_below == -1.0
@@ -54,8 +54,12 @@ def test_a_study_says_how_its_split_is_prepared_and_cuts_nothing(split: str) -> 
 
 def test_unknown_memo_names_are_an_error_that_lists_the_known(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump({"name": "x", "data": "x", "candidates": ["exp004", "exp045", "exp99"]}))
-    with pytest.raises(InputError, match="unknown memo name exp045, exp99; known: baseline, exp001, exp002"):
+    content = {"name": "x", "data": "x", "candidates": ["exp004", "exp045", "exp99"]}
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match="a list of names needs `candidates_from:`"):
+        read_study(path)
+    path.write_text(yaml.safe_dump({**content, "candidates_from": str(MEMO)}))
+    with pytest.raises(InputError, match=r"memo.yaml has no exp045, exp99; known: baseline, exp001, exp002"):
         read_study(path)
 
 
@@ -63,7 +67,11 @@ def test_a_memo_study_in_small(tmp_path: Path) -> None:
     content = yaml.safe_load(STUDIES["B"].read_text())
     in_small = {"backbone": "minilm-l6", "layers": 2, "epochs": 1, "reinit_layers": 0}
     path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump(content | {"candidates": ["exp018", "exp047"], "override": in_small}))
+    path.write_text(
+        yaml.safe_dump(
+            content | {"candidates": ["exp018", "exp047"], "candidates_from": str(MEMO), "override": in_small}
+        )
+    )
     study = read_study(path)
     memo = load_memo()
     for name, candidate in read_candidates(study.candidates).items():
@@ -103,7 +111,13 @@ def small_study(tmp_path: Path) -> Path:
     train, test = first_rows("train.csv", 200, tmp_path), first_rows("test.csv", 20, tmp_path)
     data = prepare(train=train, test=test, out=str(tmp_path / "prepared"), n_folds=2, seed=0)
     content: dict[str, Any] = yaml.safe_load(STUDIES["A"].read_text())
-    content |= {"data": data.path, "candidates": names, "override": IN_SMALL, "resources": {"cpu": 1}}
+    content |= {
+        "data": data.path,
+        "candidates": names,
+        "candidates_from": str(MEMO),
+        "override": IN_SMALL,
+        "resources": {"cpu": 1},
+    }
     path = tmp_path / "memo-a.yaml"
     path.write_text(yaml.safe_dump(content))
     return path

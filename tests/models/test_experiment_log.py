@@ -1,17 +1,19 @@
-"""The memo: every name of its experiments is a candidate, with the settings and scores that were written down."""
+"""Logs of experiments; the memo: every name is a candidate, with the settings and scores that were written down."""
 
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+from data_prep.errors import InputError
 from data_prep.prepare.folds import SCHEMES
 from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import Prepared
+from memo import load_memo, prepare_options, read_memo
 from models.backbones.families import FAMILIES
 from models.backbones.tiny_checkpoints import make_tiny
 from models.candidate import Candidate
-from models.memo import Experiment, load_memo, read_memo
+from models.experiment_log import Experiment, find_candidate, read_experiments
 from small_models import train as train_fold
 
 SAMPLE = Path(__file__).parents[2] / "data_prep" / "sample"
@@ -34,6 +36,11 @@ TYPES = {family.hub: family.model_type for family in FAMILIES.values()}
 IN_SMALL = {"epochs": 2, "batch_size": 64, "max_length": 48, "precision": "fp32"}
 
 
+def split_of(name: str) -> str | None:
+    split: str | None = load_memo()[name].record.get("split")
+    return split
+
+
 def settings(name: str) -> dict[str, object]:
     return load_memo()[name].candidate.model_dump(exclude_defaults=True)
 
@@ -49,7 +56,7 @@ def test_experiments_have_ids_of_their_own_unless_they_differ_by_split_alone() -
     for name, experiment in load_memo().items():
         names[experiment.candidate.id].append(name)
     assert [shared for shared in names.values() if len(shared) > 1] == [["exp011", "exp014"]]
-    assert (load_memo()["exp011"].split, load_memo()["exp014"].split) == ("A", "F")
+    assert (split_of("exp011"), split_of("exp014")) == ("A", "F")
 
 
 @pytest.mark.parametrize(
@@ -129,31 +136,35 @@ def test_a_literal_separator_is_spelled_where_the_tokenizer_has_another() -> Non
 
 def test_scores_stand_beside_the_settings() -> None:
     memo = load_memo()
-    assert (memo["exp005"].cv, memo["exp005"].lb, memo["exp005"].notebook_cv) == (0.8119, 0.8282, 0.8119)
-    assert (memo["baseline"].cv, memo["baseline"].lb) == (0.82968, 0.8376)
-    assert memo["exp047"].cv is None
-    assert memo["exp047"].notebook_cv == 0.84385
-    assert sum(experiment.cv is not None for experiment in memo.values()) == 31
-    assert sum(experiment.lb is not None for experiment in memo.values()) == 28
+    noted = {"split": "A", "cv": 0.8119, "lb": 0.8282, "notebook_cv": 0.8119}
+    assert memo["exp005"].record == noted
+    assert memo["exp005"].note == "Recorded: split A, cv 0.8119, lb 0.8282, notebook_cv 0.8119"
+    assert (memo["baseline"].record["cv"], memo["baseline"].record["lb"]) == (0.82968, 0.8376)
+    assert "cv" not in memo["exp047"].record
+    assert memo["exp047"].record["notebook_cv"] == 0.84385
+    assert sum("cv" in experiment.record for experiment in memo.values()) == 31
+    assert sum("lb" in experiment.record for experiment in memo.values()) == 28
+    known = {"split", "cv", "lb", "notebook_cv", "unknown", "remark"}
+    assert {key for experiment in memo.values() for key in experiment.record} == known
 
 
 def test_what_is_not_known_says_so() -> None:
-    unknown = {name for name, experiment in load_memo().items() if experiment.unknown}
+    unknown = {name for name, experiment in load_memo().items() if "unknown" in experiment.record}
     assert unknown == {"baseline", "baseline_ernie"}
-    unsplit = {name for name, experiment in load_memo().items() if experiment.split is None}
+    unsplit = {name for name, experiment in load_memo().items() if "split" not in experiment.record}
     assert unsplit == unknown
 
 
 def test_splits_and_ensembles_name_what_is_there() -> None:
     memo = read_memo()
-    assert {experiment.split for experiment in memo.experiments.values()} - {None} == set(memo.splits)
-    assert {split.scheme for split in memo.splits.values()} <= set(SCHEMES)
-    assert memo.splits["C"].arguments == "--scheme stratified_group --folds 7 --seed 0"
-    assert len({split.arguments for split in memo.splits.values()}) == len(memo.splits)
-    assert [ensemble.members for ensemble in memo.ensembles.values()] == [
-        ("exp004", "exp005"),
-        ("exp012", "exp004", "exp006", "exp005"),
-        ("exp005", "exp018", "exp020", "exp022"),
+    assert {split_of(name) for name in load_memo()} - {None} == set(memo["splits"])
+    assert {split["scheme"] for split in memo["splits"].values()} <= set(SCHEMES)
+    assert prepare_options("C") == "--scheme stratified_group --folds 7 --seed 0"
+    assert len({prepare_options(split) for split in memo["splits"]}) == len(memo["splits"])
+    assert [ensemble["members"] for ensemble in memo["ensembles"].values()] == [
+        ["exp004", "exp005"],
+        ["exp012", "exp004", "exp006", "exp005"],
+        ["exp005", "exp018", "exp020", "exp022"],
     ]
 
 
@@ -172,14 +183,14 @@ def sample_part(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     for name, n_rows in (("train.csv", 240), ("test.csv", 20)):
         lines = (SAMPLE / name).read_text().splitlines(keepends=True)
         (folder / name).write_text("".join(lines[: n_rows + 1]))
-    split = read_memo().splits["A"]
+    split = read_memo()["splits"]["A"]
     return prepare(
         train=folder / "train.csv",
         test=folder / "test.csv",
         out=str(folder / "prepared"),
-        scheme=split.scheme,
-        n_folds=split.folds,
-        seed=split.seed,
+        scheme=split["scheme"],
+        n_folds=split["folds"],
+        seed=split["seed"],
         holdout=0.15,
     )
 
@@ -208,5 +219,36 @@ def test_one_experiment_of_each_family_trains_and_predicts(name: str, tiny_folde
 def test_an_experiment_is_frozen() -> None:
     experiment = load_memo()["exp004"]
     assert isinstance(experiment, Experiment)
-    with pytest.raises(ValueError, match="frozen"):
-        experiment.cv = 1.0  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        experiment.record = {}  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "experiments: {a: {candidate: {learning_rate: 1}}}",
+            r"experiments\.a\.candidate: unknown key 'learning_rate'",
+        ),
+        ("experiments: {a: {cv: 0.8}}", r"experiments\.a: needs `candidate:` with settings"),
+    ],
+)
+def test_faults_of_a_log_name_the_experiment(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_experiments(path)
+
+
+def test_a_candidate_is_a_file_or_an_experiment_of_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "exp.yaml"
+    path.write_text("layers: 2\n")
+    assert find_candidate(str(path)) == (Candidate(layers=2), None)
+    candidate, note = find_candidate("exp018")
+    assert candidate == load_memo()["exp018"].candidate
+    assert note is not None
+    assert note.startswith("Recorded: split B, cv 0.8303, lb 0.8376")
+    with pytest.raises(
+        InputError, match=r"--candidate exp999: no such file, and no experiment .*known: baseline, exp001"
+    ):
+        find_candidate("exp999")

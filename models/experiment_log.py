@@ -1,0 +1,64 @@
+"""Candidates by name from a log of experiments: a YAML file that notes with each what came of it.
+
+Under `experiments:` each name has its settings, `candidate:`, beside whatever else its author noted.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import InputError
+from data_prep.store.files import is_file
+from data_prep.store.yaml_documents import check_document, read_document, read_yaml
+from models.candidate import Candidate
+
+LOGS = Path("studies")
+"""Where the command line looks for logs, from the working directory: the root of a clone has one."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment of a log."""
+
+    candidate: Candidate
+    record: dict[str, Any]
+    """What its author noted."""
+
+    @property
+    def note(self) -> str:
+        """The record in one line."""
+        return "Recorded: " + ", ".join(f"{key} {value}" for key, value in self.record.items())
+
+
+def read_experiments(path: str | Path) -> dict[str, Experiment]:
+    """Return the experiments of a log by name; none where the file holds no `experiments:`.
+
+    Raises:
+        InputError: the file cannot be read, or settings do not fit; names every fault of the first that do not.
+    """
+    experiments = read_yaml(path).get("experiments", {})
+    return {name: _experiment(entry, where=f"{path}: experiments.{name}") for name, entry in experiments.items()}
+
+
+def _experiment(entry: Any, *, where: str) -> Experiment:
+    if not isinstance(entry, dict) or not isinstance(entry.get("candidate"), dict):
+        raise InputError(f"{where}: needs `candidate:` with settings, found {entry!r}")
+    candidate = check_document(entry["candidate"], Candidate, where=f"{where}.candidate")
+    return Experiment(candidate, {key: value for key, value in entry.items() if key != "candidate"})
+
+
+def find_candidate(text: str) -> tuple[Candidate, str | None]:
+    """Return the candidate in a file, or that of an experiment in one of the `LOGS` with the note on it.
+
+    Raises:
+        InputError: neither a file nor a name, or the file does not fit.
+    """
+    if is_file(text):
+        return read_document(text, Candidate), None
+    known: dict[str, Experiment] = {}
+    for path in sorted(LOGS.glob("*.yaml")):
+        known |= read_experiments(path)
+    if text not in known:
+        names = ", ".join(known) or "none"
+        raise InputError(f"--candidate {text}: no such file, and no experiment in {LOGS}/*.yaml; known: {names}")
+    return known[text].candidate, known[text].note
