@@ -3,7 +3,6 @@ import random
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -328,22 +327,3 @@ def test_what_is_asked_for_holds_the_state_of_a_run(train, folder):
     assert len(asked) == len(RUNGS)
     size = (Path(folder.path) / "state.pt").stat().st_size
     assert size <= asked[-1] <= size + 2**21
-
-
-def test_checkpoints_that_take_long_are_taken_less_often(train, folder, steps, monkeypatch):
-    save, saves = CheckpointFolder.save, []
-
-    def save_slowly(self, state):
-        time.sleep(0.3)
-        save(self, state)
-        saves.append(state["step"])
-
-    train({}, checkpoint=folder, checkpoint_seconds=1e-6)
-    every_step = len(steps)
-    folder.clear()
-    monkeypatch.setattr(CheckpointFolder, "save", save_slowly)
-    begun = time.monotonic()
-    train({}, checkpoint=folder, checkpoint_seconds=1e-6)
-    assert len(steps) == 2 * every_step
-    between_rungs = len(saves) - len(RUNGS)
-    assert between_rungs <= 1 + (time.monotonic() - begun) / 3.0 < every_step

@@ -13,7 +13,7 @@ from scipy.stats import pearsonr
 from typer.testing import CliRunner
 
 from data_prep.errors import InputError
-from data_prep.scoring.metrics import pearson
+from data_prep.scoring.metrics import METRICS, pearson
 from data_prep.store.oof_store import OofStore
 from data_prep.store.tables import OOF_SCHEMA, TEST_SCHEMA
 from models.__main__ import app
@@ -28,7 +28,7 @@ from models.text.recipes import RECIPES
 from models.training.build_learner import new_learner
 from models.training.checkpoint import CheckpointFolder
 from models.training.devices import make_repeatable
-from models.training.fold_training import FoldTraining
+from models.training.fold_predictions import measure_predictions
 from models.training.gradients import StepGradients
 from models.training.learner import Learner
 from models.training.rung_steps import first_step, rung_sample
@@ -443,13 +443,12 @@ def train_rmse(tiny_bert, prepared_tiny, tmp_path):
     return run
 
 
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 @pytest.mark.parametrize("values", [[0.5], [math.nan], [math.inf], [0.5, math.inf]])
-def test_predictions_that_tell_nothing_are_dead_at_the_rung_whatever_the_metric(train_rmse, monkeypatch, values):
-    assert all(map(math.isfinite, train_rmse({})))
-    monkeypatch.setattr(Learner, "predict", lambda *given: np.resize(np.float32(values), len(given[2])))
-    monkeypatch.setattr(FoldTraining, "finish", lambda _: None)
-    (metric,) = train_rmse({})
-    assert math.isnan(metric)
+def test_predictions_that_tell_nothing_have_no_metric_whatever_it_is(metric, values):
+    targets = np.linspace(0, 1, 6, dtype=np.float32)
+    assert math.isnan(measure_predictions(metric, targets, np.resize(np.float32(values), 6)))
+    assert measure_predictions(metric, targets, targets[::-1]) == metric(targets, targets[::-1])
 
 
 @pytest.mark.parametrize("factor", [math.nan, math.inf, 1e4])
