@@ -35,14 +35,14 @@ class Candidate(BaseModel):
     recipe: str = "pair_context"
     """How a row becomes text: a name in `models.part_options.RECIPE_OPTIONS`."""
     context: Literal["full", "class", "code", "stripped"] = "full"
-    """What stands for a CPC code: section and class title, class title, the code itself, or the full titles without
+    """What represents a CPC code: section and class title, class title, the code itself, or the full titles without
     the leading letters that a widely copied table had lost."""
     separator: str = "tokenizer"
     """What stands between phrases: the tokenizer's own separator, or a literal such as `[s]`, which becomes a token."""
     spell_separator: bool = False
     """A literal separator is spelled in the tokens that the tokenizer has, instead of becoming one."""
     segment_ids: bool = True
-    """Two segments are told apart by segment ids, where the backbone has them."""
+    """Two segments get segment ids, where the backbone has them."""
     sibling_scope: Literal["context", "section"] = "context"
     """Whose phrases join a row's text as siblings: rows of its anchor and context, or of its anchor and CPC section."""
     max_siblings: int | None = Field(default=None, ge=1)
@@ -80,7 +80,7 @@ class Candidate(BaseModel):
     epochs: int = Field(default=1, ge=1)
     """Passes over the training rows."""
     batch_size: int = Field(default=32, ge=1)
-    """Rows of one optimiser step."""
+    """Rows of one optimizer step."""
     accumulation: int = Field(default=1, ge=1)
     """Parts that a step's rows are computed in, one after the other; more parts need less memory."""
     checkpointing: bool = False

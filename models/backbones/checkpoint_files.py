@@ -119,7 +119,7 @@ def trim(config: Any) -> Any:
     """Change a config in place to the model that is used here, and return it.
 
     Some Funnel checkpoints ask for the encoder alone, whose states are pooled. LUKE's queries between words and
-    entities would never be asked anything.
+    entities would never be used.
     """
     if config.model_type == "funnel":
         config.architectures = ["FunnelModel"]
@@ -129,7 +129,7 @@ def trim(config: Any) -> Any:
 
 
 def bare_encoder(model: Any) -> Any:
-    """Return what of a model its hidden states need: no pooler, no decoder that wants inputs of its own."""
+    """Return the part of a model that its hidden states need: no pooler, no decoder with inputs of its own."""
     if model.config.is_encoder_decoder and model.config.model_type not in SHIFTING:
         model = model.get_encoder()
     for unused in ("pooler", "entity_embeddings"):
@@ -203,7 +203,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence loading reports, retries and bars: what matters of them is checked or told here."""
+    """Silence loading reports, retries and bars: what matters in them is checked or reported here."""
     loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
     levels, bars = [logger.level for logger in loggers], transformers_logging.is_progress_bar_enabled()
     for logger in loggers:

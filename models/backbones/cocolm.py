@@ -182,7 +182,7 @@ class RelativePositionBias(nn.Embedding):
         self.register_buffer("buckets", self.distance_buckets(), persistent=False)
 
     def distance_buckets(self) -> Tensor:
-        """Compute `buckets` anew."""
+        """Compute `buckets` again."""
         return relative_buckets(self.n_positions, bins=self.num_embeddings, max_rel_pos=self.max_rel_pos)
 
     def forward(self, input: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class Encoder(nn.Module):
 
     @property
     def n_segments(self) -> int:
-        """Kinds of segments that the model tells apart; 0 where it knows of none."""
+        """Kinds of segments that the model distinguishes; 0 where it has none."""
         return getattr(self.config, "type_vocab_size", None) or 0
 
     def forward(
@@ -34,8 +34,8 @@ class Encoder(nn.Module):
         Args:
             input_ids: int64 [batch, tokens].
             attention_mask: int64 [batch, tokens]; 1 where there is a token.
-            segments: int64 [batch, tokens]; 0 or 1; None: a single segment. A model that does not tell segments apart
-                takes no notice.
+            segments: int64 [batch, tokens]; 0 or 1; None: a single segment. A model without segments
+                ignores them.
             n_states: 1 to `self.n_states`.
         """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
@@ -97,7 +97,7 @@ class FunnelEncoder(Encoder):
     ) -> tuple[Tensor, ...]:
         """Return the last `n_states` hidden states of full length; as `Encoder.forward`."""
         n_tokens = input_ids.shape[1]
-        # n tokens are pooled to n/2 + 1 cells, n + s to (n + s)/2, which must be 2 more wherever it is pooled again.
+        # n tokens are pooled to n/2 + 1 cells, n + s to (n + s)/2, which must be 2 more each time it is pooled again.
         spare = (0, 2 ** len(self.config.block_sizes) - 2)
         if segments is not None:
             segments = functional.pad(segments, spare)

@@ -169,7 +169,7 @@ FAMILIES: dict[str, Family] = {
         "ernie",
         "BertTokenizer",
         _sizes(30522, 1024, 24, {"type_vocab_size": 4, "use_task_id": True, "task_type_vocab_size": 16}),
-        "BERT's shape with a table of pretraining tasks, of which row 0 is used; a folder that calls itself bert "
+        "BERT's shape with a table of pretraining tasks; its row 0 is used; a folder that calls itself bert "
         "loads as well.",
     ),
     "albert-xxlarge-v2": Family(

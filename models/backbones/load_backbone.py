@@ -43,7 +43,7 @@ def load_backbone(
             the checkpoint's get new rows. None: the embeddings as they are.
 
     Raises:
-        InputError: the weights do not fit their config, or a setting asks for more than the backbone has.
+        InputError: the weights do not fit their config, or a setting exceeds what the backbone has.
     """
     model = files.model(files.config(layers=candidate.layers, dropout=candidate.dropout))
     padding_id = files.tokenizer.pad_token_id

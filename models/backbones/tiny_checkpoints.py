@@ -140,7 +140,7 @@ def _byte_pairs(first: Sequence[str], last: Sequence[str]) -> Callable[[Path, Se
 
 
 def _luke(folder: Path, texts: Sequence[str]) -> int:
-    """Write RoBERTa's files and the entities that LUKE has besides, of which no text has any."""
+    """Write RoBERTa's files and LUKE's own entities, which no text here contains."""
     n_tokens = _byte_pairs(ROBERTA_FIRST, ["<mask>"])(folder, texts)
     entities = {entity: number for number, entity in enumerate(["[PAD]", "[UNK]", "[MASK]", "[MASK2]"])}
     (folder / "entity_vocab.json").write_text(json.dumps(entities), encoding="utf-8")
@@ -169,7 +169,7 @@ def _sentence_pieces(file: str, *, added: int = 0, **special: Any) -> Callable[[
 
 
 def _cocolm(folder: Path, texts: Sequence[str]) -> int:
-    """Write `sp.model` and `dict.txt`, which numbers its pieces anew."""
+    """Write `sp.model` and `dict.txt`, which gives its pieces new numbers."""
     _sentence_pieces("sp.model")(folder, texts)
     pieces = SentencePieceProcessor(model_file=str(folder / "sp.model"))
     symbols = [pieces.id_to_piece(number) for number in range(len(pieces)) if not _is_special(pieces, number)]

@@ -13,7 +13,7 @@ class ChosenEmbedding(nn.Embedding):
     """The rows of an embedding that a known vocabulary needs; looked up by the original ids.
 
     Training gives the same numbers as with all rows, since the others would never get a gradient, without the
-    memory and the optimiser steps that they cost: most of them all for a small encoder.
+    memory and the optimizer steps that they cost, which is most of both for a small encoder.
     """
 
     place: Tensor

@@ -45,7 +45,7 @@ class ModelJob:
 
 @dataclass(frozen=True)
 class PredictionWatcher:
-    """Who is told how predicting goes."""
+    """Callbacks that follow the predicting."""
 
     begin: Callable[[float, float], None]
     """Takes, when the first model is ready, the work of all models and the seconds it may take."""
@@ -70,41 +70,41 @@ def usable_cores() -> int:
 def predict_bundle(bundle: Bundle, table: pa.Table, *, device: str, threads: int, watcher: PredictionWatcher) -> Floats:
     """Return the blend's prediction [rows], not clipped.
 
-    Each row's siblings, where a recipe wants any, are sought in the table itself. There is one model in memory at a
-    time, and one sum; texts are encoded anew for each candidate, from phrases that are tokenised once.
+    Each row's siblings, if the recipe has any, come from the table itself. There is one model in memory at a
+    time, and one sum; texts are encoded for each candidate, from phrases that are tokenized once.
 
     Args:
         bundle: the models, and how they are combined.
         table: id, text columns, and context_text where there are CPC codes.
         device: `auto`, or a torch device.
         threads: CPU threads.
-        watcher: is told how it goes.
+        watcher: follows it.
 
     Raises:
         InputError: no such device, or memory does not suffice for a single text.
     """
     with tempfile.TemporaryDirectory() as cache:
-        desk = _Desk(bundle, table, Path(cache), device=device, threads=threads)
-        jobs = desk.plan()
+        runner = _JobRunner(bundle, table, Path(cache), device=device, threads=threads)
+        jobs = runner.jobs()
         total = sum(job.work for job in jobs)
         weighted = np.zeros(table.num_rows)
         for number, job in enumerate(jobs):
             watcher.start(job)
-            weighted += desk.do(job, first=None if number else lambda rate: watcher.begin(total, total / rate))
+            weighted += runner.run(job, first=None if number else lambda rate: watcher.begin(total, total / rate))
             gc.collect()  # a model that holds itself would stay beside the next
             watcher.finish(job)
     return bundle.contents.combination.finish(weighted)
 
 
-class _Desk:
-    """Where the models of a bundle do their jobs, one after the other."""
+class _JobRunner:
+    """Runs the jobs of a bundle's models, one after the other."""
 
     def __init__(self, bundle: Bundle, table: pa.Table, cache: Path, *, device: str, threads: int) -> None:
         self._bundle, self._table, self._cache = bundle, table, cache
         self._device, self._threads = device, threads
         self._rows: tuple[tuple[str, Candidate], RowPool] | None = None
 
-    def plan(self) -> list[ModelJob]:
+    def jobs(self) -> list[ModelJob]:
         """Return the jobs, those of a candidate one after the other."""
         jobs = []
         for member, part in zip(self._bundle.contents.members, self._bundle.contents.combination.parts, strict=True):
@@ -116,12 +116,12 @@ class _Desk:
             ]
         return jobs
 
-    def do(self, job: ModelJob, *, first: Callable[[float], None] | None) -> Floats:
+    def run(self, job: ModelJob, *, first: Callable[[float], None] | None) -> Floats:
         """Return a model's weighted contribution [rows].
 
         Args:
             job: says which model.
-            first: takes the rate (work per second) before the whole is predicted; None: nobody asks.
+            first: takes the rate (work per second) before the rest is predicted; None: nothing does.
         """
         weights = self._bundle.weights(job.member, job.fold)
         rows = self._encodable(job.member, weights.candidate)
@@ -140,7 +140,7 @@ class _Desk:
         return job.part.weight * job.part.scaled(job.place, prediction) / len(job.member.folds)
 
     def _encodable(self, member: BundledMember, candidate: Candidate) -> RowPool:
-        """Return the rows as a candidate wants them; the last ones stay at hand."""
+        """Return the rows with a candidate's texts; the last ones are kept."""
         if self._rows is None or self._rows[0] != (member.backbone, candidate):
             self._rows = None
             rows = load_pool(

@@ -27,7 +27,7 @@ class Bundle:
     folder: str
     contents: BundleManifest
     candidates: dict[str, Candidate]
-    """By id. The weights of a fold run that died once were trained with a seed and rates of their own."""
+    """By id. A fold run that was retried after it failed to learn was trained with its own seed and rates."""
     texts: dict[str, str]
     """Context text of each CPC code."""
     section_titles: dict[str, str]

@@ -1,4 +1,4 @@
-"""Estimates: the bytes and operations that a candidate takes, from settings and the backbone's config alone."""
+"""The memory and operations that a candidate takes, estimated from its settings and the backbone's config alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,7 +187,7 @@ def forward_operations(size: ModelSize, *, texts: float, tokens: float) -> float
 
 
 def _span(config: Any) -> int:
-    """Return the relative positions, to one side, that DeBERTa's attention tells apart."""
+    """Return the relative positions, to one side, that DeBERTa's attention distinguishes."""
     buckets = int(getattr(config, "position_buckets", -1))
     if buckets > 0:
         return buckets

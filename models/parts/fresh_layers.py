@@ -5,7 +5,7 @@ from models.backbones.load_backbone import Backbone
 
 
 def reinitialize_layers(backbone: Backbone, n_layers: int) -> None:
-    """Give the top layers fresh weights, as the family initialises them, from torch's random stream.
+    """Give the top layers fresh weights, as the family initializes them, from torch's random stream.
 
     Fresh top layers help where the task needs little of what pretraining left there (Zhang et al., 2021, few-sample
     fine-tuning). Of an encoder-decoder the top layers are the decoder's.

@@ -17,7 +17,7 @@ N_CLASS_NUMBERS = 100
 
 
 class Output(nn.Module):
-    """LayerNorm, dropout and hidden layers, each where wanted, then a linear layer.
+    """LayerNorm, dropout and hidden layers, each optional, then a linear layer.
 
     A hidden layer is linear with SELU, LeCun-normal weights and no initial bias, so that the scale of its input lives
     on (Klambauer et al., 2017, Self-Normalizing Neural Networks).
@@ -126,7 +126,7 @@ def dropout_rates(dropout: float, *, samples: int, graded: bool) -> tuple[float,
 
 
 def new_linear(n_inputs: int, n_outputs: int, *, bias: bool = True) -> nn.Linear:
-    """Return a linear layer initialised as BERT's: small normal weights, zero bias."""
+    """Return a linear layer initialized as BERT's: small normal weights, zero bias."""
     linear = nn.Linear(n_inputs, n_outputs, bias=bias)
     nn.init.normal_(linear.weight, std=INITIAL_STD)
     if bias:
@@ -135,7 +135,7 @@ def new_linear(n_inputs: int, n_outputs: int, *, bias: bool = True) -> nn.Linear
 
 
 def new_selu_linear(n_inputs: int, n_outputs: int) -> nn.Linear:
-    """Return a linear layer initialised for SELU: LeCun-normal weights (variance 1 / inputs), zero bias."""
+    """Return a linear layer initialized for SELU: LeCun-normal weights (variance 1 / inputs), zero bias."""
     linear = nn.Linear(n_inputs, n_outputs)
     nn.init.normal_(linear.weight, std=1 / math.sqrt(n_inputs))
     nn.init.zeros_(linear.bias)

@@ -45,7 +45,7 @@ class Head(nn.Module):
     def __init__(self, settings: HeadSettings) -> None:
         super().__init__()
         self.n_states = 1
-        """Hidden states that the head wants, counted from the top."""
+        """Hidden states that the head needs, counted from the top."""
         self.codes = CodeEmbedding() if settings.codes else None
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Losses: what training minimises, and how outputs become predictions.
+"""Losses: what training minimizes, and how outputs become predictions.
 
 A loss computes in float32 whatever lower precision the outputs have, and its value is a mean over the batch.
 """
@@ -136,7 +136,7 @@ class BinaryCrossEntropy(PointwiseLoss):
 class Pearson(Loss):
     """Correlation: 1 - r, with r the Pearson correlation of outputs and targets inside the batch.
 
-    r is the product of both sides, each centred and scaled to length 1 (Pearson, 1896, Regression, heredity and
+    r is the product of both sides, each centered and scaled to length 1 (Pearson, 1896, Regression, heredity and
     panmixia). Scale and offset of the outputs are free, so predictions are not on the task's scale. A batch in which
     either side is constant says nothing: its loss is 1 and its gradient 0.
     """
@@ -193,7 +193,7 @@ class GaussianNll(PointwiseLoss):
 class LevelsLoss(PointwiseLoss):
     """A loss over a distribution over the task's target levels: p = softmax(outputs), with one output for each level.
 
-    Labels are distributions, too. With `label_width` 0 a target is shared among its two neighbouring levels by linear
+    Labels are distributions, too. With `label_width` 0 a target is shared among its two neighboring levels by linear
     interpolation, so that a level has all of its own; else level k gets a share of exp(-d^2 / (2 label_width^2)), with
     d the distance of target and level in steps between levels (Diaz and Marathe, 2019, Soft labels for ordinal
     regression). Predictions are expected targets.
@@ -278,11 +278,11 @@ def _full(values: Tensor) -> Tensor:
 
 def _unit(values: Tensor) -> Tensor:
     """Centre `values` [batch] and scale them to length 1; zeros, with zero gradient, when they are constant."""
-    centred = values - values.mean()
-    spread = centred.detach().abs().amax()
+    centered = values - values.mean()
+    spread = centered.detach().abs().amax()
     rounding = 4 * torch.finfo(values.dtype).eps * values.detach().abs().amax()
     varies = spread > rounding
-    scaled = torch.where(varies, centred / torch.where(varies, spread, 1.0), 0.0)
+    scaled = torch.where(varies, centered / torch.where(varies, spread, 1.0), 0.0)
     return functional.normalize(scaled, dim=0)
 
 

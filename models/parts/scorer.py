@@ -9,7 +9,7 @@ from models.text.batches import Batch
 
 
 class Scorer(nn.Module):
-    """A batch in, outputs out: what a loss judges and an optimiser moves."""
+    """A batch in, outputs out: what a loss judges and an optimizer changes."""
 
     def __init__(self, backbone: Encoder, head: Head) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Context texts: what stands for a CPC code in a row's text."""
+"""What represents a CPC code in a row's text."""
 
 from collections.abc import Callable
 from typing import Protocol

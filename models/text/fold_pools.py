@@ -119,14 +119,14 @@ def _distinct_phrases(*tables: pa.Table) -> pa.StringArray:
 def _phrase_tokens(
     tokenizer: Any, phrases: pa.StringArray, frame: SpecialTokens, cache: Path | None, *, spaced: bool
 ) -> PhraseTokens:
-    """Return the tokens of phrases as `RowPool.tokens` wants them.
+    """Return the tokens of phrases in the form of `RowPool.tokens`.
 
     Args:
         tokenizer: the backbone's tokenizer.
         phrases: distinct strings.
         frame: gives the separator and the marker.
         cache: folder of the token cache.
-        spaced: phrases stand behind words, as behind a space, and not as texts of their own.
+        spaced: phrases follow words, so they are tokenized as after a space.
     """
     written = pc.binary_join_element_wise("", phrases, " ") if spaced else phrases
     tokens = replace(load_tokens(tokenizer, written, cache=cache), phrases=phrases)

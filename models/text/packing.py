@@ -1,4 +1,4 @@
-"""Packing: the rows of each group dealt into as few texts as hold them."""
+"""`pack_rows`: the rows of each group packed into as few texts as hold them."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -31,13 +31,13 @@ class Siblings:
     column: str
     key: tuple[str, ...]
     section_of: str | None = None
-    """A key column of CPC codes of which only the section counts."""
+    """A key column of CPC codes; only their section counts."""
     arranged: Literal["listed", "packed", "marked"] = "listed"
     """`listed`: after the row's columns. `packed`: all rows of a group share one text, and each is scored from the
     tokens of its own phrase in it. `marked`: like listed, with the row's own phrase, between two markers, in its
     shuffled place among them."""
     own: bool = False
-    """Whether the row's own phrase is listed with the others; of no account where it stands among them anyway."""
+    """Whether the row's own phrase is listed with the others; ignored where it stands among them anyway."""
     limit: int | None = None
     """Siblings at most, the first in order; None: as many as fit."""
     shuffled: bool = True

@@ -20,7 +20,7 @@ from models.text.token_ranges import TokenRanges, no_token_ranges, ranges, write
 
 @dataclass(frozen=True, eq=False)
 class RowPool:
-    """The rows of one pool; their siblings, where the recipe wants any, come from the pool itself."""
+    """The rows of one pool; their siblings, if the recipe has any, come from the pool itself."""
 
     table: pa.Table
     layout: Layout
@@ -30,7 +30,7 @@ class RowPool:
     max_length: int
     seed: int
     segment_ids: bool = True
-    """Whether batches tell two segments apart."""
+    """Whether batches number their two segments."""
     anchor_column: str | None = None
     """Column whose phrases number the groups of batches."""
     code_column: str | None = None
@@ -57,7 +57,7 @@ class RowPool:
 
         A row that is too long loses tokens of its layout's yielding columns first, then of its longest phrase.
         Siblings follow in their order up to the first that has no room left; none is ever cut. A marked row always
-        keeps its own phrase. Packed siblings are dealt into as many texts as they need, a different hand every time.
+        keeps its own phrase. Packed siblings are packed into as many texts as they need, differently in every epoch.
 
         Args:
             epoch: decides the order of shuffled siblings, with the seed; a prediction that is the mean over n orders
@@ -180,7 +180,7 @@ class RowPool:
 
     @cached_property
     def _members(self) -> SiblingPhrases:
-        """Every row's siblings, its own phrase among them if the layout wants it there."""
+        """Every row's siblings, its own phrase among them if the layout says so."""
         assert self.layout.siblings is not None
         members = gather_siblings(self._sibling_group, self._sibling_phrase)
         with_own = self.layout.siblings.own or self.layout.siblings.arranged == "marked"

@@ -1,4 +1,4 @@
-"""Sibling gathering: who shares a text with whom, inside one pool of rows."""
+"""Siblings: which rows of a pool share a text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

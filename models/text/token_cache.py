@@ -82,7 +82,7 @@ def load_tokens(tokenizer: Any, phrases: pa.StringArray, *, cache: Path | None =
         try:
             return _read(phrases, kept, name, make)
         except DamagedTableError as error:
-            warnings.warn(f"token cache made anew: {error}", stacklevel=2)
+            warnings.warn(f"the token cache is made again: {error}", stacklevel=2)
             kept.discard(name)
             return _read(phrases, kept, name, make)
     except OSError as error:
@@ -92,7 +92,7 @@ def load_tokens(tokenizer: Any, phrases: pa.StringArray, *, cache: Path | None =
 
 
 def _read(phrases: pa.StringArray, kept: NodeCache, name: str, make: Callable[[Path], None]) -> PhraseTokens:
-    """Return the tokens in a file of the cache; they stay mapped, wherever the file goes."""
+    """Return the tokens in a file of the cache; they stay mapped even if the file is removed."""
     with kept.use(name, make) as path:
         return _split(phrases, read_table(path, schema=TOKENS_SCHEMA))
 

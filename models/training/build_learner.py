@@ -40,7 +40,7 @@ def new_learner(
         device: where to compute.
 
     Raises:
-        InputError: the backbone cannot be loaded, or has fewer layers than a setting wants.
+        InputError: the backbone cannot be loaded, or has fewer layers than a setting needs.
     """
     scorer, groups, loss = new_scorer(candidate, task, backbone=backbone, vocabulary=vocabulary, device=device)
     trained = trained_parameters(groups)

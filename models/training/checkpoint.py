@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a fold run needs to go on as if nothing had happened."""
+"""Checkpoints: everything that a fold run needs to resume as if nothing had happened."""
 
 import hashlib
 import math
@@ -37,8 +37,8 @@ Room = Callable[[int], AbstractContextManager[bool]]
 """Takes a number of bytes; the context says whether so many may be written in it."""
 
 
-def plenty(n_bytes: int) -> AbstractContextManager[bool]:  # noqa: ARG001 - a `Room`
-    """Grant whatever is asked for."""
+def unlimited(n_bytes: int) -> AbstractContextManager[bool]:  # noqa: ARG001 - a `Room`
+    """Grant any number of bytes."""
     return nullcontext(enter_result=True)
 
 
@@ -46,25 +46,27 @@ class CheckpointFolder:
     """A folder with the latest state of one fold run, and the number of its reports that have been delivered.
 
     The state is replaced whole or not at all. It holds the reports made so far; the count of those delivered is kept
-    apart, so that a report is neither lost nor made twice when the process dies around it.
+    apart, so that a report is neither lost nor made twice when the process is killed around it.
 
-    Checkpoints only save work, so what is wrong with them costs no more than that: one that cannot be written is told
-    of and training goes on, one that is damaged is set aside and the fold run starts anew.
+    Checkpoints only save work, so a fault costs no more than that: where one cannot be written, training continues with
+    a warning; a damaged one is set aside, and the fold run starts from the beginning.
 
     Args:
         path: the folder, local or a URI; made when something is kept in it.
-        tell: takes what a person should know.
-        room: asked before a state is written; where it denies, the state before stays.
+        warn: takes a message for people.
+        room: says whether a state may be written; where it says no, the state before stays.
     """
 
-    def __init__(self, path: str | Path, *, tell: Callable[[str], None] = warnings.warn, room: Room = plenty) -> None:
+    def __init__(
+        self, path: str | Path, *, warn: Callable[[str], None] = warnings.warn, room: Room = unlimited
+    ) -> None:
         self.path = str(path)
-        self._tell = tell
+        self._warn = warn
         self._room = room
         self._fails = False
 
     def save(self, state: State) -> None:
-        """Replace the state; where it cannot be written, the one before stays and that is told, once."""
+        """Replace the state; where it cannot be written, the one before stays, with one warning."""
         try:
             with self._room(bytes_of(state)) as granted:
                 if granted:
@@ -76,7 +78,7 @@ class CheckpointFolder:
             self._fails = False
 
     def load(self, identity: State) -> State | None:
-        """Return the state, on the CPU; None where there is none; a damaged one is set aside and that is told.
+        """Return the state, on the CPU; None where there is none; a damaged one is set aside with a warning.
 
         Raises:
             InputError: the state's `identity` is not the one given.
@@ -92,7 +94,9 @@ class CheckpointFolder:
         if state is None:
             aside = "state.damaged"
             move(self._state, join(self.path, aside))
-            self._tell(f"{self._state}: not a whole checkpoint; set aside as {aside}, the fold run starts anew")
+            self._warn(
+                f"{self._state}: not a whole checkpoint; set aside as {aside}; the fold run starts from the beginning"
+            )
             return None
         if state["identity"] != identity:
             raise InputError(
@@ -123,14 +127,14 @@ class CheckpointFolder:
             remove(file)
 
     def _survive(self, error: Exception) -> None:
-        """Tell of a disk that takes no checkpoint, the first time; any other error is raised."""
+        """Warn once of a disk that takes no checkpoint; raise any other error."""
         fault = storage_fault(error)
         if fault is None:
             raise error
         if not self._fails:
-            self._tell(
-                f"{self.path}: no checkpoint can be written ({fault.strerror}); training goes on, but if it is cut off "
-                f"it falls back to the checkpoint before. Free space there"
+            self._warn(
+                f"{self.path}: no checkpoint can be written ({fault.strerror}); training continues, but if it is "
+                f"interrupted it falls back to the checkpoint before. Free space there"
             )
         self._fails = True
 

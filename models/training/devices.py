@@ -47,7 +47,7 @@ def find_device(name: str) -> torch.device:
 
 
 def find_precision(precision: Precision, device: torch.device) -> Precision:
-    """Turn `auto` into the fastest that trains alike (see `choose_precision`); whatever else was asked for stays."""
+    """Turn `auto` into the fastest that trains alike (see `choose_precision`); any other precision stays."""
     return choose_precision(device).precision if precision == "auto" else precision
 
 

@@ -1,4 +1,4 @@
-"""`LossHistory`: whether the training loss has diverged since it was last asked."""
+"""`LossHistory`: whether the training loss has diverged since the last check."""
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ EXPLODED = 10.0
 
 
 class LossHistory:
-    """The losses of a fold run's steps, read from the device only when asked for.
+    """The losses of a fold run's steps, read from the device only for a check.
 
-    Training has diverged when more than half of the steps since the last answer had a loss that is not a finite number
+    Training has diverged when more than half of the steps since the last call had a loss that is not a finite number
     or that exceeds `EXPLODED` times the median size of the first `FIRST` finite ones, whose model has learned next to
     nothing. A single spike, or a batch that fp16 skips, is no divergence. A run that explodes within its first steps
     has no level to be compared with: its losses soon are no numbers, or its metric is next to chance.
@@ -30,7 +30,7 @@ class LossHistory:
         self._unread.append(loss)
 
     def diverged(self) -> bool:
-        """Tell whether training has diverged since this was last asked; False where no step was taken since."""
+        """Tell whether training has diverged since the last call; False where no step was taken since."""
         self._read()
         recent, self._recent = np.asarray(self._recent), []
         if not len(recent):
@@ -38,7 +38,7 @@ class LossHistory:
         return bool((~np.isfinite(recent) | (recent > self._limit())).mean() > 0.5)
 
     def state(self) -> dict[str, list[float]]:
-        """Return what the next answer depends on."""
+        """Return what the next call depends on."""
         self._read()
         return {"first": self._first, "recent": self._recent}
 

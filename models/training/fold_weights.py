@@ -100,7 +100,7 @@ def load_scorer(
     Args:
         weights: of the fold run.
         task: that it was trained for.
-        vocabulary: further token ids that will be asked for, where texts are new.
+        vocabulary: further token ids, where texts are new.
         backbone: files of the candidate's backbone, or what was kept of it.
         device: `auto`, or a torch device.
         threads: CPU threads.

@@ -26,7 +26,7 @@ class StepGradients:
     adversary: Adversary
     loss_scaler: torch.amp.GradScaler
     accumulation: int
-    """Parts that the candidate wants a batch computed in."""
+    """Parts that a batch is computed in, as the candidate says."""
     precision: Precision
     device: torch.device
 
@@ -49,7 +49,7 @@ class StepGradients:
     def add(self, batch: Batch, micro_batches: int = 1) -> Tensor:
         """Add the gradients of the whole batch's loss, which is the mean of its parts' losses, weighted by rows.
 
-        A loss that compares rows keeps the parts that the candidate wants, and takes smaller ones in two passes.
+        A loss that compares rows keeps the candidate's parts, and computes smaller ones in two passes.
         """
         two_passes = micro_batches > 1 and self.loss.compares_rows
         losses = []

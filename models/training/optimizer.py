@@ -11,7 +11,7 @@ from torch.optim import AdamW
 NORMS = (nn.LayerNorm, nn.RMSNorm)
 """Modules whose scales may have more than one dimension."""
 WIDE_BIASES = {"FunnelRelMultiheadAttention": ("r_r_bias", "r_s_bias", "r_w_bias")}
-"""Type of module -> its biases that have more than one dimension: no shape tells them from weights."""
+"""Type of module -> its biases that have more than one dimension: their shape looks like that of weights."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def describe_groups(candidate: Candidate, *, backbones: str | None = None) -> li
         backbones: folder where hub names are looked up first.
 
     Raises:
-        InputError: the backbone cannot be loaded, or has fewer layers than a setting asks for.
+        InputError: the backbone cannot be loaded, or has fewer layers than a setting needs.
     """
     backbone = locate_backbone(candidate.backbone, backbones)
     _, groups, _ = new_scorer(candidate, PPPM, backbone=backbone, device=torch.device("cpu"))

@@ -20,7 +20,7 @@ class RungReport:
     seconds: float
     """Time spent on this fold run, resumed parts included."""
     rows: int
-    """Validation rows measured: a sample on early rungs if that is wanted, at 1.0 the whole fold."""
+    """Validation rows measured: a sample on early rungs with `rung_rows`, at 1.0 the whole fold."""
     micro_batches: int = 1
     """Parts that a step is computed in because memory ran out, times the candidate's `accumulation`."""
 

@@ -1,4 +1,4 @@
-"""Termination: SIGTERM, by which a spot node says that it is about to go, heeded between two steps of training."""
+"""SIGTERM, which announces that a spot node is about to be taken: the state is saved between two steps of training."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 PATIENCE_SECONDS = 90.0
-"""How long a process that trains may take to keep its state; a spot node has about two minutes."""
+"""How long a process that trains may take to save its state; a spot node has about two minutes."""
 
 _asked = threading.Event()
 _at_rest = threading.Event()
@@ -16,14 +16,14 @@ _at_rest.set()
 
 
 class Terminated(SystemExit):
-    """Training ended because its process was told to end; its state is kept. Ends the process as SIGTERM does."""
+    """Training ended because its process got SIGTERM; its state is saved. Ends the process as SIGTERM does."""
 
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)
 
 
 def delay_sigterm(patience: float = PATIENCE_SECONDS) -> None:
-    """Let SIGTERM wait, from now on, until the thread that trains has kept its state; then it acts as before.
+    """Make SIGTERM wait, from now on, until the thread that trains has saved its state; then it acts as before.
 
     For a process whose main thread waits while another one trains, as in a Ray worker: signals reach the main thread
     only, and only it may call this.
@@ -53,9 +53,9 @@ class _Waiting:
 
 @contextmanager
 def training() -> Iterator[Callable[[], bool]]:
-    """Mark the time in which this process trains; yields what tells whether it was told to end since it began.
+    """Mark the time in which this process trains; yields a function: whether SIGTERM came since then.
 
-    In the main thread SIGTERM is only noted meanwhile: whoever trains looks, keeps its state and raises `Terminated`.
+    In the main thread SIGTERM is only noted meanwhile: training checks for it, saves its state and raises `Terminated`.
     """
     own = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, lambda *_: _asked.set()) if own else None

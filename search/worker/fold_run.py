@@ -156,7 +156,7 @@ def train(
         device=order.device,
     )
     checkpoints = order.assignment.checkpoint_folder(settings.run_dir)
-    checkpoint = CheckpointFolder(checkpoints, tell=send_message, room=partial(disk.room, what="a checkpoint"))
+    checkpoint = CheckpointFolder(checkpoints, warn=send_message, room=partial(disk.room, what="a checkpoint"))
     return train_fold(
         candidate,
         data,

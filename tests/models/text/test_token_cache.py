@@ -105,7 +105,7 @@ def test_a_damaged_file_is_made_anew(tokenizer, tmp_path):
     expected = ids_of(load_tokens(tokenizer, PHRASES, cache=tmp_path))
     [path] = tmp_path.glob("tokens-*")
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.warns(UserWarning, match="token cache made anew"):
+    with pytest.warns(UserWarning, match="token cache is made again"):
         assert ids_of(load_tokens(tokenizer, PHRASES, cache=tmp_path)) == expected
     assert ids_of(load_tokens(tokenizer, PHRASES, cache=tmp_path)) == expected
 

@@ -187,9 +187,11 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_anew(damage, train
     file = Path(folder.path) / "state.pt"
     damaged = damage(file.read_bytes())
     file.write_bytes(damaged)
-    again = CheckpointFolder(folder.path, tell=told.append)
+    again = CheckpointFolder(folder.path, warn=told.append)
     found = train({}, checkpoint=again, report=lambda report: not reports.append(report))
-    assert told == [f"{file}: not a whole checkpoint; set aside as state.damaged, the fold run starts anew"]
+    assert told == [
+        f"{file}: not a whole checkpoint; set aside as state.damaged; the fold run starts from the beginning"
+    ]
     assert (Path(folder.path) / "state.damaged").read_bytes() == damaged
     assert found.oof.equals(whole.oof)
     assert found.test.equals(whole.test)
@@ -199,7 +201,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_anew(damage, train
 def test_no_altered_byte_and_no_length_goes_unnoticed(folder):
     folder.save({"identity": IDENTITY, "weights": torch.zeros(20)})
     file, told = Path(folder.path) / "state.pt", []
-    folder = CheckpointFolder(folder.path, tell=told.append)
+    folder = CheckpointFolder(folder.path, warn=told.append)
     whole = file.read_bytes()
     altered = [
         whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :] for place in range(len(whole))
@@ -241,19 +243,19 @@ def small_disk(tmp_path):
 
 def test_training_goes_on_when_the_disk_is_full(train, small_disk):
     whole, reports, told = train({}), [], []
-    folder = CheckpointFolder(small_disk / "checkpoint", tell=told.append)
+    folder = CheckpointFolder(small_disk / "checkpoint", warn=told.append)
     found = train({}, checkpoint=folder, checkpoint_seconds=0, report=lambda report: not reports.append(report))
     assert found.oof.equals(whole.oof)
     assert found.test.equals(whole.test)
     assert [report.progress for report in reports] == list(RUNGS)
     assert len(told) == 1, "told once, not at every step"
-    assert re.fullmatch(rf"{folder.path}: no checkpoint can be written \(No space .*\); training goes on.*", told[0])
+    assert re.fullmatch(rf"{folder.path}: no checkpoint can be written \(No space .*\); training continues.*", told[0])
     assert [file.name for file in Path(folder.path).iterdir()] == ["delivered"], "nothing is left half-written"
 
 
 def test_a_checkpoint_that_fits_stays_when_the_next_one_does_not(small_disk):
     told = []
-    folder = CheckpointFolder(small_disk / "checkpoint", tell=told.append)
+    folder = CheckpointFolder(small_disk / "checkpoint", warn=told.append)
     folder.save({"identity": IDENTITY, "step": 1})
     (small_disk / "filler").write_bytes(b"0" * 200_000)
     for step in (2, 3):
