@@ -107,8 +107,9 @@ def test_a_literal_separator_is_one_new_token(recipe, load, kind):
     pools, tokenizer = load(recipe, separator="[s]", **options)
     signs = {**SIGNS[kind], "|": "[s]"}
     assert ids_of(pools.train.encode(), row) == written(expected, signs, tokenizer, added=["[s]", "[TAR]"])
-    assert pools.n_tokens == len(tokenizer) + (2 if recipe == "marked" else 1)
-    assert set(range(len(tokenizer), pools.n_tokens)) <= set(pools.vocabulary.tolist())
+    n_tokens = int(pools.vocabulary.max()) + 1
+    assert n_tokens == len(tokenizer) + (2 if recipe == "marked" else 1)
+    assert set(range(len(tokenizer), n_tokens)) <= set(pools.vocabulary.tolist())
 
 
 def test_a_literal_that_the_tokenizer_holds_is_that_token(load, kind):
@@ -116,7 +117,7 @@ def test_a_literal_that_the_tokenizer_holds_is_that_token(load, kind):
     pools, tokenizer = load("pair", separator=known)
     signs = {**SIGNS[kind], "|": known}
     assert ids_of(pools.train.encode(), 0) == written("^valve pump|rotor$", signs, tokenizer)
-    assert pools.n_tokens <= len(tokenizer)
+    assert pools.vocabulary.max() < len(tokenizer)
 
 
 def test_a_spelled_separator_is_ordinary_text(load, kind):
@@ -124,7 +125,7 @@ def test_a_spelled_separator_is_ordinary_text(load, kind):
     signs = {**SIGNS[kind], "|": "[sep]"}
     expected = written(f"^valve pump|rotor|{FULL}|blade|lens film$", signs, tokenizer)
     assert ids_of(pools.train.encode(), 0) == expected
-    assert pools.n_tokens <= len(tokenizer)
+    assert pools.vocabulary.max() < len(tokenizer)
     assert len(tokenizer("[sep]", add_special_tokens=False)["input_ids"]) > 1
 
 
