@@ -162,10 +162,6 @@ class FoldLadder:
         """Return state and reason of every candidate, in order of first report."""
         return {candidate.name: self._status(candidate) for candidate in self._candidates}
 
-    def status_of(self, candidate: str) -> CandidateStatus:
-        """Return state and reason of one candidate."""
-        return self._status(self._candidates[candidate])
-
     def n_open(self) -> int:
         """Count the runs that could start now: those to repeat, and the open folds of promoted candidates."""
         open_ones = [c for c in self._candidates if not c.ended and self._may_run(c)]

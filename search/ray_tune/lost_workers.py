@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from search.ladder.decisions import FoldRun
-from search.ray_tune.ray_session import causes
+from search.ray_tune.ray_errors import causes
 from search.worker.messages import Assignment, FoldRunResources
 
 MAX_WORKER_DEATHS = 2

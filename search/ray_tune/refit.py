@@ -14,7 +14,8 @@ from data_prep.store.weight_folders import backbone_is_kept, find_weights
 from models.candidate import Candidate
 from search.driver.worker_settings import fold_run_settings
 from search.ray_tune.lost_workers import MAX_WORKER_DEATHS
-from search.ray_tune.ray_session import headline, prepare_environment, ray_session
+from search.ray_tune.ray_errors import headline
+from search.ray_tune.ray_session import prepare_environment, ray_session
 from search.ray_tune.supervisor import OpenSession
 from search.run_dir.disk_budget import DiskBudget
 from search.run_dir.driver_lock import hold_driver_lock
@@ -83,7 +84,7 @@ def refit(
         prepare_environment()
         with hold_driver_lock(place):
             if any(member.origins for member in here):
-                with open_session(study, place, address=address, backbones=backbones, dashboard=False, note=message):
+                with open_session(study, place, address=address, backbones=backbones, dashboard=False, message=message):
                     for fault in _train_all(here, study.resources, settings, force=force, message=message):
                         faults += [fault] if fault else []
                         trained += not fault

@@ -8,8 +8,9 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 
 from data_prep.errors import InputError
+from search.ray_tune.ray_errors import headline_of
 from search.ray_tune.ray_internals import actor_id_of, drop_metric_history
-from search.ray_tune.ray_session import WHAT_NODES_NEED, headline_of
+from search.ray_tune.ray_session import WHAT_NODES_NEED
 from search.ray_tune.searcher import FoldSearcher
 from search.run_dir.curves import CurvePoint
 from search.worker.messages import (

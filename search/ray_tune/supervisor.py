@@ -8,7 +8,7 @@ from typing import NoReturn
 from data_prep.errors import FULL_DISK, InputError, storage_fault
 from search.driver.conductor import Conductor, closing
 from search.ray_tune.autoscaler_demand import AutoscalerDemand, PlacementGroups
-from search.ray_tune.ray_session import causes, headline
+from search.ray_tune.ray_errors import causes, headline
 from search.ray_tune.run_tune import RunTune, Search
 from search.run_dir.curves import minutes_by_candidate
 from search.watch.run_statistics import RunStatistics
@@ -67,7 +67,7 @@ def _session(search: Search, open_session: OpenSession) -> AbstractContextManage
         address=search.address,
         backbones=search.backbones,
         dashboard=search.dashboard,
-        note=search.progress.note,
+        message=search.progress.note,
     )
 
 

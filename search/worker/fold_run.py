@@ -184,7 +184,7 @@ def _precision_chosen(device_name: str) -> str:
 
 
 def _final_score(store: OofStore, metric: Metric, assignment: Assignment, *, seconds: float) -> ScoreReport:
-    """Return the last report of a fold run: it is finished because its table exists, whoever wrote it."""
+    """Return the last report of a fold run: it is finished because its tables exist."""
     table = store.read("oof", assignment.candidate.id, assignment.fold)
     value = metric(table["score"].to_numpy(), table["prediction"].to_numpy())
     return ScoreReport(FINISHED, Provenance.of(table).epoch, value, seconds)

@@ -32,15 +32,6 @@ def test_why_candidates_went_on_outlives_their_driver(tmp_path: Path, prepared_t
     assert not [why for why in after.values() if "had been started before" in why]
 
 
-def test_one_candidate_stands_as_all_together_say(tmp_path: Path, prepared_tiny: Prepared) -> None:
-    mine = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
-    with pytest.raises(CutOffError):
-        ScriptedWorker(prepared_tiny, tmp_path, effects=25).run(mine)
-    for name, status in mine.status().items():
-        alone = mine.ladder.status_of(name)
-        assert (alone, alone.promotion) == (status, status.promotion)
-
-
 def test_without_its_list_of_samples_a_search_goes_on(tmp_path: Path, prepared_tiny: Prepared) -> None:
     first = conductor(study(prepared_tiny), prepared_tiny, tmp_path)
     with pytest.raises(CutOffError):

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,10 @@ import ray
 
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
-from search.ray_tune import ray_session as cluster
-from search.ray_tune.ray_session import ray_session
+from search.ray_tune.ray_session import check_machine, check_nodes, ray_session, refusal
 from search.study.read_study import resolve_study
 from search.study.study_file import ResolvedStudy, Study
-from search.worker.node_check import Requirements, Scout, requirements_of
+from search.worker.node_check import NodeChecker, Requirements, digest_of_code, requirements_of
 
 VERSION = importlib.metadata.version("blendfold")
 
@@ -29,7 +29,7 @@ def study(prepared_tiny: Prepared) -> ResolvedStudy:
 def connect(study: ResolvedStudy, address: str | None, run_dir: str = "runs/s") -> list[str]:
     """Return what was noted."""
     notes: list[str] = []
-    with ray_session(study, run_dir, address=address, backbones=None, dashboard=False, note=notes.append):
+    with ray_session(study, run_dir, address=address, backbones=None, dashboard=False, message=notes.append):
         return notes
 
 
@@ -55,62 +55,48 @@ def test_where_nothing_listens_the_search_ends_at_once(study: ResolvedStudy, mon
         (ray.exceptions.AuthenticationError("no token"), "Set RAY_AUTH_MODE=token"),
         (
             TimeoutError("no answer\nwithin 5 s"),
-            r"cannot connect to a Ray cluster there \(ConnectionError: no connection\)",
+            "cannot connect to a Ray cluster there (ConnectionError: no connection)",
         ),
     ],
 )
-def test_a_cluster_that_refuses_is_told_in_a_sentence(
-    error: Exception, message: str, study: ResolvedStudy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(**_: Any) -> None:
-        raise ConnectionError("no connection") from error
-
-    monkeypatch.setattr(ray, "init", refuse)
-    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(InputError, match=message):
-        connect(study, f"127.0.0.1:{listener.getsockname()[1]}")
+def test_a_refusal_of_a_cluster_is_one_sentence(error: Exception, message: str) -> None:
+    refused = ConnectionError("no connection")
+    refused.__cause__ = error
+    assert message in refusal("10.0.0.1:6379", refused)
+    assert "\n" not in refusal("10.0.0.1:6379", refused)
 
 
-def test_a_fold_run_that_does_not_fit_this_machine_is_refused(
-    study: ResolvedStudy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray, "init", lambda **_: type("Context", (), {"dashboard_url": ""}))
-    for has, fits in (({"CPU": 2.0}, False), ({"CPU": 1.0, "GPU": 1.0}, False), ({"CPU": 2.0, "GPU": 1.0}, True)):
-        monkeypatch.setattr(ray, "cluster_resources", lambda has=has: has)
-        if fits:
-            assert connect(study, None) == []
-        else:
-            with pytest.raises(InputError, match="cpu=2, gpu=1 does not fit this machine"):
-                connect(study, None)
+def test_a_fold_run_that_does_not_fit_this_machine_is_refused(study: ResolvedStudy) -> None:
+    check_machine(study, {"CPU": 2.0, "GPU": 1.0})
+    for has in ({"CPU": 2.0}, {"CPU": 1.0, "GPU": 1.0}):
+        with pytest.raises(InputError, match="cpu=2, gpu=1 does not fit this machine"):
+            check_machine(study, has)
 
 
 def test_a_cluster_without_room_is_waited_for_and_nodes_that_lack_something_are_named(
-    study: ResolvedStudy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    study: ResolvedStudy, tmp_path: Path
 ) -> None:
-    (tmp_path / "study.yaml").write_text("name: s")
     nodes = [
         {"Resources": {"CPU": 0.0}, "name": "head"},
         {"Resources": {"CPU": 2.0}, "name": "small"},
         {"Resources": {"CPU": 8.0, "GPU": 2.0}, "name": "large"},
     ]
+    requirements = requirements_of(str(tmp_path), data=study.data, backbones=None)
     asked: list[str] = []
 
-    def ask(some: list[dict[str, Any]], needs: Requirements) -> list[str]:
-        found = [path for path, digest in needs.files if digest]
-        assert found == [f"{study.data}/manifest.json", str(tmp_path / "study.yaml")]
+    def missing_on(some: Sequence[Mapping[str, Any]], needs: Requirements) -> list[str]:
+        assert needs is requirements
         asked.extend(node["name"] for node in some)
         return [f"node {node['name']}: no such file" for node in some]
 
-    monkeypatch.setattr(cluster, "_ask", ask)
-    monkeypatch.setattr(cluster, "_nodes", lambda: nodes[:2])
-    notes: list[str] = []
-    cluster._check_nodes(study, str(tmp_path), backbones=None, note=notes.append)
+    messages: list[str] = []
+    check_nodes(study, requirements, nodes[:2], message=messages.append, missing_on=missing_on)
     assert asked == []
-    assert "waiting until one joins" in notes[0]
-    monkeypatch.setattr(cluster, "_nodes", lambda: nodes)
+    assert "waiting until one joins" in messages[0]
     with pytest.raises(InputError, match="node large: no such file\nEvery node needs this version"):
-        cluster._check_nodes(study, str(tmp_path), backbones=None, note=notes.append)
+        check_nodes(study, requirements, nodes, message=messages.append, missing_on=missing_on)
     assert asked == ["large"]
+    assert len(messages) == 1
 
 
 def test_what_a_node_lacks_is_named_all_of_it(tmp_path: Path, prepared_tiny: Prepared) -> None:
@@ -119,15 +105,17 @@ def test_what_a_node_lacks_is_named_all_of_it(tmp_path: Path, prepared_tiny: Pre
         folder.mkdir()
     (run_dir / "study.yaml").write_text("name: s")
     needs = requirements_of(str(run_dir), data=prepared_tiny.path, backbones=str(tmp_path))
-    assert Scout().look_around(needs) == []
+    found = [path for path, digest in needs.files if digest]
+    assert found == [f"{prepared_tiny.path}/manifest.json", str(run_dir / "study.yaml")]
+    assert NodeChecker().check(needs) == []
     assert [path.name for path in run_dir.iterdir()] == ["study.yaml"], "what was written to try is gone"
-    assert Scout().look_around(replace(needs, code="")) == [
-        "its code is not the driver's; `ray up` carries what was changed to every node"
+    assert NodeChecker().check(replace(needs, code="")) == [
+        "its code differs from the driver's; `ray up` copies the changes to every node"
     ]
     (run_dir / "study.yaml").write_text("name: other")
     lacking = replace(needs, version="0.0.1", folders=(str(tmp_path / "none"),))
     manifest = (str(elsewhere / "manifest.json"), needs.files[0][1])
-    assert Scout().look_around(replace(lacking, files=(manifest, needs.files[1]))) == [
+    assert NodeChecker().check(replace(lacking, files=(manifest, needs.files[1]))) == [
         f"blendfold {VERSION} is installed, the driver runs 0.0.1",
         f"{manifest[0]}: no such file",
         f"{run_dir / 'study.yaml'}: is not the driver's file",
@@ -139,5 +127,18 @@ def test_a_run_directory_that_a_node_cannot_write_is_named(tmp_path: Path, prepa
     (tmp_path / "study.yaml").write_text("name: s")
     needs = requirements_of(str(tmp_path), data=prepared_tiny.path, backbones=None)
     (tmp_path / "file").touch()
-    (fault,) = Scout().look_around(replace(needs, run_dir=str(tmp_path / "file" / "run")))
+    (fault,) = NodeChecker().check(replace(needs, run_dir=str(tmp_path / "file" / "run")))
     assert "cannot be written" in fault
+
+
+def test_code_differs_when_a_file_of_a_sub_package_does(tmp_path: Path) -> None:
+    nested = tmp_path / "search" / "ladder" / "fold_ladder.py"
+    nested.parent.mkdir(parents=True)
+    nested.write_text("A = 1")
+    folders = {"search": tmp_path / "search"}
+    before = digest_of_code(folders)
+    assert digest_of_code(folders) == before
+    nested.write_text("A = 2")
+    changed = digest_of_code(folders)
+    nested.rename(nested.with_name("renamed.py"))
+    assert len({before, changed, digest_of_code(folders)}) == 3

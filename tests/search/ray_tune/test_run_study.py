@@ -203,7 +203,7 @@ def test_a_node_that_lacks_something_ends_the_search_before_anything_fails(
     process = start(write_study(tmp_path, prepared_tiny, tiny_bert), program=["-c", UNFIT])
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 2, output
-    assert f"node {socket.gethostname()}: its code is not the driver's" in output
+    assert f"node {socket.gethostname()}: its code differs from the driver's" in output
     assert "Every node needs this version of blendfold" in output
     assert "failed:" not in output
     assert tables(tmp_path / "runs" / "tiny") == {}

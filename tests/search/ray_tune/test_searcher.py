@@ -32,7 +32,7 @@ from search.worker.messages import (
 from stub_conductor import StubConductor, assignments
 
 NODES = [(2.0, 1.0)]
-SHORT = "Ray's memory monitor killed a worker, for the machine ran short of memory"
+SHORT = "Ray's memory monitor killed a worker because the machine ran short of memory"
 
 
 def set_up(
