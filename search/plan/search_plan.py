@@ -337,8 +337,8 @@ def _misfit(size: Resources, node: NodeType, *, held: float | None, memory: floa
         return f"needs {memory / GIB:.1f} GiB of a GPU; gpu={size.gpu:g} of {node.accelerator} is {room:.1f} GiB"
     host = memory if not size.gpu else HOST_PROCESS_GIB * GIB
     if node.memory_gib is not None and host * slots > node.memory_gib * GIB:
-        return f"{slots} at a time need {host * slots / GIB:.1f} GiB of main memory, "
-        f"{node.name} has {node.memory_gib:g}"
+        needed = host * slots / GIB
+        return f"{slots} at a time need {needed:.1f} GiB of main memory, {node.name} has {node.memory_gib:g}"
     return ""
 
 

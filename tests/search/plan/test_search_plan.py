@@ -162,6 +162,15 @@ def test_what_does_not_fit_is_told(tmp_path: Path, prepared_tiny: Prepared, clus
     assert "budget.disk_gb is 1" in told
 
 
+def test_a_node_with_too_little_main_memory_is_named_with_what_it_has(
+    tmp_path: Path, prepared_tiny: Prepared, cluster: str
+) -> None:
+    plan = plan_of(write_study(tmp_path, prepared_tiny, resources={"cpu": 1}), cluster)
+    needed = 4 * plan.nodes[0].placements["roberta-large"].memory / GIB
+    sentence = f"4 at a time need {needed:.1f} GiB of main memory, gpu_worker has 16"
+    assert misfits(plan) == [f"Does not fit: roberta-large on gpu_worker: {sentence}"]
+
+
 def test_a_gpu_without_bf16_is_planned_in_fp16_and_a_gpu_of_no_known_kind_has_no_hours(
     tmp_path: Path, prepared_tiny: Prepared, cluster: str
 ) -> None:
