@@ -1,7 +1,9 @@
 """README, docs/ and the changelog: what they name exists, what they link to is there, what they tell to type parses."""
 
 import ast
+import errno
 import importlib
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -55,6 +57,24 @@ def sources() -> dict[Path, ast.Module]:
     """Return every Python file by path, parsed."""
     files = [path for folder in (*PACKAGES, "tests", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")]
     return {path: ast.parse(path.read_text(encoding="utf-8")) for path in files if path != Path(__file__)}
+
+
+@cache
+def messages() -> str:
+    """Return all texts of our packages, what an f-string puts in as `...`."""
+    found = []
+    for path, tree in sources().items():
+        for node in ast.walk(tree) if path.relative_to(ROOT).parts[0] in PACKAGES else ():
+            if isinstance(node, ast.JoinedStr):
+                found.append(
+                    "".join(
+                        str(getattr(part, "value", "...")) if isinstance(part, ast.Constant) else "..."
+                        for part in node.values
+                    )
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(found)
 
 
 @cache
@@ -168,6 +188,16 @@ def test_examples_are_valid() -> None:
     for study in studies:
         read_candidates(study.candidates)
         read_space(study.space)
+
+
+def test_quoted_messages_are_printed() -> None:
+    """What docs/faults.md says a user sees is a text of ours, or the system's."""
+    rows = re.findall(r"^\|(?:[^|]+\|){2}([^|]+)\|[^|]+\|$", text_of("docs/faults.md"), re.MULTILINE)
+    quotes = [quote for row in rows for quote in re.findall(r"`([^`]+ [^`]+)`", row) if not quote.startswith("search ")]
+    assert len(quotes) > 10
+    for quote in quotes:
+        shown = quote.replace(os.strerror(errno.ENOSPC), "...")
+        assert shown == "..." or all(part in messages() for part in shown.split("...") if len(part) > 3), quote
 
 
 def test_study_page_lists_every_key() -> None:
