@@ -1,4 +1,4 @@
-"""What the ladder is told and what it answers: fold runs, decisions, states of candidates, gains of a blend."""
+"""What goes into the ladder and comes out of it: fold runs, decisions, states of candidates, gains of a blend."""
 
 import math
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class FoldRun:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a fold run that has just reported goes on, with the reason in one sentence."""
+    """Whether a fold run that has just reported continues, with the reason in one sentence."""
 
     go: bool
     reason: str

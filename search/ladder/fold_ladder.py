@@ -174,7 +174,7 @@ class FoldLadder:
     def best_blend(self, candidates: tuple[str, ...]) -> BestBlend | None:
         """Return how good the blend of some finished candidates is; None if no predictions are known.
 
-        Decides nothing, and may run in another thread while the ladder goes on.
+        Decides nothing, and may run in another thread meanwhile.
         """
         return self._evidence.best_blend(candidates, range(self.n_folds))
 
@@ -183,7 +183,7 @@ class FoldLadder:
         """The noise band that the search shows so far."""
         return noise_band(*self._utilities.residual(), self.settings)
 
-    # ---------------------------------------------------------------- the rules, asked in turn
+    # ---------------------------------------------------------------- what the rules decide
 
     def _judge_at_rung(self, candidate: CandidateState, fold: int, rung: float) -> Decision:
         settings, utility, where = self.settings, candidate.rungs[fold, rung], f"fold {fold} at {rung:.0%}"

@@ -1,4 +1,4 @@
-"""The players of a replay: schedulers that say what runs next and what goes on."""
+"""The schedulers that a replay compares: the ladder, ASHA, random search and Optuna's Wilcoxon pruner."""
 
 import math
 import statistics
@@ -24,14 +24,14 @@ FoldColumns = tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.integ
 
 @dataclass(frozen=True)
 class ReplayJob:
-    """What one worker does without a break: a candidate on some folds, one after another."""
+    """What one worker does in one piece: a candidate on some folds, one after another."""
 
     candidate: RecordedCandidate
     folds: tuple[int, ...]
 
 
 class ReplayScheduler(Protocol):
-    """Says what runs next, and whether what has just reported goes on."""
+    """Decides what runs next, and whether a run that has just reported continues."""
 
     def next_job(self) -> ReplayJob | None:
         """Return what a free worker does now; None: nothing, at least until something is reported."""
@@ -45,7 +45,7 @@ NewScheduler = Callable[[Recording, Sequence[RecordedCandidate]], ReplaySchedule
 
 
 class LadderPlayer:
-    """The fold ladder, through the calls that a search makes."""
+    """The fold ladder, called as a search calls it."""
 
     def __init__(self, recording: Recording, order: Sequence[RecordedCandidate], *, settings: LadderSettings) -> None:
         self.ladder = FoldLadder(settings, n_folds=recording.n_folds)
@@ -55,7 +55,7 @@ class LadderPlayer:
         self._columns = _columns_by_fold(recording)
 
     def next_job(self) -> ReplayJob | None:
-        """Ask the ladder; start the next arrival where it names nothing."""
+        """Start what the ladder returns, or else the next arrival."""
         run = self.ladder.next_run(new_available=bool(self._fresh))
         if run is None and self._fresh:
             arrival = self._fresh.popleft()
@@ -71,8 +71,8 @@ class LadderPlayer:
         run = FoldRun(job.candidate.name, job.candidate.family, fold)
         if step == len(recorded.progress) - 1:
             columns = self._columns.get((run.candidate, fold))
-            prediction, score, group = columns if columns else (None, None, None)
-            return self.ladder.finish(run, recorded.utility[step], prediction, score, group).go
+            prediction, target, group = columns if columns else (None, None, None)
+            return self.ladder.finish(run, recorded.utility[step], prediction, target, group).go
         before = recorded.progress[step - 1] if step else 0.0
         if not any(before + 1e-9 < rung <= recorded.progress[step] + 1e-9 for rung in self._rungs):
             return True
@@ -135,12 +135,12 @@ class RandomPlayer:
         return self._jobs.popleft() if self._jobs else None
 
     def report(self, job: ReplayJob, fold: int, step: int) -> bool:  # noqa: ARG002
-        """Everything goes on."""
+        """Stop nothing."""
         return True
 
 
 class WilcoxonPlayer:
-    """Optuna's `WilcoxonPruner` as it comes: folds one after another, each fold's score is reported under its number.
+    """Optuna's `WilcoxonPruner` with its defaults: folds run in turn, and each reports its utility under its number.
 
     With its default threshold of .1 it can prune after the fourth fold at the earliest: the least p of a signed-rank
     test on three differences is 1/8.
@@ -190,7 +190,7 @@ def _all_folds(fresh: deque[RecordedCandidate]) -> ReplayJob | None:
 
 
 def _columns_by_fold(recording: Recording) -> dict[tuple[str, int], FoldColumns]:
-    """Return prediction, score and group of each candidate on each fold; empty where no predictions are known."""
+    """Return prediction, target and group of each candidate on each fold; empty if no predictions are known."""
     rows: RecordedRows | None = recording.rows
     if rows is None:
         return {}

@@ -362,7 +362,7 @@ def test_what_is_kept_reads_back_the_same(tmp_path: Path, with_rows: bool) -> No
     assert (again.n_folds, again.metric, again.left_out) == (3, METRICS["pearson"], ())
     assert (again.rows is None) is not with_rows
     if with_rows:
-        for name in ("id", "fold", "group", "score", "predictions"):
+        for name in ("id", "fold", "group", "target", "predictions"):
             assert np.array_equal(getattr(again.rows, name), getattr(recording.rows, name)), name
     with pytest.raises(InputError, match=r"already holds curves\.arrow"):
         keep_recording(recording, str(tmp_path / "kept"))
