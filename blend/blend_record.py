@@ -88,6 +88,7 @@ class ExpectationRecord(FrozenRecord):
 
     value: float
     standard_error: float
+    """Noise of the estimate, and of test having only so many groups."""
     low: float
     """Lower end of the 95 % interval for the metric that the test rows will give."""
     high: float

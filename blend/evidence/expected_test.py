@@ -18,28 +18,14 @@ kind from the train rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blend.blend_record import ExpectationRecord
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.group_bootstrap import GroupBootstrap
 from data_prep.scoring.metrics import Metric
-
-
-@dataclass(frozen=True)
-class ExpectedOnTest:
-    """The metric to expect on test rows, and its noise."""
-
-    value: float
-    standard_error: float
-    """Of the metric that the test rows will give: noise of the estimate, and of test having only so many groups."""
-    low: float
-    """Lower end of the 95 % interval."""
-    high: float
-    averaged_out: float
-    """Standard deviation that averaging the fold models removes, on the scale of the target."""
 
 
 def variance_removed(fold_models: Sequence[Floats]) -> float:
@@ -65,7 +51,7 @@ def expect(
     metric: Metric,
     test_groups: int,
     seed: int = 0,
-) -> ExpectedOnTest | None:
+) -> ExpectationRecord | None:
     """Return the metric to expect on test rows; None where fold models differ there more than the moments allow.
 
     The expected Pearson would then be 1 or more, so the test rows differ in kind from the train rows.
@@ -90,7 +76,7 @@ def expect(
     n_groups = len(np.unique(group))
     error = float(np.nanstd(draws.drawn[0], ddof=1)) * float(np.sqrt(1.0 + n_groups / test_groups))
     most = 1.0 if metric.is_correlation else np.inf
-    return ExpectedOnTest(
+    return ExpectationRecord(
         value=value,
         standard_error=error,
         low=value - 1.96 * error,

@@ -1,11 +1,11 @@
 """The influence of each member: how stable its weight is, what dropping it costs, whose errors it shares."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blend.blend_record import SpreadRecord
 from blend.fit.calibration import ScaledColumns
 from blend.fit.nested_score import Folds
 from blend.members.moment_sums import MomentSums, total
@@ -17,20 +17,7 @@ from data_prep.scoring.moments import Moments, best_nonnegative_weights
 WEIGHT_RESAMPLES = 200
 
 
-@dataclass(frozen=True)
-class WeightSpread:
-    """A member's weight when groups are drawn with replacement and exact weights are fitted to each draw."""
-
-    mean: float
-    low: float
-    """5 % of the draws are lower."""
-    high: float
-    """5 % of the draws are higher."""
-    present: float
-    """Share of the draws in which it has any weight."""
-
-
-def weight_spread(columns: Floats, target: Floats, group: NDArray[np.int32], *, seed: int = 0) -> list[WeightSpread]:
+def weight_spread(columns: Floats, target: Floats, group: NDArray[np.int32], *, seed: int = 0) -> list[SpreadRecord]:
     """Return how each member's weight spreads over bootstrap draws of groups; `columns` [rows, members], scaled."""
     random = np.random.default_rng(seed)
     cluster = cluster_groups(group, random)
@@ -41,9 +28,10 @@ def weight_spread(columns: Floats, target: Floats, group: NDArray[np.int32], *, 
         times = np.bincount(random.integers(0, n_clusters, n_clusters), minlength=n_clusters)
         weights[draw] = best_nonnegative_weights(_centred(np.tensordot(times.astype(np.float64), products, 1)))
     low, high = np.quantile(weights, [0.05, 0.95], axis=0)
+    spreads = np.column_stack([weights.mean(axis=0), low, high, (weights > 0).mean(axis=0)])
     return [
-        WeightSpread(*map(float, values))
-        for values in zip(weights.mean(axis=0), low, high, (weights > 0).mean(axis=0), strict=True)
+        SpreadRecord(mean=mean, low=least, high=most, present=present)
+        for mean, least, most, present in spreads.tolist()
     ]
 
 

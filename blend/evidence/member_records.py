@@ -1,9 +1,8 @@
 """The members as the record keeps them: weights and their spread, what each adds, and what to know of them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
-from blend.blend_record import CertificateRecord, MemberRecord, SpreadRecord
+from blend.blend_record import CertificateRecord, MemberRecord
 from blend.evidence.comparisons import comparison
 from blend.evidence.member_influence import drop_costs, weight_spread
 from blend.fit.fit_blend import BlendFit
@@ -37,7 +36,7 @@ def member_records(fit: BlendFit) -> tuple[MemberRecord, ...]:
                 fold_mean=float(fit.values[index].mean()),
                 pooled=fit.metric(rows.target, fit.fitter.raw[:, place]),
                 nested_weights=tuple(weights.held_out.weights[:, place].tolist()),
-                resampled=SpreadRecord(**asdict(spreads[number])),
+                resampled=spreads[number],
                 drop_cost=None if cost is None else comparison("the members without it", cost),
                 retried=member.retried,
             )

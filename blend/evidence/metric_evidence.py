@@ -1,12 +1,11 @@
 """How good one way to predict is: in-sample, nested, on holdout rows, and what to expect on test rows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 import numpy as np
 import pyarrow.compute as pc
 
-from blend.blend_record import EvidenceRecord, ExpectationRecord
+from blend.blend_record import EvidenceRecord
 from blend.evidence.baselines import Predictor
 from blend.evidence.comparisons import metric_record
 from blend.evidence.expected_test import expect, variance_removed
@@ -45,7 +44,7 @@ def _measure(fit: BlendFit, way: Predictor, test_groups: int) -> EvidenceRecord:
     return EvidenceRecord(
         in_sample=metric_record(fit, way.prediction),
         nested=metric_record(fit, way.held_out),
-        expected=ExpectationRecord(**asdict(expected)) if expected else None,
+        expected=expected,
         holdout=_holdout_value(fit, way),
     )
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from blend.evidence.expected_test import ExpectedOnTest, expect, variance_removed
+from blend.blend_record import ExpectationRecord
+from blend.evidence.expected_test import expect, variance_removed
 from data_prep.scoring.metrics import METRICS
 
 K = 5
@@ -32,7 +33,7 @@ def world(seed: int, *, n_groups: int = 200, drift: float = 0.0) -> dict[str, np
     }
 
 
-def told(data: dict[str, np.ndarray], metric: str = "pearson") -> ExpectedOnTest:
+def told(data: dict[str, np.ndarray], metric: str = "pearson") -> ExpectationRecord:
     found = expect(
         data["oof"],
         variance_removed([data["test_models"]]),
