@@ -15,7 +15,7 @@ from data_prep.prepared import Prepared
 from search.ray_tune.ray_session import check_machine, check_nodes, ray_session, refusal
 from search.study.read_study import resolve_study
 from search.study.study_file import ResolvedStudy, Study
-from search.worker.node_check import NodeChecker, Requirements, digest_of_code, requirements_of
+from search.worker.node_check import NodeChecker, Requirements, requirements_of
 
 VERSION = importlib.metadata.version("blendfold")
 
@@ -129,16 +129,3 @@ def test_a_run_directory_that_a_node_cannot_write_is_named(tmp_path: Path, prepa
     (tmp_path / "file").touch()
     (fault,) = NodeChecker().check(replace(needs, run_dir=str(tmp_path / "file" / "run")))
     assert "cannot be written" in fault
-
-
-def test_code_differs_when_a_file_of_a_sub_package_does(tmp_path: Path) -> None:
-    nested = tmp_path / "search" / "ladder" / "fold_ladder.py"
-    nested.parent.mkdir(parents=True)
-    nested.write_text("A = 1")
-    folders = {"search": tmp_path / "search"}
-    before = digest_of_code(folders)
-    assert digest_of_code(folders) == before
-    nested.write_text("A = 2")
-    changed = digest_of_code(folders)
-    nested.rename(nested.with_name("renamed.py"))
-    assert len({before, changed, digest_of_code(folders)}) == 3
