@@ -164,14 +164,7 @@ def seconds_inside(points: Sequence[CurvePoint]) -> tuple[float, int]:
 
 
 def show(workers: list[list[dict[str, Any]]], begun: float, ended: float, *, n_slots: int) -> None:
-    """Print where the time of all slots went.
-
-    Args:
-        workers: the lines of each worker process, in order.
-        begun: of the search, on the clock of the lines.
-        ended: of the search.
-        n_slots: fold runs that may run at once.
-    """
+    """Print where the time of all slots went, by the lines of each worker process, in order."""
     runs = [line for lines in workers for line in lines]
     parts: dict[str, float] = defaultdict(float)
     for line in runs:

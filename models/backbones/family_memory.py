@@ -48,11 +48,6 @@ def training_memory(name: str, *, batch: int = BATCH, tokens: int = TOKENS) -> f
 
     Fused attention, short texts and the embeddings of a task's own vocabulary need less: this is an upper estimate.
     Counted as in Korthikanti et al. 2022 (arXiv 2205.05198), for autocast instead of pure half precision.
-
-    Args:
-        name: of a family.
-        batch: texts of a step.
-        tokens: tokens of each text.
     """
     config = family_config(FAMILIES[name])
     return 18 * count_parameters(name) + sum(layer_bytes(config, batch=batch, tokens=tokens)) + GIB
@@ -61,15 +56,9 @@ def training_memory(name: str, *, batch: int = BATCH, tokens: int = TOKENS) -> f
 def layer_bytes(config: Any, *, batch: int, tokens: int, element: int = 2) -> list[float]:
     """Return what each layer keeps for the way back, in bytes; `training_memory` has the formula for 2-byte elements.
 
-    With elements of e bytes it is s ((6 e + 10) h + 2 e i + (5 + e) a s): what is computed in fp32 whatever the
-    precision (the LayerNorms' input, softmax) and the dropout masks keep their size. In fp32 the LayerNorm's output,
-    which autocast copies, is kept as it is.
-
-    Args:
-        config: of a backbone.
-        batch: texts of a step.
-        tokens: tokens of each text.
-        element: bytes of a number in matrix products; 2 for bf16 and fp16, 4 for fp32.
+    With elements of e bytes, 2 for bf16 and fp16, 4 for fp32, it is s ((6 e + 10) h + 2 e i + (5 + e) a s): what is
+    computed in fp32 whatever the precision (the LayerNorms' input, softmax) and the dropout masks keep their size. In
+    fp32 the LayerNorm's output, which autocast copies, is kept as it is.
     """
     hidden, heads = config.hidden_size, config.num_attention_heads
     wide = intermediate_size(config)

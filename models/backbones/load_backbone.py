@@ -36,11 +36,8 @@ def load_backbone(
 ) -> Backbone:
     """Load the candidate's pretrained encoder in fp32, in training mode.
 
-    Args:
-        candidate: says what is kept, what is frozen, which dropout, and how long texts may be.
-        files: of its backbone.
-        vocabulary: distinct token ids. The embeddings of all others are left out (see `ChosenEmbedding`); ids beyond
-            the checkpoint's get new rows. None: the embeddings as they are.
+    With a vocabulary of distinct token ids, the embeddings of all others are left out (see `ChosenEmbedding`), and ids
+    beyond the checkpoint's get new rows.
 
     Raises:
         InputError: the weights do not fit their config, or a setting exceeds what the backbone has.

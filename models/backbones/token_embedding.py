@@ -35,12 +35,9 @@ class ChosenEmbedding(nn.Embedding):
 
 
 def fit_embedding(model: Any, vocabulary: NDArray[np.int64], *, padding_id: int) -> None:
-    """Give a model's embedding a row for each id of `vocabulary`, padding and decoder start, and no other.
+    """Give a bare encoder's embedding a row for each id of `vocabulary`, padding and decoder start, and no other.
 
-    Args:
-        model: a bare encoder, changed in place.
-        vocabulary: distinct token ids; those beyond the table get new rows.
-        padding_id: the tokenizer's.
+    The vocabulary's ids are distinct; those beyond the table get new rows.
     """
     _lengthen(model, int(vocabulary.max()) + 1)
     needed = [padding_id, getattr(model.config, "decoder_start_token_id", None)]

@@ -70,15 +70,9 @@ def usable_cores() -> int:
 def predict_bundle(bundle: Bundle, table: pa.Table, *, device: str, threads: int, watcher: PredictionWatcher) -> Floats:
     """Return the blend's prediction [rows], not clipped.
 
-    Each row's siblings, if the recipe has any, come from the table itself. There is one model in memory at a
-    time, and one sum; texts are encoded for each candidate, from phrases that are tokenized once.
-
-    Args:
-        bundle: the models, and how they are combined.
-        table: id, text columns, and context_text where there are CPC codes.
-        device: `auto`, or a torch device.
-        threads: CPU threads.
-        watcher: follows it.
+    The table has id, text columns, and context_text where there are CPC codes. Each row's siblings, if the recipe has
+    any, come from the table itself. There is one model in memory at a time, and one sum; texts are encoded for each
+    candidate, from phrases that are tokenized once.
 
     Raises:
         InputError: no such device, or memory does not suffice for a single text.
@@ -117,12 +111,7 @@ class _JobRunner:
         return jobs
 
     def run(self, job: ModelJob, *, first: Callable[[float], None] | None) -> Floats:
-        """Return a model's weighted contribution [rows].
-
-        Args:
-            job: says which model.
-            first: takes the rate (work per second) before the rest is predicted; None: nothing does.
-        """
+        """Return a model's weighted contribution [rows]; `first` takes the rate (work per second) ahead of it."""
         weights = self._bundle.weights(job.member, job.fold)
         rows = self._encodable(job.member, weights.candidate)
         learner = load_scorer(

@@ -136,14 +136,8 @@ def peak_memory(
     """Return what a fold run needs at its largest batch, by the formula of `family_memory.training_memory`.
 
     Counted as if every layer kept its activations, whether it learns or not, and all embeddings of the vocabulary were
-    there: an upper estimate but for what an allocator loses in fragments.
-
-    Args:
-        candidate: gives what is remembered beside the weights.
-        size: its parameters.
-        training: texts of its largest batch, tokens of its longest text.
-        prediction: the same for what is predicted at once.
-        precision: that it computes in.
+    there: an upper estimate but for what an allocator loses in fragments. `training` has the texts of the largest batch
+    and the tokens of the longest text, `prediction` the same of what is predicted at once.
     """
     element = 4 if precision == "fp32" else 2
     texts, tokens = -(-training[0] // candidate.accumulation), training[1]

@@ -16,14 +16,7 @@ from models.text.recipes import RECIPES
 
 
 def new_head(candidate: Candidate, *, hidden_size: int, n_states: int, n_outputs: int) -> Head:
-    """Build the candidate's head; its initial weights come from torch's random stream.
-
-    Args:
-        candidate: says which head, and what surrounds its pooling.
-        hidden_size: width of the backbone's hidden states.
-        n_states: hidden states that the backbone can give.
-        n_outputs: outputs that the loss needs.
-    """
+    """Build the candidate's head; its initial weights come from torch's random stream."""
     rates = dropout_rates(candidate.head_dropout, samples=candidate.dropout_samples, graded=candidate.graded_dropout)
     settings = HeadSettings(
         hidden_size,
@@ -48,13 +41,7 @@ def new_loss(candidate: Candidate, task: Task) -> Loss:
 
 
 def new_adversary(candidate: Candidate, *, embedding: nn.Parameter, matrices: Sequence[nn.Parameter]) -> Adversary:
-    """Build the candidate's adversary.
-
-    Args:
-        candidate: says which one, and its start and size.
-        embedding: the token embedding.
-        matrices: every trained weight with two or more dimensions.
-    """
+    """Build the candidate's adversary; `matrices` are the trained weights with two or more dimensions."""
     settings = _settings(candidate, ADVERSARY_OPTIONS[candidate.adversary])
     return ADVERSARIES[candidate.adversary](embedding=embedding, matrices=matrices, **settings)
 

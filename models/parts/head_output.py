@@ -20,7 +20,8 @@ class Output(nn.Module):
     """LayerNorm, dropout and hidden layers, each optional, then a linear layer.
 
     A hidden layer is linear with SELU, LeCun-normal weights and no initial bias, so that the scale of its input lives
-    on (Klambauer et al., 2017, Self-Normalizing Neural Networks).
+    on (Klambauer et al., 2017, Self-Normalizing Neural Networks). `n_codes` numbers may stand beside the pooled vector
+    and are not normed; `dropout_rates` are those of `SampledDropout`.
     """
 
     def __init__(
@@ -34,17 +35,6 @@ class Output(nn.Module):
         width: int = 1,
         dropout_rates: Sequence[float] = (0.0,),
     ) -> None:
-        """Build the layers.
-
-        Args:
-            n_inputs: size of the pooled vector.
-            n_outputs: outputs of a row.
-            n_codes: size of what stands beside the pooled vector and is not normed.
-            norm: LayerNorm on the pooled vector.
-            layers: number of hidden layers.
-            width: units of each.
-            dropout_rates: as in `SampledDropout`.
-        """
         super().__init__()
         sizes = [n_inputs + n_codes] + [width] * layers
         self.linear = new_linear(sizes[-1], n_outputs)
@@ -55,12 +45,7 @@ class Output(nn.Module):
             self.hidden.extend([new_selu_linear(n_below, n_above), nn.SELU()])
 
     def forward(self, pooled: Tensor, codes: Tensor | None = None) -> Tensor:
-        """Return outputs [batch, n_outputs], in float32 whatever the autocast precision.
-
-        Args:
-            pooled: float32 [batch, n_inputs].
-            codes: float32 [batch, n_codes]; None where there are none.
-        """
+        """Return outputs [batch, n_outputs] of `pooled` [batch, n_inputs] and `codes` [batch, n_codes], all float32."""
         with torch.autocast(pooled.device.type, enabled=False):
             vector = self.norm(pooled)
             if codes is not None:
@@ -82,11 +67,9 @@ class SampledDropout(nn.Module):
         self.rates = tuple(rates)
 
     def forward(self, values: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the mean of `compute` over the masks; outside of training, `compute` of the values themselves.
+        """Return the mean of `compute` over the masks of values [batch, ...]; outside of training, without masks.
 
-        Args:
-            values: [batch, ...].
-            compute: gives [samples * batch, n_outputs] for [samples * batch, ...], row by row.
+        `compute` gives [samples * batch, n_outputs] for [samples * batch, ...], row by row.
         """
         if not self.training or not any(self.rates):
             return compute(values)

@@ -158,14 +158,7 @@ def training_batches(
 
     With groups, whole groups are shuffled and sorted by their mean length, so that a group's texts follow each other
     and meet in a batch. Batches stay full: each cut between two batches divides one group at most, and a group
-    larger than a batch fills whole batches.
-
-    Args:
-        lengths: tokens of each text, [texts].
-        batch_size: texts of one batch.
-        seed: the candidate's seed.
-        epoch: epoch number; every epoch has its own order.
-        groups: group of each text, [texts], for losses that compare within an anchor.
+    larger than a batch fills whole batches. Lengths (tokens) and groups are [texts].
     """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))

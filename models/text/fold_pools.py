@@ -39,12 +39,7 @@ def load_fold_pools(
 ) -> FoldPools:
     """Return the pools of one fold run: train (the other folds), validation (`fold`), test, holdout (fold -1).
 
-    Args:
-        data: the prepared folder.
-        fold: the validation fold.
-        candidate: says how rows become text.
-        tokenizer: the backbone's tokenizer.
-        cache: folder of the token cache; None for the default.
+    `cache` is the folder of the token cache; None for the default.
 
     Raises:
         InputError: the task lacks a column, or the tokenizer a token, that the recipe needs; or `max_length` has no
@@ -68,15 +63,7 @@ def load_pool(
 ) -> RowPool:
     """Return the rows of one table as a pool of their own, which is where their siblings come from.
 
-    Args:
-        table: id, text columns, and context_text where there are CPC codes.
-        data: what the table is of.
-        candidate: says how rows become text.
-        tokenizer: the backbone's tokenizer.
-        cache: folder of the token cache; None for the default.
-
-    Raises:
-        InputError: as `load_fold_pools`.
+    The table has id, text columns, and context_text where there are CPC codes; else as `load_fold_pools`.
     """
     (table,), rows = _writer((table,), data, candidate=candidate, tokenizer=tokenizer, cache=cache)
     return rows(table)
@@ -119,15 +106,7 @@ def _distinct_phrases(*tables: pa.Table) -> pa.StringArray:
 def _phrase_tokens(
     tokenizer: Any, phrases: pa.StringArray, frame: SpecialTokens, cache: Path | None, *, spaced: bool
 ) -> PhraseTokens:
-    """Return the tokens of phrases in the form of `RowPool.tokens`.
-
-    Args:
-        tokenizer: the backbone's tokenizer.
-        phrases: distinct strings.
-        frame: gives the separator and the marker.
-        cache: folder of the token cache.
-        spaced: phrases follow words, so they are tokenized as after a space.
-    """
+    """Return the tokens of distinct phrases in the form of `RowPool.tokens`; spaced ones as after a space."""
     written = pc.binary_join_element_wise("", phrases, " ") if spaced else phrases
     tokens = replace(load_tokens(tokenizer, written, cache=cache), phrases=phrases)
     return tokens.led_by(frame.between, last=() if frame.marker is None else (frame.marker,))

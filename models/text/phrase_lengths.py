@@ -76,12 +76,9 @@ def phrase_room(layout: Layout, frame: SpecialTokens, max_length: int) -> int:
 
 
 def cut(lengths: NDArray[np.int64], room: int, yielding: Sequence[int] = ()) -> NDArray[np.int64]:
-    """Shorten phrases until each row has at most `room` tokens.
+    """Shorten phrases, of so many tokens [rows, columns], until each row has at most `room` tokens.
 
-    Args:
-        lengths: tokens of each phrase, [rows, columns].
-        room: tokens of a row at most.
-        yielding: columns that are cut to nothing before any other is cut; then the longest phrase loses tokens.
+    Yielding columns are cut to nothing before any other is cut; then the longest phrase loses tokens.
     """
     lengths = lengths.copy()
     for column in yielding:

@@ -59,9 +59,8 @@ class RowPool:
         Siblings follow in their order up to the first that has no room left; none is ever cut. A marked row always
         keeps its own phrase. Packed siblings are packed into as many texts as they need, differently in every epoch.
 
-        Args:
-            epoch: decides the order of shuffled siblings, with the seed; a prediction that is the mean over n orders
-                takes epochs 0 to n - 1. Recipes without siblings give the same in every epoch.
+        Epoch and seed decide the order of shuffled siblings; a prediction that is the mean over n orders takes epochs
+        0 to n - 1. Recipes without siblings give the same in every epoch.
         """
         siblings = self.layout.siblings
         if siblings is None:
@@ -107,8 +106,7 @@ class RowPool:
     def _pack(self, keys: NDArray[np.float64]) -> Encoded:
         """Put all rows of a sibling group into as few texts as hold them; each row keeps the span of its phrase.
 
-        Args:
-            keys: [rows] in [0, 1): decide the order of a group's rows.
+        Keys [rows] in [0, 1) decide the order of a group's rows.
         """
         group, phrase, ahead = self._sibling_group, self._sibling_phrase, len(self.frame.between)
         room = (self.max_length - self._columns.sizes)[np.unique(group, return_index=True)[1]]

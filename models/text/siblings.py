@@ -47,9 +47,7 @@ def number_rows(columns: Sequence[pa.ChunkedArray]) -> NDArray[np.int64]:
 def gather_siblings(group: NDArray[np.int64], phrase: NDArray[np.int64]) -> SiblingPhrases:
     """Return for each row the distinct phrases of its group, its own among them, in order of first occurrence.
 
-    Args:
-        group: [rows] group numbers, 0 to groups - 1, each with at least one row.
-        phrase: [rows] number of each row's phrase.
+    Both are numbers [rows]; groups go from 0 to groups - 1, each with at least one row.
     """
     pairs, first = np.unique(np.stack([group, phrase], axis=1), axis=0, return_index=True)
     pairs = pairs[np.lexsort((first, pairs[:, 0]))]

@@ -48,14 +48,9 @@ def find_special_tokens(
 ) -> SpecialTokens:
     """Find the frame of a layout in a tokenizer.
 
-    What the vocabulary lacks, of a literal separator and the marker, becomes a new token: new ids follow the
-    tokenizer's own, in this order.
-
-    Args:
-        tokenizer: a Hugging Face tokenizer.
-        layout: what stands in a text.
-        separator: `tokenizer` for the tokenizer's own separator (else its end token), or a literal.
-        spelled: a literal is split as text is, instead of becoming one token.
+    The separator is `tokenizer`, for the tokenizer's own (else its end token), or a literal; a spelled literal is split
+    as text is. What the vocabulary lacks, of a literal separator and the marker, becomes a new token: new ids follow
+    the tokenizer's own, in this order.
 
     Raises:
         InputError: the tokenizer lacks a separator or a mask token that the layout needs.

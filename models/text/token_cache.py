@@ -47,9 +47,7 @@ class PhraseTokens:
     def led_by(self, ahead: tuple[int, ...], *, last: tuple[int, ...] = ()) -> "PhraseTokens":
         """Return the same phrases with the ids `ahead` in front of each; `starts` still point to the phrase itself.
 
-        Args:
-            ahead: token ids.
-            last: token ids of one phrase more, which has no string.
+        Behind them comes one phrase more, `last`, which has no string.
         """
         lengths = np.append(self.lengths, len(last))
         ends = np.cumsum(lengths + len(ahead))
@@ -65,10 +63,8 @@ class PhraseTokens:
 def load_tokens(tokenizer: Any, phrases: pa.StringArray, *, cache: Path | None = None) -> PhraseTokens:
     """Return the tokens of distinct `phrases`, from the cache folder or tokenised now and kept there.
 
-    Args:
-        tokenizer: a Hugging Face tokenizer.
-        phrases: distinct strings; their content and the tokenizer's name the cache file.
-        cache: folder of cache files; None: `$BLENDFOLD_CACHE`, else `~/.cache/blendfold`.
+    The content of phrases and tokenizer names the cache file; the default folder is `$BLENDFOLD_CACHE`, else
+    `~/.cache/blendfold`.
 
     Raises:
         InputError: the cache folder cannot be written.

@@ -11,10 +11,7 @@ from models.text.row_pool import RowPool
 class BatchSchedule:
     """The steps of a fold run: a pure function of its training rows and its candidate.
 
-    Args:
-        rows: to train on.
-        candidate: gives batch size, epochs and seed.
-        within_groups: whether rows of one anchor must meet in a batch.
+    `within_groups` makes rows of one anchor meet in a batch.
     """
 
     def __init__(self, rows: RowPool, candidate: Candidate, *, within_groups: bool) -> None:

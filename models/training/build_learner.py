@@ -32,12 +32,8 @@ def new_learner(
 ) -> Learner:
     """Build what `candidate` describes; the initial weights of head and fresh layers depend on its seed alone.
 
-    Args:
-        candidate: what to build.
-        task: gives the range of targets.
-        backbone: files of the candidate's backbone; with a kept one, adopt weights before you predict.
-        vocabulary: every token id that texts can have; ids that the backbone lacks get new embeddings.
-        device: where to compute.
+    Token ids of the vocabulary that the backbone lacks get new embeddings. With a kept backbone, adopt weights before
+    you predict.
 
     Raises:
         InputError: the backbone cannot be loaded, or has fewer layers than a setting needs.

@@ -9,12 +9,7 @@ SAVE_SHARE = 0.1
 
 
 class CheckpointTimer:
-    """Says when the next checkpoint is due: after a pause that grows where saving takes long.
-
-    Args:
-        seconds: pause between checkpoints; 0: one after each step, however long it takes.
-        clock: seconds, from any start, that only rise.
-    """
+    """Says when the next checkpoint is due: after a pause that grows where saving takes long; 0: after each step."""
 
     def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._clock = seconds, clock

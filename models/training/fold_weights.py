@@ -95,15 +95,8 @@ def load_scorer(
     """Return a learner that predicts as the fold run did, bit for bit on the same kind of device.
 
     Its `predict` takes rows encoded as `models.text.row_pool.RowPool` does for `weights.candidate`; `predict_pool`
-    adds the mean over orders of siblings.
-
-    Args:
-        weights: of the fold run.
-        task: that it was trained for.
-        vocabulary: further token ids, where texts are new.
-        backbone: files of the candidate's backbone, or what was kept of it.
-        device: `auto`, or a torch device.
-        threads: CPU threads.
+    adds the mean over orders of siblings. `vocabulary` holds further token ids, where texts are new; `backbone` may be
+    a kept one.
 
     Raises:
         InputError: the backbone cannot be loaded or is another one than in training.

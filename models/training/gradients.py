@@ -33,10 +33,8 @@ class StepGradients:
     def compute(self, batch: Batch, epoch: float, micro_batches: int = 1) -> Tensor:
         """Set the gradients that a step follows; return the loss at the weights as they are, a detached scalar.
 
-        Args:
-            batch: the rows of the step.
-            epoch: epochs trained before it; an adversary acts from one on.
-            micro_batches: smaller parts for each of the candidate's; the gradients stay those of the same batch.
+        `epoch` is how many epochs were trained before the step. Each of the candidate's parts is computed in so many
+        micro-batches; the gradients stay those of the same batch.
         """
         loss = self.add(batch, micro_batches)
         if self.adversary.acts(epoch):

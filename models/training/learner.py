@@ -26,15 +26,8 @@ class Learner:
     """A scorer in training.
 
     A step or a prediction that runs out of memory is done again in twice as many parts (see `MemoryRetry`); a step
-    still follows the gradients of its whole batch.
-
-    Args:
-        gradients: computes what a step follows.
-        groups: every parameter, with its rate and decay.
-        beta2: AdamW's memory of squared gradients.
-        clip_norm: gradients are scaled down to this norm; None: never.
-        average: predicts in place of the weights themselves; None: they predict.
-        orders: of siblings that a prediction is the mean over.
+    still follows the gradients of its whole batch. Where there is an `average`, it predicts in place of the weights; a
+    prediction is the mean over so many `orders` of siblings.
     """
 
     def __init__(

@@ -37,14 +37,8 @@ def parameter_groups(
 ) -> list[ParameterGroup]:
     """Sort every parameter into exactly one group, those that do not learn into groups with rate 0.
 
-    Args:
-        backbone: all of it; what belongs to no layer learns at the rate of the top layer.
-        layers: its layers from the input up, embeddings first.
-        head: the head.
-        backbone_lr: peak rate of the top layer.
-        head_lr: peak rate of the head; 0 freezes it.
-        layer_decay: each layer's rate is this share of the rate of the layer above it.
-        weight_decay: for all but biases and the scales of norms; embeddings are decayed.
+    `layers` are the backbone's from the input up, embeddings first; what belongs to no layer learns at the rate of the
+    top layer. Rates and decay are those of `Candidate`: biases and the scales of norms are not decayed, embeddings are.
     """
     blocks = [("head", head, head_lr)]
     for depth, layer in enumerate(reversed(layers)):
@@ -107,13 +101,9 @@ def trained_parameters(groups: Sequence[ParameterGroup]) -> list[nn.Parameter]:
 
 
 def rate_share(step: int, *, total: int, warmup: float, schedule: Literal["linear", "cosine"]) -> float:
-    """Return the share of the peak rate for a step: up linearly to 1 in the warm-up, then down to 0 after the last.
+    """Return the share of the peak rate for step 0 to total - 1: up linearly to 1 in the warm-up, then down to 0.
 
-    Args:
-        step: steps done before this one, 0 to total - 1.
-        total: steps of the whole schedule.
-        warmup: share of the steps that rise.
-        schedule: how the rate falls.
+    `warmup` is the share of the steps that rise, `schedule` how the rate falls.
     """
     rising = round(warmup * total)
     if step < rising:

@@ -47,13 +47,8 @@ def free_memory() -> None:
 class MemoryRetry:
     """Runs computations; one that runs out of memory is run again in twice as many parts, as are all that follow.
 
-    Each try starts from the random state in which the first one began.
-
-    Args:
-        micro_batches: parts to start with.
-        halve: try again in smaller parts; else raise, since a larger share of the machine is available.
-        forget: drops what a failed try has left, such as gradients.
-        free: frees memory before the next try.
+    Each try starts from the random state in which the first one began. Without `halve` there is no second try, since a
+    larger share of the machine is available. `forget` drops what a failed try has left, such as gradients.
     """
 
     def __init__(
@@ -72,10 +67,8 @@ class MemoryRetry:
     def retry_smaller(self, compute: Callable[[int], Result], *, n_texts: int, n_parts: int = 1) -> Result:
         """Return what `compute` returns for the number of micro-batches at which it fits into memory.
 
-        Args:
-            compute: takes the micro-batches; may change nothing but what `forget` drops and random streams.
-            n_texts: texts that it takes together in a single part.
-            n_parts: parts that it is cut into anyway, each of which is cut into micro-batches.
+        It may change nothing but what `forget` drops and random streams. Its `n_texts` are cut into `n_parts` anyway,
+        each of which is cut into micro-batches.
 
         Raises:
             InputError: it does not fit with a single text at a time.

@@ -35,12 +35,7 @@ def never_stop(report: RungReport) -> bool:  # noqa: ARG001 - a `Report`
 
 
 class RungReports:
-    """The reports of a fold run so far. How many were delivered survives the process, so none is delivered twice.
-
-    Args:
-        report: takes each report.
-        folder: remembers how many it took; None: nothing does.
-    """
+    """The reports of a fold run so far. How many were delivered stays in `folder`, so none is delivered twice."""
 
     def __init__(self, report: Report, folder: CheckpointFolder | None) -> None:
         self.made: list[RungReport] = []

@@ -32,17 +32,8 @@ def train_fold(
 
     A process that gets SIGTERM saves its state at the end of the current step and leaves (see `sigterm`).
 
-    Args:
-        candidate: what to train.
-        data: the prepared folder.
-        fold: the validation fold.
-        options: how to do it.
-        backbone: files of the candidate's backbone (see `locate_backbone`).
-        report: called at each rung, once even if the run is interrupted; False stops the run.
-        checkpoint: where to save the state, and to resume from if there is one.
-
-    Returns:
-        The predictions; None when `report` stopped the run.
+    `report` is called at each rung, once even if the run is interrupted; where it returns False, the run stops and
+    returns None. A checkpoint folder that holds a state is resumed from.
 
     Raises:
         InputError: no such fold, rung or device, a backbone that cannot be loaded, a checkpoint of another run, or a
