@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 SHIPPED = "minilm-l6"
@@ -17,12 +16,15 @@ class Family:
     """Its hub name; `minilm-l6` also comes through the package index."""
     model_type: str
     """What transformers calls its architecture."""
-    tokenizer: str
-    """The class of its tokenizer."""
     sizes: Mapping[str, Any]
     """Its released config, where that differs from the architecture's defaults."""
     quirk: str
     """What to know before using it, in one sentence."""
+
+    @property
+    def tokenizer(self) -> str:
+        """The class of its tokenizer."""
+        return TOKENIZER_CLASSES[self.model_type]
 
     @property
     def summary(self) -> str:
@@ -30,7 +32,7 @@ class Family:
         return f"{self.hub}. {self.quirk}"
 
 
-def _sizes(vocabulary: int, hidden: int, layers: int, more: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+def _sizes(vocabulary: int, hidden: int, layers: int, **more: Any) -> dict[str, Any]:
     """Return the sizes of an encoder of BERT's shape: 64 dimensions a head, intermediate size four times the hidden."""
     usual = {
         "vocab_size": vocabulary,
@@ -39,7 +41,7 @@ def _sizes(vocabulary: int, hidden: int, layers: int, more: Mapping[str, Any] = 
         "num_attention_heads": hidden // 64,
         "intermediate_size": 4 * hidden,
     }
-    return usual | dict(more)
+    return usual | more
 
 
 DISENTANGLED = {
@@ -53,7 +55,7 @@ DISENTANGLED = {
 DEBERTA_V2 = DISENTANGLED | {"position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True}
 CONVOLUTION = {"attention_head_size": 64, "conv_kernel_size": 3, "conv_act": "gelu"}
 ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
-MPNET = _sizes(30527, 768, 12, {"max_position_embeddings": 514, "layer_norm_eps": 1e-5})
+MPNET = _sizes(30527, 768, 12, max_position_embeddings=514, layer_norm_eps=1e-5)
 FUNNEL = {"architectures": ["FunnelModel"], "vocab_size": 30522, "d_model": 1024, "n_head": 16, "d_inner": 4096}
 
 DEBERTA_QUIRK = "No absolute positions, no segments; attention in plain torch, so slower than its size suggests."
@@ -67,136 +69,117 @@ ROBERTA_QUIRK = (
     "A word's first token differs at a text's start from behind a space; no segments; positions count from 2."
 )
 
+TOKENIZER_CLASSES = {
+    "albert": "AlbertTokenizer",
+    "bart": "RobertaTokenizer",
+    "bert": "BertTokenizer",
+    "cocolm": "CocolmTokenizer",
+    "deberta": "DebertaTokenizer",
+    "deberta-v2": "DebertaV2Tokenizer",
+    "electra": "BertTokenizer",
+    "ernie": "BertTokenizer",
+    "funnel": "FunnelTokenizer",
+    "luke": "LukeTokenizer",
+    "mpnet": "MPNetTokenizer",
+    "roberta": "RobertaTokenizer",
+}
+"""Model type -> class of its tokenizer."""
+
 FAMILIES: dict[str, Family] = {
     SHIPPED: Family(
         "sentence-transformers/all-MiniLM-L6-v2",
         "bert",
-        "BertTokenizer",
-        _sizes(30522, 384, 6, {"num_attention_heads": 12}),
+        _sizes(30522, 384, 6, num_attention_heads=12),
         "The one with weights in the package index; a sentence embedder, small enough for a CPU.",
     ),
     "bert-for-patents": Family(
         "anferico/bert-for-patents",
         "bert",
-        "BertTokenizer",
         _sizes(39859, 1024, 24),
         "Pretrained on patents, with a vocabulary of their words.",
     ),
     "deberta-v3-large": Family(
         "microsoft/deberta-v3-large",
         "deberta-v2",
-        "DebertaV2Tokenizer",
-        _sizes(128100, 1024, 24, DEBERTA_V2),
+        _sizes(128100, 1024, 24, **DEBERTA_V2),
         f"The best single backbone of the competition. {DEBERTA_QUIRK}",
     ),
     "deberta-v3-base": Family(
         "microsoft/deberta-v3-base",
         "deberta-v2",
-        "DebertaV2Tokenizer",
-        _sizes(128100, 768, 12, DEBERTA_V2),
+        _sizes(128100, 768, 12, **DEBERTA_V2),
         DEBERTA_QUIRK,
     ),
     "deberta-v3-small": Family(
         "microsoft/deberta-v3-small",
         "deberta-v2",
-        "DebertaV2Tokenizer",
-        _sizes(128100, 768, 6, DEBERTA_V2),
+        _sizes(128100, 768, 6, **DEBERTA_V2),
         f"Half the layers of the base, its width. {DEBERTA_QUIRK}",
     ),
     "deberta-v2-xlarge": Family(
         "microsoft/deberta-v2-xlarge",
         "deberta-v2",
-        "DebertaV2Tokenizer",
-        _sizes(128100, 1536, 24, DEBERTA_V2 | CONVOLUTION),
+        _sizes(128100, 1536, 24, **DEBERTA_V2, **CONVOLUTION),
         f"A convolution beside its first layer. {DEBERTA_QUIRK}",
     ),
     "deberta-large": Family(
         "microsoft/deberta-large",
         "deberta",
-        "DebertaTokenizer",
-        _sizes(50265, 1024, 24, DISENTANGLED),
+        _sizes(50265, 1024, 24, **DISENTANGLED),
         f"Version 1: byte-level tokens between [CLS] and [SEP]. {DEBERTA_QUIRK}",
     ),
-    "roberta-base": Family(
-        "roberta-base", "roberta", "RobertaTokenizer", _sizes(50265, 768, 12, ROBERTA), ROBERTA_QUIRK
-    ),
-    "roberta-large": Family(
-        "roberta-large",
-        "roberta",
-        "RobertaTokenizer",
-        _sizes(50265, 1024, 24, ROBERTA),
-        ROBERTA_QUIRK,
-    ),
+    "roberta-base": Family("roberta-base", "roberta", _sizes(50265, 768, 12, **ROBERTA), ROBERTA_QUIRK),
+    "roberta-large": Family("roberta-large", "roberta", _sizes(50265, 1024, 24, **ROBERTA), ROBERTA_QUIRK),
     "muppet-roberta-large": Family(
         "facebook/muppet-roberta-large",
         "roberta",
-        "RobertaTokenizer",
-        _sizes(50265, 1024, 24, ROBERTA),
+        _sizes(50265, 1024, 24, **ROBERTA),
         f"RoBERTa tuned on some 50 tasks. {ROBERTA_QUIRK}",
     ),
-    "cocolm-large": Family(
-        "microsoft/cocolm-large",
-        "cocolm",
-        "CocolmTokenizer",
-        _sizes(64000, 1024, 24),
-        COCOLM_QUIRK,
-    ),
-    "cocolm-base": Family(
-        "microsoft/cocolm-base",
-        "cocolm",
-        "CocolmTokenizer",
-        _sizes(64000, 768, 12),
-        COCOLM_QUIRK,
-    ),
-    "patentsberta": Family("AI-Growth-Lab/PatentSBERTa", "mpnet", "MPNetTokenizer", MPNET, MPNET_QUIRK),
-    "patentsberta-v2": Family("AI-Growth-Lab/PatentSBERTa_V2", "mpnet", "MPNetTokenizer", MPNET, MPNET_QUIRK),
+    "cocolm-large": Family("microsoft/cocolm-large", "cocolm", _sizes(64000, 1024, 24), COCOLM_QUIRK),
+    "cocolm-base": Family("microsoft/cocolm-base", "cocolm", _sizes(64000, 768, 12), COCOLM_QUIRK),
+    "patentsberta": Family("AI-Growth-Lab/PatentSBERTa", "mpnet", MPNET, MPNET_QUIRK),
+    "patentsberta-v2": Family("AI-Growth-Lab/PatentSBERTa_V2", "mpnet", MPNET, MPNET_QUIRK),
     "funnel-xlarge": Family(
         "funnel-transformer/xlarge",
         "funnel",
-        "FunnelTokenizer",
         FUNNEL | {"block_sizes": [10, 10, 10]},
         FUNNEL_QUIRK,
     ),
     "funnel-large": Family(
         "funnel-transformer/large",
         "funnel",
-        "FunnelTokenizer",
         FUNNEL | {"block_sizes": [8, 8, 8]},
         FUNNEL_QUIRK,
     ),
     "ernie-2.0-large-en": Family(
         "nghuyong/ernie-2.0-large-en",
         "ernie",
-        "BertTokenizer",
-        _sizes(30522, 1024, 24, {"type_vocab_size": 4, "use_task_id": True, "task_type_vocab_size": 16}),
+        _sizes(30522, 1024, 24, type_vocab_size=4, use_task_id=True, task_type_vocab_size=16),
         "BERT's shape with a table of pretraining tasks; its row 0 is used; a folder that calls itself bert "
         "loads as well.",
     ),
     "albert-xxlarge-v2": Family(
         "albert-xxlarge-v2",
         "albert",
-        "AlbertTokenizer",
-        _sizes(30000, 4096, 12, {"embedding_size": 128, "hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0}),
+        _sizes(30000, 4096, 12, embedding_size=128, hidden_dropout_prob=0, attention_probs_dropout_prob=0),
         "One layer applied 12 times: few weights, as slow as its width; layer-wise rates have depth 1.",
     ),
     "electra-large-discriminator": Family(
         "google/electra-large-discriminator",
         "electra",
-        "BertTokenizer",
-        _sizes(30522, 1024, 24, {"embedding_size": 1024}),
+        _sizes(30522, 1024, 24, embedding_size=1024),
         "The discriminator; smaller ones project their embeddings up.",
     ),
     "luke-large": Family(
         "studio-ousia/luke-large",
         "luke",
-        "LukeTokenizer",
-        _sizes(50267, 1024, 24, ROBERTA),
+        _sizes(50267, 1024, 24, **ROBERTA),
         "RoBERTa's shape; what it knows of entities (128 million embeddings, queries of their own) is left out.",
     ),
     "bart-large": Family(
         "facebook/bart-large",
         "bart",
-        "RobertaTokenizer",
         {
             "vocab_size": 50265,
             "d_model": 1024,

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,38 +21,27 @@ from models.backbones.family_memory import family_config
 
 N_TOKENS = 600
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-SHAPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "albert": {"embedding_size": 16},
-        "bart": {
-            "d_model": 32,
-            **{f"{half}_layers": 2 for half in ("encoder", "decoder")},
-            **{f"{half}_attention_heads": 2 for half in ("encoder", "decoder")},
-            **{f"{half}_ffn_dim": 64 for half in ("encoder", "decoder")},
-        },
-        "deberta-v2": {"attention_head_size": 16},
-        "electra": {"embedding_size": 16},
-        "funnel": {"d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 64, "block_sizes": [1, 1]},
-        "luke": {"entity_vocab_size": 4, "entity_emb_size": 16},
-    }
-)
-"""Model type -> what differs from `SHAPE`; the models of two of them have names of their own for all sizes."""
-OWN_NAMES = frozenset({"bart", "funnel"})
+HALF_OF_BART = {"layers": 2, "attention_heads": 2, "ffn_dim": 64}
+SHAPES: dict[str, dict[str, Any]] = {
+    "albert": SHAPE | {"embedding_size": 16},
+    "bart": {"d_model": 32, **{f"{h}_{key}": n for h in ("encoder", "decoder") for key, n in HALF_OF_BART.items()}},
+    "deberta-v2": SHAPE | {"attention_head_size": 16},
+    "electra": SHAPE | {"embedding_size": 16},
+    "funnel": {"d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 64, "block_sizes": [1, 1]},
+    "luke": SHAPE | {"entity_vocab_size": 4, "entity_emb_size": 16},
+}
+"""Model type -> its sizes where they are not `SHAPE` alone; two have names of their own for all sizes."""
+
+WriteTokenizer = Callable[[Path, Sequence[str]], int]
+"""Trains a tokenizer on texts, writes its files into a folder and returns how many tokens it has."""
 
 
 def make_tiny(family: str, out: str | Path, *, texts: Sequence[str] | None = None, seed: int = 0) -> list[Path]:
     """Make a random checkpoint of a family's architecture with a tokenizer of its class, trained on the spot.
 
-    Two layers, hidden size 32, everything else as released; the files are those that the family has on the hub.
-
-    Args:
-        family: a name or hub name in `models.backbones.families.FAMILIES`, or `all`.
-        out: the folder to make; with `all`, one folder for each hub name is made inside it, ready for `--backbones`.
-        texts: what the tokenizer learns its pieces from; None: the phrases of the shipped sample.
-        seed: of the weights.
-
-    Returns:
-        The folders made.
+    Two layers, hidden size 32, everything else as released; the files are those that the family has on the hub. With
+    family `all`, one folder for each hub name is made inside of `out`, ready for `--backbones`. The tokenizer learns
+    its pieces from `texts`, by default the phrases of the shipped sample. Returns the folders made.
 
     Raises:
         InputError: no such family, or `out` is there already and not empty.
@@ -82,8 +70,7 @@ def _make(family: Family, out: Path, texts: Sequence[str], seed: int) -> Path:
         raise InputError(f"--out {out}: there are files already; give a folder that is new or empty")
     out.mkdir(parents=True, exist_ok=True)
     n_tokens = TOKENIZERS[family.tokenizer](out, texts)
-    sizes = SHAPES.get(family.model_type, {})
-    config = family_config(family, **({} if family.model_type in OWN_NAMES else SHAPE), **sizes, vocab_size=n_tokens)
+    config = family_config(family, **SHAPES.get(family.model_type, SHAPE), vocab_size=n_tokens)
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
         AutoModel.from_config(config).save_pretrained(out)
@@ -100,7 +87,7 @@ def _as_released(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
-def _word_pieces(first: Sequence[str], *, unknown: str = "[UNK]") -> Callable[[Path, Sequence[str]], int]:
+def _word_pieces(first: Sequence[str], *, unknown: str = "[UNK]") -> WriteTokenizer:
     """Return what trains WordPiece and writes `vocab.txt`, the special tokens `first`."""
 
     def write(folder: Path, texts: Sequence[str]) -> int:
@@ -118,7 +105,7 @@ def _word_pieces(first: Sequence[str], *, unknown: str = "[UNK]") -> Callable[[P
     return write
 
 
-def _byte_pairs(first: Sequence[str], last: Sequence[str]) -> Callable[[Path, Sequence[str]], int]:
+def _byte_pairs(first: Sequence[str], last: Sequence[str]) -> WriteTokenizer:
     """Return what trains byte-level BPE and writes `vocab.json`, `merges.txt`, special tokens `first` and `last`."""
 
     def write(folder: Path, texts: Sequence[str]) -> int:
@@ -147,7 +134,7 @@ def _luke(folder: Path, texts: Sequence[str]) -> int:
     return n_tokens + 2  # its tokenizer adds <ent> and <ent2>
 
 
-def _sentence_pieces(file: str, *, added: int = 0, **special: Any) -> Callable[[Path, Sequence[str]], int]:
+def _sentence_pieces(file: str, *, added: int = 0, **special: Any) -> WriteTokenizer:
     """Return what trains a sentencepiece model and writes it to `file`; the tokenizer adds `added` tokens."""
 
     def write(folder: Path, texts: Sequence[str]) -> int:
@@ -172,13 +159,10 @@ def _cocolm(folder: Path, texts: Sequence[str]) -> int:
     """Write `sp.model` and `dict.txt`, which gives its pieces new numbers."""
     _sentence_pieces("sp.model")(folder, texts)
     pieces = SentencePieceProcessor(model_file=str(folder / "sp.model"))
-    symbols = [pieces.id_to_piece(number) for number in range(len(pieces)) if not _is_special(pieces, number)]
+    own = (number for number in range(len(pieces)) if not (pieces.is_control(number) or pieces.is_unknown(number)))
+    symbols = [pieces.id_to_piece(number) for number in own]
     (folder / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in symbols), encoding="utf-8")
     return len(symbols) + 5  # four symbols before them, <mask> behind
-
-
-def _is_special(pieces: Any, number: int) -> bool:
-    return bool(pieces.is_control(number) or pieces.is_unknown(number))
 
 
 def _ascii() -> list[str]:
@@ -190,7 +174,7 @@ def _in_order(vocabulary: Mapping[str, int]) -> list[str]:
 
 
 ROBERTA_FIRST = ("<s>", "<pad>", "</s>", "<unk>")
-TOKENIZERS: dict[str, Callable[[Path, Sequence[str]], int]] = {
+TOKENIZERS: dict[str, WriteTokenizer] = {
     "AlbertTokenizer": _sentence_pieces(
         "spiece.model",
         pad_id=0,
@@ -220,4 +204,4 @@ TOKENIZERS: dict[str, Callable[[Path, Sequence[str]], int]] = {
     "MPNetTokenizer": _word_pieces(["<s>", "<pad>", "</s>", "<unk>", "[UNK]", "<mask>"]),
     "RobertaTokenizer": _byte_pairs(ROBERTA_FIRST, ["<mask>"]),
 }
-"""Tokenizer class -> what trains it on texts, writes its files into a folder and returns how many tokens it has."""
+"""By tokenizer class."""

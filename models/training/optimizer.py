@@ -24,6 +24,16 @@ class ParameterGroup:
     """Peak learning rate; 0 where the parameters do not learn."""
     weight_decay: float
 
+    @property
+    def learns(self) -> bool:
+        """Whether the optimizer changes the parameters."""
+        return self.rate > 0
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers in all of its tensors."""
+        return sum(parameter.numel() for parameter in self.parameters)
+
 
 def parameter_groups(
     backbone: nn.Module,
@@ -53,13 +63,13 @@ def parameter_groups(
         taken.update(own)
         learning = [value for value in own if value.requires_grad and rate > 0]
         decayed = [value for value in learning if value not in spared]
-        groups.append(ParameterGroup(name, decayed, rate, weight_decay))
-        groups.append(
-            ParameterGroup(f"{name}, biases and norms", [value for value in learning if value in spared], rate, 0.0)
-        )
-        groups.append(
-            ParameterGroup(f"{name}, frozen", [value for value in own if value not in set(learning)], 0.0, 0.0)
-        )
+        plain = [value for value in learning if value in spared]
+        frozen = [value for value in own if value not in set(learning)]
+        groups += [
+            ParameterGroup(name, decayed, rate, weight_decay),
+            ParameterGroup(f"{name}, biases and norms", plain, rate, 0.0),
+            ParameterGroup(f"{name}, frozen", frozen, 0.0, 0.0),
+        ]
     return [group for group in groups if group.parameters]
 
 
@@ -81,14 +91,9 @@ def new_optimizer(groups: Sequence[ParameterGroup], *, beta2: float) -> AdamW:
     """Return a fused AdamW over the groups that learn; each of its groups remembers its peak rate as `peak`."""
     return AdamW(
         [
-            {
-                "params": group.parameters,
-                "lr": group.rate,
-                "peak": group.rate,
-                "weight_decay": group.weight_decay,
-            }
+            {"params": group.parameters, "lr": group.rate, "peak": group.rate, "weight_decay": group.weight_decay}
             for group in groups
-            if group.rate > 0
+            if group.learns
         ],
         betas=(0.9, beta2),
         fused=True,
@@ -97,7 +102,7 @@ def new_optimizer(groups: Sequence[ParameterGroup], *, beta2: float) -> AdamW:
 
 def trained_parameters(groups: Sequence[ParameterGroup]) -> list[nn.Parameter]:
     """Return the parameters of the groups that learn."""
-    return [parameter for group in groups if group.rate > 0 for parameter in group.parameters]
+    return [parameter for group in groups if group.learns for parameter in group.parameters]
 
 
 def rate_share(step: int, *, total: int, warmup: float, schedule: Literal["linear", "cosine"]) -> float:

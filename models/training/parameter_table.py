@@ -1,7 +1,5 @@
 """What the optimizer does to a candidate's parameters, as a table to print."""
 
-from dataclasses import dataclass
-
 import torch
 from rich.table import Table
 
@@ -9,58 +7,28 @@ from data_prep.task import PPPM
 from models.backbones.locate_backbone import locate_backbone
 from models.candidate import Candidate
 from models.training.build_learner import new_scorer
+from models.training.optimizer import ParameterGroup
 
 
-@dataclass(frozen=True)
-class GroupRow:
-    """One parameter group."""
-
-    name: str
-    rate: float
-    """Peak learning rate; 0 where the parameters are frozen."""
-    weight_decay: float
-    n_tensors: int
-    n_parameters: int
-
-    @property
-    def state(self) -> str:
-        """Whether the group learns."""
-        return "trained" if self.rate > 0 else "frozen"
-
-
-def describe_groups(candidate: Candidate, *, backbones: str | None = None) -> list[GroupRow]:
+def describe_groups(candidate: Candidate, *, backbones: str | None = None) -> list[ParameterGroup]:
     """Return the parameter groups of a candidate, head first, then from the top layer down.
 
-    The embeddings are counted whole; a fold run leaves out the rows of tokens that its data lacks.
-
-    Args:
-        candidate: what to explain.
-        backbones: folder where hub names are looked up first.
+    The embeddings are whole; a fold run leaves out the rows of tokens that its data lacks.
 
     Raises:
         InputError: the backbone cannot be loaded, or has fewer layers than a setting needs.
     """
     backbone = locate_backbone(candidate.backbone, backbones)
-    _, groups, _ = new_scorer(candidate, PPPM, backbone=backbone, device=torch.device("cpu"))
-    return [
-        GroupRow(
-            group.name,
-            group.rate,
-            group.weight_decay,
-            len(group.parameters),
-            sum(parameter.numel() for parameter in group.parameters),
-        )
-        for group in groups
-    ]
+    return new_scorer(candidate, PPPM, backbone=backbone, device=torch.device("cpu"))[1]
 
 
 def parameter_table(candidate: Candidate, *, backbones: str | None = None) -> Table:
     """Return the parameter groups of a candidate as a table to print; arguments and errors as `describe_groups`."""
-    rows = describe_groups(candidate, backbones=backbones)
-    trained = sum(row.n_parameters for row in rows if row.rate > 0)
+    groups = describe_groups(candidate, backbones=backbones)
+    trained = sum(group.n_parameters for group in groups if group.learns)
     table = Table(
         title=f"{candidate.label} ({candidate.id})",
-        caption=f"{trained:,} of {sum(row.n_parameters for row in rows):,} parameters are trained",
+        caption=f"{trained:,} of {sum(group.n_parameters for group in groups):,} parameters are trained",
         title_justify="left",
         caption_justify="left",
         box=None,
@@ -70,7 +38,8 @@ def parameter_table(candidate: Candidate, *, backbones: str | None = None) -> Ta
     for name in ("peak rate", "decay", "tensors", "parameters"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for row in rows:
-        rate, decay = (f"{row.rate:.3g}", f"{row.weight_decay:g}") if row.rate > 0 else ("", "")
-        table.add_row(row.name, rate, decay, str(row.n_tensors), f"{row.n_parameters:,}", row.state)
+    for group in groups:
+        rate, decay = (f"{group.rate:.3g}", f"{group.weight_decay:g}") if group.learns else ("", "")
+        state = "trained" if group.learns else "frozen"
+        table.add_row(group.name, rate, decay, str(len(group.parameters)), f"{group.n_parameters:,}", state)
     return table

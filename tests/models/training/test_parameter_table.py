@@ -28,14 +28,14 @@ def test_rows_tell_rates_decay_and_what_is_frozen(tiny_bert):
         *("layer 1", "layer 1, biases and norms"),
         "embeddings, frozen",
     ]
-    assert [(row.rate, row.weight_decay, row.state) for row in rows.values()] == [
-        *((1e-3, 0.1, "trained"), (1e-3, 0.0, "trained")),
-        *((1e-4, 0.1, "trained"), (1e-4, 0.0, "trained")),
-        *((0.5e-4, 0.1, "trained"), (0.5e-4, 0.0, "trained")),
-        (0.0, 0.0, "frozen"),
+    assert [(row.rate, row.weight_decay, row.learns) for row in rows.values()] == [
+        *((1e-3, 0.1, True), (1e-3, 0.0, True)),
+        *((1e-4, 0.1, True), (1e-4, 0.0, True)),
+        *((0.5e-4, 0.1, True), (0.5e-4, 0.0, True)),
+        (0.0, 0.0, False),
     ]
-    assert (rows["layer 2"].n_tensors, rows["layer 2"].n_parameters) == (6, 4 * 32 * 32 + 2 * 32 * 64)
-    assert rows["embeddings, frozen"].n_tensors == 5
+    assert (len(rows["layer 2"].parameters), rows["layer 2"].n_parameters) == (6, 4 * 32 * 32 + 2 * 32 * 64)
+    assert len(rows["embeddings, frozen"].parameters) == 5
 
 
 def test_a_head_with_rate_0_is_shown_as_frozen(tiny_bert):
@@ -53,6 +53,7 @@ def test_the_table_shows_every_group_and_the_totals(tiny_bert):
     for row in rows:
         line = next(line for line in text.splitlines() if line.startswith(f"{row.name}  "))
         assert f"{row.n_parameters:,}" in line
-        assert row.state in line
-    trained = sum(row.n_parameters for row in rows if row.state == "trained")
+        assert f"  {len(row.parameters)}  " in line
+        assert ("trained" if row.learns else "frozen") in line
+    trained = sum(row.n_parameters for row in rows if row.learns)
     assert f"{trained:,} of {sum(row.n_parameters for row in rows):,} parameters are trained" in text
