@@ -261,4 +261,4 @@ HEADS: dict[str, type[Head]] = {
     "lstm": LstmHead,
     "cnn": CnnHead,
 }
-"""Name -> head; `models.part_options` says what each is and which settings it has."""
+"""Name -> head. A new one also needs an entry in `models.part_options`, with a summary and its settings."""

@@ -131,7 +131,7 @@ class CandidateIndex:
         return [candidate for _, _, candidate in self._families[family].ranking[:first]]
 
     def leader_on_fold_0(self, candidate: CandidateState) -> CandidateState | None:
-        """Return the best other candidate by fold 0 that was not stopped; of equals that of the first family."""
+        """Return the best other candidate by fold 0 that was not stopped; ties go to the family seen first."""
         leader: CandidateState | None = None
         for family in self._families.values():
             rivals = (other for _, _, other in family.ranking if other is not candidate and other.state != "stopped")

@@ -34,7 +34,7 @@ def mean_over(utilities: Mapping[int, float], folds: tuple[int, ...]) -> float:
 
 
 def is_useful(gain: BlendGain | None, *, is_kept: bool, settings: LadderSettings) -> bool:
-    """Tell whether a hopeless candidate may run on: the blend gains from it or, where that is unknown, it is kept.
+    """Tell whether a hopeless candidate still runs: the blend gains from it, or nothing is known and `is_kept` holds.
 
     Here the mean of both halves counts. If both had to show a rise at every fold, a candidate that adds a little would
     sooner or later be dropped.

@@ -81,9 +81,9 @@ class PredictionProducts:
 
 
 class KeptProducts:
-    """Keeps the products of some columns with all columns: of those that are multiplied again and again.
+    """Caches the products with all columns of the few columns that are used again and again.
 
-    In a search those are the few members of the blend, not the many candidates that wait to join.
+    In a search these are the members of the blend, not the many candidates that wait to join it.
     """
 
     def __init__(self, columns: PredictionProducts) -> None:

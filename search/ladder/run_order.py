@@ -9,7 +9,7 @@ from search.ladder.candidate_state import CandidateState
 def run_order(candidate: CandidateState, *, is_certain: bool) -> tuple[int, float]:
     """Return the sort key of a promoted candidate: those certain to stay first, then the fewest folds begun.
 
-    The next fold of the others may show that they are hopeless. Ties: best on fold 0 first.
+    Fewest folds first, because one more fold may show that such a candidate is hopeless. Ties: best on fold 0 first.
     """
     n_begun = 0 if is_certain else len(candidate.utilities.keys() | candidate.live)
     return n_begun, -candidate.utilities.get(0, math.inf)

@@ -12,7 +12,7 @@ from search.worker.messages import Assignment, FoldRunResources
 MAX_WORKER_DEATHS = 2
 """Times that a fold run whose worker died starts again, in one run of the search.
 
-Counted here and not by Tune, which reports the death of a worker that was just being reused twice and then gives up.
+Counted here, because Tune counts the death of a worker that it is just reusing as two and then gives up.
 """
 MAX_PREEMPTIONS = 100
 """Times that a fold run may lose its node, in one run of the search. None of them is its fault, nor costs more than a
@@ -22,9 +22,9 @@ PREEMPTION_MARKERS = ("SIGTERM", "node has died", "node was terminated", "node w
 OUT_OF_MEMORY_MARKERS = ("MemoryError", "memory monitor")
 """Any of these in an error means that memory ran out: in our code, or on a machine that Ray watches."""
 KILLED_ACTOR = re.compile(r"Selected to kill: \(Actor\((\w+)\)")
-"""How Ray's memory monitor names an actor that it killed; it also names those that it spared, in other words."""
+"""How Ray's memory monitor names an actor that it killed. It names the actors that it spared in different words."""
 NO_WORKER = "got no worker; it starts again"
-"""Why a fold run starts again that Tune gave up silently, as it does when it cannot reuse a worker."""
+"""The reason when Tune silently drops a trial because it could not reuse a worker."""
 
 NextResources = Callable[[str, FoldRunResources], FoldRunResources]
 """Given a family and what ran out of memory, returns what fold runs of the family get from now on."""

@@ -1,4 +1,4 @@
-"""`TpeWindow`: the trials that the sampler learns from, so many that a draw costs the same however long a search is."""
+"""`TpeWindow`: the trials that the sampler learns from, limited in number so that late draws cost no more."""
 
 from bisect import insort
 from collections.abc import Container, Sequence
