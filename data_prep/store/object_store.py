@@ -24,7 +24,7 @@ FIRST_REGION = "us-east-1"
 OPTIONS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
 """What may follow the `?` of an S3 URI; the names are pyarrow's."""
 RETRIES = 10
-"""How often a refused request is retried: at once, after 50 ms, then after twice as long each time, 25 s in all."""
+"""Attempts of the S3 client at a refused request: the pauses start at 0 and 50 ms and then double, 25 s in all."""
 FIRST_RETRIES = 6
 """The same for a process's first request, which shows whether the store is there at all: 2 s in all."""
 CONNECT_SECONDS = 3.0
@@ -126,10 +126,10 @@ def explain_store_error(error: OSError, path: str | Path) -> StoreError:
 
 
 def retry_read(read: Callable[[], T]) -> T:
-    """Read, and retry when a refusal did not fit into the buffer for the answer.
+    """Read, and retry what the S3 client does not: a refusal that is longer than the bytes that were asked for.
 
-    The client retries refusals by itself (`RETRIES`), but takes this one for a failure of its own: a short object, or
-    the short end of one, is read into a buffer that is shorter than the text of most refusals.
+    The client retries other refusals by itself. When it reads a few bytes, the text of a refusal overflows its buffer,
+    and it raises `REFUSAL_CUT_OFF` instead. Pauses start at 50 ms and double.
     """
     for attempt in range(RETRIES):
         try:

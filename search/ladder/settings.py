@@ -17,7 +17,7 @@ class LadderSettings(BaseModel):
     eta: float = Field(default=3.0, gt=1)
     """About one in `eta` of a family is promoted after fold 0."""
     rung_eta: float = Field(default=2.0, gt=1)
-    """At a rung one in `rung_eta` of a family is safe: more than are promoted in the end, since curves cross."""
+    """At a rung the best one in `rung_eta` of a family is safe; lower than `eta`, because learning curves cross."""
     rungs: tuple[float, ...] = (0.4, 0.6)
     """Shares of a run's own schedule, ascending in (0, 1), at which runs of the same fold are compared."""
     rung_folds: tuple[int, ...] = (0,)
@@ -37,7 +37,7 @@ class LadderSettings(BaseModel):
     It has the weight `prior_folds`, too. A run is cut only if it is more than `z` such deviations behind.
     """
     kept_families: int = Field(default=3, ge=0)
-    """Families, in order of their best on fold 0, whose best candidates are promoted however good the leader is."""
+    """Number of families, best first by fold 0, whose best candidates are promoted even far behind the leader."""
     family_quota: int = Field(default=1, ge=0)
     """Candidates of each such family."""
     promote_early: bool = False

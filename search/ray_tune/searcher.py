@@ -128,7 +128,7 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
     def tune_died(self, error: BaseException) -> None:
         """Count the fold runs that Ray's memory monitor killed as out of memory, when that ended Tune itself.
 
-        Nobody is suspected: a fold run that the error does not name is tried again as it was.
+        A fold run that the error does not name starts again with the same resources.
         """
         killed = actors_killed_for_memory(error)
         for _, live in sorted(self.live.items()):
