@@ -109,7 +109,7 @@ class LoopCallback(Callback):  # type: ignore[misc]
         self._searcher.conductor.publish()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Remember the actor's id, by which Ray's memory monitor names what it killed. Reused actors come here again."""
+        """Remember the actor's id, by which Ray's memory monitor names what it killed."""
         del iteration, trials, info
         if live := self._searcher.live.get(trial.trial_id):
             live.actor = actor_id_of(trial)
