@@ -17,7 +17,7 @@ Counted here, because Tune counts the death of a worker that it is just reusing 
 MAX_PREEMPTIONS = 100
 """Times that a fold run may lose its node, in one run of the search. None of them is its fault, nor costs more than a
 training step, since a worker that gets SIGTERM saves its state."""
-PREEMPTION_MARKERS = ("SIGTERM", "node has died", "node was terminated", "node was drained", "preempted")
+PREEMPTION_MARKERS = ("SIGTERM", "node has died", "node was terminated", "preempted")
 """Any of these in an error means that the node was taken away, as spot nodes are."""
 OUT_OF_MEMORY_MARKERS = ("MemoryError", "memory monitor")
 """Any of these in an error means that memory ran out: in our code, or on a machine that Ray watches."""
