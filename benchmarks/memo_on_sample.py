@@ -32,21 +32,20 @@ TINY_LAYERS = 2
 IN_SMALL: dict[str, Any] = {"resources": {"cpu": 1}, "checkpoint_seconds": 600}
 
 
-def run(package: str, *arguments: str | Path) -> None:
-    """Print a command of blendfold and do what it does, in this process."""
-    words = [str(word) for word in arguments]
+def run(command: str) -> None:
+    """Print a command of blendfold, such as `models list`, and do what it does, in this process."""
+    package, *words = shlex.split(command)
     print(f"\n$ python -m {package} {shlex.join(words)}", flush=True)
     importlib.import_module(f"{package}.__main__").app(words, standalone_mode=False)
 
 
-def cut(source: Path, rows: int, target: Path) -> Path:
+def cut(source: Path, rows: int, target: Path) -> None:
     """Write the first rows of a CSV to another; rows of one anchor stand together."""
     with source.open(newline="", encoding="utf-8") as file:
         lines = list(csv.reader(file))[: rows + 1]
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(lines)
-    return target
 
 
 def write_study(split: str, data: Path, out: Path) -> Path:
@@ -69,31 +68,17 @@ def write_study(split: str, data: Path, out: Path) -> Path:
 def rehearse(out: Path, splits: list[str], only: str | None) -> None:
     """Run the experiments of some splits, or those named `only`."""
     prepared_as = read_yaml(MEMO)["splits"]
+    folder, options = shlex.quote(str(out)), f"--only {only}" if only else ""
     if not (out / "tiny").exists():
-        run("models", "tiny", "--family", "all", "--out", out / "tiny")
-    train = cut(SAMPLE / "train.csv", N_TRAIN, out / "train.csv")
-    test = cut(SAMPLE / "test.csv", N_TEST, out / "test.csv")
+        run(f"models tiny --family all --out {folder}/tiny")
+    cut(SAMPLE / "train.csv", N_TRAIN, out / "train.csv")
+    cut(SAMPLE / "test.csv", N_TEST, out / "test.csv")
     for name in splits:
-        data = out / "prepared" / name
-        run(
-            "data_prep",
-            "prepare",
-            "--train",
-            train,
-            "--test",
-            test,
-            "--scheme",
-            prepared_as[name]["scheme"],
-            "--folds",
-            str(prepared_as[name]["folds"]),
-            "--seed",
-            str(prepared_as[name]["seed"]),
-            "--out",
-            data,
-        )
-        study = write_study(name, data, out / "studies")
-        chosen = ["--only", only] if only else []
-        run("search", "run", study, "--runs", out / "runs", "--backbones", out / "tiny", "--no-dashboard", *chosen)
+        split = " ".join(f"--{option} {prepared_as[name][option]}" for option in ("scheme", "folds", "seed"))
+        tables = f"--train {folder}/train.csv --test {folder}/test.csv"
+        run(f"data_prep prepare {tables} {split} --out {folder}/prepared/{name}")
+        study = shlex.quote(str(write_study(name, out / "prepared" / name, out / "studies")))
+        run(f"search run {study} --runs {folder}/runs --backbones {folder}/tiny --no-dashboard {options}")
 
 
 def blend(out: Path) -> None:
@@ -101,23 +86,10 @@ def blend(out: Path) -> None:
     experiments = read_experiments(MEMO)
     for name, ensemble in read_yaml(MEMO)["ensembles"].items():
         splits = sorted({experiments[member].record.get("split", "A") for member in ensemble["members"]})
-        runs = [out / "runs" / f"memo-{split.lower()}" for split in splits]
-        mixed = ["--allow-mixed-splits"] if len(runs) > 1 else []
+        runs = shlex.join(str(out / "runs" / f"memo-{split.lower()}") for split in splits)
+        mixed = "--allow-mixed-splits" if len(splits) > 1 else ""
         members = ",".join(ensemble["members"])
-        run(
-            "blend",
-            "fit",
-            *runs,
-            "--members",
-            members,
-            "--name",
-            name,
-            "--dead-below",
-            "-1",
-            "--clip",
-            "--force",
-            *mixed,
-        )
+        run(f"blend fit {runs} --members {members} --name {name} --dead-below -1 --clip --force {mixed}")
 
 
 def count(out: Path, splits: list[str]) -> list[str]:
@@ -132,12 +104,9 @@ def count(out: Path, splits: list[str]) -> list[str]:
         print(f"{run_dir.name}: {len(finished)} of {len(names)} experiments have all {n_folds} folds")
         missing += sorted(names.keys() - finished)
         n_experiments += len(names)
-    print(f"{n_experiments - len(missing)} of {n_experiments} experiments of the memo ran" + _list(missing))
+    rest = f"; not complete: {', '.join(missing)}" if missing else ""
+    print(f"{n_experiments - len(missing)} of {n_experiments} experiments of the memo ran{rest}")
     return missing
-
-
-def _list(missing: list[str]) -> str:
-    return f"; not complete: {', '.join(missing)}" if missing else ""
 
 
 def main() -> int:

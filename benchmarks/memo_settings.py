@@ -121,16 +121,11 @@ def report(settings: dict[str, tuple[str, Candidate]], data: Prepared, out: str)
         if not store.is_finished(candidate.id, FOLD):
             continue
         pair = bootstrap.compare(prediction(name), prediction(BASELINE))
-        seconds = cpu_seconds(out, candidate.id)
+        seconds = json.loads(Path(out, "seconds", f"{candidate.id}.json").read_text())["cpu_seconds"]
         print(
             f"| {name} | {about} | {metric(score, prediction(name)):.4f} "
             f"| {pair.value:+.4f} ± {pair.standard_error:.4f} | {seconds:.0f} |"
         )
-
-
-def cpu_seconds(out: str, candidate: str) -> float:
-    """Return the CPU seconds that a finished setting took."""
-    return float(json.loads(Path(out, "seconds", f"{candidate}.json").read_text())["cpu_seconds"])
 
 
 def main() -> None:

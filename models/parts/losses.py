@@ -41,12 +41,9 @@ class Loss(ABC):
 
     @abstractmethod
     def __call__(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
-        """Return the loss of a batch, a scalar.
+        """Return the loss, a scalar, of outputs [batch, n_outputs] for targets [batch].
 
-        Args:
-            outputs: [batch, n_outputs].
-            targets: [batch].
-            groups: int64 [batch]; anchor of each row, for losses `within_groups`.
+        Groups, int64 [batch], number each row's anchor, for losses `within_groups`.
         """
 
     def to_predictions(self, outputs: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ tokens for that, `models.text.row_pool` puts all tokens together.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from data_prep.errors import InputError
@@ -101,14 +102,6 @@ def _grouped(task: Task, candidate: Candidate) -> Layout:
     return replace(_pair_context(task, candidate), siblings=_siblings(task, candidate))
 
 
-def _packed(task: Task, candidate: Candidate) -> Layout:
-    return _anchor_and_group(task, candidate, arranged="packed")
-
-
-def _marked(task: Task, candidate: Candidate) -> Layout:
-    return _anchor_and_group(task, candidate, arranged="marked")
-
-
 def _anchor_and_group(task: Task, candidate: Candidate, *, arranged: Literal["packed", "marked"]) -> Layout:
     context = _context(task, candidate)
     siblings = replace(_siblings(task, candidate), arranged=arranged)
@@ -164,8 +157,8 @@ RECIPES: dict[str, Recipe] = {
     "two_segments": Recipe(_two_segments),
     "code_embedding": Recipe(_code_embedding, codes=True),
     "grouped": Recipe(_grouped),
-    "packed": Recipe(_packed),
-    "marked": Recipe(_marked),
+    "packed": Recipe(partial(_anchor_and_group, arranged="packed")),
+    "marked": Recipe(partial(_anchor_and_group, arranged="marked")),
     "prompt": Recipe(_prompt),
 }
 """Name -> recipe; `models.part_options` says what each is and which settings it has."""

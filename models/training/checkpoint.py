@@ -49,12 +49,8 @@ class CheckpointFolder:
     apart, so that a report is neither lost nor made twice when the process is killed around it.
 
     Checkpoints only save work, so a fault costs no more than that: where one cannot be written, training continues with
-    a warning; a damaged one is set aside, and the fold run starts from the beginning.
-
-    Args:
-        path: the folder, local or a URI; made when something is kept in it.
-        warn: takes a message for people.
-        room: says whether a state may be written; where it says no, the state before stays.
+    a warning; a damaged one is set aside, and the fold run starts from the beginning. Where `room` says no, the state
+    before stays.
     """
 
     def __init__(

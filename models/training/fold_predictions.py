@@ -24,7 +24,6 @@ class FoldPredictions:
     """What a finished fold run leaves."""
 
     candidate: Candidate
-    fold: int
     oof: pa.Table
     """`OOF_SCHEMA`: the fold's rows in prepared order."""
     test: pa.Table
@@ -88,7 +87,6 @@ class FoldPredictor:
             weights = FoldWeights(self._candidate, provenance, self._learner.token_ids(), self._learner.weights())
         return FoldPredictions(
             candidate=self._candidate,
-            fold=self._fold,
             oof=oof,
             test=test,
             holdout=holdout,

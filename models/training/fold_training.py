@@ -94,7 +94,9 @@ class FoldTraining:
 
     def _pass_rungs(self) -> bool:
         """Report every rung before 1.0 that the last step has reached; False when a report stops the run."""
-        while (rung := self._next_rung()) < 1.0 and self.step >= first_step(rung, self.schedule.n_steps):
+        while (rung := self.rungs[len(self.reports.made)]) < 1.0 and self.step >= first_step(
+            rung, self.schedule.n_steps
+        ):
             prediction = self.predictor.predict_validation(self.sample)
             diverged = self.learner.losses.diverged()
             metric = math.nan if diverged else self.predictor.measure_validation(prediction, self.sample)
@@ -104,9 +106,6 @@ class FoldTraining:
             if not self._deliver():
                 return False
         return True
-
-    def _next_rung(self) -> float:
-        return self.rungs[len(self.reports.made)]
 
     def finish(self) -> FoldPredictions | None:
         """Report the whole fold and return its predictions; None when the report stops the run."""

@@ -28,6 +28,9 @@ class Learner:
     A step or a prediction that runs out of memory is done again in twice as many parts (see `MemoryRetry`); a step
     still follows the gradients of its whole batch. Where there is an `average`, it predicts in place of the weights; a
     prediction is the mean over so many `orders` of siblings.
+
+    Raises:
+        InputError: a single text does not fit into memory.
     """
 
     def __init__(
@@ -51,11 +54,7 @@ class Learner:
         self.retry = MemoryRetry(forget=partial(self.scorer.zero_grad, set_to_none=True))
 
     def step(self, batch: Batch, rate_share: float, *, epoch: float = 0.0) -> None:
-        """Take one optimizer step on `batch` at `rate_share` of the peak rates, `epoch` epochs after the start.
-
-        Raises:
-            InputError: a single text does not fit into memory.
-        """
+        """Take one optimizer step on `batch` at `rate_share` of the peak rates, `epoch` epochs after the start."""
         self.scorer.train()
         compute = partial(self.gradients.compute, batch, epoch)
         n_parts = self.gradients.accumulation
@@ -73,21 +72,13 @@ class Learner:
             self.average.update()
 
     def predict_pool(self, pool: RowPool, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Return the mean prediction, float32 [rows], over all orders of the siblings, for some rows (None: all).
-
-        Raises:
-            InputError: a single text does not fit into memory.
-        """
+        """Return the mean prediction, float32 [rows], over all orders of the siblings, for some rows (None: all)."""
         predictions = np.stack([self.predict(pool.encode(order), rows) for order in range(self.orders)])
         mean: NDArray[np.float32] = predictions.mean(axis=0, dtype=np.float64).astype(np.float32)
         return mean
 
     def predict(self, encoded: Encoded, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Return predictions, float32 [rows], for the given rows of `encoded` in the order given (None: all).
-
-        Raises:
-            InputError: a single text does not fit into memory.
-        """
+        """Return predictions, float32 [rows], for the given rows of `encoded` in the order given (None: all)."""
         chosen = np.arange(encoded.n_rows) if rows is None else rows
         self.scorer.eval()
         n_texts = encoded.texts_per_batch(PREDICTION_BATCH)

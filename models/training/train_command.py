@@ -9,7 +9,6 @@ from models.backbones.locate_backbone import locate_backbone
 from models.experiment_log import find_candidate
 from models.training.checkpoint import CheckpointFolder
 from models.training.fold_options import FoldOptions
-from models.training.fold_predictions import FoldPredictions
 from models.training.rung_reports import RungReport
 from models.training.train_fold import train_fold
 
@@ -47,7 +46,9 @@ def train_by_hand(
             f"{prepared.task.metric} {found.metric:.4f} in {found.seconds:.0f} s; nothing kept, give --out to keep it."
         )
         return
-    _keep(found, store)
+    path = join(store.root, "candidates", f"{settings.id}.json")
+    write_json(settings.model_dump(mode="json"), path)
+    store.write(found.provenance, oof=found.oof, test=found.test, holdout=found.holdout)
     checkpoint.clear()
     print_line(f"Wrote {store.path('oof', settings.id, fold)} and its test table.")
     print_line(f"Next: {_next_step(prepared, candidate, store, settings.id)}")
@@ -61,15 +62,8 @@ def _show(report: RungReport) -> bool:
     return True
 
 
-def _keep(found: FoldPredictions, store: OofStore) -> None:
-    path = join(store.root, "candidates", f"{found.candidate.id}.json")
-    write_json(found.candidate.model_dump(mode="json"), path)
-    store.write(found.provenance, oof=found.oof, test=found.test, holdout=found.holdout)
-
-
 def _next_step(prepared: Prepared, candidate: str, store: OofStore, identity: str) -> str:
     left = sorted(set(range(prepared.manifest.n_folds)) - set(store.folds(identity)))
     if not left:
         return f"python -m blend fit {store.root} --data {prepared.path}"
-    arguments = f"--data {prepared.path} --candidate {candidate} --fold {left[0]} --out {store.root}"
-    return f"python -m models train {arguments}"
+    return f"python -m models train --data {prepared.path} --candidate {candidate} --fold {left[0]} --out {store.root}"
