@@ -29,14 +29,10 @@ class Encoder(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, segments: Tensor | None = None, *, n_states: int = 1
     ) -> tuple[Tensor, ...]:
-        """Return the last `n_states` hidden states, each [batch, tokens, hidden], the topmost last.
+        """Return the last `n_states` hidden states (1 to all), each [batch, tokens, hidden], the topmost last.
 
-        Args:
-            input_ids: int64 [batch, tokens].
-            attention_mask: int64 [batch, tokens]; 1 where there is a token.
-            segments: int64 [batch, tokens]; 0 or 1; None: a single segment. A model without segments
-                ignores them.
-            n_states: 1 to `self.n_states`.
+        All inputs are int64 [batch, tokens]. Segments are 0 or 1, None for a single one; a model without any ignores
+        them.
         """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if segments is not None and self.n_segments > 1:

@@ -19,11 +19,9 @@ SHIPPED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 def locate_backbone(name: str, folder: str | None = None) -> BackboneFiles:
     """Find a backbone; a hub name that is in no folder is left to the hub.
 
-    A checkpoint in an object store is copied into the node cache; the copy stays until the process fetches another.
-
-    Args:
-        name: `minilm-l6`, a local folder, a URI, or a hub name.
-        folder: folder or URI where hub names are looked up first: as `org/name`, `org--name` or `name` inside it.
+    The name is `minilm-l6`, a local folder, a URI, or a hub name, which is looked up first in `folder` (a path or URI),
+    as `org/name`, `org--name` or `name` inside it. A checkpoint in an object store is copied into the node cache; the
+    copy stays until the process fetches another.
 
     Raises:
         InputError: the name is a path without a checkpoint, or `folder` is not there.

@@ -21,7 +21,7 @@ LAST_STATES = 4
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """What every head is built from."""
+    """What every head is built from; norm, layers and width are `Candidate`'s, whose names begin with `head_`."""
 
     hidden_size: int
     n_states: int
@@ -30,11 +30,8 @@ class HeadSettings:
     codes: bool = False
     """Rows come with CPC codes, whose embedding the head takes in."""
     norm: bool = False
-    """LayerNorm on the pooled vector."""
     layers: int = 0
-    """Hidden layers between the pooled vector and the output."""
     width: int = 1024
-    """Units of each hidden layer."""
     dropout_rates: tuple[float, ...] = (0.0,)
     """Probability of dropout in each of the masks that outputs are averaged over in training."""
 

@@ -26,11 +26,9 @@ class Learner:
     """A scorer in training.
 
     A step or a prediction that runs out of memory is done again in twice as many parts (see `MemoryRetry`); a step
-    still follows the gradients of its whole batch. Where there is an `average`, it predicts in place of the weights; a
-    prediction is the mean over so many `orders` of siblings.
-
-    Raises:
-        InputError: a single text does not fit into memory.
+    still follows the gradients of its whole batch. Both raise `InputError` where a single text does not fit. Where
+    there is an `average`, it predicts in place of the weights; a prediction is the mean over so many `orders` of
+    siblings.
     """
 
     def __init__(
