@@ -15,7 +15,6 @@ from models.parts.fresh_layers import reinitialize_layers
 from models.parts.losses import Loss
 from models.parts.mixout import Mixout
 from models.parts.scorer import Scorer
-from models.parts.weight_average import WeightAverage
 from models.training.devices import find_precision
 from models.training.gradients import StepGradients
 from models.training.learner import Learner
@@ -39,7 +38,6 @@ def new_learner(
         InputError: the backbone cannot be loaded, or has fewer layers than a setting needs.
     """
     scorer, groups, loss = new_scorer(candidate, task, backbone=backbone, vocabulary=vocabulary, device=device)
-    trained = trained_parameters(groups)
     encoder: Any = scorer.backbone.model
     precision = find_precision(candidate.precision, device)
     gradients = StepGradients(
@@ -49,22 +47,14 @@ def new_learner(
         adversary=new_adversary(
             candidate,
             embedding=encoder.get_input_embeddings().weight,
-            matrices=[parameter for parameter in trained if parameter.ndim > 1],
+            matrices=[parameter for parameter in trained_parameters(groups) if parameter.ndim > 1],
         ),
         loss_scaler=torch.amp.GradScaler(device.type, enabled=precision == "fp16"),
         accumulation=candidate.accumulation,
         precision=precision,
         device=device,
     )
-    average = None if candidate.ema is None else WeightAverage(trained, candidate.ema)
-    return Learner(
-        gradients,
-        groups,
-        beta2=candidate.beta2,
-        clip_norm=candidate.clip_norm,
-        average=average,
-        orders=candidate.prediction_shuffles,
-    )
+    return Learner(gradients, groups, candidate)
 
 
 def new_scorer(
@@ -89,13 +79,4 @@ def new_scorer(
     head.requires_grad_(candidate.head_lr > 0)
     reinitialize_layers(loaded, candidate.reinit_layers)
     scorer = Scorer(loaded.model, head).to(device)
-    groups = parameter_groups(
-        loaded.model,
-        loaded.layers,
-        head,
-        backbone_lr=candidate.backbone_lr,
-        head_lr=candidate.head_lr,
-        layer_decay=candidate.layer_decay,
-        weight_decay=candidate.weight_decay,
-    )
-    return scorer, groups, loss
+    return scorer, parameter_groups(loaded.model, loaded.layers, head, candidate), loss

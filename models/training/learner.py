@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.candidate import Candidate
 from models.parts.weight_average import WeightAverage
 from models.text.batches import Batch, Encoded, prediction_batches
 from models.text.row_pool import RowPool
@@ -27,27 +28,17 @@ class Learner:
 
     A step or a prediction that runs out of memory is done again in twice as many parts (see `MemoryRetry`); a step
     still follows the gradients of its whole batch. Both raise `InputError` where a single text does not fit. Where
-    there is an `average`, it predicts in place of the weights; a prediction is the mean over so many `orders` of
-    siblings.
+    there is an `average`, it predicts in place of the weights.
     """
 
-    def __init__(
-        self,
-        gradients: StepGradients,
-        groups: Sequence[ParameterGroup],
-        *,
-        beta2: float,
-        clip_norm: float | None,
-        average: WeightAverage | None,
-        orders: int = 1,
-    ) -> None:
+    def __init__(self, gradients: StepGradients, groups: Sequence[ParameterGroup], candidate: Candidate) -> None:
         self.gradients = gradients
         self.scorer = gradients.scorer
         self.trained = trained_parameters(groups)
-        self.optimizer = new_optimizer(groups, beta2=beta2)
-        self.clip_norm = clip_norm
-        self.average = average
-        self.orders = orders
+        self.optimizer = new_optimizer(groups, beta2=candidate.beta2)
+        self.clip_norm = candidate.clip_norm
+        self.average = None if candidate.ema is None else WeightAverage(self.trained, candidate.ema)
+        self.orders = candidate.prediction_shuffles
         self.losses = LossHistory()
         self.retry = MemoryRetry(forget=partial(self.scorer.zero_grad, set_to_none=True))
 

@@ -8,6 +8,8 @@ from typing import Literal
 from torch import nn
 from torch.optim import AdamW
 
+from models.candidate import Candidate
+
 NORMS = (nn.LayerNorm, nn.RMSNorm)
 """Modules whose scales may have more than one dimension."""
 WIDE_BIASES = {"FunnelRelMultiheadAttention": ("r_r_bias", "r_s_bias", "r_w_bias")}
@@ -36,25 +38,19 @@ class ParameterGroup:
 
 
 def parameter_groups(
-    backbone: nn.Module,
-    layers: Sequence[nn.Module],
-    head: nn.Module,
-    *,
-    backbone_lr: float,
-    head_lr: float,
-    layer_decay: float,
-    weight_decay: float,
+    backbone: nn.Module, layers: Sequence[nn.Module], head: nn.Module, candidate: Candidate
 ) -> list[ParameterGroup]:
     """Sort every parameter into exactly one group, those that do not learn into groups with rate 0.
 
     `layers` are the backbone's from the input up, embeddings first; what belongs to no layer learns at the rate of the
-    top layer. Rates and decay are those of `Candidate`: biases and the scales of norms are not decayed, embeddings are.
+    top layer. Biases and the scales of norms are not decayed, embeddings are.
     """
-    blocks = [("head", head, head_lr)]
+    blocks = [("head", head, candidate.head_lr)]
     for depth, layer in enumerate(reversed(layers)):
         number = len(layers) - 1 - depth
-        blocks.append((f"layer {number}" if number else "embeddings", layer, backbone_lr * layer_decay**depth))
-    blocks.append(("backbone", backbone, backbone_lr))
+        rate = candidate.backbone_lr * candidate.layer_decay**depth
+        blocks.append((f"layer {number}" if number else "embeddings", layer, rate))
+    blocks.append(("backbone", backbone, candidate.backbone_lr))
     spared = undecayed_parameters(backbone) | undecayed_parameters(head)
     groups = []
     taken: set[nn.Parameter] = set()
@@ -66,7 +62,7 @@ def parameter_groups(
         plain = [value for value in learning if value in spared]
         frozen = [value for value in own if value not in set(learning)]
         groups += [
-            ParameterGroup(name, decayed, rate, weight_decay),
+            ParameterGroup(name, decayed, rate, candidate.weight_decay),
             ParameterGroup(f"{name}, biases and norms", plain, rate, 0.0),
             ParameterGroup(f"{name}, frozen", frozen, 0.0, 0.0),
         ]

@@ -4,6 +4,7 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel, get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from models.backbones.families import FAMILIES
+from models.candidate import Candidate
 from models.parts.heads import HEADS, HeadSettings
 from models.training.optimizer import new_optimizer, parameter_groups, rate_share, undecayed_parameters
 from small_models import load
@@ -22,7 +23,7 @@ def head():
 
 
 def groups_of(backbone, head, **changed):
-    return parameter_groups(backbone.model, backbone.layers, head, **{**RATES, **changed})
+    return parameter_groups(backbone.model, backbone.layers, head, Candidate(**{**RATES, **changed}))
 
 
 def test_every_parameter_is_in_one_group_and_learns_where_its_rate_says_so(backbone, head):
@@ -119,7 +120,7 @@ def test_parameters_of_no_layer_learn_at_the_top_rate(backbone, head):
 def test_a_module_shared_by_layers_is_grouped_once(head):
     shared = nn.Linear(4, 4)
     model = nn.ModuleList([nn.Embedding(3, 4), shared, shared])
-    groups = parameter_groups(model, list(model), head, **RATES)
+    groups = parameter_groups(model, list(model), head, Candidate(**RATES))
     assert sum(len(group.parameters) for group in groups) == 3 + len(list(head.parameters()))
 
 
