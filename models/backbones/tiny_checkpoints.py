@@ -20,6 +20,7 @@ from models.backbones.families import FAMILIES, SHIPPED, Family
 from models.backbones.family_memory import family_config
 
 N_TOKENS = 600
+ASCII = "".join(chr(code) for code in range(ord("!"), ord("~") + 1))
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 HALF_OF_BART = {"layers": 2, "attention_heads": 2, "ffn_dim": 64}
 SHAPES: dict[str, dict[str, Any]] = {
@@ -94,7 +95,7 @@ def _word_pieces(first: Sequence[str], *, unknown: str = "[UNK]") -> WriteTokeni
         tokenizer = Tokenizer(models.WordPiece(unk_token=unknown))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        letters = sorted({*_ascii(), *"".join(texts).lower()} - {" "})
+        letters = sorted({*ASCII, *"".join(texts).lower()} - {" "})
         known = [*first, *letters, *(f"##{letter}" for letter in letters)]  # in an order that every run has
         trainer = trainers.WordPieceTrainer(vocab_size=N_TOKENS, special_tokens=known, show_progress=False)
         tokenizer.train_from_iterator(texts, trainer)
@@ -144,7 +145,7 @@ def _sentence_pieces(file: str, *, added: int = 0, **special: Any) -> WriteToken
             model_writer=model,
             vocab_size=N_TOKENS,
             hard_vocab_limit=False,
-            required_chars="".join(_ascii()),
+            required_chars=ASCII,
             num_threads=1,
             minloglevel=2,
             **special,
@@ -163,10 +164,6 @@ def _cocolm(folder: Path, texts: Sequence[str]) -> int:
     symbols = [pieces.id_to_piece(number) for number in own]
     (folder / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in symbols), encoding="utf-8")
     return len(symbols) + 5  # four symbols before them, <mask> behind
-
-
-def _ascii() -> list[str]:
-    return [chr(code) for code in range(ord("!"), ord("~") + 1)]
 
 
 def _in_order(vocabulary: Mapping[str, int]) -> list[str]:

@@ -89,11 +89,8 @@ class Huber(PointwiseLoss):
         return functional.huber_loss(outputs, targets, delta=self.loss_delta, reduction="none")
 
 
-@dataclass(frozen=True, kw_only=True)
-class SmoothL1(PointwiseLoss):
+class SmoothL1(Huber):
     """The Huber loss divided by `loss_delta`: slope 1 in the straight part, whatever the delta (Girshick, 2015)."""
-
-    loss_delta: float = 1.0
 
     def of_rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return each row's loss."""
