@@ -4,7 +4,6 @@ import os
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,6 @@ KERNELS_KEPT = "64"
 """Compiled CPU kernels that oneDNN keeps, one per shape; its own 1024 take gigabytes where batches differ in length."""
 
 AUTOCAST_TYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class PrecisionChoice:
-    """What `precision: auto` comes to on a device."""
-
-    precision: Precision
-    reason: str
-    """Why, in a clause."""
 
 
 def find_device(name: str) -> torch.device:
@@ -48,32 +38,33 @@ def find_device(name: str) -> torch.device:
 
 def find_precision(precision: Precision, device: torch.device) -> Precision:
     """Turn `auto` into the fastest that trains alike (see `choose_precision`); any other precision stays."""
-    return choose_precision(device).precision if precision == "auto" else precision
+    return choose_precision(device)[0] if precision == "auto" else precision
 
 
-def choose_precision(device: torch.device) -> PrecisionChoice:
-    """Choose the fastest precision that trains alike: bf16 where the device gains by it, on older GPUs fp16, else fp32.
+def choose_precision(device: torch.device) -> tuple[Precision, str]:
+    """Return the fastest precision that trains alike, and why in a clause.
 
+    It is bf16 where the device gains by it, on older GPUs fp16, else fp32.
     A CPU gains by bf16 with AMX, and with AVX512-BF16 when it is AMD's; Intel's own AVX512-BF16 multiplies at half the
     speed of its fp32.
     """
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return PrecisionChoice("bf16", "this GPU multiplies bf16 in hardware, which needs no scaling of the loss")
-        return PrecisionChoice("fp16", "this GPU has no bf16; the loss is scaled so that fp16 gradients do not vanish")
+            return "bf16", "this GPU multiplies bf16 in hardware, which needs no scaling of the loss"
+        return "fp16", "this GPU has no bf16; the loss is scaled so that fp16 gradients do not vanish"
     if device.type == "cpu":
         return _choose_on_cpu(torch.cpu.get_capabilities())
-    return PrecisionChoice("fp32", f"mixed precision was never tried on {device.type} here")
+    return "fp32", f"mixed precision was never tried on {device.type} here"
 
 
-def _choose_on_cpu(capabilities: Mapping[str, Any]) -> PrecisionChoice:
+def _choose_on_cpu(capabilities: Mapping[str, Any]) -> tuple[Precision, str]:
     if capabilities.get("amx_bf16"):
-        return PrecisionChoice("bf16", "this CPU has AMX, which multiplies bf16 faster than fp32")
+        return "bf16", "this CPU has AMX, which multiplies bf16 faster than fp32"
     if not capabilities.get("avx512_bf16"):
-        return PrecisionChoice("fp32", "this CPU does not multiply bf16 in hardware")
+        return "fp32", "this CPU does not multiply bf16 in hardware"
     if "AMD" in str(capabilities.get("cpu_name")):
-        return PrecisionChoice("bf16", "this CPU is AMD's with AVX512-BF16, which is faster than its fp32")
-    return PrecisionChoice("fp32", "this CPU's AVX512-BF16 multiplies at half the speed of its fp32")
+        return "bf16", "this CPU is AMD's with AVX512-BF16, which is faster than its fp32"
+    return "fp32", "this CPU's AVX512-BF16 multiplies at half the speed of its fp32"
 
 
 def make_repeatable(seed: int, *, device: torch.device, threads: int) -> None:

@@ -179,8 +179,8 @@ def _precision_chosen(device_name: str) -> str:
     from models.training.devices import choose_precision, find_device  # noqa: PLC0415 - imports torch
 
     device = find_device(device_name)
-    choice = choose_precision(device)
-    return f"precision auto is {choice.precision} on {device.type}: {choice.reason}"
+    precision, reason = choose_precision(device)
+    return f"precision auto is {precision} on {device.type}: {reason}"
 
 
 def _final_score(store: OofStore, metric: Metric, assignment: Assignment, *, seconds: float) -> ScoreReport:
