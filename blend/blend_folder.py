@@ -85,13 +85,7 @@ def _same(there: object, content: dict[str, object]) -> bool:
 def find_previous(
     runs: Sequence[str], name: str, against: str | None, predictions: MemberPredictions
 ) -> PreviousBlend | None:
-    """Return the blend to compare with: the one called `against`, else the one written last.
-
-    Args:
-        runs: run directories.
-        name: of the new blend; it is not compared with itself.
-        against: name of a blend; None: any but `name`.
-        predictions: of the candidates; the blend must have their rows.
+    """Return the blend to compare the new one, `name`, with: `against`, else the one with its rows written last.
 
     Raises:
         InputError: there is no blend `against`, or it has other rows.

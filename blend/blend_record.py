@@ -1,14 +1,7 @@
 """`Blend`: names, weights and the evidence for them, stored as `blend.json`."""
 
-from pydantic import BaseModel, ConfigDict
-
+from data_prep.frozen_record import FrozenRecord
 from data_prep.scoring.combination import Combination
-
-
-class FrozenRecord(BaseModel):
-    """Base of every part of a `Blend`: frozen, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ComparisonRecord(FrozenRecord):

@@ -48,15 +48,9 @@ def make_blend(
     form: SubmissionFormat | None = None,
     previous: PreviousBlend | None = None,
 ) -> FinishedBlend:
-    """Fit a blend and pass its test predictions through the submission gate.
+    """Fit a blend of the candidates and pass its test predictions through the submission gate.
 
-    Args:
-        predictions: of all candidates.
-        data: the prepared folder.
-        settings: how the blend is fitted.
-        name: of the blend.
-        form: of the submission; None: the task's names, the test's order.
-        previous: to compare with.
+    Without `form`, the submission has the task's names and the test's order.
 
     Raises:
         InputError: no such method or calibration, the method cannot serve the task's metric, or the gate refuses the

@@ -69,14 +69,8 @@ def write_bundle(
 ) -> BundleManifest:
     """Copy everything that a blend predicts with into a folder; its `manifest.json` is written last.
 
-    Args:
-        run: the run directory with the blend.
-        blend: to bundle; members without weight are left out.
-        data: the prepared folder that the blend was fitted on.
-        out: a new or empty folder, or one with an unfinished bundle of the same blend.
-        half: store weights in half precision.
-        report: called with each file that was written, and its size.
-        write: writes the content of a file to a path.
+    `out` is new or empty, or holds an unfinished bundle of the same blend. Members without weight are left out; `half`
+    stores weights in half precision. `report` is called with each file that was written, and its size.
 
     Raises:
         InputError: members that were trained elsewhere, weights or backbones that were not kept, other data, or files
@@ -143,9 +137,6 @@ def _describe(
         total_bytes=sum(file.size for file in written.values()),
         files=written,
     )
-
-
-# What the members have
 
 
 def _gather(member: MemberRecord, run: str) -> GatheredMember:
@@ -222,15 +213,13 @@ def _missing(member: GatheredMember) -> Iterator[str]:
     }
     absent, other = ([fold for fold in found if found[fold] == state] for state in ("absent", "other"))
     if absent:
-        yield f"{who}: the weights of fold {_numbers(absent)} were not kept"
+        yield f"{who}: the weights of fold {', '.join(map(str, absent))} were not kept"
     if other:
-        yield f"{who}: the weights of fold {_numbers(other)} are damaged, or do not belong to its predictions"
+        yield (
+            f"{who}: the weights of fold {', '.join(map(str, other))} are damaged, or do not belong to its predictions"
+        )
     if not member.digests:
         yield f"{who}: config, tokenizer and embeddings of backbone {member.backbone!r} were not kept"
-
-
-def _numbers(folds: list[int]) -> str:
-    return ", ".join(map(str, folds))
 
 
 # What goes into the folder

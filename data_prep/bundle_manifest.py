@@ -1,7 +1,6 @@
 """`BundleManifest`: what a bundle holds and how it predicts, stored as its `manifest.json`."""
 
-from pydantic import BaseModel, ConfigDict
-
+from data_prep.frozen_record import FrozenRecord
 from data_prep.scoring.combination import Combination
 from data_prep.task import Task
 
@@ -9,20 +8,16 @@ BUNDLE_MANIFEST_FILE = "manifest.json"
 BUNDLE_FORMAT = 1
 
 
-class BundledFile(BaseModel):
+class BundledFile(FrozenRecord):
     """Size and checksum of one file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str
     size: int
     """Bytes."""
 
 
-class BundledMember(BaseModel):
+class BundledMember(FrozenRecord):
     """A candidate, with the fold runs whose models are in the bundle."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     candidate: str
     label: str
@@ -32,13 +27,11 @@ class BundledMember(BaseModel):
     """Ascending, in the order of the scalings of the combination's part."""
 
 
-class BundleManifest(BaseModel):
+class BundleManifest(FrozenRecord):
     """Everything about a bundle but the bytes of its files.
 
     Files lie where a run directory has them: `candidates/`, `weights/<candidate>/fold-<k>/`, `weights/backbones/`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int
     blend: str

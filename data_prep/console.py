@@ -48,12 +48,7 @@ def new_app(help_text: str) -> typer.Typer:
 
 
 def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 2 the user's fault (message only), 1 ours (traceback).
-
-    Args:
-        app: the command line.
-        arguments: of the command line; None: those of the process.
-    """
+    """Run the command line and exit: 0 done, 2 the user's fault (message only), 1 ours (traceback)."""
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PLAIN_WIDTH
     try:

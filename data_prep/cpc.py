@@ -29,9 +29,7 @@ def shipped_texts() -> dict[str, str]:
 def read_texts(path: str | Path, faults: InputFaults) -> dict[str, str]:
     """Return the context text of every section and class in a file like Kaggle's `titles.csv`.
 
-    Args:
-        path: CSV with at least the columns code and title; other columns and deeper codes are ignored.
-        faults: collects every fault of the file.
+    It has at least the columns code and title; other columns and deeper codes are ignored.
     """
     records = read_records(path, required=("code", "title"), closed=False, faults=faults)
     if records is None or set(records.table.column_names) != {"code", "title"}:
@@ -67,10 +65,7 @@ def section_titles(texts: dict[str, str]) -> dict[str, str]:
 def class_title(code: str, text: str, sections: dict[str, str]) -> str:
     """Return the title of a class without its section's; a section's own title where the code is a section.
 
-    Args:
-        code: a section or class, such as `A` or `A01`.
-        text: its context text.
-        sections: the titles of the sections, by letter.
+    `text` is its context text; `sections` holds the titles of the sections, by letter.
 
     Raises:
         InputError: the text does not begin with the title of its section.

@@ -15,10 +15,7 @@ class InputError(ValueError):
     """Something the user gave is wrong: a file, a setting, an argument.
 
     The command line prints it without a traceback and exits with code 2, so the text must stand alone:
-    the rule, what was found and where, what to do next.
-
-    Args:
-        *faults: one sentence or short paragraph each; all faults of one input belong in one error.
+    the rule, what was found and where, what to do next. All faults of one input belong in one error.
     """
 
     def __init__(self, *faults: str) -> None:
@@ -37,14 +34,7 @@ class InputFaults:
         return bool(self._counts)
 
     def add(self, where: str, rule: str, *, line: int | None = None, found: str | None = None) -> None:
-        """Add one fault.
-
-        Args:
-            where: the file, with its column where there is one.
-            rule: what must hold, and what to do; faults with the same `where` and `rule` are listed together.
-            line: line of the file, 1 for its first.
-            found: the offending text.
-        """
+        """Add one fault; those with the same `where` (file and column) and `rule` are listed together."""
         key = (where, rule)
         self._counts[key] = self._counts.get(key, 0) + 1
         examples = self._examples.setdefault(key, [])
@@ -72,9 +62,7 @@ class InputFaults:
 class StoreError(OSError):
     """An object store refuses a request or cannot be reached; the text stands alone, as for `InputError`.
 
-    Args:
-        number: the `errno` of the same fault of a disk.
-        text: where it happened, what it means, and what to do.
+    `number` is the `errno` of the same fault of a disk.
     """
 
     def __init__(self, number: int, text: str) -> None:

@@ -5,19 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from data_prep.cpc import section_titles, shipped_texts
 from data_prep.errors import InputError
+from data_prep.frozen_record import FrozenRecord
 from data_prep.store.files import join, read_bytes, write_json
 from data_prep.store.tables import checksum, read_table, write_table
 from data_prep.task import Task
 
 
-class PreparedManifest(BaseModel):
+class PreparedManifest(FrozenRecord):
     """What a prepared folder holds and how it was made; stored as `manifest.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Task
     scheme: str

@@ -3,21 +3,20 @@
 import math
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from data_prep.frozen_record import FrozenRecord
 from data_prep.scoring.metrics import METRICS, Metric
 
 RESERVED_COLUMNS = ("id", "score", "group", "fold", "context_text", "prediction")
 
 
-class Task(BaseModel):
+class Task(FrozenRecord):
     """The columns, legal scores and metric of one competition; tasks other than PPPM come from a YAML file.
 
     A table of a task has one id column, one to three text columns and, in training, a score, which is the target.
     Prepared tables call the id `id` and the target `score`; text columns keep the names given here.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
     id_column: str = "id"

@@ -46,12 +46,7 @@ class SubmissionSimilarity:
 def read_earlier(
     runs: Sequence[str], ids: Sequence[str], *, leave_out: str | None = None
 ) -> tuple[list[EarlierSubmission], list[str]]:
-    """Read `blends/<name>/submission.csv` of every blend of `runs`.
-
-    Args:
-        runs: run directories.
-        ids: of the test rows; the column of a file that holds them is its id column.
-        leave_out: folder of the new blend.
+    """Read `blends/<name>/submission.csv` of every blend of `runs`, except that in the folder `leave_out`.
 
     Returns:
         The submissions that share ids with the test, and one sentence for each that cannot be compared.

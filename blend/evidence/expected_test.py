@@ -29,11 +29,7 @@ from data_prep.scoring.metrics import Metric
 
 
 def variance_removed(fold_models: Sequence[Floats]) -> float:
-    """Return (1 - 1/K) v, summed over sets of models that were trained on different splits.
-
-    Args:
-        fold_models: for each split, predictions [K, rows] of what its members contribute, by fold model.
-    """
+    """Return (1 - 1/K) v, summed over splits; for each, what its members contribute by fold model, [K, rows]."""
     removed = 0.0
     for predictions in fold_models:
         n_models = len(predictions)
@@ -54,16 +50,9 @@ def expect(
 ) -> ExpectationRecord | None:
     """Return the metric to expect on test rows; None where fold models differ there more than the moments allow.
 
-    The expected Pearson would then be 1 or more, so the test rows differ in kind from the train rows.
-
-    Args:
-        prediction: nested, on the scale of the target, [rows].
-        removed: variance that averaging the fold models removes on test rows (`variance_removed`).
-        target: [rows].
-        group: [rows].
-        metric: of the task.
-        test_groups: number of groups of the test rows; the number of rows if they have no groups.
-        seed: of the bootstrap.
+    The expected Pearson would then be 1 or more, so the test rows differ in kind from the train rows. `prediction`
+    [rows] is nested, `removed` comes from `variance_removed` on test rows, and `test_groups` is the number of their
+    groups, or of rows if they have no groups.
     """
     if not _possible(prediction, removed, target):
         return None

@@ -81,10 +81,7 @@ class Calibration:
     def scalings(self, prediction: Floats, target: Floats, own_fold: NDArray[np.int8]) -> tuple[Scaling, ...]:
         """Return the scalings for test predictions of a candidate: a single one, or one for each of its folds.
 
-        Args:
-            prediction: out-of-fold, [rows].
-            target: [rows].
-            own_fold: the candidate's fold of each row, [rows].
+        All arguments are [rows]: out-of-fold predictions, targets, and the candidate's fold of each row.
         """
         if not self.per_fold:
             return (self.fit(prediction, target),)
@@ -106,15 +103,9 @@ CALIBRATIONS: dict[str, Calibration] = {
 
 
 class ScaledColumns:
-    """Out-of-fold predictions of some members on one scale.
+    """Out-of-fold predictions `raw` [rows, members] of some members on one scale.
 
-    Args:
-        raw: [rows, members].
-        target: [rows].
-        fold: the fold of the prepared data of each row, [rows].
-        group: [rows].
-        own_folds: for each member its own fold of each row, [rows].
-        calibration: how.
+    `fold` [rows] holds folds of the prepared data, `own_folds` for each member its own fold of each row, [rows].
     """
 
     def __init__(
@@ -129,7 +120,6 @@ class ScaledColumns:
     ) -> None:
         self._raw, self._target, self._fold, self._group = raw, target, fold, group
         self._own_folds, self._calibration = own_folds, calibration
-
         self._kept: dict[int | None, Floats] = {}
         self._sums: dict[int | None, tuple[MomentSums, ...]] = {}
 

@@ -62,9 +62,7 @@ class MemberSelection:
 def merge_duplicates(sums: MomentSums, utility: Floats) -> list[MergedDuplicate]:
     """Merge candidates that correlate above `DUPLICATES_ABOVE` into the best of them; return those that are merged.
 
-    Args:
-        sums: over all rows.
-        utility: of each candidate alone, [candidates].
+    `sums` are over all rows, `utility` is that of each candidate alone, [candidates].
     """
     spread = np.sqrt(np.maximum(np.diag(sums.centred.gram), np.finfo(np.float64).tiny))
     correlation = sums.centred.gram / np.outer(spread, spread)
@@ -81,16 +79,11 @@ def merge_duplicates(sums: MomentSums, utility: Floats) -> list[MergedDuplicate]
 
 
 def elimination_path(table: Moments, candidates: Sequence[int], *, most: int = MOST_MEMBERS) -> list[list[int]]:
-    """Return nested sets of candidates, from the largest useful one down to a single one.
+    """Return nested sets of candidates, from the largest useful one (of at most `most`) down to a single one.
 
     The largest is the support of the exact non-negative optimum. From each set the member is dropped that costs the
     least: in least squares, dropping column j adds w_j^2 / (G^-1)_jj to the squared error (Hassibi and Stork 1993,
     Optimal brain surgeon). The weights of the rest are then fitted again, and members without weight are dropped too.
-
-    Args:
-        table: moments of all candidates.
-        candidates: that may be in a set.
-        most: size of the largest set that is returned.
     """
     left = list(candidates)
     path: list[list[int]] = []
@@ -132,16 +125,7 @@ def select_members(
 ) -> MemberSelection:
     """Return the smallest set on the elimination path that is, nested, within one standard error of the best.
 
-    Args:
-        parts: sums of each fold.
-        columns: returns out-of-fold predictions of some candidates in one of `parts`.
-        target: [rows].
-        fold: [rows], ascending; as many different ones as `parts`.
-        group: [rows].
-        metric: of the task.
-        candidates: that may become members.
-        most: largest number of members.
-        seed: of the bootstrap.
+    `parts` holds the sums of each fold in `fold` [rows], which ascends.
     """
     path = elimination_path(total(parts).centred, candidates, most=most)
     if len(path) == 1 or len(parts) == 1:

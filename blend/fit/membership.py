@@ -55,14 +55,7 @@ def choose_membership(
     """Choose members: near-duplicates merged, then the smallest set within one standard error of the best.
 
     The choice is made on all folds, and once more without each fold, so that a nested metric value knows nothing of
-    the fold that it is measured on.
-
-    Args:
-        predictions: of all candidates.
-        sums: of all candidates, for each fold.
-        utility: of each candidate on each fold, [candidates, folds].
-        metric: of the task.
-        settings: how many members at most, and whether every family takes part.
+    the fold that it is measured on. `sums` holds those of each fold, `utility` is [candidates, folds].
     """
     folds = list(range(len(sums)))
     choose = partial(_choose, predictions, sums, utility, metric=metric, settings=settings)
@@ -123,12 +116,9 @@ def _completed(members: Sequence[int], predictions: MemberPredictions, utility: 
 
 
 def raise_families(weights: Floats, families: Sequence[str], alone: Floats) -> Floats:
-    """Give every family at least `LEAST_SHARE`; the other families give up weight in proportion.
+    """Give every family at least `LEAST_SHARE` of `weights` [members]; the others give up weight in proportion.
 
-    Args:
-        weights: [members], sum 1.
-        families: of each member.
-        alone: utility of each member, [members]; in a family with too little weight, the best member gets it.
+    In a family with too little weight, the member with the best utility `alone` [members] gets all of it.
     """
     names = sorted(set(families))
     share = {name: sum(w for w, family in zip(weights, families, strict=True) if family == name) for name in names}

@@ -31,14 +31,7 @@ class NestedWeights:
 
 
 class WeightFitter:
-    """Fits weights to the members of a blend, and remembers them.
-
-    Args:
-        predictions: of all candidates.
-        membership: who is a member.
-        metric: of the task.
-        alone: utility of each candidate alone, [candidates].
-    """
+    """Fits weights to the members of a blend, and remembers them; `alone` is each candidate's utility, [candidates]."""
 
     def __init__(self, predictions: MemberPredictions, membership: Membership, metric: Metric, alone: Floats) -> None:
         self.predictions, self.membership, self.metric, self.alone = predictions, membership, metric, alone

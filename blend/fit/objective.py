@@ -102,12 +102,9 @@ class MetricOnRows:
 
 
 def objective_of(metric: Metric, parts: Sequence[MomentSums], rows: Callable[[], tuple[Floats, Floats]]) -> Objective:
-    """Return the objective for columns whose sums are `parts`: on moments if the metric allows.
+    """Return the objective for columns whose sums by fold are `parts`: on moments if the metric allows.
 
-    Args:
-        metric: of the task.
-        parts: sums of each fold.
-        rows: returns columns [rows, columns] and target [rows]; called only if moments are not enough.
+    `rows` returns columns [rows, columns] and target [rows]; it is called only if moments are not enough.
     """
     if metric.name in MOMENT_METRICS:
         return PearsonOnMoments(parts)

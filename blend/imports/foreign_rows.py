@@ -64,12 +64,7 @@ def match_rows(
 ) -> MatchedPredictions:
     """Bring a file's predictions into the order of the prepared rows.
 
-    Args:
-        table: the file.
-        rows: the rows that it must match.
-        metric: of the task; it checks the order of a file without ids.
-        trust_row_order: whether the rows of a file without ids are in the order of the prepared rows.
-        check_fold: whether the folds of the file, if it has any, must be those of the prepared rows.
+    A file without ids must be trusted to have that order, which the metric then checks against the targets.
 
     Raises:
         InputError: rows missing, unknown or repeated, values that are not finite, constant columns, other

@@ -138,11 +138,6 @@ def fit_line(cv: ArrayLike, board: ArrayLike, *, of: str = "") -> Line | None:
     a fitted line are too small, and medians of few points even more so. With this factor, about one in nine ledgers
     with normal errors and 4 to 26 points has a point beyond 3 spreads (without it, one in three).
 
-    Args:
-        cv: [points].
-        board: [points], leaderboard scores.
-        of: name of the split or scheme that the points belong to.
-
     Returns:
         None below `FEW` points.
     """
@@ -187,11 +182,7 @@ def track_cv(entries: Sequence[LedgerEntry], *, board: str = "public") -> CvVsLe
     """Compare CV and leaderboard over a whole ledger.
 
     A submission's line is that of its split (same scheme, same split hash) if the split has `ENOUGH` points, else
-    that of its scheme. Submissions without a CV or a leaderboard score are left out.
-
-    Args:
-        entries: of one metric.
-        board: `public` or `private`.
+    that of its scheme. Submissions without a CV or a leaderboard score are left out. All have one metric.
     """
     scored = [entry for entry in entries if _is_scored(entry, board)]
     schemes = list(dict.fromkeys(entry.scheme for entry in scored))

@@ -98,14 +98,7 @@ def entry_of(
     scheme: str | None = None,
     metric: str | None = None,
 ) -> LedgerEntry:
-    """Describe a submission by its manifest or, if it has none, by the options of the command line.
-
-    Args:
-        path: the CSV file; its manifest has the same name with the suffix `.json`.
-        sha256: of its bytes.
-        cv: its cross-validated score; only if there is no manifest.
-        scheme: how its folds were made; only if there is no manifest.
-        metric: only if there is no manifest; None: pearson.
+    """Describe a submission by its manifest (the same name with `.json`) or else by the options of the command line.
 
     Raises:
         InputError: no manifest and no cv; a manifest and cv, scheme or metric; the manifest describes another file.
@@ -113,7 +106,12 @@ def entry_of(
     manifest_path = path.removesuffix(".csv") + ".json"
     given = {"--cv": cv, "--scheme": scheme, "--metric": metric}
     if not exists(manifest_path):
-        return _foreign(path, sha256, cv=cv, scheme=scheme, metric=metric, manifest_path=manifest_path)
+        if cv is None:
+            raise InputError(
+                f"{path}: has no manifest ({manifest_path}), so `python -m blend fit` did not make it; "
+                f"give its CV with --cv, and how its folds were made with --scheme ({', '.join(KNOWN_SCHEMES)})"
+            )
+        return LedgerEntry(submission=path, sha256=sha256, cv=cv, scheme=scheme or UNKNOWN, metric=metric or "pearson")
     if named := [option for option, value in given.items() if value is not None]:
         raise InputError(f"{manifest_path} already has what {', '.join(named)} would give; leave that out")
     manifest = _read_manifest(manifest_path)
@@ -148,17 +146,6 @@ def _read_manifest(path: str) -> _SubmissionFacts:
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold the manifest of a submission, found {type(content).__name__}")
     return check_document(content, _SubmissionFacts, where=path)
-
-
-def _foreign(
-    path: str, sha256: str, *, cv: float | None, scheme: str | None, metric: str | None, manifest_path: str
-) -> LedgerEntry:
-    if cv is None:
-        raise InputError(
-            f"{path}: has no manifest ({manifest_path}), so `python -m blend fit` did not make it; "
-            f"give its CV with --cv, and how its folds were made with --scheme ({', '.join(KNOWN_SCHEMES)})"
-        )
-    return LedgerEntry(submission=path, sha256=sha256, cv=cv, scheme=scheme or UNKNOWN, metric=metric or "pearson")
 
 
 def score_fault(score: float, metric: str) -> str | None:

@@ -3,19 +3,17 @@
 import re
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from data_prep.audit.leakage import Leakage, measure_leakage
+from data_prep.frozen_record import FrozenRecord
 from data_prep.prepared import Prepared
 
 N_EXAMPLES = 5
 WORD = re.compile(r"\w+")
 
 
-class FoldCounts(BaseModel):
+class FoldCounts(FrozenRecord):
     """One fold, or the holdout (-1)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     fold: int
     rows: int
@@ -25,10 +23,8 @@ class FoldCounts(BaseModel):
     """Rows with each legal score; empty if any score in a range is legal."""
 
 
-class ColumnCounts(BaseModel):
+class ColumnCounts(FrozenRecord):
     """One text column."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     column: str
     train: int
@@ -43,10 +39,8 @@ class ColumnCounts(BaseModel):
     """Train rows with such a text."""
 
 
-class Repeats(BaseModel):
+class Repeats(FrozenRecord):
     """Sets of train rows with the same texts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sets: int
     rows: int
@@ -57,10 +51,8 @@ class Repeats(BaseModel):
     examples: tuple[tuple[str, ...], ...]
 
 
-class AuditReport(BaseModel):
+class AuditReport(FrozenRecord):
     """The report on a prepared folder."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data_hash: str
     split_hash: str

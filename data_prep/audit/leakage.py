@@ -7,10 +7,10 @@ the safest one is what any model could gain there by memorizing.
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from data_prep.frozen_record import FrozenRecord
 from data_prep.prepare.folds import GROUPED_SCHEMES, SCHEMES, number_by_appearance, split_rows
 from data_prep.task import Task
 
@@ -27,10 +27,8 @@ N_RESAMPLES = 200
 Floats = NDArray[np.float64]
 
 
-class SchemeLeakage(BaseModel):
+class SchemeLeakage(FrozenRecord):
     """The nearest-neighbour model under one scheme."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scheme: str
     metric: float
@@ -41,10 +39,8 @@ class SchemeLeakage(BaseModel):
     """Of the inflation, from resampling whole groups of rows."""
 
 
-class Leakage(BaseModel):
+class Leakage(FrozenRecord):
     """Every scheme compared with the safest one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     reference: str
     """The safest scheme that the task's columns allow."""
@@ -63,17 +59,7 @@ def measure_leakage(
     scored_rows: int = SCORED_ROWS,
     batch_rows: int = BATCH_ROWS,
 ) -> Leakage:
-    """Predict the same rows with the same nearest-neighbour model under every scheme.
-
-    Args:
-        table: text columns, score and group.
-        task: roles of the text columns, metric.
-        n_folds: folds of each scheme.
-        seed: of splits and samples.
-        pool_rows: at most this many rows serve as neighbours.
-        scored_rows: at most this many rows are predicted.
-        batch_rows: rows that are predicted at once.
-    """
+    """Predict the same rows with the same nearest-neighbour model under every scheme, `batch_rows` at once."""
     generator = np.random.default_rng(seed)
     pool = _draw_groups(table["group"].to_numpy(), pool_rows, generator)
     table = table.take(pa.array(pool))

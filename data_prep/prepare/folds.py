@@ -29,14 +29,9 @@ class Splitter(Protocol):
 
 
 def linked_groups(names: pa.ChunkedArray, links: pa.ChunkedArray | None = None) -> NDArray[np.int32]:
-    """Number the groups of rows, joining groups that are linked.
+    """Return the group of each row [rows], numbered from 0 in order of first appearance.
 
-    Args:
-        names: group name of each row.
-        links: another text of each row; if it equals the name of a group, that group joins the row's group.
-
-    Returns:
-        Group of each row [rows], numbered from 0 in order of first appearance.
+    `names` are those of the groups; if a row's link equals the name of a group, that group joins the row's group.
     """
     known = pc.unique(names)
     codes = pc.index_in(names, value_set=known).to_numpy()

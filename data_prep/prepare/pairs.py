@@ -37,15 +37,7 @@ class Pairs:
 def read_pairs(
     train: str | Path, test: str | Path, task: Task, *, cpc: str | Path | None, scheme: str, n_folds: int
 ) -> Pairs:
-    """Read and check both files.
-
-    Args:
-        train: CSV with id, text, score and group columns of the task.
-        test: CSV with its id and text columns.
-        task: what is legal.
-        cpc: titles in Kaggle's format; None: those that ship with the package.
-        scheme: of the split, which there must be enough groups for.
-        n_folds: its number of folds.
+    """Read and check both files; there must be enough groups for the split.
 
     Raises:
         InputError: every fault of all files.
@@ -79,15 +71,9 @@ def read_pairs(
 
 
 def read_test(test: str | Path, task: Task, *, texts: dict[str, str]) -> pa.Table:
-    """Read and check a test file alone, like `read_pairs`.
+    """Read and check a test file alone, like `read_pairs`, and return the prepared table.
 
-    Args:
-        test: CSV with the task's id and text columns.
-        task: what is legal.
-        texts: context text of each known CPC code; ignored if the task has no CPC codes.
-
-    Returns:
-        The prepared test table: id, text columns, and context_text if there are CPC codes.
+    `texts` holds the context text of each known CPC code; it is ignored if the task has no CPC codes.
 
     Raises:
         InputError: every fault of the file.

@@ -31,18 +31,9 @@ def prepare(
 ) -> Prepared:
     """Check both files, split the rows, and write the prepared folder.
 
-    A folder that already holds the same preparation is left unchanged.
-
-    Args:
-        train: CSV with the task's id, text, score and group columns.
-        test: CSV with its id and text columns.
-        out: folder to write, local or URI.
-        task: columns, legal scores, metric.
-        cpc: titles in the format of Kaggle's `titles.csv`; None: those that ship with the package.
-        scheme: one of `folds.SCHEMES`.
-        n_folds: number of folds.
-        seed: of the holdout and the folds.
-        holdout: share of the train rows, in whole groups, kept out of all folds.
+    A folder that already holds the same preparation is left unchanged. `cpc` holds titles as in Kaggle's `titles.csv`,
+    instead of those that ship with the package; `holdout` is the share of the train rows, in whole groups, that is
+    kept out of all folds.
 
     Raises:
         InputError: every fault of the settings, or every fault of the files; or `out` holds another preparation.

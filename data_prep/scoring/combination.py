@@ -10,19 +10,19 @@ from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from data_prep.frozen_record import FrozenRecord
 
 Floats = NDArray[np.float64]
 
 
-class Scaling(BaseModel):
+class Scaling(FrozenRecord):
     """From raw predictions of one fold's model to the scale that members are weighted on.
 
     First standardized, (prediction - center) / scale; then, if there are knots, the piecewise linear curve through
     them, constant beyond its ends.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     center: float = 0.0
     scale: float = Field(default=1.0, gt=0)
@@ -43,10 +43,8 @@ class Scaling(BaseModel):
         return np.interp(standard, self.x, self.y) if self.x else standard
 
 
-class CombinationPart(BaseModel):
+class CombinationPart(FrozenRecord):
     """The share of one member."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     candidate: str
     weight: float
@@ -63,10 +61,8 @@ class CombinationPart(BaseModel):
         return np.asarray(np.mean(parts, axis=0))
 
 
-class Combination(BaseModel):
+class Combination(FrozenRecord):
     """A fitted blend as arithmetic."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     parts: Annotated[tuple[CombinationPart, ...], Field(min_length=1)]
     slope: float

@@ -63,13 +63,8 @@ class DrawnUtilities:
 class GroupBootstrap:
     """Draws groups, always the same ones, and scores predictions on them.
 
-    Args:
-        target: the truth, [rows].
-        part: [rows]; the metric is taken in each part (fold) and averaged over parts. One value throughout: pooled.
-        group: [rows].
-        metric: what is measured; its name must be in `FROM_SUMS`.
-        seed: decides the draws.
-        resamples: number of draws.
+    The metric is taken in each part (fold) and averaged over parts; one part throughout gives the pooled metric.
+    `target`, `part` and `group` are [rows].
     """
 
     def __init__(

@@ -59,12 +59,7 @@ def read_records(
     Nothing is interpreted: "NA", leading zeros and surrounding spaces stay. Quoted texts may hold line breaks. Blank
     lines are faults unless they end the file.
 
-    Args:
-        path: file, local or a URI.
-        required: columns that the file must have; they are read.
-        optional: columns that the file may have; they are ignored.
-        closed: whether any other column is a fault.
-        faults: collects every fault of the file's format.
+    `optional` columns are ignored; if `closed`, any column beside them and the `required` ones is a fault.
 
     Returns:
         The required columns that the file has; None where it cannot be read as a table at all.

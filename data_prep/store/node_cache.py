@@ -27,10 +27,6 @@ class NodeCache:
     Locks (`flock`) end with their process, however it ends. When an entry is made, those used longest ago are removed
     until all fit the limit; entries in use stay, so the limit may be exceeded by their size.
 
-    Args:
-        folder: of the cache; None: `$BLENDFOLD_CACHE`, else `~/.cache/blendfold`.
-        gigabytes: size limit; None: `$BLENDFOLD_CACHE_GB`, else `GIGABYTES`.
-
     Raises:
         InputError: `$BLENDFOLD_CACHE_GB` is not a number.
     """
@@ -43,9 +39,8 @@ class NodeCache:
     def use(self, name: str, make: Callable[[Path], None]) -> Iterator[Path]:
         """Yield a file or folder of the cache, which is not removed inside the `with` block.
 
-        Args:
-            name: of the entry; the same name must always mean the same content.
-            make: makes the entry at a path that does not exist yet; runs in one process at a time.
+        The same name must always mean the same content. `make` makes it at a path that does not exist yet; it runs in
+        one process at a time.
 
         Raises:
             OSError: the cache cannot be written.

@@ -81,11 +81,8 @@ class OofStore:
     def write(self, provenance: Provenance, *, oof: pa.Table, test: pa.Table, holdout: pa.Table | None = None) -> None:
         """Keep the predictions of one finished fold run; the OOF file comes last and means "done".
 
-        Args:
-            provenance: goes into every file's metadata.
-            oof: `OOF_SCHEMA`, the rows of the fold in prepared order.
-            test: `TEST_SCHEMA`, all test rows in prepared order; `fold` is the fold of the model.
-            holdout: `OOF_SCHEMA`, all holdout rows in prepared order, `fold` again the model's.
+        `oof` has the rows of the fold, `test` and `holdout` have all of theirs, with the fold of the model; all in
+        prepared order.
 
         Raises:
             FileExistsError: the fold run is already finished; finished files are never rewritten.

@@ -99,12 +99,7 @@ def write_table(
 ) -> str:
     """Write an uncompressed Arrow IPC file, whole or not at all, and return the checksum stored in it.
 
-    Args:
-        table: must have exactly the columns of `schema`, in any order.
-        path: local path or URI; missing folders are made.
-        schema: names and types to write.
-        metadata: strings kept in the file's schema metadata.
-        batch_rows: rows of a record batch of the file.
+    `table` has exactly the columns of `schema`, in any order. Missing folders are made.
     """
     ordered = pa.table([_cast(table[field.name], field.type) for field in schema], names=schema.names)
     stamp = checksum(ordered)

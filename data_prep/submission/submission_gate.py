@@ -39,11 +39,6 @@ def read_sample_submission(path: str, expected_ids: Sequence[str], task: Task) -
 
     The id column is the one with the task's name for it, or else the first; the other one is the score.
 
-    Args:
-        path: local CSV file with two columns.
-        expected_ids: the ids of the test table.
-        task: names the id column.
-
     Raises:
         InputError: not a UTF-8 CSV file, not two columns, ids missing, unknown or repeated; all faults at once.
     """
@@ -81,19 +76,18 @@ def clip(prediction: Floats, task: Task) -> tuple[Floats, int]:
 
 
 def check_submission(ids: Sequence[str], prediction: Floats, *, expected: Sequence[str], task: Task) -> None:
-    """Refuse a submission that does not fit the test table.
-
-    Args:
-        ids: one for each prediction.
-        prediction: [rows].
-        expected: the ids of the test table, in its order.
-        task: gives the range.
+    """Refuse a submission that does not fit the test table, whose ids in its order are `expected`.
 
     Raises:
         InputError: ids missing, unknown, repeated or in another order; predictions not finite, outside the range of
             the task (`clip` moves them), or all the same as written; all faults at once.
     """
-    faults = [*_id_faults(list(ids), list(expected)), *_value_faults(list(ids), prediction, task)]
+    wrong = (
+        []
+        if list(ids) == list(expected)
+        else _set_faults(list(ids), list(expected)) or ["ids are in another order than in the test table"]
+    )
+    faults = [*wrong, *_value_faults(list(ids), prediction, task)]
     if faults:
         raise InputError(*(f"submission refused: {fault}" for fault in faults))
 
@@ -106,14 +100,7 @@ def render_submission(
     task: Task,
     form: SubmissionFormat | None = None,
 ) -> bytes:
-    """Check, then return the CSV as UTF-8.
-
-    Args:
-        ids: one for each prediction.
-        prediction: [rows].
-        expected: the ids of the test table, in its order.
-        task: gives the range.
-        form: names and order of columns and rows; None: the task's names, the test's order.
+    """Check, then return the CSV as UTF-8; without `form` it has the task's names and the test's order.
 
     Raises:
         InputError: as `check_submission`, or `form` has other ids than the test.
@@ -138,12 +125,6 @@ def _spell(value: float, task: Task) -> str:
 def _is_text(name: str) -> bool:
     """Tell whether a name is valid UTF-8 in its file (other bytes are read as surrogates)."""
     return not any("\ud800" <= character <= "\udfff" for character in name)
-
-
-def _id_faults(ids: list[str], expected: list[str]) -> list[str]:
-    if ids == expected:
-        return []
-    return _set_faults(ids, expected) or ["ids are in another order than in the test table"]
 
 
 def _set_faults(ids: list[str], expected: list[str]) -> list[str]:

@@ -57,11 +57,6 @@ def write_submission(content: bytes, manifest: SubmissionManifest, folder: str) 
     `content` comes from `render_submission`, which checks it. After a crash between the two files, `read_submission`
     finds that they do not belong together.
 
-    Args:
-        content: the CSV.
-        manifest: with the name of the file and the sha256 of `content`.
-        folder: local path or URI; created if missing.
-
     Raises:
         ValueError: the manifest is of another content; nothing is written.
     """
