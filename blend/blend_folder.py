@@ -14,8 +14,7 @@ from blend.make_blend import FinishedBlend
 from blend.members.member_predictions import MemberPredictions
 from data_prep.errors import InputError
 from data_prep.scoring.combination import Floats
-from data_prep.store.files import exists, join, list_names, locate, read_bytes, write_json
-from data_prep.store.object_store import store_errors
+from data_prep.store.files import exists, file_info, join, list_names, read_bytes, write_json
 from data_prep.store.tables import OOF_SCHEMA, one_array, read_table
 from data_prep.store.tables import write_table as write_arrow
 from data_prep.submission.submission_manifest import write_submission
@@ -100,18 +99,11 @@ def find_previous(
             raise InputError(f"--against {against}: {known[against]} holds a blend for other rows")
         return PreviousBlend(against, prediction)
     others = [found for found in known if found != name]
-    for found in sorted(others, key=lambda found: _written(known[found]), reverse=True):
+    for found in sorted(others, key=lambda found: file_info(join(known[found], OOF_FILE)).mtime_ns, reverse=True):
         prediction = _aligned(known[found], predictions)
         if prediction is not None:
             return PreviousBlend(found, prediction)
     return None
-
-
-def _written(folder: str) -> float:
-    path = join(folder, OOF_FILE)
-    filesystem, inner = locate(path)
-    with store_errors(path):
-        return float(filesystem.get_file_info(inner).mtime_ns)
 
 
 def _aligned(folder: str, predictions: MemberPredictions) -> Floats | None:

@@ -4,11 +4,12 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from data_prep.errors import STORAGE_FAULTS, InputError, StoreError
 
@@ -34,6 +35,14 @@ def duration(seconds: float) -> str:
 def print_line(text: str) -> None:
     """Print a line as it is: no colors, no markup, no wrapping."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def new_table(title: str, *columns: str, n_text: int = 1, **options: Any) -> Table:
+    """Return a table whose first `n_text` columns hold text and the others numbers, which are aligned at the right."""
+    table = Table(title=title, **options)
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="left" if place < n_text else "right")
+    return table
 
 
 def new_app(help_text: str) -> typer.Typer:

@@ -69,18 +69,12 @@ class Task(FrozenRecord):
     @property
     def least(self) -> float:
         """The least legal score."""
-        if self.score_range is not None:
-            return self.score_range[0]
-        assert self.score_levels is not None
-        return self.score_levels[0]
+        return min(self.score_range or self.score_levels or ())
 
     @property
     def greatest(self) -> float:
         """The greatest legal score."""
-        if self.score_range is not None:
-            return self.score_range[1]
-        assert self.score_levels is not None
-        return self.score_levels[-1]
+        return max(self.score_range or self.score_levels or ())
 
     @property
     def measure(self) -> Metric:

@@ -2,9 +2,10 @@
 
 from rich.table import Table
 
-from blend.blend_record import Blend, ComparisonRecord, EvidenceRecord, MetricRecord
+from blend.blend_record import Blend, ComparisonRecord, MetricRecord
 from blend.evidence.earlier_submissions import SubmissionSimilarity
 from blend.fit.weight_methods import METHODS
+from data_prep.console import new_table
 from data_prep.store.oof_store import retried_note
 
 MOST_EARLIER = 5
@@ -130,11 +131,10 @@ def _warnings(record: Blend) -> list[str]:
 
 
 def _members(record: Blend) -> Table:
-    table = Table(title=f"Members of {record.name} ({record.metric}: mean over folds, pooled)")
-    table.add_column("candidate")
-    table.add_column("label", overflow="fold")
-    for column in ("weight", "without a fold", "resampled 90 %", "folds", "pooled", "cost if dropped"):
-        table.add_column(column, justify="right")
+    title = f"Members of {record.name} ({record.metric}: mean over folds, pooled)"
+    numbers = ("weight", "without a fold", "resampled 90 %", "folds", "pooled", "cost if dropped")
+    table = new_table(title, "candidate", "label", *numbers, n_text=2)
+    table.columns[1].overflow = "fold"
     for member in sorted(record.members, key=lambda member: -member.weight):
         cost = member.drop_cost
         table.add_row(
@@ -151,19 +151,15 @@ def _members(record: Blend) -> Table:
 
 
 def _correlations(record: Blend) -> Table:
-    table = Table(title="Correlation of errors")
-    table.add_column("")
-    for member in record.members:
-        table.add_column(member.candidate[:6], justify="right")
+    table = new_table("Correlation of errors", "", *(member.candidate[:6] for member in record.members))
     for member, row in zip(record.members, record.error_correlations, strict=True):
         table.add_row(member.candidate[:6], *(f"{value:.2f}" for value in row))
     return table
 
 
 def _path(record: Blend) -> Table:
-    table = Table(title="Ensemble size (exact weights, scored on rows they were not fitted on)")
-    for column in ("members", record.metric, "behind the best"):
-        table.add_column(column, justify="right")
+    title = "Ensemble size (exact weights, scored on rows they were not fitted on)"
+    table = new_table(title, "members", record.metric, "behind the best", n_text=0)
     for step in record.path:
         chosen = " chosen" if step.n_members == len(record.members) else ""
         table.add_row(
@@ -173,10 +169,8 @@ def _path(record: Blend) -> Table:
 
 
 def _calibrations(record: Blend) -> Table:
-    table = Table(title="Calibrations (mean over folds / pooled; nested: on rows not fitted on)")
-    table.add_column("")
-    for column in ("nested", "behind the best"):
-        table.add_column(column, justify="right")
+    title = "Calibrations (mean over folds / pooled; nested: on rows not fitted on)"
+    table = new_table(title, "", "nested", "behind the best")
     for name, entry in record.calibrations.items():
         chosen = " (chosen)" if name == record.calibration else ""
         table.add_row(name + chosen, _pair(entry.nested), _behind(entry.behind))
@@ -184,37 +178,25 @@ def _calibrations(record: Blend) -> Table:
 
 
 def _methods(record: Blend) -> Table:
-    table = Table(title="Methods, same members (mean over folds / pooled; nested: on rows not fitted on)")
-    table.add_column("")
-    for column in ("in-sample", "nested", "behind the best", ""):
-        table.add_column(column, justify="right")
+    title = "Methods, same members (mean over folds / pooled; nested: on rows not fitted on)"
+    table = new_table(title, "", "in-sample", "nested", "behind the best", "")
     for name, entry in record.methods.items():
         chosen = " (this blend)" if name == record.method else ""
-        table.add_row(
-            name + chosen, _pair(entry.in_sample), _pair(entry.nested), _behind(entry.behind), _tie(entry.behind)
-        )
+        tie = "tie" if entry.behind.is_noise else ""
+        table.add_row(name + chosen, _pair(entry.in_sample), _pair(entry.nested), _behind(entry.behind), tie)
     return table
 
 
 def _scores(record: Blend) -> Table:
-    table = Table(title=f"{record.metric} (mean over folds / pooled; nested: on rows not fitted on)")
-    table.add_column("")
-    for column in ("in-sample", "nested", "expected on test", "holdout"):
-        table.add_column(column, justify="right")
+    title = f"{record.metric} (mean over folds / pooled; nested: on rows not fitted on)"
+    table = new_table(title, "", "in-sample", "nested", "expected on test", "holdout")
     titles = {"blend": f"blend ({record.method})", "best_single": "best member", "mean": "plain mean"}
     for key, evidence in record.scores.items():
-        table.add_row(titles[key], *_cells(evidence))
+        test = evidence.expected
+        expected = "-" if test is None else f"{test.value:.4f} ± {test.standard_error:.4f}"
+        holdout = "-" if evidence.holdout is None else f"{evidence.holdout:.4f}"
+        table.add_row(titles[key], _pair(evidence.in_sample), _pair(evidence.nested), expected, holdout)
     return table
-
-
-def _cells(evidence: EvidenceRecord) -> tuple[str, str, str, str]:
-    expected = evidence.expected
-    return (
-        _pair(evidence.in_sample),
-        _pair(evidence.nested),
-        "-" if expected is None else f"{expected.value:.4f} ± {expected.standard_error:.4f}",
-        "-" if evidence.holdout is None else f"{evidence.holdout:.4f}",
-    )
 
 
 def _pair(values: MetricRecord) -> str:
@@ -223,7 +205,3 @@ def _pair(values: MetricRecord) -> str:
 
 def _behind(entry: ComparisonRecord) -> str:
     return "-" if entry.difference == 0.0 else f"{-entry.difference:.4f} ± {entry.standard_error:.4f}"
-
-
-def _tie(entry: ComparisonRecord) -> str:
-    return "tie" if entry.is_noise else ""

@@ -7,8 +7,8 @@ with the greatest Pearson, and the same moments serve both. Other metrics are me
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,48 +16,42 @@ from numpy.typing import NDArray
 from blend.members.moment_sums import MomentSums, measure, total
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import Metric
-from data_prep.scoring.moments import Moments, pearson_of
+from data_prep.scoring.moments import pearson_of
 
 MOMENT_METRICS = ("pearson", "rmse")
 """Metrics whose best weights are those with the greatest Pearson."""
 
 
-class Objective(Protocol):
-    """The utility (more is better) of weights; minus infinity where the weighted sum does not vary."""
+class Objective(ABC):
+    """The utility (more is better) of weights; minus infinity where the weighted sum does not vary.
+
+    `parts` are the sums of the columns by fold, which a method may use for its own cross-validation.
+    """
 
     tolerance: float
     """A gain in utility below this does not justify another evaluation."""
 
-    @property
-    def moments(self) -> Moments:
-        """Moments of the columns that are weighted."""
-        ...
-
-    @property
-    def parts(self) -> Sequence[MomentSums]:
-        """Sums of the columns by fold, which a method may use for its own cross-validation."""
-        ...
-
-    def of(self, columns: Sequence[int]) -> "Objective":
-        """Return the utility of weights of some of the columns alone, in the order given."""
-        ...
-
-    def __call__(self, weights: Floats) -> float:
-        """Return the utility of `weights` [columns]."""
-        ...
-
-    def many(self, weights: Floats) -> Floats:
-        """Return the utilities [k] of k weight vectors, `weights` [k, columns]."""
-        ...
-
-
-class PearsonOnMoments:
-    """Pearson of the weighted sum, from moments."""
-
     def __init__(self, parts: Sequence[MomentSums]) -> None:
         self.parts = parts
         self.moments = total(parts).centred
-        self.tolerance = 1e-9
+
+    @abstractmethod
+    def of(self, columns: Sequence[int]) -> "Objective":
+        """Return the utility of weights of some of the columns alone, in the order given."""
+
+    @abstractmethod
+    def __call__(self, weights: Floats) -> float:
+        """Return the utility of `weights` [columns]."""
+
+    def many(self, weights: Floats) -> Floats:
+        """Return the utilities [k] of k weight vectors, `weights` [k, columns]."""
+        return np.array([self(row) for row in weights])
+
+
+class PearsonOnMoments(Objective):
+    """Pearson of the weighted sum, from moments."""
+
+    tolerance = 1e-9
 
     def of(self, columns: Sequence[int]) -> "PearsonOnMoments":
         """Return the same for some of the columns."""
@@ -75,16 +69,14 @@ class PearsonOnMoments:
         return np.where(varies, weights @ self.moments.cross / np.sqrt(np.where(varies, variance, 1.0)), -np.inf)
 
 
-class MetricOnRows:
+class MetricOnRows(Objective):
     """Any metric of the weighted sum, measured on the rows."""
 
+    tolerance = 1e-6
+
     def __init__(self, columns: Floats, target: Floats, metric: Metric, parts: Sequence[MomentSums]) -> None:
-        self.parts = parts
-        self.moments = total(parts).centred
-        self.tolerance = 1e-6
-        self._columns = columns
-        self._target = target
-        self._metric = metric
+        super().__init__(parts)
+        self._columns, self._target, self._metric = columns, target, metric
 
     def of(self, columns: Sequence[int]) -> "MetricOnRows":
         """Return the same for some of the columns."""
@@ -95,10 +87,6 @@ class MetricOnRows:
         """Return the utility of one weight vector."""
         value = self._metric.utility(self._metric(self._target, self._columns @ weights))
         return value if np.isfinite(value) else -np.inf
-
-    def many(self, weights: Floats) -> Floats:
-        """Return the utility of each row of `weights`."""
-        return np.array([self(row) for row in weights])
 
 
 def objective_of(metric: Metric, parts: Sequence[MomentSums], rows: Callable[[], tuple[Floats, Floats]]) -> Objective:

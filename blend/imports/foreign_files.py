@@ -13,6 +13,7 @@ import pyarrow.parquet as pa_parquet
 
 from data_prep.errors import InputError, quote
 from data_prep.scoring.combination import Floats
+from data_prep.store.csv_records import separator_hint
 from data_prep.store.files import base_name, exists, join, list_names, read_bytes
 from data_prep.task import RESERVED_COLUMNS, Task
 
@@ -134,7 +135,7 @@ def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> Foreig
             f"{path}: has no column {_listed(missing)}, which --prediction-column names; it has {_listed(names)}"
         )
     elif not chosen and not faults:
-        faults.append(f"{path}: has no numeric prediction column; it has {_listed(names)}{_separator_hint(names)}")
+        faults.append(f"{path}: has no numeric prediction column; it has {_listed(names)}{separator_hint(names)}")
     if faults:
         raise InputError(*faults)
     fold_name = next((name for name in FOLD_COLUMNS if name in names and name not in chosen), None)
@@ -222,11 +223,6 @@ def _as_text(column: pa.ChunkedArray, path: str, name: str) -> pa.Array:
     return ids
 
 
-def _separator_hint(names: Sequence[str]) -> str:
-    mark = next((mark for mark in ("\t", ";", "|") if len(names) == 1 and mark in names[0]), None)
-    return f" (is it separated by {mark!r} instead of commas?)" if mark else ""
-
-
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(map(repr, names[:20]))
     return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
@@ -251,10 +247,7 @@ def _read_csv(content: bytes, ids: Sequence[str]) -> pa.Table:
 
 
 def _read_array(content: bytes, _: Sequence[str]) -> pa.Table:
-    return _from_array(np.load(io.BytesIO(content), allow_pickle=False))
-
-
-def _from_array(array: np.ndarray) -> pa.Table:
+    array: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
     if array.dtype.kind not in "fiu" or array.ndim not in (1, 2):
         raise ValueError(f"expected numbers [rows] or [rows, models], found {array.dtype} {list(array.shape)}")
     matrix = array.reshape(len(array), -1)
@@ -266,13 +259,9 @@ def _read_feather(content: bytes, _: Sequence[str]) -> pa.Table:
     return pa_feather.read_table(pa.BufferReader(content))
 
 
-def _read_parquet(content: bytes, _: Sequence[str]) -> pa.Table:
-    return pa_parquet.read_table(pa.BufferReader(content))
-
-
 READERS: dict[str, Callable[[bytes, Sequence[str]], pa.Table]] = {
     ".csv": _read_csv,
-    ".parquet": _read_parquet,
+    ".parquet": lambda content, _: pa_parquet.read_table(pa.BufferReader(content)),
     ".npy": _read_array,
     ".arrow": _read_feather,
     ".feather": _read_feather,

@@ -4,7 +4,6 @@ Nothing is assumed about their scale: logits, ranks and scores stay unchanged, a
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blend.imports.foreign_files import ForeignColumns, ForeignTable, FoundFiles, find_files, read_foreign
@@ -55,7 +54,8 @@ def read_request(request: ImportRequest, data: Prepared) -> ImportedModels:
         except InputError as error:
             faults.extend(error.faults)
     names = [model.name for model in models]
-    faults.extend(f"two models would be named {name!r}; choose another --name" for name in sorted(_repeated(names)))
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    faults.extend(f"two models would be named {name!r}; choose another --name" for name in repeated)
     faults.extend(f"{name!r}: the name of a model may not contain a comma; rename it" for name in names if "," in name)
     if faults:
         raise InputError(*faults)
@@ -98,10 +98,6 @@ def _pairs(oof: FoundFiles, test: FoundFiles, request: ImportRequest, faults: li
         )
     front = "" if request.name is None else f"{request.name}-"
     return [(front + name, oof.paths[name], test.paths[name]) for name in oof.paths if name in test.paths]
-
-
-def _repeated(names: Sequence[str]) -> set[str]:
-    return {name for name in names if names.count(name) > 1}
 
 
 def _read_pair(

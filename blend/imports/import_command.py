@@ -5,11 +5,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.table import Table
 
 from blend.imports.foreign_models import ImportRequest, read_request
 from blend.imports.imported_models import ImportedModels, write_imported
-from data_prep.console import console, print_line
+from data_prep.console import console, new_table, print_line
 from data_prep.prepared import load_prepared
 from data_prep.scoring.metrics import DEAD_BELOW
 from data_prep.store.oof_store import UNKNOWN_SPLIT
@@ -75,10 +74,9 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
 
 def _show(imported: ImportedModels, ids: dict[str, str]) -> None:
     task, manifest = imported.data.task, imported.data.manifest
-    table = Table(title=f"Imported: {task.metric} on the folds of {imported.data.path}")
-    table.add_column("model", overflow="fold")
-    for column in ("candidate", "rows", "holdout", "test", "mean of folds", "pooled"):
-        table.add_column(column, justify="left" if column == "candidate" else "right")
+    title, numbers = f"Imported: {task.metric} on the folds of {imported.data.path}", ("rows", "holdout", "test")
+    table = new_table(title, "model", "candidate", *numbers, "mean of folds", "pooled", n_text=2)
+    table.columns[0].overflow = "fold"
     dead: list[str] = []
     for model in imported.models:
         metrics = imported.fold_metrics(model)

@@ -195,9 +195,13 @@ def track_cv(entries: Sequence[LedgerEntry], *, board: str = "public") -> CvVsLe
     summaries = tuple(
         _summary(scheme, [e for e in scored if e.scheme == scheme], scored, board, lines[scheme]) for scheme in schemes
     )
-    return CvVsLeaderboard(
-        board, rows, summaries, _split_summaries(summaries, scored, board, lines), _closeness(scored, board)
+    splits = tuple(
+        _summary(split, [e for e in scored if e.split == split], scored, board, lines.get(split))
+        for scheme in summaries
+        if len(scheme.splits) > 1
+        for split in scheme.splits
     )
+    return CvVsLeaderboard(board, rows, summaries, splits, _closeness(scored, board))
 
 
 def _board_score(entry: LedgerEntry, board: str) -> float:
@@ -306,16 +310,6 @@ def _summary(
         upper=rank_correlation(x[top], y[top]),
         excess=excess,
     )
-
-
-def _split_summaries(
-    schemes: Sequence[SplitSummary], scored: Sequence[LedgerEntry], board: str, lines: dict[str, Line | None]
-) -> tuple[SplitSummary, ...]:
-    found = []
-    for split in (split for scheme in schemes if len(scheme.splits) > 1 for split in scheme.splits):
-        entries = [entry for entry in scored if entry.split == split]
-        found.append(_summary(split, entries, scored, board, lines.get(split)))
-    return tuple(found)
 
 
 def _closeness(scored: Sequence[LedgerEntry], board: str) -> tuple[Closeness, ...]:

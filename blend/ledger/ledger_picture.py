@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from blend.ledger.cv_vs_leaderboard import CvVsLeaderboard, Line, TrackedSubmission
+from blend.ledger.cv_vs_leaderboard import CvVsLeaderboard, TrackedSubmission
 from blend.ledger.ledger_entry import KNOWN_SCHEMES, UNKNOWN
 from blend.ledger.ledger_report import verdict
 
@@ -104,7 +104,8 @@ def _draw_lines(axes: Axes, rows: list[TrackedSubmission]) -> list[Line2D]:
     handles = []
     lines = list(dict.fromkeys((row.line, row.entry.scheme) for row in rows if row.line is not None))
     for place, (line, scheme) in enumerate(lines):
-        cvs = [row.entry.cv for row in rows if _belongs(row, line) and row.entry.cv is not None]
+        fitted = [row.entry for row in rows if line.of in (row.entry.scheme, row.entry.split)]
+        cvs = [entry.cv for entry in fitted if entry.cv is not None]
         ends = [min(cvs), max(cvs)]
         kind = f"{line.slope:.2f} CV {line.intercept:+.3f}" if line.slope != 1.0 else f"CV {line.intercept:+.4f}"
         (handle,) = axes.plot(
@@ -118,10 +119,6 @@ def _draw_lines(axes: Axes, rows: list[TrackedSubmission]) -> list[Line2D]:
         )
         handles.append(handle)
     return handles
-
-
-def _belongs(row: TrackedSubmission, line: Line) -> bool:
-    return line.of in (row.entry.scheme, row.entry.split)
 
 
 def _draw_flags(axes: Axes, rows: list[TrackedSubmission], tracking: CvVsLeaderboard) -> list[Line2D]:

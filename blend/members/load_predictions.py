@@ -60,12 +60,13 @@ def load_predictions(
     for run, candidate in chosen:
         try:
             _check_wanted(candidate, exclude, [member for member, _ in taken])
-            tables = _read_oof(run, candidate)
+            store = OofStore(run)
+            tables = {fold: store.read("oof", candidate, fold) for fold in store.folds(candidate)}
             member = _describe(run, candidate, data, tables, allow_mixed_splits=allow_mixed_splits)
             own_split = member.split_hash == data.manifest.split_hash
             taken.append((member, _load_columns(member, tables, row_sets, own_split=own_split, dead_below=dead_below)))
         except _LeftOutError as error:
-            sentence = _sentence(run, candidate, str(error))
+            sentence = f"{candidate} {read_label(run, candidate)[0]}: {error}"
             (left_out if members is None else faults).append(sentence)
         except InputError as error:
             faults.extend(error.faults)
@@ -95,16 +96,6 @@ def _check_wanted(candidate: str, exclude: Collection[str], taken: Sequence[Memb
         raise _LeftOutError("excluded as asked")
     if earlier := [member.run for member in taken if member.candidate == candidate]:
         raise _LeftOutError(f"already taken from {earlier[0]}")
-
-
-def _sentence(run: str, candidate: str, reason: str) -> str:
-    return f"{candidate} {read_label(run, candidate)[0]}: {reason}"
-
-
-def _read_oof(run: str, candidate: str) -> dict[int, pa.Table]:
-    """Return a candidate's out-of-fold tables, verified, by fold."""
-    store = OofStore(run)
-    return {fold: store.read("oof", candidate, fold) for fold in store.folds(candidate)}
 
 
 def _describe(

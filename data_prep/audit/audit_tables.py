@@ -1,11 +1,15 @@
 """An audit as tables for the console."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from rich.table import Table
 
 from data_prep.audit.audit_report import AuditReport, Repeats
+from data_prep.console import new_table
 from data_prep.store.tables import HOLDOUT_FOLD
+
+LEFT: dict[str, Any] = {"title_justify": "left", "caption_justify": "left"}
 
 
 def audit_tables(report: AuditReport) -> Iterator[Table]:
@@ -16,18 +20,11 @@ def audit_tables(report: AuditReport) -> Iterator[Table]:
     yield _leakage(report)
 
 
-def _table(title: str, *columns: str, caption: str | None = None) -> Table:
-    table = Table(title=title, caption=caption, caption_justify="left", title_justify="left")
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number == 0 else "right")
-    return table
-
-
 def _folds(report: AuditReport) -> Table:
     levels = list(report.folds[0].score_counts)
     names = f", {report.group_names:,} names" if report.group_names is not None else ""
     title = f"Rows with each score ({report.linked_groups:,} groups{names})"
-    table = _table(title, "fold", "rows", "groups", *levels, "mean")
+    table = new_table(title, "fold", "rows", "groups", *levels, "mean", **LEFT)
     for one in report.folds:
         name = "holdout" if one.fold == HOLDOUT_FOLD else str(one.fold)
         counts = (f"{one.score_counts[level]:,}" for level in levels)
@@ -38,7 +35,8 @@ def _folds(report: AuditReport) -> Table:
 
 
 def _columns(report: AuditReport) -> Table:
-    table = _table("Different texts", "column", "train", "test", "in both", "in several folds", "rows with those")
+    columns = ("column", "train", "test", "in both", "in several folds", "rows with those")
+    table = new_table("Different texts", *columns, **LEFT)
     for one in report.columns:
         numbers = (one.train, one.test, one.in_both, one.in_several_folds, one.rows_in_several_folds)
         table.add_row(one.column, *(f"{number:,}" for number in numbers))
@@ -46,7 +44,8 @@ def _columns(report: AuditReport) -> Table:
 
 
 def _repeated(report: AuditReport) -> Table:
-    table = _table("Rows with the same texts", "what", "sets", "rows", "scores differ", "across folds")
+    columns = ("what", "sets", "rows", "scores differ", "across folds")
+    table = new_table("Rows with the same texts", *columns, **LEFT)
     kinds: dict[str, Repeats | None] = {
         "equal in every text": report.repeated_rows,
         "same pair, several contexts": report.repeated_pairs,
@@ -62,14 +61,9 @@ def _repeated(report: AuditReport) -> Table:
 def _leakage(report: AuditReport) -> Table:
     found = report.leakage
     rows = f"{found.scored_rows:,} rows scored from {found.pool_rows:,}, the same under every scheme"
-    table = _table(
-        "Leakage: how a nearest-neighbour model scores under each split scheme",
-        "scheme",
-        "metric",
-        "inflation",
-        "standard error",
-        caption=f"inflation over {found.reference}; {rows}",
-    )
+    title = "Leakage: how a nearest-neighbour model scores under each split scheme"
+    caption = f"inflation over {found.reference}; {rows}"
+    table = new_table(title, "scheme", "metric", "inflation", "standard error", caption=caption, **LEFT)
     for one in found.schemes:
         table.add_row(one.scheme, f"{one.metric:.4f}", f"{one.inflation:+.4f}", f"{one.standard_error:.4f}")
     return table

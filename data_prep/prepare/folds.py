@@ -1,8 +1,7 @@
 """Which row is in which fold: groups, the holdout, and the split schemes."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +18,6 @@ GREATEST_SEED = 2**32 - 1
 N_STRATA = 10
 
 Integers = NDArray[np.int64]
-
-
-class Splitter(Protocol):
-    """The interface of scikit-learn's splitters."""
-
-    def split(self, X: Any, y: Any, groups: Any) -> Iterable[tuple[Integers, Integers]]:  # noqa: N803
-        """Yield train and validation rows of each fold."""
 
 
 def linked_groups(names: pa.ChunkedArray, links: pa.ChunkedArray | None = None) -> NDArray[np.int32]:
@@ -115,24 +107,18 @@ def split_rows(
         raise InputError(too_few(n_units, n_folds, scheme))
     splitter = getattr(model_selection, SCHEMES[scheme])(n_folds, shuffle=True, random_state=seed)
     folds = np.full(len(targets), HOLDOUT_FOLD, dtype=np.int8)
-    for fold, rows in enumerate(
-        _validation_rows(splitter, strata(targets, task), groups if scheme in GROUPED_SCHEMES else None)
-    ):
-        folds[rows] = fold
+    labels, kept_together = strata(targets, task), groups if scheme in GROUPED_SCHEMES else None
+    with warnings.catch_warnings():
+        # a score level with fewer rows than folds cannot be in all of them; the printed shares show it
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        for fold, (_, rows) in enumerate(splitter.split(np.zeros(len(labels)), labels, kept_together)):
+            folds[rows] = fold
     if len(np.unique(folds)) < n_folds:
         raise InputError(
             f"scheme {scheme} leaves a fold without rows: {n_units:,} groups are too unequal for {n_folds} folds; "
             "use fewer folds (--folds)"
         )
     return folds
-
-
-def _validation_rows(splitter: Splitter, labels: Integers, groups: NDArray[np.int32] | None) -> Iterator[Integers]:
-    with warnings.catch_warnings():
-        # a score level with fewer rows than folds cannot be in all of them; the printed shares show it
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        for _, rows in splitter.split(np.zeros(len(labels)), labels, groups):
-            yield rows
 
 
 def too_few(n_units: int, n_folds: int, scheme: str) -> str:

@@ -50,9 +50,7 @@ def read_pairs(
     targets = _check_targets(train_rows, task, faults) if train_rows else None
     for records in (train_rows, test_rows):
         if records:
-            _check_ids(records, task, faults)
-            _check_texts(records, task, faults)
-            _check_codes(records, task, texts, faults)
+            _check_rows(records, task, texts, faults)
     if train_rows and test_rows:
         _check_disjoint(train_rows, test_rows, task, faults)
     groups = _check_groups(train_rows, task, scheme, n_folds, faults) if train_rows else None
@@ -61,9 +59,8 @@ def read_pairs(
     assert test_rows is not None
     assert targets is not None
     assert groups is not None
-    train_table = _text_table(train_rows, task, texts).append_column("score", targets)
     return Pairs(
-        train=train_table,
+        train=_text_table(train_rows, task, texts).append_column("score", targets),
         test=_text_table(test_rows, task, texts),
         groups=groups,
         section_titles=section_titles(texts) if task.cpc_column else None,
@@ -82,9 +79,7 @@ def read_test(test: str | Path, task: Task, *, texts: dict[str, str]) -> pa.Tabl
     group_only = tuple(name for name in (task.group_column,) if name and name not in task.text_columns)
     rows = read_records(test, required=test_columns(task), optional=group_only, faults=faults)
     if rows:
-        _check_ids(rows, task, faults)
-        _check_texts(rows, task, faults)
-        _check_codes(rows, task, texts, faults)
+        _check_rows(rows, task, texts, faults)
     faults.raise_all()
     assert rows is not None
     return _text_table(rows, task, texts).cast(test_schema(task))
@@ -151,11 +146,13 @@ def _hashes(texts: pa.ChunkedArray) -> NDArray[np.uint64]:
     return np.concatenate(parts) if parts else np.empty(0, np.uint64)
 
 
-def _check_texts(records: CsvRecords, task: Task, faults: InputFaults) -> None:
+def _check_rows(records: CsvRecords, task: Task, texts: dict[str, str], faults: InputFaults) -> None:
+    _check_ids(records, task, faults)
     names = dict.fromkeys([*task.text_columns, *([task.group_column] if task.group_column else [])])
     for name in names:
         if name in records.table.column_names:
             _check_filled(records, name, faults)
+    _check_codes(records, task, texts, faults)
 
 
 def _check_filled(records: CsvRecords, column: str, faults: InputFaults) -> None:

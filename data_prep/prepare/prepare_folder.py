@@ -45,6 +45,7 @@ def prepare(
     folds = _assign(pairs, task, scheme=scheme, n_folds=n_folds, seed=seed, holdout=holdout)
     table = pairs.train.append_column("group", pa.array(pairs.groups)).append_column("fold", pa.array(folds))
     n_holdout = int((folds == HOLDOUT_FOLD).sum())
+    inputs = {"train": train, "test": test, "cpc": cpc}
     manifest = PreparedManifest(
         task=task,
         scheme=scheme,
@@ -52,7 +53,7 @@ def prepare(
         seed=seed,
         holdout=holdout,
         rows={"train": table.num_rows - n_holdout, "holdout": n_holdout, "test": pairs.test.num_rows},
-        inputs={role: sha256_of(path) for role, path in _inputs(train, test, cpc).items()},
+        inputs={role: sha256_of(path) for role, path in inputs.items() if path is not None},
         data_hash=hash_data(table, pairs.test),
         split_hash=hash_split(table),
         section_titles=pairs.section_titles,
@@ -61,10 +62,6 @@ def prepare(
         return _unchanged(out, manifest)
     write_prepared(out, manifest, table, pairs.test)
     return load_prepared(out)
-
-
-def _inputs(train: str | Path, test: str | Path, cpc: str | Path | None) -> dict[str, str | Path]:
-    return {"train": train, "test": test, **({} if cpc is None else {"cpc": cpc})}
 
 
 def _assign(pairs: Pairs, task: Task, *, scheme: str, n_folds: int, seed: int, holdout: float) -> NDArray[np.int8]:

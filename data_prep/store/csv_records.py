@@ -146,9 +146,9 @@ def _places(
 ) -> dict[str, int]:
     """Return the position of each required column, and add a fault for missing, repeated and extra columns."""
     if missing := [name for name in required if name not in header]:
-        hint = f" (is it separated by {mark!r} instead of commas?)" if (mark := _other_separator(header)) else ""
+        hint = separator_hint(header)
         faults.add(path, f"missing columns: {_names(missing)}; line 1 has {_names(header)}{hint}")
-        if mark:
+        if hint:
             return {}
     if repeated := sorted({name for name in header if header.count(name) > 1}):
         faults.add(path, f"columns named more than once on line 1: {_names(repeated)}")
@@ -158,8 +158,10 @@ def _places(
     return {name: header.index(name) for name in required if name in header}
 
 
-def _other_separator(header: list[str]) -> str | None:
-    return next((mark for mark in ("\t", ";", "|") if len(header) == 1 and mark in header[0]), None)
+def separator_hint(header: Sequence[str]) -> str:
+    """Return what a message about a header says if the file seems to have another separator; else nothing."""
+    mark = next((mark for mark in ("\t", ";", "|") if len(header) == 1 and mark in header[0]), None)
+    return f" (is it separated by {mark!r} instead of commas?)" if mark else ""
 
 
 def _names(names: Sequence[str]) -> str:

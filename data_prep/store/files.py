@@ -58,25 +58,26 @@ def base_name(path: str | Path) -> str:
     return split_options(path)[0].rstrip("/").rsplit("/", 1)[-1]
 
 
-def exists(path: str | Path) -> bool:
-    """Tell whether a file or folder is there."""
+def file_info(path: str | Path) -> fs.FileInfo:
+    """Return kind, size and modification time of a file or folder, which need not be there."""
     filesystem, inner = locate(path)
     with store_errors(path):
-        return bool(filesystem.get_file_info(inner).type != fs.FileType.NotFound)
+        return filesystem.get_file_info(inner)
+
+
+def exists(path: str | Path) -> bool:
+    """Tell whether a file or folder is there."""
+    return bool(file_info(path).type != fs.FileType.NotFound)
 
 
 def is_file(path: str | Path) -> bool:
     """Tell whether a file is there."""
-    filesystem, inner = locate(path)
-    with store_errors(path):
-        return bool(filesystem.get_file_info(inner).is_file)
+    return bool(file_info(path).is_file)
 
 
 def is_folder(path: str | Path) -> bool:
     """Tell whether a folder is there; in an object store, whether an object lies under it."""
-    filesystem, inner = locate(path)
-    with store_errors(path):
-        return bool(filesystem.get_file_info(inner).type == fs.FileType.Directory)
+    return bool(file_info(path).type == fs.FileType.Directory)
 
 
 def list_names(folder: str | Path) -> list[str]:

@@ -28,11 +28,6 @@ class SubmissionFormat:
     id_first: bool = True
     """Whether the id is the first column."""
 
-    @classmethod
-    def of_task(cls, task: Task, expected: Sequence[str]) -> "SubmissionFormat":
-        """Return the format to use without a sample: the task's names, and the order of `expected` (the test's ids)."""
-        return cls(id_column=task.id_column, score_column=task.score_column, ids=tuple(expected))
-
 
 def read_sample_submission(path: str, expected_ids: Sequence[str], task: Task) -> SubmissionFormat:
     """Read the format of a `sample_submission.csv`; its scores are ignored.
@@ -106,7 +101,7 @@ def render_submission(
         InputError: as `check_submission`, or `form` has other ids than the test.
     """
     check_submission(ids, prediction, expected=expected, task=task)
-    form = form or SubmissionFormat.of_task(task, expected)
+    form = form or SubmissionFormat(task.id_column, task.score_column, tuple(expected))
     if faults := _set_faults(list(form.ids), list(expected)):
         raise InputError(*(f"submission refused: in the sample submission {fault}" for fault in faults))
     spelled = {row: _spell(float(value), task) for row, value in zip(ids, prediction, strict=True)}

@@ -122,7 +122,7 @@ def test_the_id_column_may_stand_on_the_right(ids: list[str], tmp_path: Path) ->
 
 def test_without_a_sample_the_task_decides(ids: list[str]) -> None:
     prediction = np.arange(36) / 100
-    form = SubmissionFormat.of_task(TASK, ids)
+    form = SubmissionFormat(TASK.id_column, TASK.score_column, tuple(ids))
     assert render_submission(ids, prediction, expected=ids, task=TASK, form=form) == render_submission(
         ids, prediction, expected=ids, task=TASK
     )
@@ -169,7 +169,7 @@ def test_a_sample_that_is_not_there(ids: list[str]) -> None:
 
 
 def test_a_format_of_another_test_is_refused(ids: list[str]) -> None:
-    form = SubmissionFormat.of_task(TASK, ids[1:])
+    form = SubmissionFormat(TASK.id_column, TASK.score_column, tuple(ids[1:]))
     with pytest.raises(InputError, match=r"in the sample submission 1 of 36 test ids are missing \(t000\)"):
         render_submission(ids, np.arange(36) / 100, expected=ids, task=TASK, form=form)
 
