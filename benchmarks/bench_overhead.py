@@ -138,7 +138,7 @@ def slots_of(study: Path) -> int:
 def read_off(run_dir: Path, n_slots: int | None) -> None:
     """Print how much of the slots' time a finished search spent inside `train_fold`, from what it wrote."""
     n_slots = n_slots or slots_of(run_dir / "study.yaml")
-    points = Curves(str(run_dir)).points
+    points = Curves(str(run_dir)).entries
     inside, n_runs = seconds_inside(points)
     begun = min(path.stat().st_mtime for path in (run_dir / "candidates").glob("*.json"))
     ends = sorted(path.stat().st_mtime for path in (run_dir / "oof").rglob("*.arrow"))

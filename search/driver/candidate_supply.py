@@ -35,7 +35,7 @@ class CandidateSupply:
         self._sampler = Sampler(read_space(study.space), kind=study.sampler, seed=study.seed) if study.space else None
         for candidate in read_candidates(study.candidates, allow_twins=True).values():
             self._add(candidate)
-        for drawn in self._draws.drawn:
+        for drawn in self._draws.entries:
             assert self._sampler is not None
             self._add(drawn.candidate)
             self._sampler.restore(drawn)

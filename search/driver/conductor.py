@@ -245,13 +245,13 @@ class Conductor:
         self.ladder.recall_promotions({name: each.promotion for name, each in statuses.items() if each.promotion})
         self._feed = LadderFeed(self.ladder, self._store, self._data)
         self._reports.clear()
-        for replayed in self._feed.replay(self.curves.points, lambda name: self._supply.candidate(name).family):
+        for replayed in self._feed.replay(self.curves.entries, lambda name: self._supply.candidate(name).family):
             self._reports.setdefault(replayed.run, _Reports()).seen.add((replayed.attempt, replayed.point.progress))
             if replayed.decision is not None:
                 self._take_decision(replayed.run, replayed.point, replayed.decision)
         for candidate, fold in self._store.fold_runs():
             self._add_unreported(candidate, fold)
-        for point in self.curves.points:
+        for point in self.curves.entries:
             if point.progress >= FINISHED and self._store.is_finished(point.candidate, point.fold):
                 self._watcher.recalled(self._supply.candidate(point.candidate), point.fold, point.metric)
         for run, reports in self._reports.items():
@@ -279,7 +279,7 @@ class Conductor:
 
     def _without_tables(self) -> list[FoldRun]:
         """Return the fold runs that finished and whose tables are lost, in the order in which they ended."""
-        lost = [point for point in self.curves.points if self._feed.has_lost_tables(point)]
+        lost = [point for point in self.curves.entries if self._feed.has_lost_tables(point)]
         mine = [point for point in lost if self._only is None or point.candidate in self._only]
         return list(
             dict.fromkeys(FoldRun(p.candidate, self._supply.candidate(p.candidate).family, p.fold) for p in mine)

@@ -34,7 +34,7 @@ def run_until_done(search: Search, *, open_session: OpenSession, tune: RunTune) 
             search.study, search.data, search.run_dir, progress, hours_spent=search.hours_spent, only=search.only
         )
         progress.statistics.to_come = lambda conductor=conductor: conductor.candidates_to_come  # type: ignore[misc]
-        on_record = len(conductor.curves.points)
+        on_record = len(conductor.curves.entries)
         if death is None:
             count_earlier_runs(progress.statistics, conductor)
         else:
@@ -55,7 +55,7 @@ def run_until_done(search: Search, *, open_session: OpenSession, tune: RunTune) 
 
 def count_earlier_runs(tally: RunStatistics, conductor: Conductor) -> None:
     """Count the time that earlier runs of the search took, by its record."""
-    for name, minutes in minutes_by_candidate(conductor.curves.points).items():
+    for name, minutes in minutes_by_candidate(conductor.curves.entries).items():
         size = conductor.study.resources.of(conductor.candidates[name].backbone)
         tally.spent_before(minutes * 60, size)
 

@@ -58,7 +58,8 @@ class AppendLog(Generic[Entry]):
         self._write = write
         self._encode = encode
         self._compact_at = compact_at
-        self._journal = Journal(_journal_of(path))
+        place, options = split_options(path)
+        self._journal = Journal(f"{place.rpartition('.')[0]}.journal{options}")
         lines = self._journal.read()  # before the file: a driver may compact them into it in the meantime
         self.entries = read(path) if exists(path) else []
         self._compacted = len(self.entries)
@@ -156,11 +157,6 @@ class Journal:
             f"{self.path}: {what}; the file was changed after it was written. Put back a copy, or remove the file: "
             f"the search then takes what its {len(found)} lines say from the prediction tables, or does it again"
         )
-
-
-def _journal_of(path: str) -> str:
-    place, options = split_options(path)
-    return f"{place.rpartition('.')[0]}.journal{options}"
 
 
 def _parse(line: bytes) -> tuple[int, Any] | None:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
 
 import pyarrow as pa
 
@@ -30,31 +29,18 @@ _row = attrgetter(*CURVES_SCHEMA.names)
 """Returns the values of a point in the order of the table's columns."""
 
 
-class Curves:
-    """The table `curves.arrow` of a run directory, with later points in `curves.journal` (see `AppendLog`)."""
+class Curves(AppendLog[CurvePoint]):
+    """The table `curves.arrow` of a run directory, with later points in `curves.journal`."""
 
     def __init__(self, run_dir: str, *, compact_at: int = COMPACT_AT) -> None:
-        self._log = AppendLog(
+        super().__init__(
             join(run_dir, "curves.arrow"),
             read=_read_points,
             write=_write_points,
             encode=_row,
-            decode=_point,
+            decode=lambda row: CurvePoint(*row),
             compact_at=compact_at,
         )
-
-    @property
-    def points(self) -> list[CurvePoint]:
-        """All points, in order of arrival."""
-        return self._log.entries
-
-    def append(self, point: CurvePoint) -> None:
-        """Append a point; it is on disk when this returns."""
-        self._log.append(point)
-
-    def compact(self) -> None:
-        """Write all points into `curves.arrow`."""
-        self._log.compact()
 
 
 def curves_by_candidate(points: Iterable[CurvePoint]) -> dict[str, dict[int, list[CurvePoint]]]:
@@ -92,7 +78,3 @@ def _write_points(points: Sequence[CurvePoint], path: str) -> None:
     columns = zip(*map(_row, points), strict=True)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, CURVES_SCHEMA, strict=True)]
     write_table(pa.table(arrays, schema=CURVES_SCHEMA), path, schema=CURVES_SCHEMA)
-
-
-def _point(row: Sequence[Any]) -> CurvePoint:
-    return CurvePoint(*row)

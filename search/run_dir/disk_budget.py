@@ -3,7 +3,7 @@
 import fcntl
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -33,25 +33,20 @@ class DiskBudget:
     tell: Callable[[str], None]
     """Takes a message for people; each is sent once for a run directory."""
 
-    def room(self, n_bytes: int, what: str) -> AbstractContextManager[bool]:
-        """Return a context that says whether `n_bytes` may be written in it; weights are removed if that makes room.
-
-        The weights of candidates without weight in the blend go first, then those with the least (`shares.json`).
-
-        Args:
-            n_bytes: bytes to write, at most.
-            what: names them in the message if there is no room.
-        """
-        return nullcontext(enter_result=True) if self.gigabytes is None else self._granted(n_bytes, what)
-
     @contextmanager
-    def _granted(self, n_bytes: int, what: str) -> Iterator[bool]:
-        with _exclusive(self.run_dir) as sent:
-            yield self._make_room(n_bytes, what, sent)
+    def room(self, n_bytes: int, what: str) -> Iterator[bool]:
+        """Yield whether at most `n_bytes` may be written in the block; weights are removed if that makes room.
 
-    def _make_room(self, n_bytes: int, what: str, sent: "_SentMessages") -> bool:
-        assert self.gigabytes is not None
-        limit = self.gigabytes * GIGABYTE
+        The weights of candidates without weight in the blend go first, then those with the least (`shares.json`). If
+        there is no room, a message says so; `what` names the bytes in it.
+        """
+        if self.gigabytes is None:
+            yield True
+            return
+        with _exclusive(self.run_dir) as lock:
+            yield self._make_room(n_bytes, what, self.gigabytes * GIGABYTE, lock)
+
+    def _make_room(self, n_bytes: int, what: str, limit: float, lock: TextIO | None) -> bool:
         excess = n_bytes + bytes_used(self.run_dir) - limit
         if excess <= 0:
             return True
@@ -62,16 +57,21 @@ class DiskBudget:
                 freed += bytes_used(self.run_dir, join(WEIGHTS, candidate))
         if freed < excess:
             lasting = "more than the whole budget" if n_bytes > limit else "it waits until there is"
-            self._tell_once(f"no room for {what} of {_gigabytes(n_bytes)}: {lasting}; training goes on", sent)
+            self._tell_once(f"no room for {what} of {_gigabytes(n_bytes)}: {lasting}; training goes on", lock)
             return False
         for candidate, share in removable:
             remove_weights(self.run_dir, candidate)
-            self._tell_once(f"removed the weights of {candidate}, whose share of the blend is {share:.3f}", sent)
+            self._tell_once(f"removed the weights of {candidate}, whose share of the blend is {share:.3f}", lock)
         return True
 
-    def _tell_once(self, text: str, sent: "_SentMessages") -> None:
-        if sent.add(text):
-            self.tell(f"budget.disk_gb={self.gigabytes:g}: {text}")
+    def _tell_once(self, text: str, lock: TextIO | None) -> None:
+        """Send a message unless the lock file, which has a line for each, holds it; object stores remember none."""
+        if lock is not None:
+            lock.seek(0)
+            if text in lock.read().splitlines():
+                return
+            lock.write(f"{text}\n")
+        self.tell(f"budget.disk_gb={self.gigabytes:g}: {text}")
 
 
 def bytes_used(run_dir: str, *folders: str) -> int:
@@ -116,30 +116,13 @@ def _gigabytes(n_bytes: int) -> str:
     return f"{n_bytes / GIGABYTE:.3g} GB"
 
 
-@dataclass(frozen=True)
-class _SentMessages:
-    """The messages sent so far, one per line of the lock file; on object stores none are remembered."""
-
-    file: TextIO | None
-
-    def add(self, text: str) -> bool:
-        """Remember a message; return False if it was sent before."""
-        if self.file is None:
-            return True
-        self.file.seek(0)
-        if text in self.file.read().splitlines():
-            return False
-        self.file.write(f"{text}\n")
-        return True
-
-
 @contextmanager
-def _exclusive(run_dir: str) -> Iterator[_SentMessages]:
-    """Wait until no one else writes. Object stores have no locks, so there is no waiting there."""
+def _exclusive(run_dir: str) -> Iterator[TextIO | None]:
+    """Wait until no one else writes, and yield the lock file; object stores have none, so there is no waiting there."""
     if is_uri(run_dir):
-        yield _SentMessages(None)
+        yield None
         return
     Path(run_dir).mkdir(parents=True, exist_ok=True)
     with (Path(run_dir) / "disk.lock").open("a+", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield _SentMessages(lock)
+        yield lock

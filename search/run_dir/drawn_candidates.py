@@ -22,26 +22,12 @@ class DrawnCandidate:
     candidate: Candidate
 
 
-class DrawnCandidates:
+class DrawnCandidates(AppendLog[DrawnCandidate]):
     """The list `sampled.json` of a run directory, with later draws in `sampled.journal`."""
 
     def __init__(self, run_dir: str) -> None:
-        self._log = AppendLog(
-            join(run_dir, "sampled.json"), read=_read_draws, write=_write_draws, encode=_encode, decode=_decode
-        )
-
-    @property
-    def drawn(self) -> list[DrawnCandidate]:
-        """All drawn candidates, in the order of their draws."""
-        return self._log.entries
-
-    def append(self, drawn: DrawnCandidate) -> None:
-        """Append a drawn candidate; it is on disk when this returns."""
-        self._log.append(drawn)
-
-    def compact(self) -> None:
-        """Write all draws into `sampled.json`."""
-        self._log.compact()
+        path = join(run_dir, "sampled.json")
+        super().__init__(path, read=_read_draws, write=_write_draws, encode=_encode, decode=_decode)
 
 
 def _read_draws(path: str) -> list[DrawnCandidate]:

@@ -59,11 +59,6 @@ def hold_driver_lock(
     there must stay unchanged for `settle_seconds`: two drivers get through only if one of them hangs that long between
     looking and writing.
 
-    Args:
-        run_dir: the run directory.
-        settle_seconds: how long to wait in an object store.
-        write: writes JSON to an object store.
-
     Raises:
         InputError: another driver holds it, or a killed one of another host did; says which, and what to do.
     """

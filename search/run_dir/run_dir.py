@@ -150,7 +150,7 @@ class RunDir:
     @cached_property
     def points(self) -> list[CurvePoint]:
         """Every report of a fold run, in order of arrival."""
-        return Curves(self.path).points
+        return Curves(self.path).entries
 
     @cached_property
     def curves(self) -> dict[str, dict[int, list[CurvePoint]]]:

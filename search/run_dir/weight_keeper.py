@@ -85,17 +85,13 @@ def sweep_checkpoints(run_dir: str, statuses: Mapping[str, CandidateStatus]) -> 
     """Remove the checkpoints of fold runs that will not continue, which a killed driver left behind.
 
     No fold run may be running.
-
-    Args:
-        run_dir: the run directory.
-        statuses: the status of every candidate.
     """
     store, kept = OofStore(run_dir), join(run_dir, CHECKPOINTS)
     for candidate in list_names(kept):
-        status = statuses.get(candidate)
-        for folder in list_names(join(kept, candidate)) if status else []:
+        if (status := statuses.get(candidate)) is None:
+            continue
+        is_over = status.state not in ("running", "waiting")
+        for folder in list_names(join(kept, candidate)):
             fold = CHECKPOINT.fullmatch(folder)
-            if fold is None or status is None:
-                continue
-            if status.state not in ("running", "waiting") or store.is_finished(candidate, int(fold[1])):
+            if fold and (is_over or store.is_finished(candidate, int(fold[1]))):
                 remove_folder(join(kept, candidate, folder))

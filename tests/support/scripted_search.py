@@ -115,6 +115,6 @@ def conductor(settings: Study, data: Prepared, run_dir: Path, **changes: Any) ->
 
 def record(run_dir: Path) -> tuple[list[str], list[DrawnCandidate], list[str]]:
     """Return the decisive content of a run directory."""
-    points = [repr(replace(point, seconds=0)) for point in Curves(str(run_dir)).points]
+    points = [repr(replace(point, seconds=0)) for point in Curves(str(run_dir)).entries]
     tables = sorted(str(path.relative_to(run_dir)) for path in run_dir.rglob("fold-*.arrow"))
-    return points, DrawnCandidates(str(run_dir)).drawn, tables
+    return points, DrawnCandidates(str(run_dir)).entries, tables

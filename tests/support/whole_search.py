@@ -80,7 +80,7 @@ def wait_for_points(process: "subprocess.Popen[str]", run_dir: Path, number: int
     """Wait until `number` rungs are on record."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
-        if len(Curves(str(run_dir)).points) >= number:
+        if len(Curves(str(run_dir)).entries) >= number:
             return
         time.sleep(0.02)
     raise AssertionError(f"{number} rungs never came: {process.communicate()[0]}")

@@ -42,9 +42,9 @@ def files(run_dir: Path) -> set[str]:
 def test_what_was_appended_is_read_back_in_order_wherever_it_lies(number: int, tmp_path: Path) -> None:
     points = [point(n) for n in range(number)]
     curves = keep(tmp_path, points, compact_at=4)
-    assert Curves(str(tmp_path)).points == points
+    assert Curves(str(tmp_path)).entries == points
     curves.compact()
-    assert Curves(str(tmp_path)).points == points
+    assert Curves(str(tmp_path)).entries == points
     assert files(tmp_path) == ({"curves.arrow"} if number else set())
     if number:
         table = read_table(tmp_path / "curves.arrow", schema=CURVES_SCHEMA)
@@ -54,7 +54,7 @@ def test_what_was_appended_is_read_back_in_order_wherever_it_lies(number: int, t
 def test_numbers_come_back_exactly_nan_included(tmp_path: Path) -> None:
     odd = CurvePoint("0123456789ab", 0, 0.1 + 0.2, 1e-300, float("nan"), float("inf"))
     keep(tmp_path, [odd])
-    assert repr(Curves(str(tmp_path)).points) == repr([odd])
+    assert repr(Curves(str(tmp_path)).entries) == repr([odd])
 
 
 @pytest.mark.parametrize("compacted", [0, 4])
@@ -71,10 +71,10 @@ def test_cut_off_at_any_byte_only_the_line_being_written_is_lost_and_the_search_
         path.write_bytes(content[:size])
         kept = compacted + sum(end <= size for end in ends)
         torn = Curves(str(tmp_path), compact_at=4)
-        assert torn.points == points[:kept]
+        assert torn.entries == points[:kept]
         assert path.read_bytes() == content[:size], "who only reads repairs nothing"
         torn.append(points[-1])
-        assert Curves(str(tmp_path)).points == [*points[:kept], points[-1]]
+        assert Curves(str(tmp_path)).entries == [*points[:kept], points[-1]]
         (tmp_path / "curves.arrow").unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         keep(tmp_path, points[:compacted], compact_at=4)
@@ -87,9 +87,9 @@ def test_a_last_line_that_never_fully_reached_the_disk_is_dropped(tail: bytes, t
     with (tmp_path / "curves.journal").open("ab") as file:
         file.write(tail)
     again = Curves(str(tmp_path))
-    assert again.points == points
+    assert again.entries == points
     again.append(point(3))
-    assert Curves(str(tmp_path)).points == [*points, point(3)]
+    assert Curves(str(tmp_path)).entries == [*points, point(3)]
 
 
 @pytest.mark.parametrize("line", [1, 2, 3])
@@ -129,9 +129,9 @@ def test_cut_off_between_the_table_and_the_new_journal_nothing_counts_twice(
     curves.compact()
     (tmp_path / "curves.journal").write_bytes(lines)
     assert files(tmp_path) == {"curves.arrow", "curves.journal"}
-    assert Curves(str(tmp_path)).points == [point(n) for n in range(4)]
+    assert Curves(str(tmp_path)).entries == [point(n) for n in range(4)]
     keep(tmp_path, [point(4)])
-    assert Curves(str(tmp_path)).points == [point(n) for n in range(5)]
+    assert Curves(str(tmp_path)).entries == [point(n) for n in range(5)]
 
 
 def test_a_line_that_could_not_be_written_is_not_on_record_and_the_next_one_is(
@@ -146,16 +146,16 @@ def test_a_line_that_could_not_be_written_is_not_on_record_and_the_next_one_is(
         patch.setattr(os, "fsync", disk_full)
         with pytest.raises(OSError, match="No space left"):
             curves.append(point(1))
-    assert curves.points == [point(0)]
+    assert curves.entries == [point(0)]
     curves.append(point(2))
-    assert Curves(str(tmp_path)).points == [point(0), point(2)]
+    assert Curves(str(tmp_path)).entries == [point(0), point(2)]
 
 
 WRITER = """
 import sys
 from search.run_dir.curves import CurvePoint, Curves
 curves = Curves(sys.argv[1], compact_at=40)
-for number in range(len(curves.points), 10**6):
+for number in range(len(curves.entries), 10**6):
     curves.append(CurvePoint("0123456789ab", 0, 0.5, float(number), 0.5, 0.0))
     print(number, flush=True)
 """
@@ -169,7 +169,7 @@ def test_a_killed_writer_loses_nothing_that_it_said_was_on_record(tmp_path: Path
             said = [int(process.stdout.readline()) for _ in range(100)]  # it is compacted in between
             process.kill()
             said += [int(line) for line in process.stdout if line.endswith("\n")]
-        epochs = [entry.epoch for entry in Curves(str(tmp_path)).points]
+        epochs = [entry.epoch for entry in Curves(str(tmp_path)).entries]
         assert epochs == list(range(len(epochs)))
         assert len(epochs) in (said[-1] + 1, said[-1] + 2)
 
@@ -205,7 +205,7 @@ def test_any_order_of_appending_compacting_and_opening_keeps_everything(
             curves.compact()
         else:
             curves = Curves(str(run_dir))
-    assert Curves(str(run_dir)).points == expected
+    assert Curves(str(run_dir)).entries == expected
 
 
 def test_samples_come_back_from_the_list_as_from_its_journal(tmp_path: Path) -> None:
@@ -214,10 +214,10 @@ def test_samples_come_back_from_the_list_as_from_its_journal(tmp_path: Path) -> 
     samples = DrawnCandidates(str(tmp_path))
     for sample in drawn:
         samples.append(sample)
-    assert DrawnCandidates(str(tmp_path)).drawn == drawn
+    assert DrawnCandidates(str(tmp_path)).entries == drawn
     samples.compact()
     assert files(tmp_path) == {"sampled.json"}
-    assert DrawnCandidates(str(tmp_path)).drawn == drawn
+    assert DrawnCandidates(str(tmp_path)).entries == drawn
     assert [entry["number"] for entry in json.loads((tmp_path / "sampled.json").read_text())] == [0, 2, 4]
 
 
@@ -226,10 +226,10 @@ def test_on_an_object_store_the_journal_is_rewritten(store: Store) -> None:
     curves = Curves(run_dir)
     for number in range(3):
         curves.append(point(number))
-    assert Curves(run_dir).points == [point(n) for n in range(3)]
+    assert Curves(run_dir).entries == [point(n) for n in range(3)]
     assert len(read_bytes(f"{run_dir}/curves.journal").splitlines()) == 3
     curves.compact()
-    assert Curves(run_dir).points == [point(n) for n in range(3)]
+    assert Curves(run_dir).entries == [point(n) for n in range(3)]
     assert list_names(run_dir) == ["curves.arrow"]
 
 
