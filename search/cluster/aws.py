@@ -29,15 +29,10 @@ def set_up(
     note: Note,
     find_image: Callable[[Any, str], str] | None = None,
 ) -> None:
-    """Create what is missing and write it into a cluster file; what exists stays.
+    """Create what is missing and write it into a cluster file, on its lines marked `aws`; what exists stays.
 
-    Args:
-        bucket: name of the bucket for prepared data and run directories.
-        cluster: the cluster file, with lines marked `aws`.
-        region: of AWS, such as us-west-2.
-        ssh_from: addresses that may reach port 22, such as 203.0.113.7/32.
-        note: takes what was done.
-        find_image: returns the id of the image for an EC2 client and a region; None: `newest_image`.
+    `ssh_from` holds the addresses that may reach port 22. `find_image` returns the id of the image for an EC2 client
+    and a region; None: `newest_image`.
 
     Raises:
         InputError: boto3 or credentials are missing, AWS refuses, or the cluster file has no such lines.

@@ -66,15 +66,8 @@ def launch(
 ) -> SearchJob:
     """Submit a study, and then the blend of its candidates, as a job that keeps running without this machine.
 
-    Args:
-        study: the study file; it is uploaded with the job.
-        place: where to run.
-        runs: folder or URI for run directories that every node can read.
-        data: prepared folder or URI that every node can read; None: the study's.
-        backbones: folder with local copies of hub models that every node can read.
-        only: names under `candidates:` to run, separated by commas.
-        note: takes a message for people.
-        submit: runs the Ray command that submits the job; None: `submit_job`.
+    The study file is uploaded with the job. Every node must be able to read `runs`, `data` (None: the study's) and
+    `backbones`. `submit` runs the Ray command that submits the job; None: `submit_job`.
 
     Raises:
         InputError: the study or the cluster file is wrong, a fold run fits no node, the nodes do not share a path,
@@ -146,10 +139,7 @@ def _check_room(sizes: list[Resources], place: Place) -> None:
 def follow(name: str | None, place: Place, note: Note) -> tuple[SearchJob, str]:
     """Show the log of a job until it ends; return the job and its status in Ray (`SUCCEEDED`, `RUNNING`, ...).
 
-    Args:
-        name: of the job, or of its study; None: the last one that `launch` submitted there.
-        place: where it runs.
-        note: takes a message for people.
+    The name is that of the job or of its study; None: the last one that `launch` submitted there.
 
     Raises:
         InputError: there is no such job, or nothing answers.
@@ -185,11 +175,7 @@ def latest(place: Place, name: str | None, note: Note) -> SearchJob:
 def fetch(job: SearchJob, place: Place, out: str, note: Note) -> None:
     """Copy tables, blends and the record of a run directory to this machine; weights, checkpoints and logs stay there.
 
-    Args:
-        job: its run directory is copied.
-        place: where it ran.
-        out: local folder; existing files of the same name are replaced.
-        note: takes a message for people.
+    Existing files of the same name in the local folder `out` are replaced.
 
     Raises:
         InputError: this machine cannot reach the run directory.
@@ -197,7 +183,9 @@ def fetch(job: SearchJob, place: Place, out: str, note: Note) -> None:
     Path(out).mkdir(parents=True, exist_ok=True)
     if is_uri(job.run_dir):
         note(f"copying {job.run_dir} to {out}")
-        _copy(job.run_dir, out)
+        for name in list_sizes(job.run_dir):
+            if name.split("/")[0] not in STAYS:
+                write_bytes(read_bytes(join(job.run_dir, name)), join(out, name))
     elif place.cluster is not None:
         run_ray(["rsync-down", place.cluster, f"{job.run_dir}/", f"{out}/"], note)
     else:
@@ -205,12 +193,6 @@ def fetch(job: SearchJob, place: Place, out: str, note: Note) -> None:
             f"{job.run_dir}: this is a folder of the cluster, which cannot be reached through {place.address}. Copy it "
             "by hand, or launch with --runs s3://BUCKET/..., which can be read from here"
         )
-
-
-def _copy(run_dir: str, out: str) -> None:
-    for name in list_sizes(run_dir):
-        if name.split("/")[0] not in STAYS:
-            write_bytes(read_bytes(join(run_dir, name)), join(out, name))
 
 
 def _find(api: str, name: str | None) -> dict[str, Any]:
@@ -288,9 +270,8 @@ def ask(api: str, path: str) -> Any:
         InputError: it refuses our token, or is not a jobs API.
     """
     token = read_token()
-    request = urllib.request.Request(f"{api}{path}")
-    if token:
-        request.add_header("Authorization", f"Bearer {token}")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(f"{api}{path}", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
             return json.load(answer)

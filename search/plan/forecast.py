@@ -40,13 +40,7 @@ class FamilyForecast:
 
 
 def forecast(families: Iterable[str], ladder: LadderSettings, *, n_folds: int) -> dict[str, FamilyForecast]:
-    """Return how many candidates of each family pass, under `ASSUMPTION`.
-
-    Args:
-        families: the family of each candidate.
-        ladder: the study's settings.
-        n_folds: of the split.
-    """
+    """Return how many candidates of each family pass, under `ASSUMPTION`; `families` has one entry per candidate."""
     return {name: _forecast(number, ladder, n_folds) for name, number in Counter(families).items()}
 
 

@@ -1,7 +1,7 @@
 """`plan_study`: estimates what a search will cost (time, money, memory, disk) before anything is rented."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,8 +67,6 @@ class FoldRunCost:
 class Placement:
     """One family of a study on one node type."""
 
-    node: NodeType
-    family: str
     precision: Precision
     size: Resources
     memory: float
@@ -135,6 +133,8 @@ class SearchPlan:
     n_named: int
     runs: tuple[FoldRunCost, ...]
     """One for each candidate: the named ones, then random ones in place of those that the sampler will draw."""
+    families: dict[str, list[FoldRunCost]]
+    """The same by family."""
     forecasts: dict[str, FamilyForecast]
     nodes: tuple[NodePlan, ...]
     head: NodeType | None
@@ -151,14 +151,6 @@ class SearchPlan:
     def expected_runs(self) -> float:
         """Training under the ladder, in fold runs."""
         return sum(family.runs for family in self.forecasts.values())
-
-    @cached_property
-    def families(self) -> dict[str, list[FoldRunCost]]:
-        """The candidates of each family."""
-        found: dict[str, list[FoldRunCost]] = {}
-        for run in self.runs:
-            found.setdefault(run.candidate.family, []).append(run)
-        return found
 
     @property
     def weights_on_disk(self) -> float:
@@ -194,12 +186,7 @@ def plan_study(
 ) -> SearchPlan:
     """Estimate what a study will cost; this starts nothing and needs no weights.
 
-    Args:
-        path: the study file; its data must be prepared.
-        nodes: the node types to run on.
-        machines: what is known about their speed and memory.
-        data: prepared folder to use instead of the study's.
-        backbones: folder in which to look for configs first.
+    `data` is a prepared folder to use instead of the study's, `backbones` a folder in which to look for configs first.
 
     Raises:
         InputError: the study or its data do not fit, or the sizes of a backbone are unknown.
@@ -214,14 +201,18 @@ def plan_study(
     runs = tuple(_cost(candidate, study, prepared, counter, backbones) for candidate in [*named, *drawn])
     n_folds = prepared.manifest.n_folds
     forecasts = forecast((run.candidate.family for run in runs), ladder, n_folds=n_folds)
+    families: dict[str, list[FoldRunCost]] = {}
+    for run in runs:
+        families.setdefault(run.candidate.family, []).append(run)
     workers = [node for node in nodes if node.cpu > 0 and node.most > 0]
     return SearchPlan(
         study=study,
         n_folds=n_folds,
         n_named=len(named),
         runs=runs,
+        families=families,
         forecasts=forecasts,
-        nodes=tuple(_node_plan(node, runs, forecasts, n_folds, machines) for node in workers),
+        nodes=tuple(_node_plan(node, families, forecasts, n_folds, machines) for node in workers),
         head=next((node for node in nodes if node.head), None),
         machines=machines,
         endless=bool(study.space) and study.budget.candidates is None and study.sampler != "grid",
@@ -265,15 +256,12 @@ def _cost(
 
 def _node_plan(
     node: NodeType,
-    runs: Sequence[FoldRunCost],
-    forecasts: dict[str, FamilyForecast],
+    families: Mapping[str, Sequence[FoldRunCost]],
+    forecasts: Mapping[str, FamilyForecast],
     n_folds: int,
     machines: Machines,
 ) -> NodePlan:
-    families: dict[str, list[FoldRunCost]] = {}
-    for run in runs:
-        families.setdefault(run.candidate.family, []).append(run)
-    placements = {name: _place(name, members, node, machines) for name, members in families.items()}
+    placements = {name: _place(members, node, machines) for name, members in families.items()}
     numbers = {name: len(members) * n_folds for name, members in families.items()}
     return NodePlan(
         node=node,
@@ -295,7 +283,7 @@ def precision_on(candidate: Candidate, node: NodeType, machines: Machines) -> Pr
     return "bf16" if "bf16" in known else "fp16" if "fp16" in known else "fp32"
 
 
-def _place(family: str, runs: Sequence[FoldRunCost], node: NodeType, machines: Machines) -> Placement:
+def _place(runs: Sequence[FoldRunCost], node: NodeType, machines: Machines) -> Placement:
     size = runs[0].size
     precision = precision_on(runs[0].candidate, node, machines)
     memories = [run.memory(precision_on(run.candidate, node, machines)).total for run in runs]
@@ -305,8 +293,6 @@ def _place(family: str, runs: Sequence[FoldRunCost], node: NodeType, machines: M
     slots = count_slots(size, node)
     timed = [_hours(run, size, node, machines) for run in runs]
     return Placement(
-        node=node,
-        family=family,
         precision=precision,
         size=size,
         memory=max(memories),

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from search.ladder.decisions import FoldRun
 from search.ladder.fold_ladder import FoldLadder
 from search.ladder.settings import LadderSettings
-from search.replay.recording import RecordedCandidate, RecordedRows, Recording
+from search.replay.recording import RecordedCandidate, Recording
 
 FoldColumns = tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.integer]]
 
@@ -70,8 +70,7 @@ class LadderPlayer:
         recorded = job.candidate.runs[fold]
         run = FoldRun(job.candidate.name, job.candidate.family, fold)
         if step == len(recorded.progress) - 1:
-            columns = self._columns.get((run.candidate, fold))
-            prediction, target, group = columns if columns else (None, None, None)
+            prediction, target, group = self._columns.get((run.candidate, fold), (None, None, None))
             return self.ladder.finish(run, recorded.utility[step], prediction, target, group).go
         before = recorded.progress[step - 1] if step else 0.0
         if not any(before + 1e-9 < rung <= recorded.progress[step] + 1e-9 for rung in self._rungs):
@@ -191,8 +190,7 @@ def _all_folds(fresh: deque[RecordedCandidate]) -> ReplayJob | None:
 
 def _columns_by_fold(recording: Recording) -> dict[tuple[str, int], FoldColumns]:
     """Return prediction, target and group of each candidate on each fold; empty if no predictions are known."""
-    rows: RecordedRows | None = recording.rows
-    if rows is None:
+    if (rows := recording.rows) is None:
         return {}
     found: dict[tuple[str, int], FoldColumns] = {}
     for fold in range(recording.n_folds):

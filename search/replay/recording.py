@@ -1,6 +1,6 @@
 """`Recording`: learning curves and predictions of candidates that ran on every fold, for a replay."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -94,10 +94,8 @@ class Recording:
 def read_recording(path: str, *, split: str | None = None, rows: str | None = None) -> Recording:
     """Read a CSV of curves, a run directory, or a folder that `keep_recording` wrote.
 
-    Args:
-        path: its suffix and content tell which of the three it is.
-        split: the `split_id` to take from a CSV.
-        rows: table of predictions (as in a kept folder) for curves that have none.
+    `split` is the `split_id` to take from a CSV; `rows` a table of predictions (as in a kept folder) for curves that
+    have none.
 
     Raises:
         InputError: not one of the three, other columns, an unknown split, or no candidate with all folds.
@@ -144,14 +142,10 @@ def keep_recording(recording: Recording, folder: str) -> None:
     if rows is not None:
         arrays = {"id": rows.id, "fold": rows.fold, "group": rows.group, "score": rows.target}
         arrays |= {c.name: rows.predictions[:, index] for index, c in enumerate(recording.candidates)}
-        schema = _rows_schema([c.name for c in recording.candidates])
+        schema = pa.schema([*ROW_FIELDS, *((c.name, pa.float32()) for c in recording.candidates)])
         write_table(pa.table(arrays, schema=schema), join(folder, "predictions.arrow"), schema=schema)
     metadata = {"metric": recording.metric.name}
     write_table(table, join(folder, "curves.arrow"), schema=KEPT_SCHEMA, metadata=metadata)
-
-
-def _rows_schema(candidates: Iterable[str]) -> pa.Schema:
-    return pa.schema([*ROW_FIELDS, *((name, pa.float32()) for name in candidates)])
 
 
 # ---------------------------------------------------------------- the three kinds of input

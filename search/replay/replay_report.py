@@ -33,7 +33,7 @@ def _main_table(found: Replay) -> Table:
     for row in found.summaries:
         table.add_row(
             row.name,
-            _percent(row.cost),
+            _text(row.cost, ".1%"),
             _regret(row),
             _text(row.families, ".1f"),
             _text(row.completed, ".1f"),
@@ -59,10 +59,6 @@ def _blend_table(found: Replay) -> Table:
                 f"{row.blend.within:.1%}",
             )
     return table
-
-
-def _percent(value: Spread) -> str:
-    return _text(value, ".1%")
 
 
 def _text(value: Spread, form: str) -> str:

@@ -1,9 +1,10 @@
 """What a scheduler would have spent and kept: replays recorded candidates with simulated workers."""
 
 import heapq
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from search.replay.players import (
     ReplayJob,
     WilcoxonPlayer,
 )
-from search.replay.recording import RecordedCandidate, RecordedRun, Recording
+from search.replay.recording import Recording
 
 ASHA_REDUCTIONS = (2, 3, 4)
 RANDOM_SHARES = (0.1, 0.2, 0.3, 0.5)
@@ -100,27 +101,23 @@ def play(recording: Recording, new_scheduler: NewScheduler, order: Sequence[int]
 
     A report takes as long as when it was recorded, in seconds, or in epochs if the seconds are not known for all.
 
-    Args:
-        recording: what the candidates report.
-        new_scheduler: makes the scheduler.
-        order: numbers of the candidates, as they arrive.
-        n_workers: jobs at a time.
+    `order` holds the numbers of the candidates as they arrive.
     """
     numbers = {candidate.name: number for number, candidate in enumerate(recording.candidates)}
     scheduler = new_scheduler(recording, [recording.candidates[number] for number in order])
-    clock = _seconds if recording.is_timed else _epochs
+    clock: Literal["epochs", "seconds"] = "seconds" if recording.is_timed else "epochs"
     busy: list[tuple[float, int, ReplayJob, int, int]] = []
     kept = dict.fromkeys(numbers, 0)
     spent, now, started = 0.0, 0.0, 0
     completions: list[tuple[float, int]] = []
     while True:
         while len(busy) < n_workers and (job := scheduler.next_job()) is not None:
-            heapq.heappush(busy, (now + _step(clock, job, 0, 0), started, job, 0, 0))
+            heapq.heappush(busy, (now + _step(job, 0, 0, clock=clock), started, job, 0, 0))
             started += 1
         if not busy:
             return Play(spent / recording.epochs, tuple(completions))
         now, number, job, position, step = heapq.heappop(busy)
-        spent += _step(_epochs, job, position, step)
+        spent += _step(job, position, step)
         goes_on = scheduler.report(job, job.folds[position], step)
         if step == len(job.candidate.runs[job.folds[position]].progress) - 1:
             kept[job.candidate.name] += goes_on
@@ -128,21 +125,13 @@ def play(recording: Recording, new_scheduler: NewScheduler, order: Sequence[int]
                 completions.append((spent / recording.epochs, numbers[job.candidate.name]))
             position, step = position + 1, -1
         if goes_on and position < len(job.folds):
-            due = now + _step(clock, job, position, step + 1)
+            due = now + _step(job, position, step + 1, clock=clock)
             heapq.heappush(busy, (due, number, job, position, step + 1))
 
 
-def _epochs(run: RecordedRun) -> tuple[float, ...]:
-    return run.epochs
-
-
-def _seconds(run: RecordedRun) -> tuple[float, ...]:
-    return run.seconds
-
-
-def _step(clock: Callable[[RecordedRun], tuple[float, ...]], job: ReplayJob, position: int, step: int) -> float:
+def _step(job: ReplayJob, position: int, step: int, *, clock: Literal["epochs", "seconds"] = "epochs") -> float:
     """Return how long a report takes after the one before it."""
-    ticks = clock(job.candidate.runs[job.folds[position]])
+    ticks: tuple[float, ...] = getattr(job.candidate.runs[job.folds[position]], clock)
     return ticks[step] - (ticks[step - 1] if step else 0.0)
 
 
@@ -158,14 +147,8 @@ def replay(
 ) -> Replay:
     """Play the ladder, plain ASHA, Optuna's Wilcoxon pruner and random search over the same random orders of arrival.
 
-    Args:
-        recording: the candidates, with all their folds.
-        settings: of the ladder.
-        members: names, labels or families of candidates that a good scheduler completes (any of a family counts).
-        n_orders: orders of arrival.
-        n_workers: fold runs at a time.
-        seed: of the orders.
-        progress: takes the name of each scheduler as it starts.
+    `members` are names, labels or families of candidates that a good scheduler completes (any of a family counts).
+    `progress` takes the name of each scheduler as it starts.
 
     Raises:
         InputError: a member is not in the recording.
@@ -198,15 +181,15 @@ def _players(recording: Recording, settings: LadderSettings) -> list[tuple[str, 
 
 def _matching(recording: Recording, member: str) -> frozenset[int]:
     """Return the candidates with this name or label, or of this family (its last path part is enough)."""
-    found = [number for number, c in enumerate(recording.candidates) if member in _names_of(c)]
+    found = [
+        number
+        for number, c in enumerate(recording.candidates)
+        if member in (c.name, c.label, c.family, c.family.rsplit("/", 1)[-1])
+    ]
     if found:
         return frozenset(found)
     known = ", ".join(sorted({c.family for c in recording.candidates}))
     raise InputError(f"--members {member}: no candidate of the recording has this name or family; families: {known}")
-
-
-def _names_of(candidate: RecordedCandidate) -> Collection[str]:
-    return candidate.name, candidate.label, candidate.family, candidate.family.rsplit("/", 1)[-1]
 
 
 # ---------------------------------------------------------------- results

@@ -19,11 +19,7 @@ class Blending(Protocol):
 
 
 class BlendWatch:
-    """Learns from the deciding thread which candidates have finished, and fits their blend in another thread.
-
-    Args:
-        clock: returns seconds, rising.
-    """
+    """Learns from the deciding thread which candidates have finished, and fits their blend in another thread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.best: BestBlend | None = None

@@ -17,9 +17,7 @@ from search.worker.messages import Assignment
 class ConsoleLines:
     """Prints a line for each event; on a terminal also a few live lines about what runs now.
 
-    Args:
-        console: where to write.
-        statistics: receives every event first, and holds the numbers.
+    The statistics receive every event first, and hold the numbers.
     """
 
     def __init__(self, console: Console, statistics: RunStatistics) -> None:

@@ -13,14 +13,8 @@ class Heartbeat:
     """Writes a pulse every few seconds while its block lasts, and a last one at the end.
 
     It has its own thread, so that no decision waits for a file system. If a pulse cannot be written, the search goes
-    on; this is reported once.
-
-    Args:
-        run_dir: the folder of `pulse.json`.
-        take: returns the current pulse; its argument says how the search ended, and is empty until then.
-        note: takes a message for people.
-        seconds: between two pulses.
-        write: writes a pulse into a run directory.
+    on; this is reported once. `take` returns the current pulse; its argument says how the search ended, and is empty
+    until then.
     """
 
     def __init__(

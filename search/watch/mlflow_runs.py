@@ -25,12 +25,7 @@ def write_mlflow_runs(run: TrackedRun, uri: str, *, note: Callable[[str], None])
     """Bring an MLflow experiment, named like the study, up to date with a run.
 
     Existing MLflow runs are found by a tag and extended. If the curve of a fold run has changed because it was tried
-    again, its MLflow run is replaced.
-
-    Args:
-        run: what to write.
-        uri: of the store (`sqlite:///mlflow.db`, `http://host:5000`).
-        note: takes the name of the candidate being written.
+    again, its MLflow run is replaced. `note` takes the name of each candidate as it is written.
 
     Returns:
         How many runs are new, how many existed.

@@ -122,12 +122,7 @@ class WorkerTelemetry:
         self._gauges[WORKER_ROWS].set(0)
 
     def show(self, rows: float, seconds: float) -> None:
-        """Export the progress of a fold run.
-
-        Args:
-            rows: training rows done so far.
-            seconds: the time they took, scoring included.
-        """
+        """Export the training rows that a fold run has done so far and the seconds they took, scoring included."""
         if seconds > self._seconds:
             self._gauges[WORKER_ROWS].set((rows - self._rows) / (seconds - self._seconds))
         self._rows, self._seconds = rows, seconds

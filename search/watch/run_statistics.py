@@ -78,13 +78,7 @@ class _BestMeans:
 class RunStatistics:
     """Takes events from the thread of the search; may be read from any thread.
 
-    Args:
-        metric: of the task; it decides which score is best.
-        n_folds: folds of the split.
-        resources: what each fold run holds.
-        training_rows: rows that a fold run trains on, by fold.
-        clock: returns seconds, rising.
-        today: returns the seconds since 1970.
+    `training_rows` are those that a fold run trains on, by fold; `clock` rises, `today` returns the seconds since 1970.
     """
 
     def __init__(
@@ -266,16 +260,15 @@ class RunStatistics:
                 counts=self.totals(),
                 rows_per_second=self._speed.per_second(len(self._slots)),
                 seconds_left=self.seconds_left(),
-                spent=self._spent_until(now),
+                spent=sum(
+                    (_spent(now - slot.since, self._size(slot)) for slot in self._slots.values()),
+                    start=self._spent_earlier + self._spent_ended,
+                ),
                 left=self._spent_from_now(),
                 best=self.leader,
                 blend=self.blends.best,
                 troubles=tuple(self._troubles),
             )
-
-    def _spent_until(self, now: float) -> Spent:
-        running = (_spent(now - slot.since, self._size(slot)) for slot in self._slots.values())
-        return sum(running, start=self._spent_earlier + self._spent_ended)
 
     def _spent_from_now(self) -> Spent | None:
         """Estimate what the remaining work will hold, as if it were like that of the fold runs that have ended."""

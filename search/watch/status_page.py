@@ -152,16 +152,13 @@ class Status:
 
     def _steps(self) -> list[str]:
         early = ["fold 0 started", *(f"fold 0 at {rung:.0%}" for rung in self._rungs)]
-        return [*early, *(self._folds_done(done) for done in range(1, self.run.n_folds + 1))]
+        return [*early, *(f"{done} of {self.run.n_folds} folds" for done in range(1, self.run.n_folds + 1))]
 
     def _step(self, climb: Climb) -> str:
         if climb.scores:
-            return self._folds_done(len(climb.scores))
+            return f"{len(climb.scores)} of {self.run.n_folds} folds"
         passed = [rung for rung in self._rungs if rung <= climb.rung + 1e-9]
         return f"fold 0 at {passed[-1]:.0%}" if passed else "fold 0 started"
-
-    def _folds_done(self, done: int) -> str:
-        return f"{done} of {self.run.n_folds} folds"
 
     def _ladder_table(self) -> Table:
         found = Counter((self._step(climb), climb.state) for climb in self.climbs)
@@ -227,13 +224,7 @@ def _money(hours: Spent, price: Mapping[str, float]) -> str:
 
 
 class StatusReader:
-    """Reads the state of a search again and again; what never changes is read once.
-
-    Args:
-        run_dir: a folder or `pyarrow.fs` URI.
-        show_all: whether to show long lists in full.
-        today: returns the seconds since 1970.
-    """
+    """Reads the state of a search again and again; what never changes is read once."""
 
     def __init__(self, run_dir: str, *, show_all: bool = False, today: Callable[[], float] = time.time) -> None:
         self._run = RunDir(run_dir)
