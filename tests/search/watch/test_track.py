@@ -172,7 +172,7 @@ def test_mlflow_is_brought_up_to_date_and_nothing_is_doubled(record: WrittenRun,
 
 
 def test_what_is_missing_or_refused_is_told(record: WrittenRun, store: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="track needs to know where to write: --tensorboard DIR, --mlflow URI, or both"):
+    with pytest.raises(InputError, match="where to write: --tensorboard DIR, --mlflow URI, or both"):
         CliRunner().invoke(app, ["track", record.path], catch_exceptions=False)
     with pytest.raises(InputError, match="not a run directory"):
         CliRunner().invoke(app, ["track", str(tmp_path), "--mlflow", store], catch_exceptions=False)
