@@ -16,11 +16,7 @@ from search.study.study_file import Study
 class CandidateSupply:
     """Knows every candidate, and gives out those that have not started.
 
-    Args:
-        study: what to try.
-        run_dir: keeps the settings of each candidate, and the draws in their order.
-        only: ids of the candidates that may start; nothing is drawn then. None: all.
-        message: takes what a person should know.
+    With `only` (ids) no other candidate starts, and nothing is drawn.
     """
 
     def __init__(

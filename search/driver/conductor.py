@@ -49,15 +49,8 @@ class _Reports:
 class Conductor:
     """Chooses what starts, takes reports, and keeps the record of both.
 
-    Args:
-        study: what to search.
-        data: the prepared folder.
-        run_dir: continued where the last search stopped.
-        watcher: hears what happens.
-        hours_spent: hours since this run of the search began.
-        only: ids of candidates; no other one starts, and none is drawn. What the others did before still counts in
-            comparisons. None: all may start.
-        status_file: where the state of candidates is published; None: that of the run directory.
+    `hours_spent` counts from the start of this run of the search. With `only` (ids) no other candidate starts and none
+    is drawn; what the others did before still counts in comparisons.
     """
 
     def __init__(
@@ -176,7 +169,7 @@ class Conductor:
         return decision
 
     def note(self, assignment: Assignment, text: str) -> None:
-        """Pass on a message of a fold run to people."""
+        """Pass on a message of a fold run."""
         self._watcher.note(f"{assignment.label}: {text}")
 
     def fail(self, assignment: Assignment, reason: str) -> None:
@@ -194,7 +187,7 @@ class Conductor:
     def lose(self, assignment: Assignment, reason: str) -> None:
         """Record that a fold run has lost its worker; it starts again and continues from its checkpoint."""
         if self._lost_tables.is_live(assignment.run):
-            self._lost_tables.lost_worker(assignment.run)
+            self._lost_tables.wait_again(assignment.run)
         else:
             self.ladder.lost(assignment.run)
         self._watcher.lost(assignment, reason)

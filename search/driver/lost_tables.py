@@ -38,7 +38,7 @@ class LostTables:
         """Return whether a worker trains this fold run again."""
         return run in self._live
 
-    def lost_worker(self, run: FoldRun) -> None:
+    def wait_again(self, run: FoldRun) -> None:
         """Let the fold run wait for another worker."""
         self._live.discard(run)
         self._waiting.append(run)

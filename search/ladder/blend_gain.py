@@ -13,25 +13,12 @@ from search.ladder.prediction_products import KeptProducts, PredictionProducts
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class _RowHalf:
-    """One half of a fold's rows."""
-
-    columns: PredictionProducts
-    kept: KeptProducts
-
-    @classmethod
-    def empty(cls, rows: NDArray[np.intp], target: Floats) -> "_RowHalf":
-        columns = PredictionProducts(rows, target)
-        return cls(columns, KeptProducts(columns))
-
-
 @dataclass
 class _FoldPredictions:
     """What is known of one fold's rows."""
 
     target: Floats
-    halves: tuple[_RowHalf, _RowHalf]
+    halves: tuple[KeptProducts, KeptProducts]
     positions: dict[str, int] = field(default_factory=dict)
 
     def numbers(self, names: Sequence[str]) -> NDArray[np.intp]:
@@ -39,11 +26,11 @@ class _FoldPredictions:
 
     def keep(self, names: Sequence[str]) -> None:
         for half in self.halves:
-            half.kept.keep(self.numbers(names))
+            half.keep(self.numbers(names))
 
     def chosen(self, names: Sequence[str], half: int, *, kept: bool) -> RowProducts:
         columns, at = self.halves[half].columns, self.numbers(names)
-        source = self.halves[half].kept if kept else columns
+        source = self.halves[half] if kept else columns
         return RowProducts(
             columns.cross(at),
             columns.diagonal(at),
@@ -88,10 +75,8 @@ class BlendEvidence:
         """
         values = np.asarray(target, dtype=np.float64)
         if fold not in self._folds:
-            first, second = split_in_halves(len(values), group)
-            self._folds[fold] = _FoldPredictions(
-                values, (_RowHalf.empty(first, values), _RowHalf.empty(second, values))
-            )
+            first, second = (PredictionProducts(rows, values) for rows in split_in_halves(len(values), group))
+            self._folds[fold] = _FoldPredictions(values, (KeptProducts(first), KeptProducts(second)))
         known = self._folds[fold]
         if not np.array_equal(known.target, values) or prediction.shape != values.shape:
             raise ValueError(
@@ -100,7 +85,7 @@ class BlendEvidence:
         if candidate in known.positions:
             return
         for half in known.halves:
-            half.kept.add(prediction)
+            half.add(prediction)
         known.positions[candidate] = len(known.positions)
 
     def known(self, candidates: Iterable[str], folds: Iterable[int]) -> tuple[str, ...]:
@@ -175,12 +160,9 @@ class BlendEvidence:
 
 
 def _rises(blend: _FittedOnHalves, both: Sequence[Products], *, fitted: int) -> Floats:
-    """Return the rise of Pearson on one half when one more column may get weight on half `fitted`, for each column.
+    """Return the rise of Pearson on the other half when a column beside those of `blend` joins on half `fitted`.
 
-    Args:
-        blend: of the first columns.
-        both: products of these and of the other columns on each half.
-        fitted: number of the half.
+    `both` are the products on each half, first of the columns of `blend`; there is a rise for each of the others.
     """
     others = np.arange(len(blend.members), len(both[fitted].cross))
     wider = widen(both[fitted], blend.fitted[fitted], others)

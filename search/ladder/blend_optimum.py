@@ -175,16 +175,9 @@ class _Trial:
 
 
 def _weigh_with_each(products: Products, inside: NDArray[np.bool_], columns: Index, between: Floats) -> _Trial | None:
-    """Weigh a support [members, columns] beside each of some columns, by the Schur complement.
+    """Weigh beside each of some columns its support, by the Schur complement; None: a support is not independent.
 
-    Args:
-        products: of members and columns.
-        inside: the supports.
-        columns: numbers of the columns.
-        between: [members, columns] products of members and columns.
-
-    Returns:
-        None: a support is not independent.
+    `inside` [members, columns] are the supports, `between` [members, columns] the products of members and columns.
     """
     at = np.flatnonzero(inside.any(axis=1))
     used, with_columns = inside[at], between[at]
@@ -211,17 +204,8 @@ def _weigh_with_each(products: Products, inside: NDArray[np.bool_], columns: Ind
 def _solve_each(gram: Floats, used: NDArray[np.bool_], cross: Floats, sides: Floats) -> tuple[Floats, Floats]:
     """Return what solves `gram` for `cross`, and for each of `sides`, on the rows that each has `used`; 0 on others.
 
-    Args:
-        gram: [rows, rows].
-        used: [rows, sides].
-        cross: [rows].
-        sides: [rows, sides].
-
-    Returns:
-        Two [rows, sides].
-
-    Raises:
-        LinAlgError: rows are not independent.
+    `gram` is [rows, rows], `cross` [rows], and all else, also both answers, [rows, sides]. Raises `LinAlgError` where
+    rows are not independent.
     """
     if used.all():
         solution = np.asarray(np.linalg.solve(gram, np.column_stack([cross, sides])), dtype=np.float64)
@@ -243,8 +227,7 @@ def best_from(products: Products, start: SparseWeights, *, among: Index | None =
     """
     blend = _without_negatives(products, start, _free_weights(products, start.support))
     barred: list[int] = []
-    everywhere = np.arange(len(products.cross))
-    outside = np.setdiff1d(everywhere, everywhere if among is None else among)
+    outside = np.empty(0, np.intp) if among is None else np.setdiff1d(np.arange(len(products.cross)), among)
     while True:
         gradient = products.gradient(blend)
         gradient[blend.support] = 0.0

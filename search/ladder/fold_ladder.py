@@ -91,12 +91,8 @@ class FoldLadder:
     ) -> Decision:
         """Record a finished fold run; `go` is False if it failed to learn, and its tables are then not kept.
 
-        Args:
-            run: the run that ended.
-            utility: over the whole fold.
-            prediction: [rows] out-of-fold predictions in fold order; None if unknown.
-            target: [rows] the truth in the same order.
-            group: [rows] group of each row, kept whole in the halves of a blend; None: halves are alternating rows.
+        `prediction` and `target` [rows] are out-of-fold, in fold order; None if unknown. Each `group` [rows] stays
+        whole in the halves of a blend; None: halves are alternating rows.
         """
         candidate = self._started(run)
         if run.fold in candidate.utilities:
@@ -230,12 +226,8 @@ class FoldLadder:
         """Stop a promoted candidate if the drop rule says so."""
         if not self.settings.enabled or candidate.resumed or not candidate.utilities or candidate.state != "running":
             return False
-        behind, gain, is_kept = (
-            self._shortfall(candidate),
-            partial(self._blend_gain, candidate),
-            candidate in self._kept(),
-        )
-        reason = why_dropped(behind, gain, is_kept=is_kept, settings=self.settings)
+        behind, gain = self._shortfall(candidate), partial(self._blend_gain, candidate)
+        reason = why_dropped(behind, gain, is_kept=candidate in self._kept(), settings=self.settings)
         if reason is None:
             return False
         candidate.to_repeat.clear()

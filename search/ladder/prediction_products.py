@@ -87,7 +87,7 @@ class KeptProducts:
     """
 
     def __init__(self, columns: PredictionProducts) -> None:
-        self._columns = columns
+        self.columns = columns
         self._place = np.empty(0, dtype=np.intp)
         """[columns]: the row of `_kept` that has a column's products; -1 if they are not kept."""
         self._owners = np.empty(0, dtype=np.intp)
@@ -97,12 +97,12 @@ class KeptProducts:
 
     def add(self, prediction: NDArray[np.floating]) -> None:
         """Add a column, [all rows]."""
-        self._columns.add(prediction)
-        last = len(self._columns) - 1
+        self.columns.add(prediction)
+        last = len(self.columns) - 1
         self._place = np.append(self._place, -1)
         self._make_room(len(self._owners), len(self._place))
         if self._owners.size:
-            self._kept[: len(self._owners), last] = self._columns.products(self._owners, np.array([last]))[:, 0]
+            self._kept[: len(self._owners), last] = self.columns.products(self._owners, np.array([last]))[:, 0]
 
     def keep(self, which: Index) -> None:
         """Keep the products of some columns with all columns, also those added later."""
@@ -112,7 +112,7 @@ class KeptProducts:
         begin, end = len(self._owners), len(self._owners) + len(new)
         everywhere = np.arange(len(self._place))
         self._make_room(end, len(everywhere))
-        self._kept[begin:end, : len(everywhere)] = self._columns.products(new, everywhere)
+        self._kept[begin:end, : len(everywhere)] = self.columns.products(new, everywhere)
         self._owners = np.append(self._owners, new)
         self._place[new] = np.arange(begin, end)
 
@@ -124,7 +124,7 @@ class KeptProducts:
             return found
         if (self._place[others] >= 0).all():
             return self.products(others, some).T
-        return self._columns.products(some, others)
+        return self.columns.products(some, others)
 
     def _make_room(self, n_kept: int, n_columns: int) -> None:
         height, width = self._kept.shape

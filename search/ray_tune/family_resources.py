@@ -10,24 +10,19 @@ from search.worker.messages import FoldRunResources
 
 FILE = "memory.json"
 
-Nodes = Callable[[], Sequence[tuple[float, float]]]
-"""Returns the CPU cores and the GPUs of each node of the cluster."""
-
 
 class FamilyResources:
     """Gives a family that ran out of memory a larger share of its machine; when there is none, smaller micro-batches.
 
     A share doubles up to a whole GPU and to the cores of the largest node that has room for it. When no node has more
     to give, the micro-batches are halved. The new share holds for all candidates of the family and for later runs over
-    the same directory; the study's own `resources` hold where they are more.
-
-    Args:
-        run_dir: the run directory.
-        resources: what the study gives to fold runs.
-        nodes: returns the nodes of the cluster.
+    the same directory; the study's own `resources` hold where they are more. `nodes` returns the CPU cores and the GPUs
+    of each node of the cluster.
     """
 
-    def __init__(self, run_dir: str, resources: StudyResources, nodes: Nodes) -> None:
+    def __init__(
+        self, run_dir: str, resources: StudyResources, nodes: Callable[[], Sequence[tuple[float, float]]]
+    ) -> None:
         self._path = join(run_dir, FILE)
         self._resources = resources
         self._nodes = nodes

@@ -26,9 +26,6 @@ KILLED_ACTOR = re.compile(r"Selected to kill: \(Actor\((\w+)\)")
 NO_WORKER = "got no worker; it starts again"
 """The reason when Tune silently drops a trial because it could not reuse a worker."""
 
-NextResources = Callable[[str, FoldRunResources], FoldRunResources]
-"""Given a family and what ran out of memory, returns what fold runs of the family get from now on."""
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -42,11 +39,10 @@ class Verdict:
 class LostWorkers:
     """Counts what each fold run lost in this run of the search, and decides whether it starts again.
 
-    Args:
-        next_resources: is asked only about fold runs that ran out of memory.
+    `next_resources` takes a family and what ran out of memory, and returns what the family gets from now on.
     """
 
-    def __init__(self, next_resources: NextResources) -> None:
+    def __init__(self, next_resources: Callable[[str, FoldRunResources], FoldRunResources]) -> None:
         self._next_resources = next_resources
         self._deaths: Counter[tuple[FoldRun, int]] = Counter()
         self._restarts: Counter[FoldRun] = Counter()
@@ -57,13 +53,7 @@ class LostWorkers:
         return self._deaths[assignment.run, assignment.attempt] + self._restarts[assignment.run]
 
     def decide(self, assignment: Assignment, resources: FoldRunResources, error: str) -> Verdict:
-        """Decide about a fold run whose worker or node was lost.
-
-        Args:
-            assignment: the fold run.
-            resources: what it had.
-            error: what Ray says happened.
-        """
+        """Decide about a fold run that lost its worker or its node; `resources` are what it had, `error` is Ray's."""
         run = assignment.run
         if _has(PREEMPTION_MARKERS, error) and self._restarts[run] < MAX_PREEMPTIONS:
             self._restarts[run] += 1

@@ -40,15 +40,8 @@ def ray_session(
 ) -> Iterator[None]:
     """Connect to a cluster, or start Ray on this machine for as long as the block lasts.
 
-    Args:
-        study: says what a fold run occupies, and where its data lies.
-        run_dir: run directory, which every node must see.
-        address: `host:port` of a cluster's head, or `auto`; None: the one in RAY_ADDRESS (Ray sets it for the jobs
-            that it runs), and without it this machine.
-        backbones: folder with local copies of hub models, which every node must see.
-        dashboard: whether a local Ray also starts its dashboard.
-        message: takes what a person should know.
-        n_cores: cores that a local Ray offers; None: those that this process may use.
+    `address` is `host:port` of a cluster's head, or `auto`. None means the one in RAY_ADDRESS (Ray sets it for the jobs
+    that it runs), and without it this machine, where Ray offers `n_cores` or all that this process may use.
 
     Raises:
         InputError: no cluster is there, it refuses, its nodes lack something, or a fold run has no room.
@@ -148,11 +141,7 @@ def _check_reachable(address: str) -> None:
 
 
 def check_machine(study: ResolvedStudy, resources: Mapping[str, float]) -> None:
-    """Check that each fold run fits this machine.
-
-    Raises:
-        InputError: one does not.
-    """
+    """Raise `InputError` unless each fold run fits this machine."""
     for size in study.resources.each():
         if not _fits(size, resources):
             raise InputError(
@@ -181,14 +170,8 @@ def check_nodes(
 ) -> None:
     """Check that every node with room for a fold run has what one needs, before the first one starts.
 
-    On nodes that join later, the first fold run of a worker checks (see `search.ray_tune.trainable`).
-
-    Args:
-        study: says what fold runs occupy.
-        requirements: what each node must have.
-        nodes: of the cluster, as Ray lists them.
-        message: takes what a person should know.
-        missing_on: returns what some nodes lack; None: asks them.
+    On nodes that join later, the first fold run of a worker checks (see `search.ray_tune.trainable`). `missing_on`
+    returns what some of the nodes lack; None: they are asked.
 
     Raises:
         InputError: names everything that is missing.

@@ -54,16 +54,8 @@ def refit(
     """Restore what a bundle of a blend needs: weights of its members' fold runs, and what is kept of their backbones.
 
     Tables stay as they are: the new predictions must equal them, bit for bit on the same device and versions. The disk
-    budget of the study does not count here, since the user asks for these weights.
-
-    Args:
-        run_dir: the run directory with the blend; members may be in others.
-        name: of the blend.
-        address: of a running Ray cluster; None: the one in RAY_ADDRESS, else Ray starts here.
-        backbones: folder with local copies of hub models.
-        force: keep weights whose predictions differ from the tables by more than `TOLERANCE`.
-        message: takes a line for each thing done.
-        open_session: connects to Ray.
+    budget of the study does not count here, since the user asks for these weights. Members may be in other run
+    directories than the blend. With `force`, weights are kept whatever they predict. `address`: as for `ray_session`.
 
     Returns:
         Fold runs trained, and backbones kept.

@@ -39,7 +39,6 @@ class Outcome:
     stopped: int
     """Candidates that the ladder stopped, or left waiting at the end."""
     failed: int
-    """Candidates that failed."""
     seconds: float
     disk: str
     """What checkpoints and weights take, beside what they may."""
@@ -77,7 +76,7 @@ def run_study(
         path: the study file.
         runs: folder or URI of run directories; this one is `<study name>` in it.
         data: prepared folder or URI; None: the study's.
-        address: of a running Ray cluster; None: the one in RAY_ADDRESS, else Ray starts here for the time of the run.
+        address: of a running Ray cluster (see `ray_session`).
         backbones: folder with local copies of hub models.
         dashboard: whether a local Ray also starts its dashboard.
         only: names under `candidates:` to run now; no other candidate starts. None: all, and what the space gives.

@@ -48,14 +48,7 @@ def run_tune(
     *,
     make_trainable: Callable[[FoldRunSettings], Trainable] = make_trainable,
 ) -> None:
-    """Run Tune until the conductor has nothing left to start.
-
-    Args:
-        search: the run of the study.
-        conductor: chooses what starts.
-        demand: shows an autoscaler what waits for room; None where there is no autoscaler.
-        make_trainable: returns what Tune runs on workers.
-    """
+    """Run Tune until the conductor has nothing left to start; `demand` is None where there is no autoscaler."""
     from ray import tune  # noqa: PLC0415 - after the environment is set
 
     from search.ray_tune.scheduler import FoldScheduler, LoopCallback  # noqa: PLC0415 - imports Ray

@@ -37,32 +37,28 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+    def on_trial_add(self, _controller: Any, trial: Any) -> None:
         """Remember the trial; one whose node was preempted is added again."""
-        del tune_controller
         if live := self._searcher.live.get(trial.trial_id):
             live.trial = trial
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, _controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Record what a fold run reports and return whether it continues.
 
         Raises:
             OSError: the disk that it writes to is full; this ends the search.
             InputError: its node lacks what fold runs need; this too, as every fold run there would fail.
         """
-        del tune_controller
         assignment = self._searcher.live[trial.trial_id].assignment
         continues = self._take(assignment, report_from_dict(result))
         return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+    def on_trial_complete(self, _controller: Any, trial: Any, _result: dict[str, Any]) -> None:
         """Free the memory that Tune would hold for the trial to the end of the search."""
-        del tune_controller, result
         drop_metric_history(trial)
 
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+    def on_trial_error(self, _controller: Any, trial: Any) -> None:
         """Remember what the worker of a fold run died of."""
-        del tune_controller
         if live := self._searcher.live.get(trial.trial_id):
             live.error = _error_of(trial)
 
@@ -98,19 +94,16 @@ class LoopCallback(Callback):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+    def on_step_begin(self, **_: Any) -> None:
         """Free what an autoscaler has made, in every turn of Tune's loop, also while a fold run waits for its slot."""
-        del iteration, trials, info
         self._searcher.release_met_requests()
 
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+    def on_step_end(self, **_: Any) -> None:
         """Let the conductor publish the state of candidates: Tune has acted on whatever this turn decided."""
-        del iteration, trials, info
         self._searcher.conductor.publish()
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_start(self, *, trial: Any, **_: Any) -> None:
         """Remember the actor's id, by which Ray's memory monitor names what it killed."""
-        del iteration, trials, info
         if live := self._searcher.live.get(trial.trial_id):
             live.actor = actor_id_of(trial)
 

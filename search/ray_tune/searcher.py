@@ -21,9 +21,6 @@ from search.ray_tune.lost_workers import NO_WORKER, LostWorkers, actors_killed_f
 from search.study.study_file import StudyResources
 from search.worker.messages import Assignment, FoldRunOrder, FoldRunResources, order_to_dict
 
-ClusterSize = Callable[[], dict[str, float]]
-"""Returns the total of each resource of the cluster."""
-
 CLUSTER_SIZE_SECONDS = 1.0
 """How long the size of the cluster is reused: asking for it takes longer than a decision."""
 
@@ -52,19 +49,13 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         families: FamilyResources,
         demand: AutoscalerDemand | None = None,
         *,
-        cluster_size: ClusterSize = ray.cluster_resources,
+        cluster_size: Callable[[], dict[str, float]] = ray.cluster_resources,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with nothing live.
 
-        Args:
-            conductor: chooses what runs next.
-            resources: what the study gives a fold run: as many threads as it says, whatever share it gets.
-            on_end: is called for every fold run that ended and does not start again.
-            families: what fold runs of each family get; learns which ones ran out of memory.
-            demand: shows an autoscaler what waits for room; None where there is no autoscaler.
-            cluster_size: returns what the cluster has.
-            clock: seconds, rising.
+        A fold run has as many threads as `resources` of the study say, whatever share of a machine its family gets.
+        `on_end` is called for each one that ended and does not start again; `demand` is None without an autoscaler.
         """
         super().__init__()
         self.conductor = conductor

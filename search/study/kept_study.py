@@ -22,14 +22,13 @@ def keep_study(study: ResolvedStudy, run_dir: str) -> list[str]:
     """
     path, changes = join(run_dir, "study.yaml"), []
     if exists(path):
-        before = read_resolved(path)
-        changes = _changes(before, study)
-        faults = _conflicts(before, study)
-        if faults:
+        changed, candidates = _changes(read_resolved(path), study)
+        if faults := [changed[key] for key in FROZEN_KEYS if key in changed]:
             raise InputError(
                 *(f"{path}: {fault}" for fault in faults),
                 "Results of both would mix. Undo the change, or give the study another `name:`.",
             )
+        changes = [*changed.values(), *candidates]
     text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_bytes(text.encode(), path)
     return changes
@@ -55,17 +54,12 @@ def read_resolved(path: str) -> ResolvedStudy:
         ) from error
 
 
-def _conflicts(before: ResolvedStudy, now: ResolvedStudy) -> list[str]:
+def _changes(before: ResolvedStudy, now: ResolvedStudy) -> tuple[dict[str, str], list[str]]:
+    """Return a sentence for each setting that changed, by its key, and one for each name of a candidate."""
     old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
-    return [f"{key} was {old[key]!r}, is now {new[key]!r}" for key in FROZEN_KEYS if old[key] != new[key]]
-
-
-def _changes(before: ResolvedStudy, now: ResolvedStudy) -> list[str]:
-    """Return what was allowed to change and did; of candidates only the names."""
-    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
-    changed = [key for key in new if key not in (*FROZEN_KEYS, "candidates", "names") and old[key] != new[key]]
-    sentences = [f"{key} was {old[key]!r}, is now {new[key]!r}" for key in changed]
+    changed = [key for key in new if key not in ("candidates", "names") and old[key] != new[key]]
+    sentences = {key: f"{key} was {old[key]!r}, is now {new[key]!r}" for key in changed}
     kept = {name for name, candidate in before.names.items() if now.names.get(name) == candidate}
     added = [f"candidate {name} is new" for name in now.names if name not in kept]
     gone = [f"candidate {name} is no longer in the study" for name in before.names if name not in kept]
-    return sentences + gone + added
+    return sentences, gone + added

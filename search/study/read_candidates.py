@@ -11,15 +11,10 @@ from models.candidate import Candidate
 def read_candidates(
     entries: Mapping[str, Mapping[str, Any] | None], *, where: str = "candidates", allow_twins: bool = False
 ) -> dict[str, Candidate]:
-    """Turn the `candidates:` of a study into checked candidates by name.
-
-    Args:
-        entries: settings by name.
-        where: name of the entries in messages.
-        allow_twins: whether two names may mean the same model.
+    """Turn the `candidates:` of a study into checked candidates by name; messages call the entries `where`.
 
     Raises:
-        InputError: every mistake at once.
+        InputError: every mistake at once; without `allow_twins` two names of the same model are one.
     """
     faults: list[str] = []
     found: dict[str, Candidate] = {}

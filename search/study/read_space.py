@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from data_prep.errors import InputError
 from models.candidate import Candidate
@@ -43,8 +42,11 @@ def _read_dimension(name: str, entry: Any, faults: list[str]) -> Dimension | Non
     when: dict[str, tuple[Scalar, ...]] = {}
     if isinstance(entry, dict):
         rest = {key: value for key, value in entry.items() if key != "when"}
-        when_faults = _read_when(entry.get("when", {}), when)
-        faults.extend(f"{name}.when: {fault}" for fault in when_faults)
+        conditions = entry.get("when", {})
+        if isinstance(conditions, dict):
+            when = {str(key): tuple(v) if isinstance(v, list) else (v,) for key, v in conditions.items()}
+        else:
+            faults.append(f"{name}.when: must be `field: value`, found {conditions!r}")
         if len(rest) != 1 or next(iter(rest)) not in DOMAINS:
             faults.append(
                 f"{name}: needs exactly one of {', '.join(DOMAINS)}, found {sorted(map(str, rest)) or 'none'}"
@@ -58,14 +60,6 @@ def _read_dimension(name: str, entry: Any, faults: list[str]) -> Dimension | Non
     except ValueError as error:
         faults.append(f"{name}: {error} (found {argument!r})")
         return None
-
-
-def _read_when(entry: Any, when: dict[str, tuple[Scalar, ...]]) -> list[str]:
-    if not isinstance(entry, dict):
-        return [f"must be `field: value`, found {entry!r}"]
-    for field, values in entry.items():
-        when[str(field)] = tuple(values) if isinstance(values, list) else (values,)
-    return []
 
 
 def _read_choice(argument: Any) -> Choice:
@@ -165,13 +159,9 @@ def _faults_of(settings: dict[str, Scalar]) -> list[tuple[str | None, str]]:
     try:
         Candidate.model_validate(settings)
     except ValidationError as error:
-        return [_fault_of(item) for item in error.errors()]
+        details = [(item["loc"], item["msg"].removeprefix("Value error, "), item["input"]) for item in error.errors()]
+        return [(str(loc[0]), f"{text} (found {found!r})") if loc else (None, text) for loc, text, found in details]
     return []
-
-
-def _fault_of(item: ErrorDetails) -> tuple[str | None, str]:
-    message = item["msg"].removeprefix("Value error, ")
-    return (str(item["loc"][0]), f"{message} (found {item['input']!r})") if item["loc"] else (None, message)
 
 
 DOMAINS: dict[str, Callable[[Any], Domain]] = {

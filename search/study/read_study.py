@@ -21,9 +21,7 @@ from search.study.study_file import ResolvedStudy, Study
 def read_study(path: str | Path, *, data: str | None = None) -> Study:
     """Read a study file, apply its `override`, and check all of it, candidates and space included.
 
-    Args:
-        path: the study file.
-        data: prepared folder to use instead of the study's.
+    `data` replaces the study's prepared folder.
 
     Raises:
         InputError: names every fault with its key.

@@ -26,12 +26,6 @@ class Sampler:
 
     A draw depends only on the seed, its number and the results so far: every draw has a random stream of its own. So an
     interrupted search restores its drawn candidates, tells their results again, and continues exactly as it would have.
-
-    Args:
-        space: what may be drawn.
-        kind: how it is drawn.
-        seed: of every draw.
-        window: the trials that TPE learns from.
     """
 
     def __init__(
@@ -74,13 +68,10 @@ class Sampler:
         self._trials[drawn.candidate.id] = trial
 
     def tell(self, candidate: str, utility: float | None, *, progress: float = 1.0) -> None:
-        """Learn the result of a candidate on fold 0, where all candidates compare; only the first one counts.
+        """Learn the utility of a candidate on fold 0, where all candidates compare; None: it failed.
 
-        Args:
-            candidate: its id; one that was not drawn here is ignored.
-            utility: more is better; None: it failed.
-            progress: share of its schedule after which `utility` was measured. Less than 1: it was stopped there, and
-                Optuna ranks it below every candidate that got further, and by utility among those that got as far.
+        Only the first result counts, and none of a candidate that was not drawn here. One that was stopped, at a
+        `progress` below 1, ranks below every candidate that got further, and by utility among those that got as far.
         """
         trial = self._trials.pop(candidate, None)
         if trial is None:

@@ -100,6 +100,16 @@ class Dimension:
         """Return whether the settings chosen so far switch this dimension on."""
         return all(field in settings and settings[field] in values for field, values in self.when.items())
 
+    def extend(
+        self, combinations: Iterator[dict[str, Scalar]], values: tuple[Scalar, ...]
+    ) -> Iterator[dict[str, Scalar]]:
+        """Yield each combination with each of the values; as it is where this dimension is off."""
+        for settings in combinations:
+            if self.is_active(settings):
+                yield from ({**settings, self.name: value} for value in values)
+            else:
+                yield settings
+
 
 @dataclass(frozen=True)
 class Space:
@@ -117,20 +127,10 @@ class Space:
 
     def combinations(self, values: Callable[[Domain], tuple[Scalar, ...]]) -> Iterator[dict[str, Scalar]]:
         """Yield every combination of the given values of each domain that the conditions allow."""
-        return self._extend({}, 0, values)
-
-    def _extend(
-        self, settings: dict[str, Scalar], position: int, values: Callable[[Domain], tuple[Scalar, ...]]
-    ) -> Iterator[dict[str, Scalar]]:
-        if position == len(self.dimensions):
-            yield dict(settings)
-            return
-        dimension = self.dimensions[position]
-        if not dimension.is_active(settings):
-            yield from self._extend(settings, position + 1, values)
-            return
-        for value in values(dimension.domain):
-            yield from self._extend({**settings, dimension.name: value}, position + 1, values)
+        combinations: Iterator[dict[str, Scalar]] = iter([{}])
+        for dimension in self.dimensions:
+            combinations = dimension.extend(combinations, values(dimension.domain))
+        return combinations
 
     def without_grid(self) -> list[str]:
         """Return the dimensions that a grid cannot list."""

@@ -47,13 +47,7 @@ def run_fold(
 
     A fold run whose tables exist already only reports. An error that the same inputs would cause again is reported as
     this fold run's failure; what may pass (storage, memory) is raised, and the fold run is tried again. A full disk is
-    reported as such: no other fold run could be kept either.
-
-    Args:
-        settings: what all fold runs of the study share.
-        order: what to train, and with which resources.
-        send: passes reports to the driver; may end the fold run by raising.
-        send_speed: is called at each rung.
+    reported as such: no other fold run could be kept either. `send_speed` is called at each rung.
     """
     try:
         _run_fold(settings, order, send, send_speed)
@@ -131,14 +125,7 @@ def train(
 ) -> Any:
     """Train a fold run from its checkpoint, if there is one; return what `models.training.train_fold` returns.
 
-    Args:
-        settings: what all fold runs of the study share.
-        order: what to train, and with which resources.
-        data: the prepared folder.
-        backbone: files of the candidate's backbone, as `locate_backbone` returns them.
-        on_rung: takes a `RungReport`; False ends the fold run.
-        send_message: passes on what a person should know.
-        disk: grants room for checkpoints.
+    `backbone` is what `locate_backbone` returns; `on_rung` takes a `RungReport` and ends the fold run with False.
     """
     from models.training.checkpoint import CheckpointFolder  # noqa: PLC0415 - imports torch
     from models.training.fold_options import FoldOptions  # noqa: PLC0415 - as above

@@ -195,13 +195,9 @@ def order_to_dict(order: FoldRunOrder) -> dict[str, Any]:
 
 def order_from_dict(config: dict[str, Any]) -> FoldRunOrder:
     """Return the order that a Tune trial's config holds."""
-    assignment = config["assignment"]
-    candidate = Candidate.model_validate(assignment["candidate"])
-    parts = {
-        "assignment": Assignment(**{**assignment, "candidate": candidate}),
-        "resources": FoldRunResources(**config["resources"]),
-    }
-    return FoldRunOrder(**{**config, **parts})
+    candidate = Candidate.model_validate(config["assignment"]["candidate"])
+    assignment = Assignment(**{**config["assignment"], "candidate": candidate})
+    return FoldRunOrder(**{**config, "assignment": assignment, "resources": FoldRunResources(**config["resources"])})
 
 
 def report_to_dict(report: Report) -> dict[str, Any]:

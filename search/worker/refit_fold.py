@@ -32,13 +32,9 @@ class Refitted:
 
 
 def refit_fold(settings: FoldRunSettings, order: FoldRunOrder, origin: Provenance, *, force: bool) -> Refitted:
-    """Train a fold run again, compare it with its tables, and keep its weights.
+    """Train a fold run again, compare it with its tables of provenance `origin`, and keep its weights.
 
-    Args:
-        settings: what all fold runs of the study share.
-        order: what to train, and with which resources.
-        origin: provenance of the tables: how the fold run was trained then.
-        force: keep the weights whatever the difference.
+    With `force` they are kept whatever the difference.
     """
     messages: list[str] = []
     enter_home(settings)

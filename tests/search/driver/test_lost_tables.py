@@ -12,7 +12,7 @@ def test_each_is_handed_out_once_and_waits_again_when_its_worker_is_lost() -> No
     lost.add([FIRST, SECOND])
     assert (bool(lost), lost.n_waiting) == (True, 2)
     assert [lost.start_next() for _ in range(3)] == [FIRST, SECOND, None]
-    lost.lost_worker(FIRST)
+    lost.wait_again(FIRST)
     assert (lost.is_live(FIRST), lost.is_live(SECOND), lost.n_waiting) == (False, True, 1)
     assert lost.start_next() == FIRST
 

@@ -265,7 +265,7 @@ def test_only_the_actors_that_ray_names_ran_out_of_memory_and_once_for_their_fam
         before.suggest(name)
         actor = SimpleNamespace(_actor_id=bytes.fromhex(f"{name}0"))
         started = SimpleNamespace(trial_id=name, temporary_state=SimpleNamespace(ray_actor=actor))
-        callback.on_trial_start(1, [], started)
+        callback.on_trial_start(iteration=1, trials=[], trial=started)
     before.tune_died(memory_error(*killed))
     assert suggest(searcher(), "c").resources.cpu == cores
 
@@ -274,7 +274,7 @@ def test_the_state_of_candidates_is_published_when_a_turn_of_tunes_loop_is_over(
     conductor = StubConductor(assignments(1))
     searcher, scheduler, _ = set_up(conductor)
     callback = LoopCallback(searcher)
-    callback.on_step_begin(1, [])
+    callback.on_step_begin(iteration=1, trials=[])
     searcher.suggest("a")
     deliver(scheduler, "a", score(1.0))
     assert conductor.calls == [("observe 0", 1.0)]
