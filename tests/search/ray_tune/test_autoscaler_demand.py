@@ -76,7 +76,7 @@ def search(cluster: FakeCluster, runs: int, *, autoscaler: bool = True) -> tuple
 def turn(searcher: FoldSearcher, cluster: FakeCluster, number: int) -> Any:
     """Let Tune's loop go round once, a while later."""
     cluster.now += 2 * CHECK_SECONDS
-    LoopCallback(searcher).on_step_begin(0, [])
+    LoopCallback(searcher).on_step_begin(iteration=0, trials=[])
     return searcher.suggest(str(number))
 
 
@@ -102,7 +102,7 @@ def test_room_that_an_autoscaler_made_is_freed_even_while_tune_waits_for_its_own
     cluster.boot()
     assert len(cluster.reserved) == 2
     cluster.now += 2 * CHECK_SECONDS
-    LoopCallback(searcher).on_step_begin(0, [])  # no suggestion is asked for
+    LoopCallback(searcher).on_step_begin(iteration=0, trials=[])  # no suggestion is asked for
     assert cluster.reserved == set()
 
 

@@ -278,5 +278,5 @@ def test_the_state_of_candidates_is_published_when_a_turn_of_tunes_loop_is_over(
     searcher.suggest("a")
     deliver(scheduler, "a", score(1.0))
     assert conductor.calls == [("observe 0", 1.0)]
-    callback.on_step_end(1, [])
+    callback.on_step_end(iteration=1, trials=[])
     assert conductor.calls[-1] == ("publish", None)
