@@ -245,9 +245,9 @@ def _difference(
 def _ranking_table(board: Leaderboard) -> Table:
     table = Table(title=f"{board.metric} over {board.n_folds} folds")
     table.add_column("")
-    table.add_column("candidate", overflow="fold")
+    table.add_column("candidate", overflow="fold", min_width=11)
     for name in ("folds", "mean", "sd", "pooled", "to leader", "minutes"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=name != "to leader")
     for number, row in enumerate(board.rows, start=1):
         complete = len(row.folds) == board.n_folds
         table.add_row(

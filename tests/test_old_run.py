@@ -1,0 +1,105 @@
+"""A run directory that the code before the sub-packages wrote, killed in its last fold run, is read and continued."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from whole_search import finished, run, started
+
+ARCHIVE = Path(__file__).parent / "support" / "old_run.tar.gz"
+COMPLETE = ("0bb067ed5412", "1aa745f80f38")
+OPEN = "7e66096d3160"
+STOPPED = ("057a9e0e8c00", "7fd0b236ec81")
+WIDE = {**os.environ, "COLUMNS": "200"}
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """Folder with `runs/old`, its prepared folder, its checkpoint of a backbone, and what the old code made next."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    study = tmp_path / "runs/old/study.yaml"
+    study.write_text(study.read_text().replace("PREPARED", str(tmp_path / "prepared")))
+    return tmp_path
+
+
+def command(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=folder, env=WIDE, check=False, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return " ".join(done.stdout.split())
+
+
+def tables(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for kind in ("oof", "test")
+        for path in sorted((folder / kind).rglob("*.arrow"))
+    }
+
+
+def predictions(path: Path) -> np.ndarray:
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()["prediction"].to_numpy()
+
+
+def numbers(value: object) -> list[float]:
+    """Return every number in a JSON value, in order."""
+    if isinstance(value, dict):
+        return [number for key in sorted(value) for number in numbers(value[key])]
+    if isinstance(value, list):
+        return [number for item in value for number in numbers(item)]
+    return [float(value)] if isinstance(value, int | float) else []
+
+
+@pytest.mark.parametrize("verb", ["leaderboard", "status", "explain"])
+def test_every_candidate_is_shown(old, verb):
+    shown = command(old, "search", verb, "runs/old")
+    for candidate in (*COMPLETE, OPEN, *STOPPED):
+        assert candidate[:6] in shown
+
+
+def test_what_the_old_ladder_decided_is_shown_in_its_words(old):
+    assert "cut on fold 0 at 50%" in command(old, "search", "explain", "runs/old")
+
+
+def test_its_blend_is_that_of_the_old_code_and_its_bundle_predicts_the_submission(old):
+    command(old, "blend", "fit", "runs/old", "--name", "early", "--clip")
+    made, expected = old / "runs/old/blends/early", old / "expected/early"
+    mine, theirs = (json.loads((folder / "blend.json").read_text()) for folder in (made, expected))
+    assert [member["candidate"] for member in mine["members"]] == [m["candidate"] for m in theirs["members"]]
+    assert mine.keys() == theirs.keys()
+    assert len(numbers(theirs)) > 100
+    assert numbers(mine) == pytest.approx(numbers(theirs), rel=1e-6, abs=1e-9, nan_ok=True)
+    assert (made / "submission.csv").read_bytes() == (expected / "submission.csv").read_bytes()
+    command(old, "blend", "bundle", "runs/old", "--blend", "early", "--out", "bundle")
+    command(old, "models", "predict", "--bundle", "bundle", "--test", "test.csv", "--out", "predicted.csv")
+    rows, wanted = ((old / name).read_text().splitlines() for name in ("predicted.csv", str(made / "submission.csv")))
+    assert len(rows) == len(wanted) == 17
+    for row, other in zip(rows[1:], wanted[1:], strict=True):
+        (identity, value), (same, number) = row.split(","), other.split(",")
+        assert identity == same
+        assert float(value) == pytest.approx(float(number), abs=1e-5)
+
+
+@pytest.mark.ray
+def test_a_search_continues_it_from_the_checkpoint_and_repeats_nothing(old, monkeypatch):
+    monkeypatch.chdir(old)
+    before = tables(old / "runs/old")
+    output = run(old / "study.yaml", "--backbones", "checkpoints")
+    after = tables(old / "runs/old")
+    assert {name: digest for name, digest in after.items() if name in before} == before
+    assert after.keys() - before.keys() == {f"{kind}/{OPEN}/fold-2.arrow" for kind in ("oof", "test")}
+    assert len(started(output)) == len(finished(output)) == 1
+    assert not (old / f"runs/old/checkpoints/{OPEN}/fold-2").exists()
+    mine, theirs = (predictions(old / name) for name in (f"runs/old/oof/{OPEN}/fold-2.arrow", "expected/fold-2.arrow"))
+    np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-4)
