@@ -16,16 +16,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from t
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let Ray's tests come first, and one after another in one process, beside all others."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-
-
 WORDS = (
     "valve pump rotor blade sensor lens fibre resin film coating electrode cell circuit signal filter gear shaft "
     "bearing nozzle burner panel hinge lock roller belt mould polymer enzyme antibody catalyst membrane channel"
