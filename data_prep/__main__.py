@@ -56,7 +56,6 @@ def prepare_verb(
 
 
 def _show(prepared: Prepared) -> None:
-    """Print what a prepared folder holds: rows, groups and mean score per fold, hashes."""
     manifest = prepared.manifest
     folds, groups, targets = (prepared.train[name].to_numpy() for name in ("fold", "group", "score"))
     levels = manifest.task.score_levels or ()

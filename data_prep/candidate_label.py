@@ -5,10 +5,7 @@ from typing import Any
 
 
 def candidate_label(settings: Mapping[str, Any]) -> str:
-    """Return backbone, kept layers, recipe, head, loss of settings such as `candidates/<id>.json` holds.
-
-    A choice that the settings lack, as those of an earlier version may, is left out.
-    """
+    """Return backbone, kept layers, recipe, head, loss of a candidate's settings; what these lack is left out."""
     backbone = str(settings["backbone"]).rstrip("/").rsplit("/", 1)[-1]
     depth = f"-k{settings['layers']}" if settings.get("layers") else ""
     choices = [str(settings[key]) for key in ("recipe", "head", "loss") if key in settings]

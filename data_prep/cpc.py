@@ -16,8 +16,7 @@ SECTIONS = "ABCDEFGHY"
 def shipped_texts() -> dict[str, str]:
     """Return the context text of the 9 sections and 136 classes (CPC 2022.02) that ship with the package.
 
-    A class reads "SECTION TITLE; CLASS TITLE", a section its title alone. CPC puts words that it adds to the
-    international classification in braces; here the braces are removed.
+    A class reads "SECTION TITLE; CLASS TITLE", without the braces in which CPC puts words that it adds to the IPC.
     """
     file = resources.files("data_prep") / "cpc_titles.csv"
     with file.open(encoding="utf-8") as lines:
@@ -27,10 +26,7 @@ def shipped_texts() -> dict[str, str]:
 
 
 def read_texts(path: str | Path, faults: InputFaults) -> dict[str, str]:
-    """Return the context text of every section and class in a file like Kaggle's `titles.csv`.
-
-    It has at least the columns code and title; other columns and deeper codes are ignored.
-    """
+    """Return the context text of each section and class in a file like `titles.csv`; ignores deeper codes."""
     records = read_records(path, required=("code", "title"), closed=False, faults=faults)
     if records is None or set(records.table.column_names) != {"code", "title"}:
         return {}
@@ -63,12 +59,10 @@ def section_titles(texts: dict[str, str]) -> dict[str, str]:
 
 
 def class_title(code: str, text: str, sections: dict[str, str]) -> str:
-    """Return the title of a class without its section's; a section's own title where the code is a section.
-
-    `text` is its context text; `sections` holds the titles of the sections, by letter.
+    """Return the own title of a class or section, without its section's; `sections` holds their titles by letter.
 
     Raises:
-        InputError: the text does not begin with the title of its section.
+        InputError: its context text, `text`, does not begin with the title of its section.
     """
     section = sections.get(code[:SECTION_LENGTH])
     if len(code) == SECTION_LENGTH and text == section:

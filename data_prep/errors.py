@@ -12,10 +12,9 @@ LONGEST_QUOTE = 48
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong: a file, a setting, an argument.
+    """Something the user gave is wrong; the command line prints it without a traceback and exits with code 2.
 
-    The command line prints it without a traceback and exits with code 2, so the text must stand alone:
-    the rule, what was found and where, what to do next. All faults of one input belong in one error.
+    The text must stand alone: the rule, what was found and where, what to do next. All faults of one input go together.
     """
 
     def __init__(self, *faults: str) -> None:
@@ -42,11 +41,7 @@ class InputFaults:
             examples.append(f"line {line}" + ("" if found is None else f" {quote(found)}"))
 
     def raise_all(self) -> None:
-        """Raise all collected faults, if there are any.
-
-        Raises:
-            InputError: one fault per broken rule, with its first examples and their number.
-        """
+        """Raise one `InputError` if there are faults: for each broken rule, first examples and their number."""
         if self:
             raise InputError(*(self._sentence(key) for key in self._counts))
 
@@ -60,10 +55,7 @@ class InputFaults:
 
 
 class StoreError(OSError):
-    """An object store refuses a request or cannot be reached; the text stands alone, as for `InputError`.
-
-    `number` is the `errno` of the same fault of a disk.
-    """
+    """An object store refuses a request or cannot be reached; `number` is the `errno` of the same fault of a disk."""
 
     def __init__(self, number: int, text: str) -> None:
         super().__init__(number, text)

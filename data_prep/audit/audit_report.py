@@ -119,7 +119,6 @@ def _count_column(name: str, train: pd.DataFrame, test: pd.DataFrame) -> ColumnC
 
 
 def _repeats(rows: pd.DataFrame, keys: list[str]) -> Repeats:
-    """Count the sets of rows that agree in `keys`."""
     found = rows[rows.duplicated(keys, keep=False)]
     sets = found.groupby(keys, sort=True)
     return Repeats(

@@ -1,7 +1,6 @@
 """How much a leaky split inflates CV, measured with a nearest-neighbour model.
 
-The model knows nothing about meaning: it looks up rows with similar letters. What it gains under a leaky scheme over
-the safest one is what any model could gain there by memorizing.
+It only looks up rows with similar letters; what it gains over the safest scheme, any model could by memorizing.
 """
 
 import numpy as np
@@ -84,10 +83,7 @@ def _draw_groups(groups: NDArray[np.int32], n_rows: int, generator: np.random.Ge
 
 
 def _features(table: pa.Table, task: Task) -> csr_matrix:
-    """Return tf-idf of character n-grams of the joined texts [rows, n-grams], rows of length 1.
-
-    The second text (or the only one) counts twice: the rows of one group share all the others.
-    """
+    """Return tf-idf [rows, n-grams] with unit rows; the second (or only) text counts twice: groups share the rest."""
     scored = task.text_columns[:2][-1]
     columns = [table[name].to_pylist() for name in (*task.text_columns, scored)]
     texts = [" | ".join(parts) for parts in zip(*columns, strict=True)]
@@ -126,7 +122,6 @@ def _compare(
     predictions: dict[str, Floats],
     generator: np.random.Generator,
 ) -> tuple[SchemeLeakage, ...]:
-    """Measure every scheme's predictions against the last scheme's."""
     reference = list(predictions)[-1]
     measure = task.measure
     members = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.unique(groups, return_counts=True)[1])[:-1])

@@ -21,10 +21,7 @@ Integers = NDArray[np.int64]
 
 
 def linked_groups(names: pa.ChunkedArray, links: pa.ChunkedArray | None = None) -> NDArray[np.int32]:
-    """Return the group of each row [rows], numbered from 0 in order of first appearance.
-
-    `names` are those of the groups; if a row's link equals the name of a group, that group joins the row's group.
-    """
+    """Return the group of each row [rows], from 0 by first appearance; a link that names a group joins the two."""
     known = pc.unique(names)
     codes = pc.index_in(names, value_set=known).to_numpy()
     parents = list(range(len(known)))

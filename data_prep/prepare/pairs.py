@@ -68,9 +68,7 @@ def read_pairs(
 
 
 def read_test(test: str | Path, task: Task, *, texts: dict[str, str]) -> pa.Table:
-    """Read and check a test file alone, like `read_pairs`, and return the prepared table.
-
-    `texts` holds the context text of each known CPC code; it is ignored if the task has no CPC codes.
+    """Read and check a test file alone; return the prepared table. `texts` holds the context text of each CPC code.
 
     Raises:
         InputError: every fault of the file.

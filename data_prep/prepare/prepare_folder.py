@@ -29,15 +29,13 @@ def prepare(
     seed: int = 42,
     holdout: float = 0.0,
 ) -> Prepared:
-    """Check both files, split the rows, and write the prepared folder.
+    """Check both files, split the rows, and write the prepared folder; the same preparation is left unchanged.
 
-    A folder that already holds the same preparation is left unchanged. `cpc` holds titles as in Kaggle's `titles.csv`,
-    instead of those that ship with the package; `holdout` is the share of the train rows, in whole groups, that is
-    kept out of all folds.
+    `cpc` holds titles as in Kaggle's `titles.csv`, instead of those that ship with the package; `holdout` is the share
+    of the train rows, in whole groups, that is kept out of all folds.
 
     Raises:
-        InputError: every fault of the settings, or every fault of the files; or `out` holds another preparation.
-            Nothing is written then.
+        InputError: every fault of the settings or the files, or `out` holds another preparation; nothing is written.
     """
     if faults := check_split_settings(scheme, n_folds, holdout, seed, task):
         raise InputError(*faults)

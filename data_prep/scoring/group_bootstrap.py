@@ -1,11 +1,9 @@
 """`GroupBootstrap`: the noise of a metric, from drawing whole groups of rows with replacement.
 
-Rows of one group (all targets of an anchor) are hard or easy together, so whole groups are drawn, and the same ones for
-every prediction. This is the noise of the rows that are scored; training with another seed adds to it. A standard
-deviation over 4 or 5 folds is itself uncertain by a third, and over one fold there is none.
-
-A draw costs a sum over groups, not rows: the metric follows from each group's sums of target, prediction and their
-products. For Spearman, ranks are taken once, inside each part that is scored.
+Rows of one group (all targets of an anchor) are hard or easy together. This is the noise of the rows that are scored;
+training with another seed adds to it. A standard deviation over 4 or 5 folds is itself uncertain by a third, and over
+one fold there is none. A draw costs a sum over groups, not rows: the metric follows from each group's sums. For
+Spearman, ranks are taken once, inside each part that is scored.
 """
 
 from collections.abc import Callable, Collection
@@ -98,12 +96,9 @@ class GroupBootstrap:
         *,
         parts: Collection[int] | None = None,
     ) -> DrawnUtilities:
-        """Score `predictions` [rows, predictions], as they are and in each draw.
+        """Score `predictions` [rows, predictions], as they are and in each draw, averaged over `parts` (None: all).
 
-        Args:
-            predictions: what is scored.
-            utilities: from sums [..., 6] as in `_cluster_sums`; None: those of the metric.
-            parts: the parts to average over; None: all. Predictions for rows of other parts are not read.
+        `utilities` maps sums [..., 6] as in `_cluster_sums`; None: the metric's. Rows of other parts are not read.
         """
         utilities = utilities or self._utilities
         values, drawn = [], []

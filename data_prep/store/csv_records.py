@@ -54,15 +54,11 @@ class CsvRecords:
 def read_records(
     path: str | Path, *, required: Sequence[str], optional: Sequence[str] = (), closed: bool = True, faults: InputFaults
 ) -> CsvRecords | None:
-    """Read columns of a UTF-8 CSV file in blocks.
+    """Read columns of a UTF-8 CSV file in blocks; None where it cannot be read as a table at all.
 
     Nothing is interpreted: "NA", leading zeros and surrounding spaces stay. Quoted texts may hold line breaks. Blank
-    lines are faults unless they end the file.
-
-    `optional` columns are ignored; if `closed`, any column beside them and the `required` ones is a fault.
-
-    Returns:
-        The required columns that the file has; None where it cannot be read as a table at all.
+    lines are faults unless they end the file. `required` columns that are missing are left out, `optional` ones are
+    ignored; if `closed`, any other column is a fault.
     """
     start = _first_bytes(path, faults)
     if start is None:

@@ -1,7 +1,4 @@
-"""Files at a local path or any `pyarrow.fs` URI (`s3://...`), written whole or not at all.
-
-Retries and errors of object stores are in `data_prep.store.object_store`.
-"""
+"""Files at a local path or any `pyarrow.fs` URI (`s3://...`), written whole or not at all."""
 
 import errno
 import hashlib
@@ -86,10 +83,7 @@ def list_names(folder: str | Path) -> list[str]:
 
 
 def list_sizes(folder: str | Path) -> dict[str, int]:
-    """Return the size in bytes of every file in a folder and its subfolders, by its path from there.
-
-    No file is opened: one request lists a thousand objects.
-    """
+    """Return the bytes of every file below a folder, by its path from there; one request lists a thousand objects."""
     _, inner = locate(folder)
     files = [info for info in _listing(folder, recursive=True) if info.is_file]
     return {info.path[len(inner) :].lstrip("/"): info.size for info in files}
@@ -151,11 +145,7 @@ def move(source: str | Path, target: str | Path) -> None:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file, for writing and reading back, that appears whole or not at all.
-
-    A local file appears by rename. An object is uploaded at the end, and the store makes it visible when all of it has
-    arrived; then its size is checked.
-    """
+    """Open a file, for writing and reading back, that appears whole or not at all: by rename or checked upload."""
     filesystem, inner = locate(path)
     if not isinstance(filesystem, fs.LocalFileSystem):
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as content:
@@ -180,7 +170,6 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def _make_parent(filesystem: fs.FileSystem, inner: str) -> None:
-    """Make the folder of a file, if the filesystem has folders."""
     if filesystem.type_name != "s3":
         filesystem.create_dir(inner.rsplit("/", 1)[0], recursive=True)
 

@@ -39,8 +39,7 @@ class NodeCache:
     def use(self, name: str, make: Callable[[Path], None]) -> Iterator[Path]:
         """Yield a file or folder of the cache, which is not removed inside the `with` block.
 
-        The same name must always mean the same content. `make` makes it at a path that does not exist yet; it runs in
-        one process at a time.
+        A name must always mean the same content; one process at a time runs `make`, at a path that does not exist yet.
 
         Raises:
             OSError: the cache cannot be written.
@@ -172,7 +171,6 @@ def _size(path: Path) -> int:
 
 
 def _used(path: Path) -> float:
-    """Return when an entry was last used."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

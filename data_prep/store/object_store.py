@@ -80,8 +80,6 @@ def is_uri(path: str | Path) -> bool:
 def open_uri(uri: str) -> tuple[fs.FileSystem, str]:
     """Return the filesystem of a URI and the path inside it.
 
-    S3 clients are shared within a process; the first use of a bucket checks once that it is there.
-
     Raises:
         InputError: not a URI that can be opened, or one with credentials or unknown options in it.
         StoreError: the bucket does not exist, or does not accept these credentials.
@@ -126,11 +124,7 @@ def explain_store_error(error: OSError, path: str | Path) -> StoreError:
 
 
 def retry_read(read: Callable[[], T]) -> T:
-    """Read, and retry what the S3 client does not: a refusal that is longer than the bytes that were asked for.
-
-    The client retries other refusals by itself. When it reads a few bytes, the text of a refusal overflows its buffer,
-    and it raises `REFUSAL_CUT_OFF` instead. Pauses start at 50 ms and double.
-    """
+    """Read, and retry the only refusal that the S3 client does not: one longer than the bytes that were asked for."""
     for attempt in range(RETRIES):
         try:
             return read()

@@ -79,13 +79,12 @@ class OofStore:
         return join(self.root, kind, candidate, f"fold-{fold}.arrow")
 
     def write(self, provenance: Provenance, *, oof: pa.Table, test: pa.Table, holdout: pa.Table | None = None) -> None:
-        """Keep the predictions of one finished fold run; the OOF file comes last and means "done".
+        """Keep the predictions of one finished fold run.
 
-        `oof` has the rows of the fold, `test` and `holdout` have all of theirs, with the fold of the model; all in
-        prepared order.
+        `oof` has the fold's rows, `test` and `holdout` all of theirs, with the fold of the model; in prepared order.
 
         Raises:
-            FileExistsError: the fold run is already finished; finished files are never rewritten.
+            FileExistsError: the fold run is already finished.
         """
         where = (provenance.candidate, provenance.fold)
         if exists(self.path("oof", *where)):
@@ -133,12 +132,9 @@ class OofStore:
                 yield candidate, fold
 
     def set_aside_damaged(self) -> list[str]:
-        """Verify every finished fold run and move damaged files out of the way, so that only they are repeated.
+        """Verify finished fold runs, move damaged files out of the way, and return one sentence for each damaged run.
 
         Also removes files that a killed process left half-written; nothing may write to the directory meanwhile.
-
-        Returns:
-            One sentence for each damaged fold run: what was found and where its files went.
         """
         self._clear_unfinished()
         reports = []

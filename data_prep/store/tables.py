@@ -1,7 +1,4 @@
-"""Arrow tables as files: schemas, writing, and reading with a checksum.
-
-A file carries a checksum of its table, which is verified on every read. Paths are those of `data_prep.store.files`.
-"""
+"""Arrow tables as files: schemas, writing, and reading with a checksum, which every read verifies."""
 
 import hashlib
 from collections.abc import Iterator
@@ -42,10 +39,7 @@ class DamagedTableError(InputError):
 
 
 def checksum(table: pa.Table, *, block_rows: int = BLOCK_ROWS) -> str:
-    """Return the sha256 (hex) of a table's column names, types and values.
-
-    Chunking, dictionary encoding, metadata and the Arrow version do not matter; only blocks are copied.
-    """
+    """Return the sha256 (hex) of column names, types, values; not of chunks, dictionaries, metadata, Arrow version."""
     digest = hashlib.sha256()
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
@@ -73,7 +67,6 @@ def _column_digests(column: pa.ChunkedArray, block_rows: int) -> "list[hashlib._
 
 
 def _text_bytes(block: pa.StringArray) -> "pa.Buffer | bytes":
-    """Return the texts of a block, joined."""
     _, offsets, data = block.buffers()
     if data is None:
         return b""
@@ -97,10 +90,7 @@ def write_table(
     metadata: dict[str, str] | None = None,
     batch_rows: int = BATCH_ROWS,
 ) -> str:
-    """Write an uncompressed Arrow IPC file, whole or not at all, and return the checksum stored in it.
-
-    `table` has exactly the columns of `schema`, in any order. Missing folders are made.
-    """
+    """Write the columns of `schema` as an uncompressed Arrow IPC file, whole or not at all; return its checksum."""
     ordered = pa.table([_cast(table[field.name], field.type) for field in schema], names=schema.names)
     stamp = checksum(ordered)
     stamped = schema.with_metadata({**(metadata or {}), CHECKSUM_KEY: stamp})

@@ -46,10 +46,7 @@ def backbone_slug(backbone: str) -> str:
 
 
 def find_weights(run_dir: str, origin: Provenance) -> Literal["kept", "absent", "other"]:
-    """Tell whether the weights behind a prediction table are kept; `other`: damaged, or from another training.
-
-    Only the header of the file is read; the values are verified when they are loaded.
-    """
+    """Tell by their header whether a table's weights are kept; `other`: damaged, or from another training."""
     path = weights_file(run_dir, origin.candidate, origin.fold)
     if not exists(path):
         return "absent"

@@ -30,9 +30,7 @@ class SubmissionFormat:
 
 
 def read_sample_submission(path: str, expected_ids: Sequence[str], task: Task) -> SubmissionFormat:
-    """Read the format of a `sample_submission.csv`; its scores are ignored.
-
-    The id column is the one with the task's name for it, or else the first; the other one is the score.
+    """Read the format (not the scores) of a `sample_submission.csv`; its id column has the task's name or comes first.
 
     Raises:
         InputError: not a UTF-8 CSV file, not two columns, ids missing, unknown or repeated; all faults at once.
@@ -62,10 +60,7 @@ def read_sample_submission(path: str, expected_ids: Sequence[str], task: Task) -
 
 
 def clip(prediction: Floats, task: Task) -> tuple[Floats, int]:
-    """Return predictions moved to the nearest legal score, and how many were moved.
-
-    Values that are not finite stay: the gate refuses them, and clipping would hide them.
-    """
+    """Return predictions moved to the nearest legal score, and how many; those not finite stay, to be refused."""
     outside = np.isfinite(prediction) & _outside(prediction, task)
     return np.where(outside, np.clip(prediction, task.least, task.greatest), prediction), int(outside.sum())
 
@@ -74,8 +69,7 @@ def check_submission(ids: Sequence[str], prediction: Floats, *, expected: Sequen
     """Refuse a submission that does not fit the test table, whose ids in its order are `expected`.
 
     Raises:
-        InputError: ids missing, unknown, repeated or in another order; predictions not finite, outside the range of
-            the task (`clip` moves them), or all the same as written; all faults at once.
+        InputError: all faults of ids and their order; predictions not finite, out of range (see `clip`), all the same.
     """
     wrong = (
         []

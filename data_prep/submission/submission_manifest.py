@@ -52,10 +52,9 @@ def hash_submission(content: bytes) -> str:
 
 
 def write_submission(content: bytes, manifest: SubmissionManifest, folder: str) -> None:
-    """Write the CSV, then its manifest, each whole or not at all.
+    """Write the CSV from `render_submission`, then its manifest, each whole or not at all.
 
-    `content` comes from `render_submission`, which checks it. After a crash between the two files, `read_submission`
-    finds that they do not belong together.
+    After a crash between the two files, `read_submission` finds that they do not belong together.
 
     Raises:
         ValueError: the manifest is of another content; nothing is written.

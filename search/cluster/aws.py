@@ -31,8 +31,7 @@ def set_up(
 ) -> None:
     """Create what is missing and write it into a cluster file, on its lines marked `aws`; what exists stays.
 
-    `ssh_from` holds the addresses that may reach port 22. `find_image` returns the id of the image for an EC2 client
-    and a region; None: `newest_image`.
+    Only `ssh_from` may reach port 22. `find_image(ec2, region)` returns the id of the image; None: `newest_image`.
 
     Raises:
         InputError: boto3 or credentials are missing, AWS refuses, or the cluster file has no such lines.

@@ -1,7 +1,4 @@
-"""Searches as Ray jobs: submit one to a cluster, follow it, stop it, fetch what it wrote.
-
-All of it uses Ray's own commands and prints each before it runs, so you can also run them by hand.
-"""
+"""Searches as Ray jobs, by Ray's own commands; each is printed before it runs, so you can also run it by hand."""
 
 import json
 import os
@@ -66,12 +63,10 @@ def launch(
 ) -> SearchJob:
     """Submit a study, and then the blend of its candidates, as a job that keeps running without this machine.
 
-    The study file is uploaded with the job. Every node must be able to read `runs`, `data` (None: the study's) and
-    `backbones`. `submit` runs the Ray command that submits the job; None: `submit_job`.
+    Every node must be able to read `runs`, `data` (None: the study's) and `backbones`. None as `submit`: `submit_job`.
 
     Raises:
-        InputError: the study or the cluster file is wrong, a fold run fits no node, the nodes do not share a path,
-            nothing answers, or Ray refuses.
+        InputError: wrong study or cluster file, a fold run fits no node, paths not shared, no answer, or Ray refuses.
     """
     read = read_study(study, data=data)
     if only is not None:
@@ -102,7 +97,6 @@ def launch(
 
 
 def _check_shared(paths: Mapping[str, str]) -> None:
-    """Refuse paths that name a different folder on each node."""
     if faults := [
         f"{option} {path}: each node would look in its own folder"
         for option, path in paths.items()
@@ -125,7 +119,6 @@ def _within_clone(study: str) -> str:
 
 
 def _check_room(sizes: list[Resources], place: Place) -> None:
-    """Refuse fold runs that are too large for every node type of a cluster."""
     nodes = place.node_types()
     if faults := [
         f"{place.cluster}: no node type has room for a fold run with cpu={size.cpu:g}, gpu={size.gpu:g}"
@@ -173,9 +166,7 @@ def latest(place: Place, name: str | None, note: Note) -> SearchJob:
 
 
 def fetch(job: SearchJob, place: Place, out: str, note: Note) -> None:
-    """Copy tables, blends and the record of a run directory to this machine; weights, checkpoints and logs stay there.
-
-    Existing files of the same name in the local folder `out` are replaced.
+    """Copy tables, blends and the record of a run (no weights, checkpoints, logs) to local `out`; replaces files.
 
     Raises:
         InputError: this machine cannot reach the run directory.
@@ -299,7 +290,6 @@ def read_token() -> str:
 
 
 def _free_port(wanted: int) -> int:
-    """Return the port, or a free one if something already listens on it."""
     for port in (wanted, 0):
         try:
             with socket.create_server(("127.0.0.1", port)) as server:

@@ -94,8 +94,7 @@ class Recording:
 def read_recording(path: str, *, split: str | None = None, rows: str | None = None) -> Recording:
     """Read a CSV of curves, a run directory, or a folder that `keep_recording` wrote.
 
-    `split` is the `split_id` to take from a CSV; `rows` a table of predictions (as in a kept folder) for curves that
-    have none.
+    `split` is the `split_id` to take from a CSV; `rows` a table of predictions (as kept) for curves that have none.
 
     Raises:
         InputError: not one of the three, other columns, an unknown split, or no candidate with all folds.
@@ -154,10 +153,7 @@ def keep_recording(recording: Recording, folder: str) -> None:
 def _assemble(
     points: Mapping[str, Sequence[CurvePoint]], about: Mapping[str, tuple[str, str]], *, n_folds: int, metric: Metric
 ) -> Recording:
-    """Return the candidates that finished every fold; `left_out` names the others.
-
-    If a progress was reported twice (because the run was tried again), the last report counts.
-    """
+    """Return the candidates that finished every fold; if a retry reported a progress again, the last report counts."""
     candidates, left_out = [], []
     for name, mine in points.items():
         by_fold: dict[int, dict[float, CurvePoint]] = {fold: {} for fold in range(n_folds)}

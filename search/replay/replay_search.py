@@ -97,11 +97,9 @@ class Replay:
 
 
 def play(recording: Recording, new_scheduler: NewScheduler, order: Sequence[int], *, n_workers: int) -> Play:
-    """Play one scheduler with `n_workers` simulated workers.
+    """Play one scheduler with simulated workers; `order` holds the numbers of the candidates as they arrive.
 
     A report takes as long as when it was recorded, in seconds, or in epochs if the seconds are not known for all.
-
-    `order` holds the numbers of the candidates as they arrive.
     """
     numbers = {candidate.name: number for number, candidate in enumerate(recording.candidates)}
     scheduler = new_scheduler(recording, [recording.candidates[number] for number in order])
@@ -147,8 +145,7 @@ def replay(
 ) -> Replay:
     """Play the ladder, plain ASHA, Optuna's Wilcoxon pruner and random search over the same random orders of arrival.
 
-    `members` are names, labels or families of candidates that a good scheduler completes (any of a family counts).
-    `progress` takes the name of each scheduler as it starts.
+    `members` are names, labels or families (any of a family counts) to complete; `progress` takes scheduler names.
 
     Raises:
         InputError: a member is not in the recording.
