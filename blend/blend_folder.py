@@ -52,11 +52,7 @@ def write_blend(finished: FinishedBlend, predictions: MemberPredictions, folder:
 
 
 def read_blend(run: str, name: str) -> Blend:
-    """Read a blend of a run directory.
-
-    Raises:
-        InputError: no such blend, or an incompatible version wrote it.
-    """
+    """Read a blend of a run directory; InputError if there is none, or an incompatible version wrote it."""
     path = join(blend_folder(run, name), RECORD_FILE)
     if not exists(path):
         raise InputError(f"{path}: no such blend; fit one with `python -m blend fit {run} --name {name}`")

@@ -48,13 +48,10 @@ def make_blend(
     form: SubmissionFormat | None = None,
     previous: PreviousBlend | None = None,
 ) -> FinishedBlend:
-    """Fit a blend of the candidates and pass its test predictions through the submission gate.
-
-    Without `form`, the submission has the task's names and the test's order.
+    """Fit a blend and pass its submission through the gate; without `form`, it has the task's names and test order.
 
     Raises:
-        InputError: no such method or calibration, the method cannot serve the task's metric, or the gate refuses the
-            submission.
+        InputError: as `fit_blend`, or the gate refuses the submission.
     """
     fit = fit_blend(predictions, data.task.measure, settings)
     prediction, n_clipped = _predict_test(fit, data)

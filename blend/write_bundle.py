@@ -73,8 +73,7 @@ def write_bundle(
     stores weights in half precision. `report` is called with each file that was written, and its size.
 
     Raises:
-        InputError: members that were trained elsewhere, weights or backbones that were not kept, other data, or files
-            already in `out`; all faults at once. Nothing is written then.
+        InputError: members trained elsewhere, files not kept, other data, files already in `out`; nothing is written.
         OSError: for example, the disk is full; what was written is removed, and there is no manifest.
     """
     pairs = zip(blend.members, blend.combination.parts, strict=True)
@@ -238,11 +237,7 @@ def _check_folder(folder: str | Path, sources: dict[str, str]) -> None:
 
 
 def _read(path: str, digest: str | None, *, half: bool) -> bytes:
-    """Return the content of a file, verified, and with weights in half precision if `half`.
-
-    Raises:
-        InputError: it was changed after it was written.
-    """
+    """Return a file's content, weights in half precision if `half`; InputError if it was changed after writing."""
     content = read_bytes(path)
     name = base_name(path)
     if name == WEIGHTS_FILE:
@@ -258,10 +253,7 @@ def _read(path: str, digest: str | None, *, half: bool) -> bytes:
 
 
 def halve(content: bytes) -> bytes:
-    """Return a safetensors file with its float32 tensors in half precision, and the checksum updated.
-
-    Tensors that are not float32, or with a value beyond the range of half precision, stay unchanged.
-    """
+    """Return a safetensors file with its float32 tensors, if in range, in half precision, and the checksum updated."""
     header = parse_header(content)
     tensors = {name: _halved(value) for name, value in safetensors.numpy.load(content).items()}
     metadata = dict(header.metadata)
@@ -276,10 +268,7 @@ def _halved(value: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
 
 
 def _texts(data: Prepared) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the text of every CPC code that may occur in new rows, and the titles of sections.
-
-    Texts come from the prepared folder, then from the shipped titles, unless it was prepared with other titles.
-    """
+    """Return texts of CPC codes (the data's, then shipped ones unless it had other titles) and section titles."""
     if data.task.cpc_column is None:
         return {}, {}
     shipped = {} if "cpc" in data.manifest.inputs else shipped_texts()

@@ -46,11 +46,7 @@ class SubmissionSimilarity:
 def read_earlier(
     runs: Sequence[str], ids: Sequence[str], *, leave_out: str | None = None
 ) -> tuple[list[EarlierSubmission], list[str]]:
-    """Read `blends/<name>/submission.csv` of every blend of `runs`, except that in the folder `leave_out`.
-
-    Returns:
-        The submissions that share ids with the test, and one sentence for each that cannot be compared.
-    """
+    """Read blends' submissions except in the folder `leave_out`; one sentence for each that cannot be compared."""
     found: list[EarlierSubmission] = []
     faults: list[str] = []
     for run in dict.fromkeys(runs):

@@ -6,15 +6,15 @@ mean over k, but its variance is larger: for models that are alike in distributi
 
     var(mean over k of B_k) = var(B_k) - (1 - 1/K) v,      v = mean over rows of the variance over k of B_k
 
-(unbiased, divisor K - 1). v is measured on the fold models' predictions for the test rows, so nothing is assumed about
-how the models differ. With moments of the pooled nested predictions,
+(unbiased, divisor K - 1). v is measured on the fold models' test predictions. With moments of the pooled
+nested predictions,
 
     expected Pearson = cov(target, B) / sqrt(var(target) (var(B) - (1 - 1/K) v))
     expected rmse^2  = nested rmse^2 - (1 - 1/K) v
 
-for a single member as for a blend: a member gains from averaging its fold models too, so a blend gains less on test
-rows than out of fold. Spearman is assumed to change in proportion to Pearson. Not covered: test rows that differ in
-kind from the train rows.
+for a single member as for a blend: a member gains from averaging too, so a blend gains less on test rows than out of
+fold. Spearman is assumed to change in proportion to Pearson. Not covered: test rows that differ in kind from the train
+rows.
 """
 
 from collections.abc import Sequence
@@ -48,11 +48,10 @@ def expect(
     test_groups: int,
     seed: int = 0,
 ) -> ExpectationRecord | None:
-    """Return the metric to expect on test rows; None where fold models differ there more than the moments allow.
+    """Return the metric to expect on test rows; None where Pearson would be 1 or more: they differ in kind from train.
 
-    The expected Pearson would then be 1 or more, so the test rows differ in kind from the train rows. `prediction`
-    [rows] is nested, `removed` comes from `variance_removed` on test rows, and `test_groups` is the number of their
-    groups, or of rows if they have no groups.
+    `prediction` [rows] is nested, `removed` comes from `variance_removed` on test rows, and `test_groups` is the number
+    of their groups, or of rows if they have no groups.
     """
     if not _possible(prediction, removed, target):
         return None

@@ -36,10 +36,7 @@ def weight_spread(columns: Floats, target: Floats, group: NDArray[np.int32], *, 
 
 
 def _cluster_products(columns: Floats, target: Floats, cluster: NDArray[np.intp]) -> Floats:
-    """Return the sums over each cluster's rows of z z' [clusters, 2 + members, 2 + members], z = (1, target, columns).
-
-    Target and columns are taken about their means, so that centring each draw loses little precision.
-    """
+    """Return each cluster's sum of z z' [clusters, 2 + members, 2 + members], z = (1, target, columns) about means."""
     middle, target_mean = columns.mean(axis=0), target.mean()
     order = np.argsort(cluster, kind="stable")
     ends = np.cumsum(np.bincount(cluster))
@@ -67,10 +64,7 @@ def drop_costs(
     metric: Metric,
     seed: int = 0,
 ) -> list[PairedDifference]:
-    """Return, for each of `members`, how much worse the nested metric gets without it, with exact weights.
-
-    Positive: dropping it costs that much. There must be several members.
-    """
+    """Return how much worse (positive) the nested metric gets without each of several members, with exact weights."""
     everyone = list(members)
     sets = [everyone, *([other for other in everyone if other != member] for member in everyone)]
     predictions = np.empty((len(target), len(sets)))
@@ -87,10 +81,7 @@ def drop_costs(
 
 
 def _lines(sums: MomentSums, weights: Floats) -> tuple[Floats, Floats]:
-    """Return slopes and intercepts [k] of the least-squares lines from weighted sums to the target.
-
-    As `blend.fit.nested_score.fit_line`, from sums; `weights` [members, k].
-    """
+    """Return slopes and intercepts [k], as `nested_score.fit_line`, but from sums; `weights` [members, k]."""
     variance = np.einsum("mk,mk->k", weights, sums.centred.gram @ weights)
     varies = variance > 0.0
     slope = np.where(varies, sums.centred.cross @ weights / np.where(varies, variance, 1.0), 0.0)

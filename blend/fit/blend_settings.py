@@ -28,11 +28,7 @@ class BlendSettings:
     """Of every bootstrap."""
 
     def check(self, metric: Metric) -> None:
-        """Refuse a method or a calibration that does not exist or does not fit the metric or the other one.
-
-        Raises:
-            InputError: lists the known ones.
-        """
+        """Raise InputError, with the known ones, for a method or calibration that is unknown or does not fit."""
         check_method(self.method, metric)
         if self.calibration is None:
             return

@@ -2,8 +2,7 @@
 
 A calibration fits a `Scaling` for each member: one for all folds (pooled), or one for each fold's model, since folds
 drift in scale. Test predictions of the fold models pass through the same scalings before their mean is taken.
-Standardizing and min-max are straight lines; fitted weights can undo a pooled line but not one for each fold, and equal
-or greedy weights can undo neither. `isotonic` learns the shape of the relation to the target.
+Fitted weights can undo a pooled line but not one for each fold; equal or greedy weights can undo neither.
 
 A curve fitted on a row's own target would make that row look too good. So where targets are used, out-of-fold columns
 are cross-fitted: a pooled curve leaves out the row's fold, a fold's own curve the half of the fold's groups that the
@@ -79,10 +78,7 @@ class Calibration:
     """Whether scalings are fitted on targets."""
 
     def scalings(self, prediction: Floats, target: Floats, own_fold: NDArray[np.int8]) -> tuple[Scaling, ...]:
-        """Return the scalings for test predictions of a candidate: a single one, or one for each of its folds.
-
-        All arguments are [rows]: out-of-fold predictions, targets, and the candidate's fold of each row.
-        """
+        """Return a candidate's scalings for test predictions, one or one per fold, from out-of-fold values [rows]."""
         if not self.per_fold:
             return (self.fit(prediction, target),)
         masks = [own_fold == k for k in np.unique(own_fold)]
@@ -103,10 +99,7 @@ CALIBRATIONS: dict[str, Calibration] = {
 
 
 class ScaledColumns:
-    """Out-of-fold predictions `raw` [rows, members] of some members on one scale.
-
-    `fold` [rows] holds folds of the prepared data, `own_folds` for each member its own fold of each row, [rows].
-    """
+    """Out-of-fold predictions `raw` [rows, members] on one scale; `fold` and each member's `own_folds` are [rows]."""
 
     def __init__(
         self,
@@ -181,10 +174,7 @@ def _halves(part: NDArray[np.bool_], group: NDArray[np.int32]) -> tuple[NDArray[
 def _cross_fitted(
     prediction: Floats, target: Floats, pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]], fit: FitScaling
 ) -> Floats:
-    """Return scaled predictions [rows]; for each pair of masks, fitted on the second and applied to the first.
-
-    Where the second mask has no rows, all rows but those of the first are used.
-    """
+    """Return scaled predictions [rows]; a pair: rows to scale, rows to fit on (all but the former if none)."""
     scaled = np.empty_like(prediction)
     for rows, known in pairs:
         if rows.any():

@@ -9,10 +9,7 @@ CHOICES = ("none", "z", "min-max", "z-by-fold", "min-max-by-fold", "isotonic", "
 
 
 def choose_calibration(fitter: WeightFitter, method: str, bootstrap: GroupBootstrap) -> tuple[str, NestedRanking]:
-    """Return the calibration to use, and how all of `CHOICES` compare.
-
-    They are compared by the nested predictions of the method itself or, where that is slow, of exact weights.
-    """
+    """Return the calibration to use and how `CHOICES` compare, nested with the method or, if slow, exact weights."""
     quick = "nnls" if method == "nelder-mead" else method
     tried = rank_nested({name: fitter.fit(quick, name).held_out.prediction for name in CHOICES}, bootstrap)
     close = [name for name, behind in tried.behind.items() if -behind.value <= behind.standard_error]

@@ -47,11 +47,7 @@ class BlendFit:
 
 
 def fit_blend(predictions: MemberPredictions, metric: Metric, settings: BlendSettings) -> BlendFit:
-    """Fit a blend of some or all of the candidates whose predictions are given.
-
-    Raises:
-        InputError: no such method or calibration, or the method cannot serve the metric.
-    """
+    """Fit a blend of given candidates; InputError if method or calibration is unknown or does not suit the metric."""
     settings.check(metric)
     sums = predictions.sums()
     values = metric_by_fold(predictions, sums, metric)

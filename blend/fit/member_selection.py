@@ -1,7 +1,6 @@
 """Which candidates become members: near-duplicates merged, then the smallest set within one standard error of the best.
 
-All of it needs only sums, and out-of-fold predictions of a few candidates. So it is fast enough to be repeated without
-each fold, and a nested value covers the choice of members too.
+This is fast enough to be repeated without each fold, so a nested value covers the choice of members too.
 """
 
 from collections.abc import Callable, Sequence
@@ -60,10 +59,7 @@ class MemberSelection:
 
 
 def merge_duplicates(sums: MomentSums, utility: Floats) -> list[MergedDuplicate]:
-    """Merge candidates that correlate above `DUPLICATES_ABOVE` into the best of them; return those that are merged.
-
-    `sums` are over all rows, `utility` is that of each candidate alone, [candidates].
-    """
+    """Merge candidates that correlate above `DUPLICATES_ABOVE` into the best of them, by `utility` [candidates]."""
     spread = np.sqrt(np.maximum(np.diag(sums.centred.gram), np.finfo(np.float64).tiny))
     correlation = sums.centred.gram / np.outer(spread, spread)
     merged: list[MergedDuplicate] = []
@@ -81,9 +77,9 @@ def merge_duplicates(sums: MomentSums, utility: Floats) -> list[MergedDuplicate]
 def elimination_path(table: Moments, candidates: Sequence[int], *, most: int = MOST_MEMBERS) -> list[list[int]]:
     """Return nested sets of candidates, from the largest useful one (of at most `most`) down to a single one.
 
-    The largest is the support of the exact non-negative optimum. From each set the member is dropped that costs the
-    least: in least squares, dropping column j adds w_j^2 / (G^-1)_jj to the squared error (Hassibi and Stork 1993,
-    Optimal brain surgeon). The weights of the rest are then fitted again, and members without weight are dropped too.
+    The largest is the support of the exact non-negative optimum. The member dropped next costs the least: dropping
+    column j adds w_j^2 / (G^-1)_jj to the squared error (Hassibi and Stork 1993, Optimal brain surgeon). The rest are
+    fitted again, and members without weight are dropped too.
     """
     left = list(candidates)
     path: list[list[int]] = []

@@ -52,10 +52,9 @@ def everyone_is_member(predictions: MemberPredictions) -> Membership:
 def choose_membership(
     predictions: MemberPredictions, sums: Sequence[MomentSums], utility: Floats, metric: Metric, settings: BlendSettings
 ) -> Membership:
-    """Choose members: near-duplicates merged, then the smallest set within one standard error of the best.
+    """Choose members on all folds, and again without each one, for nested values that know nothing of their fold.
 
-    The choice is made on all folds, and once more without each fold, so that a nested metric value knows nothing of
-    the fold that it is measured on. `sums` holds those of each fold, `utility` is [candidates, folds].
+    `sums` holds those of each fold, `utility` is [candidates, folds].
     """
     folds = list(range(len(sums)))
     choose = partial(_choose, predictions, sums, utility, metric=metric, settings=settings)
@@ -116,9 +115,9 @@ def _completed(members: Sequence[int], predictions: MemberPredictions, utility: 
 
 
 def raise_families(weights: Floats, families: Sequence[str], alone: Floats) -> Floats:
-    """Give every family at least `LEAST_SHARE` of `weights` [members]; the others give up weight in proportion.
+    """Give every family at least `LEAST_SHARE` of `weights` [members], at the others' cost in proportion.
 
-    In a family with too little weight, the member with the best utility `alone` [members] gets all of it.
+    In a family with too little, the member with the best utility `alone` [members] gets all of it.
     """
     names = sorted(set(families))
     share = {name: sum(w for w, family in zip(weights, families, strict=True) if family == name) for name in names}

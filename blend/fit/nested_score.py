@@ -1,8 +1,8 @@
 """How good a blend is: the metric on the rows it was fitted on, and on rows it was not fitted on (nested).
 
-Nested: for each fold, everything that is chosen (members, weights, the best single candidate) is chosen on the other
-folds and applied to this one. The line onto the target is shared by all folds: an intercept from the other folds leans
-against a fold's own mean, and pooled Pearson would count that as an error of the blend.
+Nested: everything that is chosen for a fold (members, weights, best single candidate) is chosen on the other folds. The
+line onto the target is shared by all folds: an intercept from the other folds leans against a fold's own mean, and
+pooled Pearson would count that as an error of the blend.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,9 +1,8 @@
 """The objective of a weight search: the metric of the weighted sum of columns.
 
-Pearson of a weighted sum needs only the moments of the columns (`data_prep.scoring.moments`), so a weight vector costs
-O(m^2) for m columns, however many rows there are. A blend ends with the least-squares line from weighted sum to target
-(`data_prep.scoring.combination`), after which rmse^2 = var(target) (1 - r^2): the weights with the least rmse are those
-with the greatest Pearson, and the same moments serve both. Other metrics are measured on the rows.
+Pearson of a weighted sum needs only the moments of the columns, so a weight vector costs O(m^2) for m columns, however
+many rows there are. After the least-squares line onto the target, rmse^2 = var(target) (1 - r^2): the least rmse has
+the greatest Pearson, and the same moments serve both. Other metrics are measured on the rows.
 """
 
 import math
@@ -23,10 +22,7 @@ MOMENT_METRICS = ("pearson", "rmse")
 
 
 class Objective(ABC):
-    """The utility (more is better) of weights; minus infinity where the weighted sum does not vary.
-
-    `parts` are the sums of the columns by fold, which a method may use for its own cross-validation.
-    """
+    """The utility (more is better) of weights; minus infinity if their sum is constant; `parts` are sums by fold."""
 
     tolerance: float
     """A gain in utility below this does not justify another evaluation."""
@@ -90,10 +86,7 @@ class MetricOnRows(Objective):
 
 
 def objective_of(metric: Metric, parts: Sequence[MomentSums], rows: Callable[[], tuple[Floats, Floats]]) -> Objective:
-    """Return the objective for columns whose sums by fold are `parts`: on moments if the metric allows.
-
-    `rows` returns columns [rows, columns] and target [rows]; it is called only if moments are not enough.
-    """
+    """Return the objective, on moments if the metric allows, else on `rows`: [rows, columns] and target [rows]."""
     if metric.name in MOMENT_METRICS:
         return PearsonOnMoments(parts)
     return MetricOnRows(*rows(), metric, parts)

@@ -41,9 +41,8 @@ class WeightFit:
 def nelder_mead(objective: Objective) -> WeightFit:
     """Search the simplex with scipy's Nelder-Mead, from several starts, restarted until a restart gains nothing.
 
-    Starts: the exact Pearson optimum (`nnls`), equal weights, the best single members. Each is searched
-    briefly, the best of them to its end; then a fresh simplex around the end point is searched again, because
-    Nelder-Mead's simplex collapses in many dimensions. Weights are normalised inside the objective.
+    Starts (exact Pearson optimum, equal weights, best single members) are searched briefly, the best of them to its
+    end; then again from a fresh simplex there, because Nelder-Mead's simplex collapses in many dimensions.
     """
     n_members = len(objective.moments.cross)
     if n_members == 1:
@@ -64,8 +63,8 @@ def nelder_mead(objective: Objective) -> WeightFit:
 def search_simplex(objective: Objective, start: Floats, *, budget: int) -> WeightFit:
     """Run Nelder-Mead once from `start`, for at most about `budget` evaluations; `converged` is what scipy reports.
 
-    The search uses the weights of standardized columns, where all directions are alike. Near an optimum utility
-    falls with the square of the distance, so weights need the root of utility's tolerance.
+    It uses the weights of standardized columns, where all directions are alike. Near an optimum utility falls with the
+    square of the distance, so weights need the root of utility's tolerance.
     """
     from scipy.optimize import minimize  # noqa: PLC0415 - slow to import
 
@@ -103,7 +102,7 @@ def exact_pearson(objective: Objective) -> WeightFit:
 def greedy(objective: Objective) -> WeightFit:
     """Add one member at a time, with replacement; keep the best average passed on the way (Caruana et al. 2004).
 
-    Among members that raise it equally, the one least correlated with the average so far is added.
+    Ties go to the member least correlated with the average so far.
     """
     n_members = len(objective.moments.cross)
     counts = np.zeros(n_members)
@@ -122,8 +121,7 @@ def greedy(objective: Objective) -> WeightFit:
 def ridge(objective: Objective) -> WeightFit:
     """Least squares with a penalty on the squares of the (standardized) weights, which may not be negative.
 
-    The penalty is the one of `PENALTIES` whose weights, fitted without a fold, have the best mean Pearson on it; with a
-    single fold there is none.
+    The penalty is the one of `PENALTIES` with the best mean Pearson on held-out folds; none with a single fold.
     """
     return _penalised(objective, best_nonnegative_weights)
 
@@ -200,11 +198,7 @@ def _correlations(table: Moments, weights: Floats) -> Floats:
 
 
 def check_method(method: str, metric: Metric) -> None:
-    """Refuse a method that does not exist or cannot serve the metric.
-
-    Raises:
-        InputError: lists the methods that can.
-    """
+    """Raise InputError, with the methods that can, if this one is unknown or cannot serve the metric."""
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     if method == "nnls" and metric.name not in MOMENT_METRICS:

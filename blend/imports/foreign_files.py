@@ -107,8 +107,7 @@ def find_files(where: str, flag: str) -> FoundFiles:
 def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> ForeignTable:
     """Read a file and sort its columns by role.
 
-    A column named like the task's score is the target if there are other numeric columns, and the prediction if it is
-    the only one, as in a submission.
+    The task's score column is the target beside other numeric columns, but the prediction (a submission) if alone.
 
     Raises:
         InputError: the file cannot be read, has no prediction column, or has one that is partly text; all its faults.

@@ -1,7 +1,4 @@
-"""From files of predictions that others made to models that can be blended.
-
-Nothing is assumed about their scale: logits, ranks and scores stay unchanged, and the blend calibrates them.
-"""
+"""From files of others' predictions to models to blend; logits, ranks and scores stay unchanged until calibration."""
 
 import hashlib
 from dataclasses import dataclass
@@ -37,9 +34,7 @@ def read_request(request: ImportRequest, data: Prepared) -> ImportedModels:
     """Read, align and check everything in a request; nothing is written.
 
     Raises:
-        InputError: files without a partner, rows missing, unknown or repeated, values that are not finite, columns that
-            are constant, other targets or folds than the data's, a row order that the targets contradict; all faults of
-            all files.
+        InputError: files without a partner, or faults as in `match_rows`; all faults of all files.
     """
     base = _base(request.split, data)
     oof_files, test_files = find_files(request.oof, "--oof"), find_files(request.test, "--test")

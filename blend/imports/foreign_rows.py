@@ -64,11 +64,10 @@ def match_rows(
 ) -> MatchedPredictions:
     """Bring a file's predictions into the order of the prepared rows.
 
-    A file without ids must be trusted to have that order, which the metric then checks against the targets.
+    Without ids, the order must be trusted; the metric then checks it against the targets.
 
     Raises:
-        InputError: rows missing, unknown or repeated, values that are not finite, constant columns, other
-            targets or folds than those of the prepared rows, a row order that the targets contradict; all faults.
+        InputError: faults of rows, values, columns, targets, folds, or an order that targets contradict; all at once.
     """
     position = _by_order(table, rows, trusted=trust_row_order) if table.ids is None else _by_id(table, table.ids, rows)
     if faults := [*_target_faults(table, rows, position), *(_fold_faults(table, rows, position) if check_fold else [])]:
@@ -192,8 +191,7 @@ def _value_faults(
 def _order_faults(table: ForeignTable, name: str, column: Floats, target: Floats, metric: Metric) -> list[str]:
     """Refuse an order with a metric no better than that of a shuffled one.
 
-    Over all orders of n rows a correlation (Pearson, or of ranks) has mean 0 and standard deviation 1 / sqrt(n - 1); a
-    root mean squared error falls as Pearson rises, so Pearson is used for it.
+    Over all orders of n rows a correlation has mean 0 and deviation 1 / sqrt(n - 1); Pearson stands in for rmse.
     """
     judge = metric if metric.is_correlation else METRICS["pearson"]
     value = judge(target, column)

@@ -80,9 +80,7 @@ class ImportedModels:
 
 
 def write_imported(imported: ImportedModels, out: str) -> dict[str, str]:
-    """Store the models in a run directory for imported models, and return each one's id by name.
-
-    Importing the same again changes nothing, or completes what was cut off.
+    """Store the models in a run directory for them; return ids by name. Doing it again completes it.
 
     Raises:
         InputError: `out` belongs to a search or to other data, or has another model of the same name.

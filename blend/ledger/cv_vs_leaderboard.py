@@ -128,18 +128,14 @@ class CvVsLeaderboard:
 
 
 def fit_line(cv: ArrayLike, board: ArrayLike, *, of: str = "") -> Line | None:
-    """Fit a robust line of leaderboard score on CV.
+    """Fit a robust line (Theil-Sen) of leaderboard score on CV; None below `FEW` points.
 
-    Theil-Sen: the slope is the median of the slopes through all pairs of points, the intercept the median of
-    `board - slope * cv`, so half of the points lie above. Below `ENOUGH` points, or where all CVs are equal, only
-    that median is fitted, with slope 1.
+    The slope is the median of the slopes through all pairs of points, the intercept the median of `board - slope * cv`.
+    Below `ENOUGH` points, or where all CVs are equal, only that median is fitted, with slope 1.
 
-    The spread is 1.4826 times the median absolute residual, times n / (n - k - 1) for k fitted numbers: residuals from
-    a fitted line are too small, and medians of few points even more so. With this factor, about one in nine ledgers
-    with normal errors and 4 to 26 points has a point beyond 3 spreads (without it, one in three).
-
-    Returns:
-        None below `FEW` points.
+    The spread is 1.4826 times the median absolute residual, times n / (n - k - 1) for k fitted numbers. With this
+    factor, about one in nine ledgers with normal errors and 4 to 26 points has a point beyond 3 spreads (without it,
+    one in three).
     """
     from scipy.stats import theilslopes  # noqa: PLC0415 - slow to import
 
@@ -159,14 +155,10 @@ def _spread(residuals: Floats, *, n_fitted: int) -> float:
 
 
 def rank_correlation(cv: ArrayLike, board: ArrayLike) -> RankCorrelation | None:
-    """Return Spearman's rank correlation with the interval of Bonett and Wright.
+    """Return Spearman's rank correlation; None below `ENOUGH` points, or where one side is constant.
 
-    The interval is `tanh(atanh(r) ± 1.96 sqrt((1 + r**2 / 2) / (n - 3)))` (Bonett & Wright, 2000, Psychometrika 65). It
-    needs no random numbers, and for 8 to 26 normal points its simulated coverage is 94 to 97 % (that of a percentile
-    bootstrap, whose resamples repeat points, is no better); for 6 points it can be 86 %, hence `ENOUGH`.
-
-    Returns:
-        None below `ENOUGH` points, or where one side is constant.
+    The interval is `tanh(atanh(r) ± 1.96 sqrt((1 + r**2 / 2) / (n - 3)))` (Bonett & Wright, 2000, Psychometrika 65).
+    For 8 to 26 normal points its simulated coverage is 94 to 97 %; for 6 points it can be 86 %, hence `ENOUGH`.
     """
     x, y = np.asarray(cv, dtype=np.float64), np.asarray(board, dtype=np.float64)
     if len(x) < ENOUGH or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
@@ -179,10 +171,9 @@ def rank_correlation(cv: ArrayLike, board: ArrayLike) -> RankCorrelation | None:
 
 
 def track_cv(entries: Sequence[LedgerEntry], *, board: str = "public") -> CvVsLeaderboard:
-    """Compare CV and leaderboard over a whole ledger.
+    """Compare CV and leaderboard over a whole ledger with one metric, where a submission has both.
 
-    A submission's line is that of its split (same scheme, same split hash) if the split has `ENOUGH` points, else
-    that of its scheme. Submissions without a CV or a leaderboard score are left out. All have one metric.
+    A submission's line is that of its split (scheme and hash) if that has `ENOUGH` points, else that of its scheme.
     """
     scored = [entry for entry in entries if _is_scored(entry, board)]
     schemes = list(dict.fromkeys(entry.scheme for entry in scored))
@@ -257,11 +248,7 @@ def _scheme_flags(entry: LedgerEntry) -> tuple[Flag, ...]:
 
 
 def _leak_flags(entry: LedgerEntry, scored: Sequence[LedgerEntry], board: str) -> tuple[Flag, ...]:
-    """Flag a CV that is too good for its leaderboard score.
-
-    It is measured by the offset between the two, not by a line: a leaking CV is outside the range of the grouped ones,
-    where their line would say little.
-    """
+    """Flag a CV too good for its leaderboard score, by their offset: a leaking CV is outside the line's range."""
     others = [other for other in scored if other.scheme in GROUPED_SCHEMES and other is not entry]
     if len(others) < FEW:
         return ()

@@ -81,11 +81,7 @@ class _SubmissionFacts(BaseModel):
 
 
 def find_submission(submission: str) -> tuple[str, str]:
-    """Return the path of a submission, given as a CSV file or the folder of a blend, and its sha256.
-
-    Raises:
-        InputError: no such file.
-    """
+    """Return path and sha256 of a submission, given as CSV or its blend's folder; InputError if there is none."""
     path = submission if submission.endswith(".csv") else join(submission, SUBMISSION_FILE)
     return path, hashlib.sha256(read_bytes(path)).hexdigest()
 

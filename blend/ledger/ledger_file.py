@@ -25,9 +25,7 @@ def read_ledger(path: str | Path) -> tuple[LedgerEntry, ...]:
     """Read a ledger, in the order of its rows.
 
     Raises:
-        InputError: every fault of the file: columns unknown, missing or repeated, texts that are not numbers, scores
-            that the metric cannot have, unknown schemes and metrics, more than one metric, repeated submissions, no
-            rows.
+        InputError: all faults at once: of columns, texts, scores, schemes, metrics; repeated submissions; no rows.
     """
     faults = InputFaults()
     _check_local(path)
@@ -48,11 +46,7 @@ def read_ledger(path: str | Path) -> tuple[LedgerEntry, ...]:
 
 
 def read_or_start(path: str | Path) -> tuple[LedgerEntry, ...]:
-    """Read a ledger; it is empty if there is no file yet.
-
-    Raises:
-        InputError: as `read_ledger`.
-    """
+    """Read a ledger as `read_ledger` does; it is empty if there is no file yet."""
     _check_local(path)
     return read_ledger(path) if Path(path).exists() else ()
 
@@ -165,10 +159,7 @@ class LedgerUpdate:
 def update_scores(
     entries: Sequence[LedgerEntry], sha256: str, *, public: float | None, private: float | None, note: str
 ) -> LedgerUpdate | None:
-    """Set the leaderboard scores and the note of a submission; those that are not given stay.
-
-    Returns:
-        None if the ledger has no row with this sha256.
+    """Set a submission's scores and note, as far as given; None if the ledger has no row with this sha256.
 
     Raises:
         InputError: a score that the metric cannot have.
@@ -192,8 +183,7 @@ def append_entry(entries: Sequence[LedgerEntry], entry: LedgerEntry) -> tuple[Le
     """Add a submission as the last row.
 
     Raises:
-        InputError: a score that the metric cannot have; an unknown metric or scheme; another metric than the ledger's;
-            a row with the same name but no sha256, which may or may not be the same file.
+        InputError: an impossible score, metric or scheme; another metric; a row of the same name without sha256.
     """
     faults = _score_faults(entry)
     if entry.metric not in METRICS:

@@ -43,12 +43,10 @@ def load_predictions(
     A member is a candidate id or a name in a run's study; a member that cannot take part is an error. Without
     `members`, candidates are left out, with a sentence each, if they are in `exclude`, have unfinished folds, are
     constant, failed to learn a fold (Pearson below `dead_below`, or not a number), or came with an earlier run already.
-    A candidate of another split is left out unless its folds cover all rows; it has no holdout, because it was trained
-    on those rows.
+    One of another split is left out unless its folds cover all rows; it has no holdout: it was trained on those.
 
     Raises:
-        InputError: unknown members, missing rows, two values for an id, scores other than the data's, predictions that
-            are not finite, other data, another split without `allow_mixed_splits`; all faults of all candidates.
+        InputError: faults of members, rows, ids, scores, values, data or splits; all faults of all candidates.
     """
     row_sets = ExpectedRowSets.of(data)
     taken: list[tuple[Member, MemberColumns]] = []

@@ -1,8 +1,4 @@
-"""`MomentSums`: counts, means and centred moments of some rows; those of several parts add up.
-
-A matrix of predictions is read once, block by block, and is never in memory: each fold has its sums, and the sums of
-several folds are those of their rows together.
-"""
+"""`MomentSums`: counts, means and centred moments of some rows, read block by block; those of parts add up."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -14,11 +14,7 @@ from data_prep.store.oof_store import OofStore
 
 
 def find_data(run: str) -> str:
-    """Return the prepared folder named by a run directory's `study.yaml`.
-
-    Raises:
-        InputError: not a run directory, or its study does not name the data.
-    """
+    """Return the prepared folder that `study.yaml` of `run` names; InputError if it names none or `run` is no run."""
     path = join(run, "study.yaml")
     if not exists(path):
         raise InputError(
@@ -55,11 +51,7 @@ def _read_names(run: str) -> dict[str, str]:
 
 
 def list_candidates(runs: Sequence[str], exclude: Collection[str]) -> list[tuple[str, str]]:
-    """Return run and id of every candidate with a finished fold run, including those in `exclude`.
-
-    Raises:
-        InputError: `exclude` names an unknown candidate.
-    """
+    """Return run and id of every candidate with a finished fold run; InputError if `exclude` names an unknown one."""
     found = [(run, candidate) for run in runs for candidate in OofStore(run).candidates()]
     known = {candidate for _, candidate in found}
     if unknown := sorted(set(exclude) - known):
@@ -96,10 +88,7 @@ def choose_members(
 
 
 def read_label(run: str, candidate: str) -> tuple[str, str]:
-    """Return label and family of a candidate from its JSON file; its id for both if there is none.
-
-    The label begins with the candidate's name in the study, if it has one.
-    """
+    """Return a candidate's label (led by its name in the study, if any) and family; its id for both without a file."""
     settings = _read_settings(run, candidate)
     if settings is None:
         return candidate, candidate
