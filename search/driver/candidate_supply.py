@@ -14,10 +14,7 @@ from search.study.study_file import Study
 
 
 class CandidateSupply:
-    """Knows every candidate, and gives out those that have not started.
-
-    With `only` (ids) no other candidate starts, and nothing is drawn.
-    """
+    """Gives out candidates that have not started; with `only` (ids) no other starts, and nothing is drawn."""
 
     def __init__(
         self, study: Study, run_dir: str, *, only: Collection[str] | None, message: Callable[[str], None]

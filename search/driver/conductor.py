@@ -93,9 +93,8 @@ class Conductor:
     def next_assignment(self) -> Assignment | None:
         """Return the fold run to start now and count it as started; None: nothing now, perhaps later.
 
-        Fold runs whose tables are damaged or gone are trained again before anything else is decided: without part of
-        the evidence the ladder would decide differently. When the time is up nothing new is available: in its last
-        round the ladder completes those that it wants among what has started.
+        Fold runs whose tables are damaged or gone are trained again first: without part of the evidence the ladder
+        would decide differently. When the time is up the ladder only completes what has started.
         """
         if self._lost_tables:
             run = self._lost_tables.start_next()
@@ -144,11 +143,7 @@ class Conductor:
     # What is reported
 
     def observe(self, assignment: Assignment, point: CurvePoint) -> Decision:
-        """Take what a fold run reports; `go` in the decision says whether it continues.
-
-        A point that is on record already (from a fold run that resumed from a checkpoint older than its last report)
-        changes nothing: the earlier decision holds.
-        """
+        """Take what a fold run reports; a point on record already (it resumed from an older state) changes nothing."""
         run, final = assignment.run, point.progress >= FINISHED
         if self._lost_tables.is_live(run):
             decision = Decision(True, "trained again, as its tables were lost")

@@ -117,11 +117,7 @@ class BlendEvidence:
         return {name: blend.gains[name] for name in known}
 
     def best_blend(self, candidates: Iterable[str], folds: Sequence[int]) -> BestBlend | None:
-        """Return how good the blend of some candidates is on rows that its weights were not fitted on.
-
-        Changes no decision, and reads only what never changes once it is added, so it may run in another thread. None:
-        no candidate has predictions for all `folds`.
-        """
+        """Return how good the blend of candidates known on all `folds` is; None: there is none. Any thread may call."""
         names = self.known(candidates, folds)
         if not names:
             return None
@@ -152,10 +148,7 @@ class BlendEvidence:
         return _FittedOnHalves(names, (fits[0], fits[1]), (scores[0], scores[1]))
 
     def _products(self, names: Sequence[str], folds: Sequence[int], half: int, *, kept: bool) -> Products:
-        """Return the products of some candidates' columns over one half of the rows of some folds.
-
-        Only the thread that decides may read `kept` ones.
-        """
+        """Return products of columns over one half of the rows; only the thread that decides may read `kept` ones."""
         return Products([self._folds[fold].chosen(names, half, kept=kept) for fold in folds])
 
 

@@ -6,10 +6,7 @@ from search.ladder.decisions import Decision
 
 
 def judge_dead_run(utility: float, what: str, *, dead_below: float | None, n_before: int, may_retry: bool) -> Decision:
-    """Return what happens to a run that `is_dead`, if the same fold run failed to learn `n_before` times before.
-
-    The reason begins with `what`. A candidate that has ended may not retry.
-    """
+    """Return what happens to a run that `is_dead`, as `n_before` times before; an ended candidate may not retry."""
     found = "not a number (NaN or constant predictions)" if math.isnan(utility) else f"below {dead_below}"
     reason = f"{what}: utility {utility:.4f} is {found}"
     if n_before:

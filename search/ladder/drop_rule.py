@@ -36,8 +36,7 @@ def mean_over(utilities: Mapping[int, float], folds: tuple[int, ...]) -> float:
 def is_useful(gain: BlendGain | None, *, is_kept: bool, settings: LadderSettings) -> bool:
     """Tell whether a hopeless candidate still runs: the blend gains from it, or nothing is known and `is_kept` holds.
 
-    Here the mean of both halves counts. If both had to show a rise at every fold, a candidate that adds a little would
-    sooner or later be dropped.
+    Here the mean of both halves counts: if both had to rise at every fold, whoever adds a little would be dropped.
     """
     return is_kept if gain is None else gain.mean >= settings.min_gain
 
@@ -45,10 +44,7 @@ def is_useful(gain: BlendGain | None, *, is_kept: bool, settings: LadderSettings
 def why_dropped(
     behind: str | None, blend_gain: Callable[[], BlendGain | None], *, is_kept: bool, settings: LadderSettings
 ) -> str | None:
-    """Return why a promoted candidate is dropped; None: it runs on.
-
-    A candidate with a shortfall (`behind`) is hopeless; only then `blend_gain` measures what it adds to the blend.
-    """
+    """Return why a promoted candidate is dropped, if so; only with a shortfall (`behind`) `blend_gain` is measured."""
     if behind is None:
         return None
     gain = blend_gain()

@@ -61,10 +61,7 @@ class FoldLadder:
         return candidate.failures.get(run.fold, 0) if candidate else 0
 
     def report(self, run: FoldRun, progress: float, utility: float) -> Decision:
-        """Judge a run that has just been scored at `progress` in (0, 1]; a NaN means that it failed to learn.
-
-        A run that was not started counts as started; a rung reported twice counts once.
-        """
+        """Judge a run, started or not, scored at `progress` in (0, 1]; NaN: it failed to learn. A rung counts once."""
         candidate = self._started(run)
         if candidate.state in ("stopped", "failed"):
             candidate.live.discard(run.fold)
@@ -168,10 +165,7 @@ class FoldLadder:
         return tuple(candidate.name for candidate in self._candidates.in_state("finished"))
 
     def best_blend(self, candidates: tuple[str, ...]) -> BestBlend | None:
-        """Return how good the blend of some finished candidates is; None if no predictions are known.
-
-        Decides nothing, and may run in another thread meanwhile.
-        """
+        """Return how good the blend of some finished candidates is; None: unknown. May run in another thread."""
         return self._evidence.best_blend(candidates, range(self.n_folds))
 
     @property

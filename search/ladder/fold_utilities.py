@@ -27,10 +27,7 @@ class FoldUtilities:
         self._residual = None
 
     def best_over(self, rows: Sequence[int], folds: Sequence[int]) -> int | None:
-        """Return which of some rows has the best mean over exactly `folds`; the first of equals.
-
-        Rows without one of the folds are left out.
-        """
+        """Return which row has the best mean over `folds`, the first of equals; rows without one are left out."""
         if not rows:
             return None
         values = self._values[np.asarray(rows)]

@@ -13,8 +13,7 @@ _BLOCK = 64
 class PredictionProducts:
     """Predictions on the same rows, a column each; adding one costs the same however many there are.
 
-    They are kept in single precision, like prediction tables, and centred and multiplied in double precision. Another
-    thread may read columns while more are added.
+    Kept in single precision, multiplied in double. Another thread may read columns while more are added.
     """
 
     def __init__(self, rows: Index, target: NDArray[np.floating]) -> None:
@@ -81,10 +80,7 @@ class PredictionProducts:
 
 
 class KeptProducts:
-    """Caches the products with all columns of the few columns that are used again and again.
-
-    In a search these are the members of the blend, not the many candidates that wait to join it.
-    """
+    """Caches the products of the few columns used again and again (a blend's members) with all columns."""
 
     def __init__(self, columns: PredictionProducts) -> None:
         self.columns = columns

@@ -8,10 +8,7 @@ from search.ladder.settings import LadderSettings
 
 
 def promoted_by_blend(gains: Mapping[str, BlendGain], min_gain: float) -> str | None:
-    """Return the candidate that raises the blend most, the first of equals; None: nobody raises it enough.
-
-    The gains are what each waiting candidate alone adds to the blend on the rows of fold 0.
-    """
+    """Return which candidate alone raises the blend of fold 0 most, the first of equals; None: nobody does enough."""
     enough = [name for name, gain in gains.items() if reaches(gain, min_gain)]
     return max(enough, key=lambda name: gains[name].mean, default=None)
 

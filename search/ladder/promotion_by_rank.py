@@ -22,10 +22,7 @@ def n_places(n_judged: int, *, new_available: bool, settings: LadderSettings) ->
 
 
 def kept_candidates(rankings: Iterable[Sequence[CandidateState]], settings: LadderSettings) -> list[CandidateState]:
-    """Return the best `family_quota` of each of the best `kept_families` families: ensembles need different ones.
-
-    A ranking holds the candidates of a family that have finished fold 0, best first.
-    """
+    """Return the best `family_quota` of each of the best `kept_families` families; rankings are best first."""
     best = sorted((ranking for ranking in rankings if ranking), key=lambda ranking: -ranking[0].utilities[0])
     return [candidate for ranking in best[: settings.kept_families] for candidate in ranking[: settings.family_quota]]
 

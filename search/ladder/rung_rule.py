@@ -19,10 +19,7 @@ def rung_at(progress: float, rungs: Sequence[float]) -> float | None:
 def judge_at_rung(
     utility: float, seen: Sequence[float], band: float, *, where: str, family: str, settings: LadderSettings
 ) -> Decision:
-    """Cut a run that is more than `band` below the best `1 / rung_eta` of its family.
-
-    `seen` holds the utilities of the family's runs at this fold and rung, this one included, ascending.
-    """
+    """Cut a run that is more than `band` below the best `1 / rung_eta` of `seen`: all of its family here, ascending."""
     missing = settings.min_peers - (len(seen) - 1)
     if missing > 0:
         runs = "run" if missing == 1 else "runs"

@@ -14,10 +14,9 @@ FILE = "memory.json"
 class FamilyResources:
     """Gives a family that ran out of memory a larger share of its machine; when there is none, smaller micro-batches.
 
-    A share doubles up to a whole GPU and to the cores of the largest node that has room for it. When no node has more
-    to give, the micro-batches are halved. The new share holds for all candidates of the family and for later runs over
-    the same directory; the study's own `resources` hold where they are more. `nodes` returns the CPU cores and the GPUs
-    of each node of the cluster.
+    A share doubles up to a whole GPU and to the cores of the largest node that has room for it; then micro-batches are
+    halved. This holds for the whole family and for later runs over the same directory; the study's `resources` hold
+    where they are more. `nodes` returns the CPU cores and the GPUs of each node.
     """
 
     def __init__(

@@ -37,10 +37,7 @@ class Verdict:
 
 
 class LostWorkers:
-    """Counts what each fold run lost in this run of the search, and decides whether it starts again.
-
-    `next_resources` takes a family and what ran out of memory, and returns what the family gets from now on.
-    """
+    """Counts what each fold run lost in this run of the search, and decides whether it starts again."""
 
     def __init__(self, next_resources: Callable[[str, FoldRunResources], FoldRunResources]) -> None:
         self._next_resources = next_resources

@@ -170,8 +170,7 @@ def check_nodes(
 ) -> None:
     """Check that every node with room for a fold run has what one needs, before the first one starts.
 
-    On nodes that join later, the first fold run of a worker checks (see `search.ray_tune.trainable`). `missing_on`
-    returns what some of the nodes lack; None: they are asked.
+    Nodes that join later are checked by a worker's first fold run. `missing_on` says what nodes lack; None: ask them.
 
     Raises:
         InputError: names everything that is missing.

@@ -51,14 +51,11 @@ def refit(
     message: Message,
     open_session: OpenSession = ray_session,
 ) -> tuple[int, int]:
-    """Restore what a bundle of a blend needs: weights of its members' fold runs, and what is kept of their backbones.
+    """Restore weights and backbones for a bundle of a blend; return counts of fold runs trained and backbones kept.
 
     Tables stay as they are: the new predictions must equal them, bit for bit on the same device and versions. The disk
-    budget of the study does not count here, since the user asks for these weights. Members may be in other run
-    directories than the blend. With `force`, weights are kept whatever they predict. `address`: as for `ray_session`.
-
-    Returns:
-        Fold runs trained, and backbones kept.
+    budget does not count here. Members may be in other run directories than the blend. With `force`, weights are kept
+    whatever they predict. `address`: as for `ray_session`.
 
     Raises:
         InputError: no such blend, members of other origin, fold runs that failed or came out differently; all at once.

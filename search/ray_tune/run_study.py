@@ -68,24 +68,15 @@ def run_study(
 ) -> Outcome:
     """Run a study, or continue it, until nothing is left to do.
 
-    Tune's own restore is not used. It restores neither a scheduler's state nor anything that the run directory lacks:
-    every `run` starts a new Tune experiment (a numbered folder in `ray/`) whose searcher starts only what the record
-    leaves open, and each fold run continues from its own checkpoint.
+    Tune's own restore is not used, as it lacks a scheduler's state: every `run` starts a new Tune experiment (a
+    numbered folder in `ray/`) whose searcher starts only what the record leaves open.
 
-    Args:
-        path: the study file.
-        runs: folder or URI of run directories; this one is `<study name>` in it.
-        data: prepared folder or URI; None: the study's.
-        address: of a running Ray cluster (see `ray_session`).
-        backbones: folder with local copies of hub models.
-        dashboard: whether a local Ray also starts its dashboard.
-        only: names under `candidates:` to run now; no other candidate starts. None: all, and what the space gives.
-        open_session: connects to Ray.
-        tune: runs Tune once, until nothing is left to do or until it dies.
+    The run directory is `<study name>` in `runs`, a folder or URI like `data` (None: the study's). `address` is as for
+    `ray_session`. `backbones` holds local copies of hub models. `only` names all that may start of `candidates:`; None:
+    all and what the space gives. `tune` runs Tune once, until nothing is left to do or until it dies.
 
     Raises:
-        InputError: the study, its data, the content of the run directory, or the cluster do not fit; another driver
-            works in the run directory; Ray died again and again.
+        InputError: study, data, run directory or cluster do not fit; another driver works there; Ray died repeatedly.
     """
     begun = time.monotonic()
     study = read_study(path, data=data)

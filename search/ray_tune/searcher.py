@@ -1,8 +1,7 @@
 """`FoldSearcher`: the Ray Tune searcher that starts the fold runs the conductor chooses, when a slot is free.
 
-A Tune trial is one fold run. Tune starts every trial it gets as soon as it can, so the choice of what starts is made in
-`suggest`, and only when there is room, so that every decision uses all that is known by then. The searcher keeps
-nothing that must survive: the run directory does (see `search.driver.conductor`), Tune's own restore is not used.
+A Tune trial is one fold run. Tune starts every trial it gets as soon as it can, so `suggest` chooses only when there is
+room, with all that is known by then. What must survive is in the run directory (see `search.driver.conductor`).
 """
 
 import math
@@ -52,10 +51,9 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
         cluster_size: Callable[[], dict[str, float]] = ray.cluster_resources,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with nothing live.
+        """Begin with nothing live; `on_end` gets each that ended for good, `demand` is None without an autoscaler.
 
         A fold run has as many threads as `resources` of the study say, whatever share of a machine its family gets.
-        `on_end` is called for each one that ended and does not start again; `demand` is None without an autoscaler.
         """
         super().__init__()
         self.conductor = conductor

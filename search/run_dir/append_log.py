@@ -30,15 +30,9 @@ Entry = TypeVar("Entry")
 class AppendLog(Generic[Entry]):
     """Entries in order of arrival. One driver appends; anyone may read at any time.
 
-    A line that was cut off when its driver was killed is dropped: no one has acted on it yet.
-
-    Args:
-        path: of the whole file, local or a URI; its journal has the suffix `.journal`.
-        read: returns the entries of the whole file.
-        write: writes the whole file or nothing.
-        encode: turns an entry into values for JSON.
-        decode: turns those back into the entry.
-        compact_at: entries that the journal holds at least before it is compacted.
+    A line that was cut off when its driver was killed is dropped: no one has acted on it yet. `path` is that of the
+    whole file, local or a URI; `write` writes it whole or not at all. A journal of fewer than `compact_at` entries
+    stays.
 
     Raises:
         DamagedTableError: a line of the journal is not what was written, or lines are missing.

@@ -21,10 +21,9 @@ SHARES = "shares.json"
 
 @dataclass(frozen=True)
 class DiskBudget:
-    """The limit `budget.disk_gb`.
+    """The limit `budget.disk_gb` for checkpoints and weights; prediction tables are never counted or removed.
 
-    Before a checkpoint or weights are written, `room` must grant it. On a file system the writers take turns, so that
-    together they stay within the budget, half-written files included. Prediction tables are never counted or removed.
+    `room` must grant each write. On a file system the writers take turns, so half-written files stay within it too.
     """
 
     run_dir: str

@@ -1,8 +1,4 @@
-"""`pulse.json`: what the driver of a search last wrote about itself, for anyone who can read the run directory.
-
-Decisions are in `status.json`, scores in the curves. Here is the rest: what runs now, how fast, what is best, how much
-it took and will take. Nothing is rebuilt from it.
-"""
+"""`pulse.json`: what the driver of a search last wrote about itself; nothing is rebuilt from it."""
 
 import json
 from collections.abc import Mapping

@@ -22,15 +22,7 @@ from search.run_dir.status_file import read_statuses
 
 
 class RunDir:
-    """A snapshot of a run directory: each part is read when it is first used, and then kept.
-
-    Args:
-        path: a folder or `pyarrow.fs` URI.
-
-    Attributes:
-        path: as given.
-        store: the prediction tables.
-    """
+    """A snapshot of a run directory (folder or `pyarrow.fs` URI): each part is read on first use, and then kept."""
 
     def __init__(self, path: str) -> None:
         self.path = path

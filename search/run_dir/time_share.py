@@ -5,12 +5,7 @@ from collections.abc import Callable
 
 
 class TimeShare:
-    """The longer the work took, the longer it waits before it is done again.
-
-    Args:
-        share: of the time that the work may take.
-        clock: returns seconds, rising.
-    """
+    """The longer the work took, the longer it waits before it is done again; `clock` returns seconds, rising."""
 
     def __init__(self, share: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._share = share

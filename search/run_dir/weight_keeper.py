@@ -26,9 +26,8 @@ CHECKPOINT = re.compile(r"fold-(\d+)(-retry)?")
 class WeightKeeper:
     """Removes weights as soon as they are useless, and ranks the rest for the disk budget.
 
-    It goes by the best blend that can be bundled: that of the finished candidates that have weights, with the
-    non-negative weights that maximize Pearson on their out-of-fold predictions. A running candidate keeps its weights.
-    A stopped one loses them once any candidate has finished; until then it may be revived.
+    It goes by the best non-negative blend of the finished candidates that have weights, as only that can be bundled. A
+    running candidate keeps its weights. A stopped one, which may be revived, does until any candidate has finished.
     """
 
     def __init__(self, run_dir: str, keep: Keep, clock: Callable[[], float] = time.monotonic) -> None:
@@ -82,10 +81,7 @@ def blend_shares(store: OofStore, candidates: Sequence[str]) -> dict[str, float]
 
 
 def sweep_checkpoints(run_dir: str, statuses: Mapping[str, CandidateStatus]) -> None:
-    """Remove the checkpoints of fold runs that will not continue, which a killed driver left behind.
-
-    No fold run may be running.
-    """
+    """Remove the checkpoints of fold runs that will not continue, left by a killed driver; none may be running."""
     store, kept = OofStore(run_dir), join(run_dir, CHECKPOINTS)
     for candidate in list_names(kept):
         if (status := statuses.get(candidate)) is None:

@@ -12,10 +12,7 @@ FROZEN_KEYS = ("data_hash", "split_hash", "rung_rows", "score_epochs", "ladder",
 
 
 def keep_study(study: ResolvedStudy, run_dir: str) -> list[str]:
-    """Write `study.yaml` into the run directory, after checking that it fits what ran there before.
-
-    Returns:
-        What else has changed since, a sentence for each setting.
+    """Write a study that fits what ran there before as `study.yaml`; return what else has changed, a sentence each.
 
     Raises:
         InputError: the directory has a study whose results do not compare with this one's; names every such setting.

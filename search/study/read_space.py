@@ -12,12 +12,10 @@ from search.study.space import Choice, Dimension, Domain, Real, Scalar, Space, W
 
 
 def read_space(entries: Mapping[str, Any], *, where: str = "space") -> Space:
-    """Turn the `space:` of a study into a checked `Space`.
+    """Turn the `space:` of a study into a checked `Space`; messages call the entries `where`.
 
-    Args:
-        entries: field of `Candidate` -> value, list of choices, or one of `{uniform: [a, b]}`,
-            `{loguniform: [a, b]}`, `{int: [a, b]}`, `{choice: [...]}`, each with an optional `when: {field: value}`.
-        where: name of the entries in messages.
+    An entry is a value, a list of choices, or one of `{uniform: [a, b]}`, `{loguniform: [a, b]}`, `{int: [a, b]}`,
+    `{choice: [...]}`, each with an optional `when: {field: value}`.
 
     Raises:
         InputError: every mistake at once: unknown fields, bad domains and conditions, values `Candidate` refuses.

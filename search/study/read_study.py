@@ -19,9 +19,7 @@ from search.study.study_file import ResolvedStudy, Study
 
 
 def read_study(path: str | Path, *, data: str | None = None) -> Study:
-    """Read a study file, apply its `override`, and check all of it, candidates and space included.
-
-    `data` replaces the study's prepared folder.
+    """Read a study file, apply its `override`, and check all of it; `data` replaces its prepared folder.
 
     Raises:
         InputError: names every fault with its key.
@@ -65,10 +63,7 @@ def _faults_of(check: Callable[[], object]) -> list[str]:
 
 
 def _overridden(study: Study, path: str | Path) -> Study:
-    """Return the study with its `override` merged into everything that it tries, and then removed.
-
-    Candidates that become the same that way are one model, trained once.
-    """
+    """Return the study with its `override` merged into all that it tries; candidates that become the same are one."""
     if not study.override:
         return study
     check_document(study.override, Candidate, where=f"{path}: override")

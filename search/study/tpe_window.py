@@ -17,10 +17,9 @@ N_LATEST = 135
 class TpeWindow(InMemoryStorage):
     """Optuna's trials, of which a sampler sees the `n_best` best so far and the `n_latest` latest of the others.
 
-    Optuna goes through all trials at each draw, so each draw of a long search costs more. Up to `n_best + n_latest`
-    trials nothing is left out. After that TPE's good side is the `n_best` best of all (with all in view it would grow
-    to 25), its other side the latest draws. Running trials are always in view. What is in view depends on the results,
-    not on the order in which they came.
+    Optuna goes through all trials at each draw, so draws would cost ever more. TPE's good side is the `n_best` best of
+    all (with all in view it would grow to 25), its other side the latest. Running trials are always in view. What is in
+    view depends on the results, not on the order in which they came.
     """
 
     def __init__(self, n_best: int = N_BEST, n_latest: int = N_LATEST) -> None:

@@ -1,8 +1,7 @@
 """`explain`: the story of each candidate of a run directory, in one line.
 
-The scores and their order come from `curves.arrow`; a new ladder that replays them shows why a candidate was
-promoted. The state of a candidate is the one that the search wrote into `status.json`, as decided at the time. If that
-file is older than the curves (because the driver was killed), the answer of the new ladder counts.
+A new ladder that replays `curves.arrow` shows why a candidate was promoted. Its state is the one in `status.json`, as
+decided at the time, unless that is older than the curves (the driver was killed): then the new ladder's.
 """
 
 from collections.abc import Iterator

@@ -15,10 +15,7 @@ from search.worker.messages import Assignment
 
 
 class ConsoleLines:
-    """Prints a line for each event; on a terminal also a few live lines about what runs now.
-
-    The statistics receive every event first, and hold the numbers.
-    """
+    """Prints events, on a terminal also live lines about what runs now; the statistics receive every event first."""
 
     def __init__(self, console: Console, statistics: RunStatistics) -> None:
         self.statistics = statistics

@@ -12,9 +12,8 @@ from search.run_dir.pulse_file import PULSE_FILE, PULSE_SECONDS, Pulse, write_pu
 class Heartbeat:
     """Writes a pulse every few seconds while its block lasts, and a last one at the end.
 
-    It has its own thread, so that no decision waits for a file system. If a pulse cannot be written, the search goes
-    on; this is reported once. `take` returns the current pulse; its argument says how the search ended, and is empty
-    until then.
+    A thread, so that no decision waits for a file system; a pulse that cannot be written is reported once. `take`
+    returns the current pulse; its argument says how the search ended, and is empty until then.
     """
 
     def __init__(

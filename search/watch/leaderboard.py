@@ -1,8 +1,4 @@
-"""`leaderboard`: the candidates of a run directory, ranked, with the noise of their differences.
-
-The standard error of a difference to the leader comes from a bootstrap over groups
-(`data_prep.scoring.group_bootstrap`).
-"""
+"""`leaderboard`: the candidates of a run directory, ranked, with standard errors by a bootstrap over groups."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

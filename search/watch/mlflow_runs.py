@@ -22,13 +22,10 @@ BATCH = 100
 
 
 def write_mlflow_runs(run: TrackedRun, uri: str, *, note: Callable[[str], None]) -> tuple[int, int]:
-    """Bring an MLflow experiment, named like the study, up to date with a run.
+    """Bring an MLflow experiment, named like the study, up to date; return how many runs are new, how many existed.
 
-    Existing MLflow runs are found by a tag and extended. If the curve of a fold run has changed because it was tried
-    again, its MLflow run is replaced. `note` takes the name of each candidate as it is written.
-
-    Returns:
-        How many runs are new, how many existed.
+    Existing MLflow runs are found by a tag and extended; that of a fold run that was tried again is replaced. `note`
+    takes the name of each candidate as it is written.
 
     Raises:
         InputError: MLflow is not installed, or the store refuses.

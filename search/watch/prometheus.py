@@ -1,8 +1,7 @@
 """Series for Prometheus, exported through Ray: those of the driver and those of each worker.
 
-Ray exports every series from each node's metrics port, with `ray_` before its name and the node and the process
-(WorkerId) as labels. The only label of ours is the study, never a candidate, so that the number of series does not grow
-with the search. `docs/watching.md` says how to scrape them; `clusters/grafana.json` shows them.
+Ray exports them from each node's metrics port, with `ray_` before the name and the node and the process (WorkerId) as
+labels. Our only label is the study, never a candidate, so the number of series does not grow with the search.
 """
 
 from collections.abc import Callable, Mapping
@@ -59,12 +58,7 @@ def exported_names() -> list[str]:
 
 
 class DriverTelemetry:
-    """Turns pulses into series while Ray is connected.
-
-    Args:
-        study: name of the study.
-        counts: those of a pulse at the time of the connection; the counters start there, at 0.
-    """
+    """Turns pulses into series while Ray is connected; counters start at 0 and go on from the pulse `counts`."""
 
     def __init__(self, study: str, counts: Mapping[str, int]) -> None:
         from ray.util.metrics import Counter, Gauge  # noqa: PLC0415 - after the environment is set
@@ -92,13 +86,7 @@ def reserved_gpu_memory() -> int | None:
 
 
 class WorkerTelemetry:
-    """The series of one worker during a fold run; its speed is set to 0 when the block ends.
-
-    Args:
-        study: name of the study.
-        gauge: makes a gauge; None: Ray's.
-        gpu_memory: returns the peak GPU memory of this process; None without a GPU.
-    """
+    """The series of one worker during a fold run, its speed 0 afterwards; `gpu_memory` returns the peak, in bytes."""
 
     def __init__(
         self,

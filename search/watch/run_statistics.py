@@ -76,10 +76,7 @@ class _BestMeans:
 
 
 class RunStatistics:
-    """Takes events from the thread of the search; may be read from any thread.
-
-    `training_rows` are those that a fold run trains on, by fold; `clock` rises, `today` returns the seconds since 1970.
-    """
+    """Takes events from one thread, is read from any; `training_rows` are by fold, `today` gives seconds since 1970."""
 
     def __init__(
         self,
@@ -220,10 +217,7 @@ class RunStatistics:
             return self._best.leader
 
     def seconds_left(self) -> float | None:
-        """Estimate the time left from the work per candidate that this run has seen, without future promotions.
-
-        None: no fold run has ended yet.
-        """
+        """Estimate the time left from the work per candidate so far, without promotions; None: none has ended yet."""
         with self._lock:
             work = self._work_left()
             return None if work is None else work / max(len(self._slots), 1)
@@ -242,10 +236,7 @@ class RunStatistics:
             return {**self.counts, "promoted": self._n_promoted}
 
     def pulse(self, ended: str) -> Pulse:
-        """Return the state of the search; `ended` says how it ended and is empty while it runs.
-
-        This may take as long as fitting a blend, but it blocks no other thread in that time.
-        """
+        """Return the state; `ended` is empty while the search runs. It may fit a blend, but blocks no other thread."""
         self.blends.refresh()
         with self._lock:
             now, today = self.clock(), self._today()

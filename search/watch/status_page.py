@@ -1,8 +1,7 @@
-"""`status`: the state of a search, from the files of its run directory alone.
+"""`status`: the state of a search, from the files of its run directory alone, without Ray.
 
-It works on any machine that can read the directory, without Ray and without contacting the driver. On the driver's own
-host it checks that the process is alive. Elsewhere it goes by the age of `pulse.json`, which the driver writes every
-few seconds, and assumes that the clocks agree.
+On the driver's own host it checks that the process is alive. Elsewhere it goes by the age of `pulse.json`, which the
+driver writes every few seconds, and assumes that the clocks agree.
 """
 
 import math

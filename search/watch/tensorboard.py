@@ -13,13 +13,9 @@ OURS = "events.out.tfevents.*.blendfold"
 
 
 def write_event_files(run: TrackedRun, folder: Path) -> tuple[int, int]:
-    """Bring a folder up to date with a run.
+    """Bring a folder up to date with a run; return how many files were written, and how many were up to date.
 
-    Each candidate has a folder with its settings and its mean score, and in it a folder for each fold with its curve. A
-    file is replaced only when something is new.
-
-    Returns:
-        How many files were written, how many were up to date.
+    Each candidate has a folder with its settings and its mean score, and in it a folder for each fold with its curve.
     """
     written = [change for candidate in run.candidates for change in _write_candidate(run, candidate, folder)]
     return sum(written), len(written) - sum(written)

@@ -43,11 +43,10 @@ def ignore_speed(rows: float, seconds: float) -> None:
 def run_fold(
     settings: FoldRunSettings, order: FoldRunOrder, send: SendReport, send_speed: SendSpeed = ignore_speed
 ) -> None:
-    """Do one fold run.
+    """Do one fold run; if its tables exist already, only report.
 
-    A fold run whose tables exist already only reports. An error that the same inputs would cause again is reported as
-    this fold run's failure; what may pass (storage, memory) is raised, and the fold run is tried again. A full disk is
-    reported as such: no other fold run could be kept either. `send_speed` is called at each rung.
+    An error that the same inputs would cause again is reported as a failure; what may pass (storage, memory) is raised.
+    A full disk is reported as such: no other fold run could be kept either. `send_speed` is called at each rung.
     """
     try:
         _run_fold(settings, order, send, send_speed)
@@ -123,10 +122,7 @@ def train(
     send_message: SendMessage,
     disk: DiskBudget,
 ) -> Any:
-    """Train a fold run from its checkpoint, if there is one; return what `models.training.train_fold` returns.
-
-    `backbone` is what `locate_backbone` returns; `on_rung` takes a `RungReport` and ends the fold run with False.
-    """
+    """Do what `models.training.train_fold` does, from a checkpoint if there is one; `on_rung` ends it with False."""
     from models.training.checkpoint import CheckpointFolder  # noqa: PLC0415 - imports torch
     from models.training.fold_options import FoldOptions  # noqa: PLC0415 - as above
     from models.training.train_fold import train_fold  # noqa: PLC0415 - as above

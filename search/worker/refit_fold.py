@@ -32,10 +32,7 @@ class Refitted:
 
 
 def refit_fold(settings: FoldRunSettings, order: FoldRunOrder, origin: Provenance, *, force: bool) -> Refitted:
-    """Train a fold run again, compare it with its tables of provenance `origin`, and keep its weights.
-
-    With `force` they are kept whatever the difference.
-    """
+    """Train a fold run again; keep its weights if it matches its tables of provenance `origin`, or with `force`."""
     messages: list[str] = []
     enter_home(settings)
     try:
