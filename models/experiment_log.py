@@ -1,7 +1,4 @@
-"""Candidates by name from a log of experiments: a YAML file that notes with each what came of it.
-
-Under `experiments:` each name has its settings, `candidate:`, beside whatever else its author noted.
-"""
+"""Candidates by name from a log of experiments: YAML with `experiments:`, each with its `candidate:` beside notes."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,6 @@
 """What a candidate can be made of: the recipes, heads, losses and adversaries by name, each with its own settings.
 
-The code behind a name stands in `models.text.recipes`, `models.parts.heads`, `models.parts.losses` and
-`models.parts.adversary`; a test holds these tables and that code together.
+Their code is in `models.text.recipes` and `models.parts`; a test holds tables and code together.
 """
 
 from collections.abc import Mapping

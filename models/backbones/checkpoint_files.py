@@ -40,10 +40,7 @@ Funnel's published `-base` checkpoints come without the decoder; converted ones 
 
 @dataclass(frozen=True)
 class BackboneFiles:
-    """A backbone that was located: its config, tokenizer and weights are read from here.
-
-    Every method raises `InputError` where the files cannot be loaded.
-    """
+    """A located backbone; every method raises `InputError` where the files cannot be loaded."""
 
     name: str
     """As the candidate names it."""
@@ -60,10 +57,9 @@ class BackboneFiles:
     def config(self, *, layers: int | None = None, dropout: float | None = None) -> Any:
         """Return the config of the model that is used here.
 
-        Args:
-            layers: encoder layers kept, counted from the input; None keeps all. Of an encoder-decoder as many decoder
-                layers are kept; of a Funnel the whole decoder; of an ALBERT it is how often its one layer is applied.
-            dropout: probability of every dropout inside, attention included; None: as the checkpoint's config says.
+        `layers` (None: all) are counted from the input: of an encoder-decoder as many decoder layers are kept, of a
+        Funnel the whole decoder; of an ALBERT it is how often its one layer is applied. `dropout` is the probability of
+        every dropout inside, attention included (None: the checkpoint's).
         """
         config = trim(self._load(AutoConfig.from_pretrained))
         if layers is not None:

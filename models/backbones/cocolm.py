@@ -72,8 +72,7 @@ def _faults(config: CocolmConfig) -> Iterator[str]:
 class CocolmModel(PreTrainedModel):  # type: ignore[misc]
     """COCO-LM's encoder: post-norm layers that share one relative position bias.
 
-    Its parameters bear the names of the released files, with or without the prefix `cocolm.`; the pretraining heads
-    in those files are left out.
+    Its parameters bear the names of the released files, with or without prefix `cocolm.`, less the pretraining heads.
     """
 
     config_class = CocolmConfig
@@ -105,14 +104,11 @@ class CocolmModel(PreTrainedModel):  # type: ignore[misc]
         token_type_ids: Tensor | None = None,
         output_hidden_states: bool | None = None,
     ) -> BaseModelOutput:
-        """Return hidden states [batch, tokens, hidden].
+        """Return hidden states [batch, tokens, hidden] of ids [batch, tokens].
 
-        Args:
-            input_ids: [batch, tokens].
-            attention_mask: [batch, tokens], 0 at padding; None: no padding. Where a row is nothing but padding, its
-                attention is zeros.
-            token_type_ids: [batch, tokens], None: all 0; a model without segment embeddings has no use for them.
-            output_hidden_states: return the embeddings and every layer's output too; None: as the config says.
+        The mask [batch, tokens] is 0 at padding (None: no padding); a row of nothing but padding has zeros as its
+        attention. Segments (None: all 0) are unused without segment embeddings. `output_hidden_states` (None: as the
+        config says) returns the embeddings and every layer's output too.
 
         Raises:
             InputError: more tokens than the model has positions.

@@ -117,8 +117,7 @@ def split_words(text: str) -> str:
 def read_dictionary(path: str | Path) -> dict[str, int]:
     """Return the ids of a dictionary file's symbols, `FIRST_SYMBOLS` before and `<mask>` behind them.
 
-    The file has one `symbol count` a line; the order of its lines counts, the counts do not. A line for one of the
-    first symbols or the mask changes nothing for it: it has its place.
+    Only the order of its lines, `symbol count`, matters; those of the first symbols and the mask change nothing.
 
     Raises:
         InputError: a line of another form, or a symbol for the second time.

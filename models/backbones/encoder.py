@@ -31,8 +31,7 @@ class Encoder(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Return the last `n_states` hidden states (1 to all), each [batch, tokens, hidden], the topmost last.
 
-        All inputs are int64 [batch, tokens]. Segments are 0 or 1, None for a single one; a model without any ignores
-        them.
+        All inputs are int64 [batch, tokens]; segments are 0 or 1 (None: a single one), ignored by a model without any.
         """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if segments is not None and self.n_segments > 1:
@@ -67,10 +66,9 @@ class ShiftingEncoder(Encoder):
 class FunnelEncoder(Encoder):
     """A Funnel Transformer with its decoder, which brings the pooled states back to one for each token.
 
-    Its states are those of full length: embeddings, first block, what the decoder is given, each decoder layer.
-    A Funnel pools pairs of neighbours and cuts the last token off before it does, so a text's states depend on how
-    far it is padded. Here every batch is padded until they no longer do: the states are those of a text followed
-    by padding without end, which is also what padding to a fixed length gives.
+    Its states are those of full length: embeddings, first block, what the decoder is given, each decoder layer. A
+    Funnel pools pairs of neighbors and cuts the last token off before it does, so a text's states depend on how far it
+    is padded. Here every batch is padded until they no longer do, which is also what padding to a fixed length gives.
     """
 
     n_segments: ClassVar[int] = 2

@@ -26,8 +26,7 @@ def checkpoint_layers(layers: list[nn.Module]) -> None:
 def _embeddings(model: Any) -> nn.Module:
     """Return what lies below the first layer: the token embeddings and all else that transformers calls an embedding.
 
-    That is ELECTRA's and ALBERT's projection of the embeddings and BART's positions, but no table of relative
-    positions, which every layer uses.
+    So ELECTRA's and ALBERT's projection and BART's positions, but no relative positions, which every layer uses.
     """
     tokens = model.get_input_embeddings()
     children: Iterator[nn.Module] = model.children()

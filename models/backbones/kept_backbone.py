@@ -1,8 +1,7 @@
 """A kept backbone: the files of a backbone that predicting needs beside the weights of fold runs.
 
-A fold run's own file holds every weight but the embeddings of tokens that its texts did not have, and new texts may
-have them. So what is kept is the config, the tokenizer's files and the whole table of input embeddings, once for all
-fold runs of the backbone.
+Those lack the embeddings of tokens that the fold run's texts did not have, and new texts may have them. So the config,
+the tokenizer's files and the whole table of input embeddings are kept, once for all fold runs.
 """
 
 import hashlib
@@ -22,9 +21,7 @@ from models.text.token_cache import tokenizer_content
 
 
 def collect_kept_backbone(backbone: BackboneFiles) -> dict[str, bytes]:
-    """Return the files of a backbone that predicting needs, content by name.
-
-    The table is in half precision where that loses nothing, as it is where the checkpoint itself is.
+    """Return the files that predicting needs, content by name; the table is in half precision where that loses nothing.
 
     Raises:
         InputError: the backbone cannot be loaded, or its tokenizer cannot be saved such that it gives the same tokens.

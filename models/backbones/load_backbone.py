@@ -36,8 +36,7 @@ def load_backbone(
 ) -> Backbone:
     """Load the candidate's pretrained encoder in fp32, in training mode.
 
-    With a vocabulary of distinct token ids, the embeddings of all others are left out (see `ChosenEmbedding`), and ids
-    beyond the checkpoint's get new rows.
+    With a vocabulary of distinct ids, no others have embeddings (see `ChosenEmbedding`); new ids get new rows.
 
     Raises:
         InputError: the weights do not fit their config, or a setting exceeds what the backbone has.

@@ -12,8 +12,7 @@ from torch.nn import functional
 class ChosenEmbedding(nn.Embedding):
     """The rows of an embedding that a known vocabulary needs; looked up by the original ids.
 
-    Training gives the same numbers as with all rows, since the others would never get a gradient, without the
-    memory and the optimizer steps that they cost, which is most of both for a small encoder.
+    Training gives the same numbers, as other rows get no gradient, for less memory and fewer optimizer steps.
     """
 
     place: Tensor
@@ -35,10 +34,7 @@ class ChosenEmbedding(nn.Embedding):
 
 
 def fit_embedding(model: Any, vocabulary: NDArray[np.int64], *, padding_id: int) -> None:
-    """Give a bare encoder's embedding a row for each id of `vocabulary`, padding and decoder start, and no other.
-
-    The vocabulary's ids are distinct; those beyond the table get new rows.
-    """
+    """Cut an encoder's embedding to the distinct ids of `vocabulary` (new ones get rows), padding, decoder start."""
     _lengthen(model, int(vocabulary.max()) + 1)
     needed = [padding_id, getattr(model.config, "decoder_start_token_id", None)]
     rows = np.union1d(vocabulary, [row for row in needed if row is not None]).astype(np.int64)
@@ -46,10 +42,7 @@ def fit_embedding(model: Any, vocabulary: NDArray[np.int64], *, padding_id: int)
 
 
 def _lengthen(model: Any, n_tokens: int) -> None:
-    """Give the embedding rows up to `n_tokens`: each dimension as it is spread over the rows there are.
-
-    A new row is the same in every call, however many there are.
-    """
+    """Add rows up to `n_tokens`, each dimension spread as in those there are; row i is the same in every call."""
     table = model.get_input_embeddings()
     missing = n_tokens - table.num_embeddings
     if missing <= 0:

@@ -70,9 +70,8 @@ def usable_cores() -> int:
 def predict_bundle(bundle: Bundle, table: pa.Table, *, device: str, threads: int, watcher: PredictionWatcher) -> Floats:
     """Return the blend's prediction [rows], not clipped.
 
-    The table has id, text columns, and context_text where there are CPC codes. Each row's siblings, if the recipe has
-    any, come from the table itself. There is one model in memory at a time, and one sum; texts are encoded for each
-    candidate, from phrases that are tokenized once.
+    The table has id, text columns, and context_text where there are CPC codes; each row's siblings come from it. There
+    is one model in memory at a time, and one sum; phrases are tokenized once.
 
     Raises:
         InputError: no such device, or memory does not suffice for a single text.

@@ -135,9 +135,8 @@ def peak_memory(
 ) -> Memory:
     """Return what a fold run needs at its largest batch, by the formula of `family_memory.training_memory`.
 
-    Counted as if every layer kept its activations, whether it learns or not, and all embeddings of the vocabulary were
-    there: an upper estimate but for what an allocator loses in fragments. `training` has the texts of the largest batch
-    and the tokens of the longest text, `prediction` the same of what is predicted at once.
+    Counts all layers' activations, learning or not, and all embeddings: an upper estimate but for an allocator's
+    fragments. `training` and `prediction` have the texts of the largest batch and the tokens of the longest text.
     """
     element = 4 if precision == "fp32" else 2
     texts, tokens = -(-training[0] // candidate.accumulation), training[1]
@@ -166,8 +165,7 @@ def forward_operations(size: ModelSize, *, texts: float, tokens: float) -> float
     2 N for each token, N the weights of the layers, and 4 s h for each token and attention over s tokens: queries with
     keys, probabilities with values (Kaplan et al. 2020, arXiv 2001.08361, table 1; with the way back this is the rule
     of 6 N). DeBERTa's disentangled attention adds, for each of its two terms, a product with the table of relative
-    positions and the projection of that table once a pass. Embeddings are looked up; the head and the
-    relative positions of Funnel are left out.
+    positions and the projection of that table once a pass. The head and the relative positions of Funnel are left out.
     """
     config, total = size.config, 0.0
     for weights, (length, attentions) in zip(size.multiplied, layer_lengths(config, tokens), strict=True):

@@ -91,10 +91,9 @@ class FastGradientMethod(Adversary):
 class AdversarialWeightPerturbation(Adversary):
     """AWP: every trained matrix moves up its gradient; the step follows the gradient found there alone.
 
-    Each matrix W moves by clip(lr * ||W|| * g / ||g||, -eps |W|, eps |W|), element by element: no weight changes by
-    more than the share eps of itself (Wu, Xia and Wang, 2020, with a ball for each matrix; the box is the form that
-    Kaggle's teams use). Embeddings, convolutions and the head are matrices too; biases and norms stay. Needs memory
-    for one more copy of the matrices.
+    Each matrix W moves by clip(lr * ||W|| * g / ||g||, -eps |W|, eps |W|), element by element (Wu, Xia and Wang, 2020,
+    with a ball for each matrix; the box is the form that Kaggle's teams use). Embeddings, convolutions and the head are
+    matrices too; biases and norms stay. Needs memory for one more copy of the matrices.
     """
 
     replaces = True

@@ -82,10 +82,7 @@ class SampledDropout(nn.Module):
 
 
 class CodeEmbedding(nn.Module):
-    """A CPC code as a vector: the embedding of its section beside that of its class number.
-
-    Both start from standard normal values, about the size of a hidden state's.
-    """
+    """A CPC code as a vector: its section's embedding beside its class number's, both standard normal at first."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,8 +1,4 @@
-"""Heads: from a backbone's hidden states to the outputs of a row.
-
-Most heads pool the tokens of a row into one vector and leave the rest to `models.parts.head_output`. Padding takes no
-part, and pooling runs in float32 whatever the autocast precision.
-"""
+"""Heads: from a backbone's hidden states to a row's outputs; padding takes no part, pooling is always in float32."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -47,12 +43,9 @@ class Head(nn.Module):
 
     @abstractmethod
     def forward(self, states: Sequence[Tensor], attention_mask: Tensor, codes: Tensor | None = None) -> Tensor:
-        """Return outputs, float32 [batch, n_outputs].
+        """Return outputs, float32 [batch, n_outputs], of `n_states` states [batch, tokens, hidden], the topmost last.
 
-        Args:
-            states: `n_states` hidden states, each [batch, tokens, hidden], the topmost last.
-            attention_mask: [batch, tokens]; 1 for tokens, then 0 for padding, at least one 1 in a row.
-            codes: as in `Batch`; needed where the head was built for them.
+        The mask [batch, tokens] has 1 for tokens, then 0 for padding, at least one 1 in a row; codes are as in `Batch`.
         """
 
     def embed_codes(self, codes: Tensor | None) -> Tensor | None:
@@ -65,10 +58,7 @@ class Head(nn.Module):
 
 
 class PoolingHead(Head):
-    """Pools the tokens of each row into one vector, then scores the vector.
-
-    The embedding of a row's CPC code, where there is one, stands beside the pooled vector.
-    """
+    """Pools each row's tokens into one vector, then scores it, beside a CPC code's embedding where there is one."""
 
     def __init__(self, settings: HeadSettings, *, pooled_size: int | None = None) -> None:
         """Build all but the pooling; `pooled_size` is the size of the pooled vector, None: that of a hidden state."""
@@ -102,10 +92,7 @@ class ClsHead(PoolingHead):
 
 
 class ClsLast4Head(PoolingHead):
-    """The first token in each of the last 4 hidden states, side by side (in all of them where there are fewer).
-
-    The best way to take BERT's features unchanged (Devlin et al., 2019, BERT, section 5.3).
-    """
+    """The first token of the last 4 hidden states (or all, if fewer), side by side (Devlin et al., 2019, BERT, 5.3)."""
 
     def __init__(self, settings: HeadSettings) -> None:
         n_states = min(LAST_STATES, settings.n_states)
@@ -156,8 +143,7 @@ class AttentionHead(PoolingHead):
 class LayerPoolHead(PoolingHead):
     """The mean over tokens of a learned mixture of all hidden states, that of the embeddings included.
 
-    State j counts softmax(w)_j (Peters et al., 2018, Deep contextualized word representations); all count the same at
-    first.
+    State j counts softmax(w)_j, at first all the same (Peters et al., 2018, Deep contextualized word representations).
     """
 
     def __init__(self, settings: HeadSettings) -> None:
@@ -175,9 +161,8 @@ class LayerPoolHead(PoolingHead):
 class LstmHead(PoolingHead):
     """A bidirectional LSTM over tokens, then the mean over its outputs.
 
-    Each direction has half as many units as a hidden state has numbers (Hochreiter and Schmidhuber, 1997, Long
-    short-term memory; Graves and Schmidhuber, 2005, for both directions). Always in float32;
-    weights start as torch's LSTM does.
+    Each direction has half as many units as a hidden state has numbers (Hochreiter and Schmidhuber, 1997; Graves and
+    Schmidhuber, 2005, for both directions). Always in float32; weights start as torch's LSTM does.
     """
 
     def __init__(self, settings: HeadSettings) -> None:

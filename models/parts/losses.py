@@ -1,7 +1,4 @@
-"""Losses: what training minimizes, and how outputs become predictions.
-
-A loss computes in float32 whatever lower precision the outputs have, and its value is a mean over the batch.
-"""
+"""Losses, means over a batch in float32 whatever the outputs' precision, and how outputs become predictions."""
 
 import math
 from abc import ABC, abstractmethod
@@ -21,10 +18,7 @@ LEAST_DEVIATION = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Loss(ABC):
-    """A loss over outputs [batch, n_outputs] and targets [batch].
-
-    Its settings in `models.part_options` are its fields.
-    """
+    """A loss over outputs [batch, n_outputs] and targets [batch]; its `models.part_options` settings are its fields."""
 
     within_groups: ClassVar[bool] = False
     """Whether the loss compares rows of one anchor, which then must meet in a batch."""
@@ -41,10 +35,7 @@ class Loss(ABC):
 
     @abstractmethod
     def __call__(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
-        """Return the loss, a scalar, of outputs [batch, n_outputs] for targets [batch].
-
-        Groups, int64 [batch], number each row's anchor, for losses `within_groups`.
-        """
+        """Return the loss, a scalar; groups, int64 [batch], number each row's anchor, for losses `within_groups`."""
 
     def to_predictions(self, outputs: Tensor) -> Tensor:
         """Turn outputs into predictions [batch] on the scale of the task's targets, as far as the loss knows it."""
@@ -78,8 +69,7 @@ class MeanSquaredError(PointwiseLoss):
 class Huber(PointwiseLoss):
     """Half the squared error up to `loss_delta`, from there on a straight line (Huber, 1964).
 
-    With e = |output - target| and d = `loss_delta`: e^2 / 2 where e <= d, else d (e - d / 2). On targets within [0, 1],
-    d = 1 gives half the mean squared error.
+    With e = |output - target| and d = `loss_delta`: e^2 / 2 where e <= d, else d (e - d / 2).
     """
 
     loss_delta: float = 1.0
@@ -250,8 +240,7 @@ class Ranking(Loss):
     """How surely the better of two rows of the same anchor is ranked above the other (Burges et al., 2005, RankNet).
 
     The mean of log(1 + exp(output_j - output_i)) over all pairs of a batch with the same anchor and score_i > score_j.
-    Scale and offset of the outputs are not on the task's scale. A batch without such a pair says nothing: its loss and
-    its gradient are 0.
+    Outputs are not on the task's scale. A batch without such a pair has loss and gradient 0.
     """
 
     within_groups = True
@@ -281,10 +270,7 @@ def _unit(values: Tensor) -> Tensor:
 
 
 def _place(targets: Tensor, levels: Tensor) -> Tensor:
-    """Return where targets [batch] stand among ascending levels, in steps: 1.5 is halfway from level 1 to level 2.
-
-    Scores beyond the first or last level stand on it.
-    """
+    """Return each target's place among ascending levels, clipped to them: 1.5 is halfway from level 1 to level 2."""
     below = (torch.searchsorted(levels, targets, right=True) - 1).clamp(0, len(levels) - 2)
     share = (targets - levels[below]) / (levels[below + 1] - levels[below])
     return below + share.clamp(0, 1)

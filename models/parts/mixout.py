@@ -10,14 +10,12 @@ from torch.nn import functional
 class Mixout:
     """Mixout (Lee, Cho and Kang, 2020): in each pass, weights fall back to their initial values at random.
 
-    With W0 a weight matrix before training, its passes use W0 + dropout(W - W0): each single weight is its initial
-    value with probability p, otherwise W0 + (W - W0) / (1 - p), so that the mean over masks is W. That is the paper's
-    (M W0 + (1 - M) W - p W0) / (1 - p), and gradients reach the kept weights only. It acts on the weights of every
-    linear layer that learns: for a pretrained one the initial value is the pretrained one, for the head and for fresh
-    layers the one that training starts from. A layer used several times in a pass has one mask in it.
+    With W0 a weight matrix before training, its passes use W0 + dropout(W - W0), with probability p the paper's (M W0 +
+    (1 - M) W - p W0) / (1 - p), and gradients reach the kept weights only. It acts on the weights of every linear layer
+    that learns: for a pretrained one the initial value is the pretrained one, for the head and for fresh layers the one
+    that training starts from. A layer used several times in a pass has one mask in it.
 
-    The matrices are mixed from outside, so names and content of parameters stay what they are; the initial values
-    are never saved, since loading the backbone brings them back.
+    Names and content of parameters stay what they are; initial values are not saved, as the backbone has them.
     """
 
     def __init__(self, model: nn.Module, probability: float) -> None:
@@ -28,10 +26,7 @@ class Mixout:
 
     @contextmanager
     def mixed(self) -> Iterator[None]:
-        """Let the linear layers compute with freshly mixed weights.
-
-        The way back belongs inside, too: checkpointed layers compute again on it.
-        """
+        """Mix the weights afresh; the way back belongs inside, too: checkpointed layers compute again on it."""
         plain = [linear.weight for linear in self.linears]
         try:
             for linear, weight, initial in zip(self.linears, plain, self.initial, strict=True):

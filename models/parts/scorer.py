@@ -17,10 +17,7 @@ class Scorer(nn.Module):
         self.head = head
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return outputs [batch, n_outputs].
-
-        The head sees each row's whole text or, where the batch has spans, the tokens of its span only.
-        """
+        """Return outputs [batch, n_outputs]; the head sees each row's text or, where there are spans, its span only."""
         states = self.backbone(batch.input_ids, batch.attention_mask, batch.segments, n_states=self.head.n_states)
         mask = batch.attention_mask
         if batch.spans is not None:
@@ -33,8 +30,7 @@ class Scorer(nn.Module):
 def span_places(spans: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Turn spans [batch, 3] (text, first token, tokens) into an index of hidden states [texts, tokens, hidden].
 
-    Returns:
-        The index, whose result is [batch, longest span, hidden], and the mask [batch, longest span].
+    The index gives [batch, longest span, hidden]; the mask beside it is [batch, longest span].
     """
     text, start, length = spans.unsqueeze(-1).unbind(dim=1)
     steps = torch.arange(int(length.max()), device=spans.device)

@@ -154,11 +154,9 @@ def training_batches(
     """Cut all texts into ceil(texts / batch_size) batches of like length, in random order.
 
     Texts are shuffled, sorted by length within chunks of `CHUNK_BATCHES` batches, cut, and the batches shuffled; at
-    most one batch is short. A pure function of its arguments.
-
-    With groups, whole groups are shuffled and sorted by their mean length, so that a group's texts follow each other
-    and meet in a batch. Batches stay full: each cut between two batches divides one group at most, and a group
-    larger than a batch fills whole batches. Lengths (tokens) and groups are [texts].
+    most one batch is short. A pure function of its arguments. Lengths (tokens) and groups are [texts]. With groups,
+    whole groups are shuffled and sorted by their mean length; each cut between two batches divides one group at most,
+    and a group larger than a batch fills whole batches.
     """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))

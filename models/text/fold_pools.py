@@ -39,11 +39,8 @@ def load_fold_pools(
 ) -> FoldPools:
     """Return the pools of one fold run: train (the other folds), validation (`fold`), test, holdout (fold -1).
 
-    `cache` is the folder of the token cache; None for the default.
-
     Raises:
-        InputError: the task lacks a column, or the tokenizer a token, that the recipe needs; or `max_length` has no
-            room for any phrase.
+        InputError: the task lacks a column, the tokenizer a token or `max_length` the room that the recipe needs.
     """
     (train, test), rows = _writer((data.train, data.test), data, candidate=candidate, tokenizer=tokenizer, cache=cache)
     folds = train["fold"]
@@ -61,10 +58,7 @@ def load_fold_pools(
 def load_pool(
     table: pa.Table, data: TitledData, *, candidate: Candidate, tokenizer: Any, cache: Path | None = None
 ) -> RowPool:
-    """Return the rows of one table as a pool of their own, which is where their siblings come from.
-
-    The table has id, text columns, and context_text where there are CPC codes; else as `load_fold_pools`.
-    """
+    """Return the rows of a table (id, text columns, context_text where there are CPC codes) as a pool of their own."""
     (table,), rows = _writer((table,), data, candidate=candidate, tokenizer=tokenizer, cache=cache)
     return rows(table)
 

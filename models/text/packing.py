@@ -7,13 +7,9 @@ from numpy.typing import NDArray
 def pack_rows(group: NDArray[np.int64], size: NDArray[np.int64], room: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the text of each row: ascending numbers, texts of one group next to each other, none empty.
 
-    A group whose rows do not fit into one text is cut into texts of about equal size. How many is a function of the
-    group's sizes whatever their order, so every epoch has the same number of texts.
-
-    Args:
-        group: [rows] group numbers, ascending, 0 to groups - 1, each with at least one row.
-        size: [rows] tokens that a row takes, its separator included; at most half of its group's room.
-        room: [groups] tokens that a text of the group has for its rows.
+    A group whose rows do not fit into one text is cut into texts of about equal size, as many whatever the rows' order.
+    `group` [rows] ascends from 0 to groups - 1 without gaps; `size` [rows], in tokens with the separator, is at most
+    half of its group's `room` [groups], the tokens that a text has for rows.
     """
     n_groups = len(room)
     total = np.bincount(group, weights=size, minlength=n_groups).astype(np.int64)

@@ -76,10 +76,7 @@ def phrase_room(layout: Layout, frame: SpecialTokens, max_length: int) -> int:
 
 
 def cut(lengths: NDArray[np.int64], room: int, yielding: Sequence[int] = ()) -> NDArray[np.int64]:
-    """Shorten phrases, of so many tokens [rows, columns], until each row has at most `room` tokens.
-
-    Yielding columns are cut to nothing before any other is cut; then the longest phrase loses tokens.
-    """
+    """Cut phrase lengths [rows, columns] to `room` tokens a row: yielding columns first, to 0, then the longest."""
     lengths = lengths.copy()
     for column in yielding:
         excess = np.maximum(lengths.sum(axis=1) - room, 0)

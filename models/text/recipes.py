@@ -1,8 +1,4 @@
-"""Recipes: which phrases of a row, in which order, become its input text.
-
-A recipe never joins strings: it names phrases and what stands between them. `models.text.special_tokens` finds the
-tokens for that, `models.text.row_pool` puts all tokens together.
-"""
+"""Recipes: which phrases of a row, in which order, become its input text; they name phrases and never join strings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,9 +20,8 @@ class Siblings:
     """Phrases of other rows that join a row's text.
 
     Rows are siblings when they agree in every `key` column. A row gets distinct `column` phrases of its siblings, as
-    many whole ones as fit. Siblings never come from another pool: training rows see training rows of the same fold
-    run, validation rows their fold, holdout and test rows their like. What a validation row sees of its fold's
-    phrases, it would see of the test file's; targets are never seen.
+    many whole ones as fit, and only from its own pool: training rows of the same fold run, the validation fold, holdout
+    or test rows. So a validation row sees what it would see of the test file's phrases; targets are never seen.
     """
 
     column: str

@@ -55,12 +55,10 @@ class RowPool:
     def encode(self, epoch: int = 0) -> Encoded:
         """Return every row's token ids, at most `max_length` each.
 
-        A row that is too long loses tokens of its layout's yielding columns first, then of its longest phrase.
-        Siblings follow in their order up to the first that has no room left; none is ever cut. A marked row always
-        keeps its own phrase. Packed siblings are packed into as many texts as they need, differently in every epoch.
-
-        Epoch and seed decide the order of shuffled siblings; a prediction that is the mean over n orders takes epochs
-        0 to n - 1. Recipes without siblings give the same in every epoch.
+        A row that is too long loses tokens of its layout's yielding columns first, then of its longest phrase. Siblings
+        follow in their order up to the first that has no room left; none is ever cut. A marked row always keeps its own
+        phrase. Packed siblings are packed into as many texts as they need, differently in every epoch. Epoch and seed
+        decide the order of shuffled siblings; the mean over n orders takes epochs 0 to n - 1.
         """
         siblings = self.layout.siblings
         if siblings is None:
@@ -104,10 +102,7 @@ class RowPool:
         return pieces
 
     def _pack(self, keys: NDArray[np.float64]) -> Encoded:
-        """Put all rows of a sibling group into as few texts as hold them; each row keeps the span of its phrase.
-
-        Keys [rows] in [0, 1) decide the order of a group's rows.
-        """
+        """Put sibling groups' rows, by keys [rows] in [0, 1), into as few texts as hold them; spans mark phrases."""
         group, phrase, ahead = self._sibling_group, self._sibling_phrase, len(self.frame.between)
         room = (self.max_length - self._columns.sizes)[np.unique(group, return_index=True)[1]]
         length = np.minimum(self.tokens.lengths[phrase], np.maximum(room[group] // 2 - ahead, 1))

@@ -45,10 +45,7 @@ def number_rows(columns: Sequence[pa.ChunkedArray]) -> NDArray[np.int64]:
 
 
 def gather_siblings(group: NDArray[np.int64], phrase: NDArray[np.int64]) -> SiblingPhrases:
-    """Return for each row the distinct phrases of its group, its own among them, in order of first occurrence.
-
-    Both are numbers [rows]; groups go from 0 to groups - 1, each with at least one row.
-    """
+    """Return the distinct phrases of each row's group, its own too, by first occurrence; group numbers have no gaps."""
     pairs, first = np.unique(np.stack([group, phrase], axis=1), axis=0, return_index=True)
     pairs = pairs[np.lexsort((first, pairs[:, 0]))]
     sizes = np.bincount(pairs[:, 0])

@@ -27,9 +27,8 @@ END = -1
 class PhraseTokens:
     """The tokens of distinct phrases, without special tokens.
 
-    Phrase i has the `lengths[i]` ids from `ids[starts[i]]` on. Each phrase is tokenised as a text of its own: with
-    WordPiece this equals tokenising the joined text, with byte-level BPE and sentencepiece a phrase begins as a text
-    begins.
+    Phrase i has the `lengths[i]` ids from `ids[starts[i]]` on, tokenized as a text of its own: with WordPiece as in the
+    joined text, with byte-level BPE and sentencepiece as at the beginning of a text.
     """
 
     phrases: pa.StringArray
@@ -63,8 +62,7 @@ class PhraseTokens:
 def load_tokens(tokenizer: Any, phrases: pa.StringArray, *, cache: Path | None = None) -> PhraseTokens:
     """Return the tokens of distinct `phrases`, from the cache folder or tokenised now and kept there.
 
-    The content of phrases and tokenizer names the cache file; the default folder is `$BLENDFOLD_CACHE`, else
-    `~/.cache/blendfold`.
+    Content of phrases and tokenizer names the file; the default is `$BLENDFOLD_CACHE`, else `~/.cache/blendfold`.
 
     Raises:
         InputError: the cache folder cannot be written.

@@ -9,10 +9,7 @@ from models.text.row_pool import RowPool
 
 
 class BatchSchedule:
-    """The steps of a fold run: a pure function of its training rows and its candidate.
-
-    `within_groups` makes rows of one anchor meet in a batch.
-    """
+    """A fold run's steps, a pure function of rows and candidate; `within_groups` puts rows of an anchor together."""
 
     def __init__(self, rows: RowPool, candidate: Candidate, *, within_groups: bool) -> None:
         self._rows, self._candidate, self._within_groups = rows, candidate, within_groups

@@ -65,10 +65,7 @@ def new_scorer(
     vocabulary: NDArray[np.int64] | None = None,
     device: torch.device,
 ) -> tuple[Scorer, list[ParameterGroup], Loss]:
-    """Build the scorer of `candidate`, say how the optimizer treats its parameters, and by which loss.
-
-    Arguments and errors as for `new_learner`; without a vocabulary the embeddings are whole.
-    """
+    """Build scorer, parameter groups and loss, as `new_learner` does; without a vocabulary the embeddings are whole."""
     loaded = load_backbone(candidate, backbone, vocabulary=vocabulary)
     if device.type == "cpu":
         encoder: Any = loaded.model.model

@@ -46,11 +46,9 @@ class CheckpointFolder:
     """A folder with the latest state of one fold run, and the number of its reports that have been delivered.
 
     The state is replaced whole or not at all. It holds the reports made so far; the count of those delivered is kept
-    apart, so that a report is neither lost nor made twice when the process is killed around it.
-
-    Checkpoints only save work, so a fault costs no more than that: where one cannot be written, training continues with
-    a warning; a damaged one is set aside, and the fold run starts from the beginning. Where `room` says no, the state
-    before stays.
+    apart, so that a report is neither lost nor made twice when the process is killed around it. Where no state can be
+    written, training continues with a warning; a damaged one is set aside, and the fold run starts from the beginning.
+    Where `room` says no, the state before stays.
     """
 
     def __init__(

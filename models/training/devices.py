@@ -44,9 +44,8 @@ def find_precision(precision: Precision, device: torch.device) -> Precision:
 def choose_precision(device: torch.device) -> tuple[Precision, str]:
     """Return the fastest precision that trains alike, and why in a clause.
 
-    It is bf16 where the device gains by it, on older GPUs fp16, else fp32.
-    A CPU gains by bf16 with AMX, and with AVX512-BF16 when it is AMD's; Intel's own AVX512-BF16 multiplies at half the
-    speed of its fp32.
+    It is bf16 where the device gains by it, on older GPUs fp16, else fp32. A CPU gains by bf16 with AMX, and with
+    AVX512-BF16 when it is AMD's; Intel's own AVX512-BF16 multiplies at half the speed of its fp32.
     """
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):

@@ -94,9 +94,8 @@ def load_scorer(
 ) -> Learner:
     """Return a learner that predicts as the fold run did, bit for bit on the same kind of device.
 
-    Its `predict` takes rows encoded as `models.text.row_pool.RowPool` does for `weights.candidate`; `predict_pool`
-    adds the mean over orders of siblings. `vocabulary` holds further token ids, where texts are new; `backbone` may be
-    a kept one.
+    It predicts rows encoded as `models.text.row_pool.RowPool` does for `weights.candidate`, by `predict_pool` as the
+    mean over orders of siblings. `vocabulary` holds further token ids, of new texts; `backbone` may be a kept one.
 
     Raises:
         InputError: the backbone cannot be loaded or is another one than in training.

@@ -33,8 +33,7 @@ class StepGradients:
     def compute(self, batch: Batch, epoch: float, micro_batches: int = 1) -> Tensor:
         """Set the gradients that a step follows; return the loss at the weights as they are, a detached scalar.
 
-        `epoch` is how many epochs were trained before the step. Each of the candidate's parts is computed in so many
-        micro-batches; the gradients stay those of the same batch.
+        `epoch`: epochs trained before the step. Micro-batches, of each of the candidate's parts, change no gradients.
         """
         loss = self.add(batch, micro_batches)
         if self.adversary.acts(epoch):

@@ -70,10 +70,7 @@ def parameter_groups(
 
 
 def undecayed_parameters(model: nn.Module) -> set[nn.Parameter]:
-    """Return the parameters without weight decay: those of norms, all vectors and numbers, and `WIDE_BIASES`.
-
-    Biases are vectors in every family but Funnel, and so are the scales of norms, whatever their class is called.
-    """
+    """Return the parameters without weight decay: those of norms, all vectors and numbers, and `WIDE_BIASES`."""
     spared = set()
     for module in model.modules():
         wide = WIDE_BIASES.get(type(module).__name__, ())
@@ -102,10 +99,7 @@ def trained_parameters(groups: Sequence[ParameterGroup]) -> list[nn.Parameter]:
 
 
 def rate_share(step: int, *, total: int, warmup: float, schedule: Literal["linear", "cosine"]) -> float:
-    """Return the share of the peak rate for step 0 to total - 1: up linearly to 1 in the warm-up, then down to 0.
-
-    `warmup` is the share of the steps that rise, `schedule` how the rate falls.
-    """
+    """Return the share of the peak rate at step 0 to total - 1: linearly up over the share `warmup`, then down to 0."""
     rising = round(warmup * total)
     if step < rising:
         return (step + 1) / rising

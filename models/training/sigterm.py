@@ -25,8 +25,7 @@ class Terminated(SystemExit):
 def delay_sigterm(patience: float = PATIENCE_SECONDS) -> None:
     """Make SIGTERM wait, from now on, until the thread that trains has saved its state; then it acts as before.
 
-    For a process whose main thread waits while another one trains, as in a Ray worker: signals reach the main thread
-    only, and only it may call this.
+    For a main thread (only it gets signals and may call this) that waits while another trains, as in a Ray worker.
     """
     before = signal.getsignal(signal.SIGTERM)
     if isinstance(before, _Waiting):

@@ -30,16 +30,13 @@ def train_fold(
     The same arguments give the same bytes, interrupted and resumed or not, as long as memory suffices: where it does
     not, what follows is computed in smaller parts (see `Learner`), whose sums and dropout masks are others.
 
-    A process that gets SIGTERM saves its state at the end of the current step and leaves (see `sigterm`).
-
     `report` is called at each rung, once even if the run is interrupted; where it returns False, the run stops and
     returns None. A checkpoint folder that holds a state is resumed from.
 
     Raises:
-        InputError: no such fold, rung or device, a backbone that cannot be loaded, a checkpoint of another run, or a
-            single text does not fit into memory.
+        InputError: no such fold, rung or device, an unusable backbone, another run's checkpoint, no memory for a text.
         MemoryError: memory ran out, and `options.halve` is False.
-        Terminated: the process got SIGTERM.
+        Terminated: the process got SIGTERM; the state was saved at the end of the step (see `sigterm`).
     """
     if not 0 <= fold < data.manifest.n_folds:
         raise InputError(f"fold must be 0 to {data.manifest.n_folds - 1} for {data.path}, got {fold}")
