@@ -26,7 +26,10 @@ def shipped_texts() -> dict[str, str]:
 
 
 def read_texts(path: str | Path, faults: InputFaults) -> dict[str, str]:
-    """Return the context text of each section and class in a file like `titles.csv`; ignores deeper codes."""
+    """Return the context text of every section and class in a file like Kaggle's `titles.csv`.
+
+    It has at least the columns code and title; other columns and deeper codes are ignored.
+    """
     records = read_records(path, required=("code", "title"), closed=False, faults=faults)
     if records is None or set(records.table.column_names) != {"code", "title"}:
         return {}

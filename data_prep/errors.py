@@ -41,7 +41,11 @@ class InputFaults:
             examples.append(f"line {line}" + ("" if found is None else f" {quote(found)}"))
 
     def raise_all(self) -> None:
-        """Raise one `InputError` if there are faults: for each broken rule, first examples and their number."""
+        """Raise all collected faults, if there are any.
+
+        Raises:
+            InputError: one fault per broken rule, with its first examples and their number.
+        """
         if self:
             raise InputError(*(self._sentence(key) for key in self._counts))
 

@@ -68,7 +68,9 @@ def read_pairs(
 
 
 def read_test(test: str | Path, task: Task, *, texts: dict[str, str]) -> pa.Table:
-    """Read and check a test file alone; return the prepared table. `texts` holds the context text of each CPC code.
+    """Read and check a test file alone, like `read_pairs`, and return the prepared table.
+
+    `texts` holds the context text of each known CPC code; it is ignored if the task has no CPC codes.
 
     Raises:
         InputError: every fault of the file.

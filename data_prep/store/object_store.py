@@ -124,7 +124,11 @@ def explain_store_error(error: OSError, path: str | Path) -> StoreError:
 
 
 def retry_read(read: Callable[[], T]) -> T:
-    """Read, and retry the only refusal that the S3 client does not: one longer than the bytes that were asked for."""
+    """Read, and retry what the S3 client does not: a refusal that is longer than the bytes that were asked for.
+
+    The client retries other refusals by itself. When it reads a few bytes, the text of a refusal overflows its buffer,
+    and it raises `REFUSAL_CUT_OFF` instead. Pauses start at 50 ms and double.
+    """
     for attempt in range(RETRIES):
         try:
             return read()

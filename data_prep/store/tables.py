@@ -90,7 +90,10 @@ def write_table(
     metadata: dict[str, str] | None = None,
     batch_rows: int = BATCH_ROWS,
 ) -> str:
-    """Write the columns of `schema` as an uncompressed Arrow IPC file, whole or not at all; return its checksum."""
+    """Write an uncompressed Arrow IPC file, whole or not at all, and return the checksum stored in it.
+
+    `table` has exactly the columns of `schema`, in any order. Missing folders are made.
+    """
     ordered = pa.table([_cast(table[field.name], field.type) for field in schema], names=schema.names)
     stamp = checksum(ordered)
     stamped = schema.with_metadata({**(metadata or {}), CHECKSUM_KEY: stamp})

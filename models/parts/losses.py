@@ -69,7 +69,8 @@ class MeanSquaredError(PointwiseLoss):
 class Huber(PointwiseLoss):
     """Half the squared error up to `loss_delta`, from there on a straight line (Huber, 1964).
 
-    With e = |output - target| and d = `loss_delta`: e^2 / 2 where e <= d, else d (e - d / 2).
+    With e = |output - target| and d = `loss_delta`: e^2 / 2 where e <= d, else d (e - d / 2). On targets within [0, 1],
+    d = 1 gives half the mean squared error.
     """
 
     loss_delta: float = 1.0
