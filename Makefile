@@ -36,7 +36,7 @@ test: $(INSTALLED)
 	@$(MAKE) --no-print-directory --jobs 2 test-ray test-others
 
 test-ray: $(INSTALLED)
-	$(PY) -m pytest -m ray
+	$(PY) -m pytest -m "ray and not cluster"
 
 test-others: $(INSTALLED)
 	$(PY) -m pytest -n 2 -m "not ray and not cluster"

@@ -76,7 +76,7 @@ def test_a_launched_search_outlives_a_node_and_comes_home(
     os.kill(raylets[0], signal.SIGKILL)
     assert attached.wait(timeout=400) == 0, log_file.read_text()
     log = log_file.read_text()
-    assert "goes on from its last checkpoint" in log
+    assert "continues from its last checkpoint" in log
     assert f"{job[1]} is done" in log
 
     home = tmp_path / "home"
