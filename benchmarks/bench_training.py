@@ -42,7 +42,7 @@ PREDICTION_BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class TimedTraining:
     """One job done."""
 
     name: str
@@ -175,11 +175,11 @@ CONTESTANTS: dict[str, Callable[[Candidate, Prepared, int], float]] = {
 }
 
 
-def measure(name: str, candidate: Candidate, data: Prepared, threads: int) -> Outcome:
+def measure(name: str, candidate: Candidate, data: Prepared, threads: int) -> TimedTraining:
     """Do one job and take its time."""
     cpu, clock = cpu_seconds(), time.perf_counter()
     metric = CONTESTANTS[name](candidate, data, threads)
-    return Outcome(name, cpu_seconds() - cpu, time.perf_counter() - clock, metric)
+    return TimedTraining(name, cpu_seconds() - cpu, time.perf_counter() - clock, metric)
 
 
 def sample(data: Prepared, rows: int | None) -> Prepared:
@@ -236,7 +236,7 @@ def main() -> None:
         report([outcome for outcome in outcomes if outcome.name == name], n_train)
 
 
-def report(outcomes: list[Outcome], n_train: int) -> None:
+def report(outcomes: list[TimedTraining], n_train: int) -> None:
     """Print one line: the medians over jobs of one contestant."""
     cpu, clock, metric = (
         statistics.median(getattr(outcome, field) for outcome in outcomes)
