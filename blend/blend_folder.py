@@ -15,6 +15,7 @@ from blend.members.member_predictions import MemberPredictions
 from data_prep.errors import InputError
 from data_prep.scoring.combination import Floats
 from data_prep.store.files import exists, file_info, join, list_names, read_bytes, write_json
+from data_prep.store.folder_lock import folder_lock
 from data_prep.store.tables import OOF_SCHEMA, one_array, read_table
 from data_prep.store.tables import write_table as write_arrow
 from data_prep.submission.submission_manifest import write_submission
@@ -35,6 +36,11 @@ def write_blend(finished: FinishedBlend, predictions: MemberPredictions, folder:
     Raises:
         InputError: the folder holds another blend and `force` is not given.
     """
+    with folder_lock(folder):
+        _write_blend(finished, predictions, folder, force=force)
+
+
+def _write_blend(finished: FinishedBlend, predictions: MemberPredictions, folder: str, *, force: bool) -> None:
     content = finished.record.model_dump(mode="json")
     path = join(folder, RECORD_FILE)
     if exists(path) and not force and not _same(_read_json(path), content):

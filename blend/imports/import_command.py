@@ -11,6 +11,7 @@ from blend.imports.imported_models import ImportedModels, write_imported
 from data_prep.console import console, new_table, print_line
 from data_prep.prepared import load_prepared
 from data_prep.scoring.metrics import DEAD_BELOW
+from data_prep.store.folder_lock import folder_lock
 from data_prep.store.oof_store import UNKNOWN_SPLIT
 
 FILES = "File (.csv, .parquet, .npy, .arrow, .feather), folder, or pattern in quotes whose * names the model."
@@ -61,7 +62,8 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
         )
         with console.status("reading and aligning predictions"):
             imported = read_request(request, prepared)
-            ids = write_imported(imported, out)
+            with folder_lock(out):
+                ids = write_imported(imported, out)
         _show(imported, ids)
         print_line(f"Wrote {len(ids)} models to {out}.")
         if fit_blend:

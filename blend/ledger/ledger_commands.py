@@ -12,6 +12,7 @@ from blend.ledger.ledger_file import (
     LEDGER_FILE,
     LedgerUpdate,
     append_entry,
+    check_local,
     read_ledger,
     read_or_start,
     update_scores,
@@ -22,6 +23,7 @@ from data_prep.console import console, new_app, print_line
 from data_prep.errors import InputError
 from data_prep.scoring.metrics import METRICS
 from data_prep.store.files import write_bytes
+from data_prep.store.folder_lock import folder_lock
 
 ledger_app = new_app(
     "Record every submission with its CV and leaderboard scores, and see which CV tracks the leaderboard."
@@ -49,20 +51,22 @@ def add(
     """
     if public is None and private is None:
         raise InputError("give a leaderboard score with --public, --private or both")
-    entries = read_or_start(ledger)
+    check_local(ledger)
     path, sha256 = find_submission(submission)
-    updated = update_scores(entries, sha256, public=public, private=private, note=note)
-    if updated:
-        if cv is not None or scheme is not None or metric is not None:
-            raise InputError(f"{ledger} already has this file; change its CV, scheme or metric in its row there")
-        write_ledger(updated.entries, ledger)
-        print_line(_changes(updated))
-    else:
-        entry = replace(
-            entry_of(path, sha256, cv=cv, scheme=scheme, metric=metric), public=public, private=private, note=note
-        )
-        write_ledger(append_entry(entries, entry), ledger)
-        print_line(f"{entry.title}: {_scores(entry)} ({entry.split})")
+    with folder_lock(Path(ledger).absolute().parent):
+        entries = read_or_start(ledger)
+        updated = update_scores(entries, sha256, public=public, private=private, note=note)
+        if updated:
+            if cv is not None or scheme is not None or metric is not None:
+                raise InputError(f"{ledger} already has this file; change its CV, scheme or metric in its row there")
+            write_ledger(updated.entries, ledger)
+            print_line(_changes(updated))
+        else:
+            entry = replace(
+                entry_of(path, sha256, cv=cv, scheme=scheme, metric=metric), public=public, private=private, note=note
+            )
+            write_ledger(append_entry(entries, entry), ledger)
+            print_line(f"{entry.title}: {_scores(entry)} ({entry.split})")
     print_line(f"wrote {ledger}; next: python -m blend ledger show --ledger {ledger}")
 
 

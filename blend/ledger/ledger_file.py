@@ -28,7 +28,7 @@ def read_ledger(path: str | Path) -> tuple[LedgerEntry, ...]:
         InputError: all faults at once: of columns, texts, scores, schemes, metrics; repeated submissions; no rows.
     """
     faults = InputFaults()
-    _check_local(path)
+    check_local(path)
     records = read_records(path, required=COLUMNS, closed=False, faults=faults)
     if records is None:
         faults.raise_all()
@@ -47,11 +47,12 @@ def read_ledger(path: str | Path) -> tuple[LedgerEntry, ...]:
 
 def read_or_start(path: str | Path) -> tuple[LedgerEntry, ...]:
     """Read a ledger as `read_ledger` does; it is empty if there is no file yet."""
-    _check_local(path)
+    check_local(path)
     return read_ledger(path) if Path(path).exists() else ()
 
 
-def _check_local(path: str | Path) -> None:
+def check_local(path: str | Path) -> None:
+    """Raise InputError for a ledger in an object store."""
     if "://" in str(path):
         raise InputError(f"--ledger {path}: a ledger must be a local file, so that a person can edit it")
 
@@ -137,7 +138,7 @@ def _entry(row: Row) -> LedgerEntry:
 
 def write_ledger(entries: Sequence[LedgerEntry], path: str | Path) -> None:
     """Write the ledger whole or not at all, rows in the order of `entries`, numbers in their shortest exact form."""
-    _check_local(path)
+    check_local(path)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -1,6 +1,5 @@
 """`DriverLock`: one driver at a time in a run directory."""
 
-import fcntl
 import json
 import os
 import secrets
@@ -16,6 +15,7 @@ from pyarrow import fs
 
 from data_prep.errors import InputError
 from data_prep.store.files import exists, join, locate, read_bytes, remove, write_json
+from data_prep.store.folder_lock import folder_lock
 
 LOCK_FILE = "driver.json"
 SETTLE_SECONDS = 1.0
@@ -34,19 +34,27 @@ class DriverLock:
     """When it took the directory, with its offset from UTC."""
     token: str
     """Random; distinguishes this lock from any other."""
+    boot: str = ""
+    """Identifies the start of its machine; empty: unknown, as in a lock of an older version."""
+    namespace: str = ""
+    """Within which its pid counts: containers have their own; empty: unknown, likewise."""
 
     @classmethod
     def mine(cls) -> "DriverLock":
         """Return a new lock of this process."""
-        since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        return cls(os.getpid(), socket.gethostname(), _ticks(os.getpid()), since, secrets.token_hex(8))
+        since, token = time.strftime("%Y-%m-%d %H:%M:%S %z"), secrets.token_hex(8)
+        return cls(os.getpid(), socket.gethostname(), _ticks(os.getpid()), since, token, _boot(), _namespace())
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether its process can be seen from here: same host, start of the machine and pid namespace."""
+        same_machine = self.host == socket.gethostname() and self.boot in ("", _boot())
+        return same_machine and self.namespace in ("", _namespace())
 
     @property
     def is_stale(self) -> bool:
-        """Whether the process ran on this host and is gone; False for other hosts, whose processes are unknown."""
-        if self.host != socket.gethostname():
-            return False
-        return not _is_alive(self.pid) or _ticks(self.pid) != self.ticks
+        """Whether the process could be seen from here and is gone; False for processes that cannot be seen."""
+        return self.is_visible and (not _is_alive(self.pid) or _ticks(self.pid) != self.ticks)
 
 
 @contextmanager
@@ -55,15 +63,15 @@ def hold_driver_lock(
 ) -> Iterator[None]:
     """Lock a run directory for this process while the block lasts.
 
-    The lock of a killed process of this host is taken over. Object stores cannot create a file exclusively, so a lock
-    there must stay unchanged for `settle_seconds`: two drivers get through only if one of them hangs that long between
-    looking and writing.
+    The lock of a killed process is taken over if it was visible from here. Object stores cannot create a file
+    exclusively, so a lock there must stay unchanged for `settle_seconds`: two drivers get through only if one of them
+    hangs that long between looking and writing.
 
     Raises:
-        InputError: another driver holds it, or a killed one of another host did; says which, and what to do.
+        InputError: another driver holds it, or a killed one that is not visible from here did; says which, what to do.
     """
     path, mine = join(run_dir, LOCK_FILE), DriverLock.mine()
-    with _one_at_a_time(run_dir):
+    with folder_lock(run_dir):
         held = read_driver_lock(run_dir)
         if held is not None and held.is_stale:
             remove(path)
@@ -81,29 +89,14 @@ def _refusal(path: str, held: DriverLock | None) -> str:
     if held is None:
         return f"{path}: another driver has just left this run directory; run the same command again"
     holder = f"{path}: a search already runs in this directory: process {held.pid} on {held.host}, since {held.since}"
-    if held.host == socket.gethostname():
+    if held.is_visible:
         return f"{holder}. Wait until it ends, or stop it (`kill -INT {held.pid}`), then run the same command again"
+    here = socket.gethostname()
+    where = f" (another container or machine of the name {here}, or {here} before a restart)"
     return (
-        f"{holder}. {socket.gethostname()} cannot tell whether it is alive: wait until it ends, or stop it there. If "
-        f"it is gone, remove {path} and run the same command again"
+        f"{holder}{where if held.host == here else ''}. It cannot be seen from here whether it is alive: wait until it "
+        f"ends, or stop it there. If it is gone, remove {path} and run the same command again"
     )
-
-
-@contextmanager
-def _one_at_a_time(run_dir: str) -> Iterator[None]:
-    """Keep other drivers of this host from taking over the same stale lock at the same time."""
-    filesystem, inner = locate(run_dir)
-    if not isinstance(filesystem, fs.LocalFileSystem):
-        yield
-        return
-    Path(inner).mkdir(parents=True, exist_ok=True)
-    folder = os.open(inner, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems lock no folders
-            fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
 
 
 def _create(path: str, mine: DriverLock, *, settle_seconds: float, write: Callable[[Any, str], None]) -> None:
@@ -156,6 +149,22 @@ def _is_alive(pid: int) -> bool:
 def _ticks(pid: int) -> int:
     """Return when a process started, in clock ticks since the boot of its machine; 0 if the system does not say."""
     return int(_stat(pid)[19])
+
+
+def _boot() -> str:
+    """Return what identifies the start of this machine; empty if the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    """Return what identifies the pid namespace of this process; empty if the system does not say."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
 
 
 def _stat(pid: int) -> list[str]:

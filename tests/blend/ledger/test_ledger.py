@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from scipy.stats import spearmanr, theilslopes
 
 from blend.__main__ import app
 from blend.ledger.cv_vs_leaderboard import ENOUGH, FEW, fit_line, rank_correlation, track_cv
+from blend.ledger.ledger_commands import add
 from blend.ledger.ledger_entry import LedgerEntry
 from blend.ledger.ledger_file import COLUMNS, append_entry, read_ledger, update_scores, write_ledger
 from blend.ledger.ledger_picture import render_picture
@@ -528,6 +531,20 @@ def test_add_takes_everything_from_the_manifest(tmp_path: Path, submission: Path
     }
     assert str(path) in printed.splitlines()[-1]
     assert "ledger show" in printed.splitlines()[-1]
+
+
+def test_of_many_that_add_at_once_none_loses_a_row(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def add_one(number: int) -> None:
+        file = tmp_path / f"team{number}.csv"
+        file.write_text(f"id,score\na,{number}\n")
+        together.wait()
+        add(submission=str(file), public=0.5, cv=0.7, ledger=str(tmp_path / "ledger.csv"))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add_one, range(8)))
+    assert len(read_ledger(tmp_path / "ledger.csv")) == 8
 
 
 def test_the_same_file_again_updates_its_row_and_says_so(tmp_path: Path, submission: Path) -> None:

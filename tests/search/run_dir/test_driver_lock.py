@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -74,6 +75,37 @@ def test_a_lock_of_another_host_is_never_taken_over(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"{2**22 + 1} on elsewhere.*If it is gone, remove {tmp_path}"):
         hold_driver_lock(str(tmp_path)).__enter__()
     (tmp_path / LOCK_FILE).unlink()
+    with hold_driver_lock(str(tmp_path)):
+        pass
+
+
+@pytest.mark.parametrize("elsewhere", [{"boot": "an earlier one"}, {"namespace": "pid:[1]"}])
+def test_a_lock_of_this_host_name_whose_process_cannot_be_seen_is_never_taken_over(tmp_path: Path, elsewhere) -> None:
+    put(replace(DriverLock.mine(), pid=2**22 + 1, **elsewhere), tmp_path)
+    with pytest.raises(InputError, match=f"another container or machine of the name.*remove {tmp_path}"):
+        hold_driver_lock(str(tmp_path)).__enter__()
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run(["unshare", "-pf", "--mount-proc", "true"], capture_output=True, check=False).returncode != 0,
+    reason="this user may not make a pid namespace",
+)
+def test_a_live_driver_is_not_taken_over_from_another_pid_namespace(tmp_path: Path) -> None:
+    with holder(tmp_path) as first:
+        inside = ["unshare", "-pf", "--mount-proc", sys.executable, "-c", HOLDER, str(tmp_path)]
+        second = subprocess.run(inside, capture_output=True, text=True, timeout=60, check=False)
+        first.kill()
+    assert "held" not in second.stdout
+    assert "It cannot be seen from here whether it is alive" in second.stderr
+
+
+def test_a_lock_of_an_older_version_counts_by_host_name_alone(tmp_path: Path) -> None:
+    old = {name: value for name, value in asdict(DriverLock.mine()).items() if name not in ("boot", "namespace")}
+    (tmp_path / LOCK_FILE).write_text(json.dumps(old))
+    with pytest.raises(InputError, match="kill -INT"):
+        hold_driver_lock(str(tmp_path)).__enter__()
+    (tmp_path / LOCK_FILE).write_text(json.dumps({**old, "pid": 2**22 + 1}))
     with hold_driver_lock(str(tmp_path)):
         pass
 
