@@ -1,6 +1,7 @@
 """Command line of blend: `fit` a blend, `import` predictions of others, `bundle` models to predict, keep a `ledger`."""
 
 import re
+from math import isfinite
 from typing import Annotated
 
 import typer
@@ -20,7 +21,8 @@ from blend.members.load_predictions import load_predictions
 from blend.members.run_dirs import find_data
 from blend.write_bundle import write_bundle
 from data_prep.console import console, new_app, print_line, run_app
-from data_prep.errors import InputError
+from data_prep.errors import InputError, quote
+from data_prep.given_name import FOLDER_NAME, LONGEST_NAME
 from data_prep.prepared import load_prepared
 from data_prep.scoring.metrics import DEAD_BELOW
 from data_prep.store.files import join
@@ -77,10 +79,15 @@ def fit(
     """
     chosen = None if members is None else _split(members)
     name = name or "-".join(chosen or [method])
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise InputError(f"--name {name!r}: use letters, digits, dots, dashes and underscores; it names a folder")
+    if not re.fullmatch(FOLDER_NAME, name):
+        raise InputError(
+            f"--name {quote(name)}: use at most {LONGEST_NAME} letters, digits, dots, dashes and underscores; "
+            "it names a folder"
+        )
     if at_least_one_per not in (None, "family"):
         raise InputError(f"--at-least-one-per {at_least_one_per}: must be `family`")
+    if not isfinite(dead_below):
+        raise InputError(f"--dead-below {dead_below}: must be a finite number")
     settings = BlendSettings(
         method=method,
         calibration=calibration,

@@ -33,12 +33,13 @@ def read_texts(path: str | Path, faults: InputFaults) -> dict[str, str]:
     records = read_records(path, required=("code", "title"), closed=False, faults=faults)
     if records is None or set(records.table.column_names) != {"code", "title"}:
         return {}
-    titles = {
-        code: title
-        for batch in records.table.to_batches()
-        for code, title in zip(batch["code"].to_pylist(), batch["title"].to_pylist(), strict=True)
-        if len(code) in (SECTION_LENGTH, CLASS_LENGTH)
-    }
+    titles: dict[str, str] = {}
+    rows = zip(records.table["code"].to_pylist(), records.table["title"].to_pylist(), strict=True)
+    for row, (code, title) in enumerate(rows):
+        if len(code) not in (SECTION_LENGTH, CLASS_LENGTH):
+            continue
+        if titles.setdefault(code, title) != title:
+            faults.add(f"{path}, column code", "has two titles; keep one", line=records.lines.of(row), found=code)
     sections = {code: title for code, title in titles.items() if len(code) == SECTION_LENGTH}
     for code in titles:
         if code[:SECTION_LENGTH] not in sections:

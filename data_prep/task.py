@@ -1,24 +1,27 @@
 """`Task`: the columns, legal scores and metric of a competition."""
 
-import math
 from typing import Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
-from data_prep.frozen_record import FrozenRecord
+from data_prep.frozen_record import FrozenSettings
+from data_prep.given_name import GivenName
 from data_prep.scoring.metrics import METRICS, Metric
 
+GREATEST_SCORE = float(np.finfo(np.float32).max)
+"""Prepared tables hold scores as float32."""
 RESERVED_COLUMNS = ("id", "score", "group", "fold", "context_text", "prediction")
 
 
-class Task(FrozenRecord):
+class Task(FrozenSettings):
     """The columns, legal scores and metric of one competition; tasks other than PPPM come from a YAML file.
 
     A table of a task has one id column, one to three text columns and, in training, a score, which is the target.
     Prepared tables call the id `id` and the target `score`; text columns keep the names given here.
     """
 
-    name: str = Field(min_length=1)
+    name: GivenName
     id_column: str = "id"
     text_columns: tuple[str, ...] = Field(min_length=1, max_length=3)
     """In reading order: the first is the phrase compared with (anchor), the second the phrase scored (target),
@@ -37,7 +40,7 @@ class Task(FrozenRecord):
     metric: str = "pearson"
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check_columns(self) -> Self:
         columns = [self.id_column, *self.text_columns]
         if len(set(columns)) != len(columns) or self.score_column in columns:
             raise ValueError(f"id, text and score columns must differ, got {[*columns, self.score_column]}")
@@ -51,13 +54,21 @@ class Task(FrozenRecord):
             raise ValueError("link_column needs group_column: there are no groups to link without it")
         if self.group_column in (self.id_column, self.score_column):
             raise ValueError(f"group_column may not be the id or score column, got {self.group_column!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_scores(self) -> Self:
         if self.score_levels is None and self.score_range is None:
             raise ValueError("give score_levels (the legal scores) or score_range ([least, greatest])")
         levels, limits = list(self.score_levels or ()), list(self.score_range or ())
-        if not all(math.isfinite(score) for score in levels + limits):
-            raise ValueError(f"scores must be finite, got score_levels {levels}, score_range {limits}")
+        if not all(abs(score) <= GREATEST_SCORE for score in levels + limits):
+            raise ValueError(
+                f"scores must be finite as float32 (at most 3.4e38), got score_levels {levels}, score_range {limits}"
+            )
         if self.score_levels is not None and (len(levels) < 2 or levels != sorted(set(levels))):
             raise ValueError(f"score_levels must be at least two, ascend and not repeat, got {levels}")
+        if len(np.unique(np.array(levels, np.float32))) < len(levels):
+            raise ValueError(f"score_levels must differ as float32, got {levels}")
         if limits and not limits[0] < limits[1]:
             raise ValueError(f"score_range must be [least, greatest], got {limits}")
         if levels and limits and not limits[0] <= levels[0] <= levels[-1] <= limits[1]:

@@ -4,9 +4,10 @@ import hashlib
 import json
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from data_prep.candidate_label import candidate_label
+from data_prep.frozen_record import FrozenSettings
 from models.part_options import PART_OPTIONS
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -20,13 +21,13 @@ PREREQUISITES = {
 """Field -> field that must differ from its default for the first to have an effect."""
 
 
-class Candidate(BaseModel):
+class Candidate(FrozenSettings):
     """One full model configuration; frozen, its `id` is a hash of its content.
 
     A default never changes once released, and the default of a new field means "as before": ids stay valid.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     backbone: str = "minilm-l6"
     """`minilm-l6`, a Hugging Face hub name, or a local folder."""

@@ -34,6 +34,8 @@ def read_experiments(path: str | Path) -> dict[str, Experiment]:
         InputError: the file cannot be read, or settings do not fit; names every fault of the first that do not.
     """
     experiments = read_yaml(path).get("experiments", {})
+    if not isinstance(experiments, dict):
+        raise InputError(f"{path}: experiments: must be `name: {{candidate: ...}}`, found {experiments!r}")
     return {name: _experiment(entry, where=f"{path}: experiments.{name}") for name, entry in experiments.items()}
 
 
@@ -54,7 +56,10 @@ def find_candidate(text: str) -> tuple[Candidate, str | None]:
         return read_document(text, Candidate), None
     known: dict[str, Experiment] = {}
     for path in sorted(LOGS.glob("*.yaml")):
-        known |= read_experiments(path)
+        found = read_experiments(path)
+        if text in found and text in known:
+            raise InputError(f"--candidate {text}: {path} and another log in {LOGS} both have it; rename one")
+        known |= found
     if text not in known:
         names = ", ".join(known) or "none"
         raise InputError(f"--candidate {text}: no such file, and no experiment in {LOGS}/*.yaml; known: {names}")

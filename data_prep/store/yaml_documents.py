@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from data_prep.errors import InputError
 from data_prep.store.files import open_file
+from data_prep.store.yaml_values import parse_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -25,18 +25,19 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file of settings.
 
     Raises:
-        InputError: the file is missing, is not UTF-8 YAML, or does not hold settings.
+        InputError: the file is missing, is not UTF-8 YAML (see `parse_yaml`), or does not hold settings.
     """
     try:
         with open_file(path) as file:
             text = file.read().decode()
-        content = yaml.safe_load(text)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a UTF-8 YAML file: {error}") from error
+    content = parse_yaml(text, where=str(path))
     if not isinstance(content, dict):
-        raise InputError(f"{path}: must hold `key: value` settings, found {type(content).__name__}")
+        found = "nothing" if content is None else type(content).__name__
+        raise InputError(f"{path}: must hold `key: value` settings, found {found}")
     return content
 
 
@@ -55,7 +56,8 @@ def check_document(content: dict[str, Any], model: type[Model], *, where: str) -
 def _faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
     faults = []
     for item in error.errors(include_url=False):
-        key = ".".join(str(part) for part in item["loc"]) or model.__name__.lower()
+        location = item["loc"][:-2] if item["loc"][-1:] == ("[key]",) else item["loc"]
+        key = ".".join(str(part) for part in location) or model.__name__.lower()
         if item["type"] == "extra_forbidden":
             owner = _owner(model, item["loc"])
             known = f"; known keys: {', '.join(sorted(owner.model_fields))}" if owner else ""

@@ -5,21 +5,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from data_prep.errors import InputError
+from data_prep.frozen_record import FrozenSettings
 from data_prep.store.yaml_documents import check_document, read_yaml
+from data_prep.store.yaml_values import parse_yaml
 from models.candidate import Precision
 
 TYPE_MARK = "accelerator_type:"
 """Prefix of the Ray resource that names the accelerator of a node."""
 
 
-class SourcedEntry(BaseModel):
+class SourcedEntry(FrozenSettings):
     """An entry that says where its figures come from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(min_length=1)
 
@@ -59,10 +58,8 @@ class Throughput(SourcedEntry):
     """Padded tokens, in training."""
 
 
-class Machines(BaseModel):
+class Machines(FrozenSettings):
     """All that is known about machines."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     utilisation: float = Field(gt=0, le=1)
     """Share of the peak that training reaches."""
@@ -103,7 +100,8 @@ def read_machines(path: str | Path | None = None) -> Machines:
     Raises:
         InputError: the file cannot be read, or an entry lacks a figure or a source.
     """
-    content: dict[str, Any] = yaml.safe_load((files("search.cluster") / "machines.yaml").read_text(encoding="utf-8"))
+    shipped = (files("search.cluster") / "machines.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = parse_yaml(shipped, where="search/cluster/machines.yaml")
     own = {} if path is None else read_yaml(path)
     for key, entry in own.items():
         before = content.get(key)

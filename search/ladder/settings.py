@@ -2,15 +2,14 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from data_prep.frozen_record import FrozenSettings
 from data_prep.scoring.metrics import DEAD_BELOW, Metric
 
 
-class LadderSettings(BaseModel):
+class LadderSettings(FrozenSettings):
     """What the rules compare with. A utility is a metric value where more is better: rmse gets a minus sign."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     enabled: bool = True
     """False: every candidate runs all folds; only runs that fail to learn are stopped."""
@@ -61,6 +60,8 @@ class LadderSettings(BaseModel):
         inside = all(0 < rung < 1 for rung in self.rungs)
         if not inside or any(low >= high for low, high in zip(self.rungs, self.rungs[1:], strict=False)):
             raise ValueError(f"rungs must ascend strictly inside (0, 1), found {list(self.rungs)}")
+        if any(fold < 0 for fold in self.rung_folds):
+            raise ValueError(f"rung_folds are numbers of folds, from 0, found {list(self.rung_folds)}")
         return self
 
     def for_metric(self, metric: Metric) -> "LadderSettings":

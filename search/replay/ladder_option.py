@@ -2,10 +2,9 @@
 
 import re
 
-import yaml
-
 from data_prep.errors import InputError
 from data_prep.store.yaml_documents import check_document, read_document
+from data_prep.store.yaml_values import parse_yaml
 from search.ladder.settings import LadderSettings
 
 
@@ -22,6 +21,8 @@ def read_ladder_option(text: str | None) -> LadderSettings:
     parts = re.split(r",(?![^\[]*\])", text)
     if wrong := [part for part in parts if "=" not in part]:
         raise InputError(f"--ladder {text}: {wrong[0]!r} is not KEY=VALUE; write e.g. eta=2,rungs=[0.4,0.8]")
-    pairs = (part.split("=", 1) for part in parts)
-    content = {key.strip(): yaml.safe_load(value) for key, value in pairs}
+    pairs = [part.split("=", 1) for part in parts]
+    content = {key.strip(): parse_yaml(value, where=f"--ladder {key}") for key, value in pairs}
+    if len(content) < len(pairs):
+        raise InputError(f"--ladder {text}: a key stands twice; keep one")
     return check_document(content, LadderSettings, where="--ladder")

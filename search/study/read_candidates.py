@@ -18,14 +18,15 @@ def read_candidates(
     """
     faults: list[str] = []
     found: dict[str, Candidate] = {}
+    first_names: dict[str, str] = {}
     for name, settings in entries.items():
         try:
             candidate = check_document(dict(settings or {}), Candidate, where=f"{where}.{name}")
         except InputError as error:
             faults.extend(error.faults)
             continue
-        twin = next((other for other, known in found.items() if known.id == candidate.id), None)
-        if twin is not None and not allow_twins:
+        twin = first_names.setdefault(candidate.id, name)
+        if twin != name and not allow_twins:
             faults.append(f"{where}.{name}: the same model as {where}.{twin}; remove one of them or change its seed")
         found[name] = candidate
     if faults:

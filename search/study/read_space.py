@@ -71,7 +71,7 @@ def _read_choice(argument: Any) -> Choice:
 
 def _read_ends(argument: Any) -> tuple[float, float]:
     if not (isinstance(argument, list) and len(argument) == 2 and all(_is_number(end) for end in argument)):
-        raise ValueError("needs [least, greatest], two numbers (write 1.0e-5, not 1e-5, in YAML)")
+        raise ValueError("needs [least, greatest], two numbers")
     low, high = argument
     if not low < high:
         raise ValueError("the first number must be less than the second")

@@ -1,6 +1,6 @@
 """Reads a study file, checks all of it, and binds it to the data that it names."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def read_study(path: str | Path, *, data: str | None = None) -> Study:
         *_faults_of(lambda: read_candidates(written.candidates, where=f"{path}: candidates")),
         *_faults_of(lambda: read_space(study.space, where=f"{path}: space")),
     ]
-    if not faults:
+    if study.candidates is not written.candidates and not faults:
         faults += _faults_of(lambda: read_candidates(study.candidates, where=f"{path}: overridden", allow_twins=True))
     if not faults and study.space and study.sampler == "grid":
         without_grid = read_space(study.space).without_grid()
@@ -45,10 +45,14 @@ def _with_experiments(content: dict[str, Any], path: str | Path) -> dict[str, An
     names, log = content.get("candidates"), content.get("candidates_from")
     if not isinstance(names, list):
         return content
-    if log is None:
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path}: candidates: a list holds names, found {names!r}")
+    if not isinstance(log, str):
         raise InputError(f"{path}: candidates: a list of names needs `candidates_from:`, the log that holds them")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{path}: candidates: {', '.join(repeated)} stands twice; keep one")
     known = read_experiments(Path(path).parent / log)
-    if unknown := [str(name) for name in names if name not in known]:
+    if unknown := [name for name in names if name not in known]:
         raise InputError(f"{path}: candidates: {log} has no {', '.join(unknown)}; known: {', '.join(known)}")
     settings = {name: known[name].candidate.model_dump(mode="json", exclude_defaults=True) for name in names}
     return {**content, "candidates": settings}
@@ -101,22 +105,28 @@ def resolve_study(study: Study, data: Prepared) -> ResolvedStudy:
     """Bind a study to the data that it names.
 
     Raises:
-        InputError: the task lacks what some recipe or loss of the study needs.
+        InputError: the task lacks what some recipe or loss of the study needs, or the data a fold with rungs.
     """
-    if faults := _faults_for_task(study, data.task):
+    named = read_candidates(study.candidates, allow_twins=True)
+    if faults := [*_faults_for_task(study, named, data.task), *_idle_rung_folds(study, data)]:
         raise InputError(*faults)
     settings = {**study.model_dump(mode="json"), "data": absolute(study.data)}
     return ResolvedStudy(
         **settings,
         data_hash=data.manifest.data_hash,
         split_hash=data.manifest.split_hash,
-        names={name: candidate.id for name, candidate in read_candidates(study.candidates, allow_twins=True).items()},
+        names={name: candidate.id for name, candidate in named.items()},
     )
 
 
-def _faults_for_task(study: Study, task: Task) -> list[str]:
+def _idle_rung_folds(study: Study, data: Prepared) -> list[str]:
+    n_folds = data.manifest.n_folds
+    unknown = [fold for fold in study.ladder.rung_folds if fold >= n_folds]
+    return [f"ladder.rung_folds: {data.path} has folds 0 to {n_folds - 1}, found {unknown}"] if unknown else []
+
+
+def _faults_for_task(study: Study, named: Mapping[str, Candidate], task: Task) -> list[str]:
     """Return what the task lacks for the recipes and losses that the study may try; each fault once."""
-    named = read_candidates(study.candidates, allow_twins=True)
     tried = [(f"candidates.{name}", candidate) for name, candidate in named.items()]
     if study.space:
         tried += [("space", Candidate.model_validate(settings)) for settings in read_space(study.space).corners()]

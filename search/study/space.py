@@ -11,6 +11,8 @@ Scalar = str | int | float | bool | None
 
 CORNER_LIMIT = 4096
 """Combinations of a space that are checked one by one before anything runs; a larger space is checked by drawing."""
+GRID_LIMIT = 100_000
+"""A wider range of whole numbers is not listed."""
 
 
 class Trial(Protocol):
@@ -80,8 +82,8 @@ class Whole:
         return (self.low, self.high)
 
     def grid(self) -> tuple[Scalar, ...] | None:
-        """Return every value."""
-        return tuple(range(self.low, self.high + 1))
+        """Return every value; None: there are too many to list."""
+        return tuple(range(self.low, self.high + 1)) if self.high - self.low < GRID_LIMIT else None
 
 
 Domain = Choice | Real | Whole

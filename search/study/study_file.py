@@ -2,15 +2,15 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from data_prep.frozen_record import FrozenSettings
+from data_prep.given_name import FOLDER_NAME, GivenName
 from search.ladder.settings import LadderSettings
 
 
-class Budget(BaseModel):
+class Budget(FrozenSettings):
     """How much may be tried."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     candidates: int | None = Field(default=None, ge=1)
     """At most this many candidates, explicit and sampled together; None: the explicit ones and the whole grid."""
@@ -20,10 +20,8 @@ class Budget(BaseModel):
     """Gigabytes (10^9 bytes) that checkpoints and weights in the run directory may take together; None: no limit."""
 
 
-class Resources(BaseModel):
+class Resources(FrozenSettings):
     """What one fold run occupies."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cpu: float = Field(default=1, gt=0)
     """CPU cores; also the threads of the fold run."""
@@ -51,10 +49,8 @@ class StudyResources(Resources):
         return [Resources(cpu=self.cpu, gpu=self.gpu), *self.backbones.values()]
 
 
-class Price(BaseModel):
+class Price(FrozenSettings):
     """What an hour of a core or a GPU costs, in any currency."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cpu: float = Field(default=0, ge=0)
     """For a CPU core."""
@@ -68,12 +64,10 @@ class Price(BaseModel):
         return self
 
 
-class Study(BaseModel):
+class Study(FrozenSettings):
     """One search: what to try, on which data, with which resources."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=FOLDER_NAME)
     """Also the name of the run directory."""
     data: str = Field(min_length=1)
     """The prepared folder (`python -m data_prep prepare --out`); relative paths start at the working directory."""
@@ -96,7 +90,7 @@ class Study(BaseModel):
     fold, or none. (`keep` is a candidate's own setting: which of its weights predict.)"""
     score_epochs: bool = False
     """Whether fold runs are also scored after every epoch, so that `keep: best` chooses among epochs."""
-    candidates: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
+    candidates: dict[GivenName, dict[str, Any] | None] = Field(default_factory=dict)
     """Explicit candidates by name; they run before sampled ones."""
     candidates_from: str | None = Field(default=None, exclude=True)
     """A log of experiments (see `models.experiment_log`), relative to the study file; `candidates` then lists names."""

@@ -78,6 +78,8 @@ def test_same_blend_again_is_fine_and_another_needs_force(full_run: Any) -> None
     [
         (["--method", "magic"], "known: nelder-mead, nnls, greedy, ridge, mean"),
         (["--name", "../up"], "it names a folder"),
+        (["--name", "a" * 300], "at most 100 letters"),
+        (["--dead-below", "nan"], "must be a finite number"),
         (["--exclude", "nobody"], "known: aaa, bbb, ccc"),
         (["--data", "/nowhere"], "not a prepared folder"),
     ],

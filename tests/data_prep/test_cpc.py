@@ -73,6 +73,7 @@ BAD_TITLES = {
     "no titles": ("code,name\nA,x\n", r"titles\.csv: missing columns: 'title'"),
     "section missing": (TITLES.replace("A,HUMAN NECESSITIES,A,,,,\n", ""), r"section 'A' of class 'A47' has no title"),
     "class missing": (TITLES.replace("B29,", "B30,"), r"train\.csv, column context: must be a known CPC.*'B29'"),
+    "two titles": (TITLES + "A47,OTHER,A,A47,,,\n", r"titles\.csv, column code: has two titles; .*line \d+ 'A47'"),
     "no codes": ("code,title\nA01B,x\n", "no CPC section or class"),
     "empty": ("", r"titles\.csv: the file is empty"),
 }

@@ -9,7 +9,10 @@ GOOD = {"name": "plain", "text_columns": ["one", "two"], "score_range": [0, 5]}
 BAD = {
     "no scores": ({"score_range": None}, "give score_levels"),
     "range upside down": ({"score_range": [5, 0]}, r"score_range must be \[least, greatest\]"),
-    "endless range": ({"score_range": [0, float("inf")]}, "scores must be finite"),
+    "endless range": ({"score_range": [0, float("inf")]}, "finite"),
+    "infinite as float32": ({"score_range": [0, 1e40]}, "scores must be finite as float32"),
+    "equal as float32": ({"score_range": None, "score_levels": [2**24, 2**24 + 1]}, "must differ as float32"),
+    "truth as a score": ({"score_range": None, "score_levels": [False, True]}, "true or false does not fit"),
     "levels unsorted": ({"score_levels": [1, 0]}, "score_levels must be at least two, ascend"),
     "one level": ({"score_levels": [1]}, "score_levels must be at least two"),
     "levels out of range": ({"score_levels": [0, 6]}, "must lie in score_range"),
@@ -23,7 +26,9 @@ BAD = {
     "group is the score": ({"group_column": "score"}, "group_column may not be the id or score column"),
     "metric": ({"metric": "kendall"}, "unknown metric 'kendall'; known: pearson, spearman, rmse"),
     "unknown key": ({"colour": 1}, "unknown key 'colour'; known keys: cpc_column, group_column"),
-    "name": ({"name": ""}, "name"),
+    "no name": ({"name": ""}, "a name may not be empty"),
+    "control characters": ({"name": "a\x1b[2J"}, "a name may not be empty"),
+    "long name": ({"name": "a" * 300}, "at most 100 characters"),
 }
 
 
@@ -61,8 +66,8 @@ def test_every_fault_of_a_document_comes_at_once(tmp_path):
     ("content", "message"),
     [
         (b"- a\n- b\n", "must hold `key: value` settings, found list"),
-        (b"", "must hold `key: value` settings, found NoneType"),
-        (b"a: [1\n", "not a UTF-8 YAML file"),
+        (b"", "must hold `key: value` settings, found nothing"),
+        (b"a: [1\n", "not a YAML file"),
         (b"a: \xff\n", "not a UTF-8 YAML file"),
     ],
 )

@@ -231,6 +231,11 @@ def test_an_experiment_is_frozen() -> None:
             r"experiments\.a\.candidate: unknown key 'learning_rate'",
         ),
         ("experiments: {a: {cv: 0.8}}", r"experiments\.a: needs `candidate:` with settings"),
+        ("experiments: [a]", r"experiments: must be `name: \{candidate: \.\.\.\}`"),
+        (
+            "experiments:\n  a: {candidate: {}}\n  a: {candidate: {layers: 2}}\n",
+            "lines 2 and 3: the key 'a' stands twice",
+        ),
     ],
 )
 def test_faults_of_a_log_name_the_experiment(content: str, message: str, tmp_path: Path) -> None:
@@ -238,6 +243,14 @@ def test_faults_of_a_log_name_the_experiment(content: str, message: str, tmp_pat
     path.write_text(content)
     with pytest.raises(InputError, match=message):
         read_experiments(path)
+
+
+def test_a_name_in_two_logs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.experiment_log.LOGS", tmp_path)
+    for name in ("one.yaml", "two.yaml"):
+        (tmp_path / name).write_text("experiments: {a: {candidate: {}}}")
+    with pytest.raises(InputError, match=r"--candidate a: .*two\.yaml and another log .* rename one"):
+        find_candidate("a")
 
 
 def test_a_candidate_is_a_file_or_an_experiment_of_a_log(tmp_path: Path) -> None:

@@ -449,6 +449,10 @@ def test_settings_from_text_and_file(tmp_path: Path) -> None:
     assert read_ladder_option(str(path)) == LadderSettings(eta=2, noise=0.01)
     with pytest.raises(InputError, match="unknown key 'etta'; known keys: dead_below"):
         read_ladder_option("etta=2")
+    with pytest.raises(InputError, match="stands twice"):
+        read_ladder_option("eta=2,eta=3")
+    with pytest.raises(InputError, match="not a YAML file"):
+        read_ladder_option("rungs=[0.4")
     with pytest.raises(InputError, match="'3' is not KEY=VALUE"):
         read_ladder_option("eta=2,3")
 

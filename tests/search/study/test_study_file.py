@@ -67,6 +67,22 @@ def test_resources_differ_by_backbone(tmp_path: Path) -> None:
         ({"resources": {"gpu": 1.5}}, ["whole number"]),
         ({"keep_weights": "best"}, ["keep_weights", "members", "all", "none"]),
         ({"budget": {"disk_gb": 0}}, ["budget.disk_gb"]),
+        ({"budget": {"hours": float("inf")}}, ["budget.hours", "finite"]),
+        ({"resources": {"cpu": float("inf")}}, ["resources.cpu", "finite"]),
+        ({"price_per_hour": {"gpu": float("nan")}}, ["price_per_hour.gpu", "finite"]),
+        ({"checkpoint_seconds": float("inf")}, ["checkpoint_seconds", "finite"]),
+        ({"ladder": {"rung_folds": [-1]}}, ["ladder", "from 0", "[-1]"]),
+        ({"name": "a" * 300}, ["name"]),
+        ({"name": "first\n"}, ["name"]),
+        ({"candidates": {"": {}}}, ["candidates", "may not be empty"]),
+        ({"candidates": {"a\x1b[2J": {}}}, ["candidates", "control characters"]),
+        ({"candidates": {"a" * 300: {}}}, ["candidates", "at most 100"]),
+        ({"candidates": {"a": {"epochs": True}}}, ["candidates.a: epochs: true or false does not fit"]),
+        ({"candidates": {"a": {"head_norm": "on"}}}, ["head_norm: must be true or false (found 'on')"]),
+        ({"candidates_from": "log.yaml", "candidates": ["a", "b", "a"]}, ["candidates: a stands twice"]),
+        ({"candidates_from": "log.yaml", "candidates": [["a"]]}, ["candidates: a list holds names"]),
+        ({"candidates_from": [1], "candidates": ["a"]}, ["needs `candidates_from:`"]),
+        ({"sampler": "grid", "space": {"seed": {"int": [0, 10**12]}}}, ["space.seed: a grid needs choices"]),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], messages: list[str]) -> None:
@@ -74,6 +90,18 @@ def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], messages: l
         read_study(write(tmp_path, **changes))
     for message in messages:
         assert message in str(error.value)
+
+
+def test_folds_with_rungs_are_folds_of_the_data(prepared_tiny: Prepared) -> None:
+    with pytest.raises(InputError, match=r"ladder.rung_folds: .* has folds 0 to \d, found \[7\]"):
+        resolved(prepared_tiny, ladder={"rung_folds": [0, 7]})
+
+
+def test_many_candidates_are_read_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = []
+    monkeypatch.setattr(Candidate, "id", property(lambda self: ids.append(self) or str(self.seed)))
+    read_study(write(tmp_path, candidates={f"c{seed}": {"seed": seed} for seed in range(50)}))
+    assert len(ids) == 50
 
 
 def resolved(data: Prepared, **changes: Any) -> Any:
