@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from data_prep.credentials import mask_credentials
 from data_prep.errors import STORAGE_FAULTS, InputError, StoreError
 
 EXIT_USER_FAULT = 2
@@ -33,8 +34,8 @@ def duration(seconds: float) -> str:
 
 
 def print_line(text: str) -> None:
-    """Print a line as it is: no colors, no markup, no wrapping."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    """Print a line as it is: no colors, no markup, no wrapping; credentials inside URIs are masked."""
+    console.print(mask_credentials(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def new_table(title: str, *columns: str, n_text: int = 1, **options: Any) -> Table:

@@ -3,6 +3,8 @@
 import errno
 from collections.abc import Collection
 
+from data_prep.credentials import mask_credentials
+
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO)
 """What a machine says when a disk is full, read-only, not the user's or broken."""
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -18,8 +20,8 @@ class InputError(ValueError):
     """
 
     def __init__(self, *faults: str) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
+        self.faults = tuple(mask_credentials(fault) for fault in faults)
+        super().__init__("\n".join(self.faults))
 
 
 class InputFaults:
@@ -62,7 +64,7 @@ class StoreError(OSError):
     """An object store refuses a request or cannot be reached; `number` is the `errno` of the same fault of a disk."""
 
     def __init__(self, number: int, text: str) -> None:
-        super().__init__(number, text)
+        super().__init__(number, mask_credentials(text))
 
     def __str__(self) -> str:
         return str(self.strerror)

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from data_prep.candidate_label import candidate_label
+from data_prep.credentials import mask_credentials
 from data_prep.frozen_record import FrozenSettings
 from models.part_options import PART_OPTIONS
 
@@ -130,6 +131,13 @@ class Candidate(FrozenSettings):
     """Which weights predict: those of the last step, or of the rung with the best validation metric (optimistic)."""
     seed: int = Field(default=42, ge=0)
     """Of the head's weights, the order of rows and every dropout."""
+
+    @field_validator("backbone")
+    @classmethod
+    def _check_backbone(cls, backbone: str) -> str:
+        if (masked := mask_credentials(backbone)) != backbone:
+            raise ValueError(f"{masked}: a path may not hold credentials, because it is written into files")
+        return backbone
 
     @field_validator(*PART_OPTIONS)
     @classmethod

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from data_prep.credentials import mask_credentials
 from data_prep.console import console, new_app, print_line, run_app
 from data_prep.errors import InputError
 from search.cluster.cluster_commands import register as register_jobs
@@ -149,7 +150,7 @@ def track(
             made, found = write_mlflow_runs(run, mlflow, note=lambda name: shown.update(escape(name)))
         done.append(f"wrote {made} MLflow runs in {mlflow}, brought {found} up to date")
     following = f"tensorboard --logdir {tensorboard}" if tensorboard else f"mlflow ui --backend-store-uri {mlflow}"
-    _say(f"{escape('; '.join(done))}; next: [bold]{escape(following)}[/]")
+    _say(mask_credentials(f"{escape('; '.join(done))}; next: [bold]{escape(following)}[/]"))
 
 
 @app.command()

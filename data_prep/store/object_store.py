@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
+from data_prep.credentials import mask_credentials
 from data_prep.errors import InputError, StoreError
 
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
@@ -28,11 +29,18 @@ RETRIES = 10
 FIRST_RETRIES = 6
 """The same for a process's first request, which shows whether the store is there at all: 2 s in all."""
 CONNECT_SECONDS = 3.0
+GCS_SECONDS = 25
+"""How long the client of Google's store retries; left to itself, for a quarter of an hour."""
 REFUSAL_CUT_OFF = "Failed to flush response stream"
 """What pyarrow says when a refusal is longer than the answer that it asked for."""
 T = TypeVar("T")
 
 ADVICE = (
+    (
+        r"DefaultAzureCredential|OAuth2 access token",
+        errno.EACCES,
+        "this machine has no credentials for the store; `az login` or `gcloud auth application-default login` make some",
+    ),
     (
         r"HTTP status 507|StorageFull|QuotaExceeded|InsufficientStorage|TooManyBytes",
         errno.ENOSPC,
@@ -84,16 +92,33 @@ def open_uri(uri: str) -> tuple[fs.FileSystem, str]:
         InputError: not a URI that can be opened, or one with credentials or unknown options in it.
         StoreError: the bucket does not exist, or does not accept these credentials.
     """
-    if urlsplit(uri).scheme == "s3":
-        bucket, key, options = _parse(uri)
+    parts = _split(uri)
+    if parts.scheme == "s3":
+        bucket, key, options = _parse(parts)
         store = _Bucket.here(bucket, options)
         _check_once(store, key)
         return _client(store, RETRIES), f"{bucket}/{key}".rstrip("/")
+    patience = f"{'&' if parts.query else '?'}retry_limit_seconds={GCS_SECONDS}" if parts.scheme == "gs" else ""
     try:
-        filesystem, inner = fs.FileSystem.from_uri(uri)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{uri}: not a path or URI that pyarrow.fs can open ({error})") from error
+        filesystem, inner = fs.FileSystem.from_uri(uri + patience)
+    except (pa.ArrowException, OSError) as error:
+        said = str(error).partition("\n")[0]
+        raise InputError(f"{uri}: not a path or URI that pyarrow.fs can open ({said})") from error
+    place = f"{parts.scheme}://{parts.netloc}"
+    if place not in _answered:
+        with store_errors(place):  # Azure's client ends the process where a later request is the first to be refused
+            filesystem.get_file_info(inner)
+        _answered.add(place)
     return filesystem, inner
+
+
+def refuse_credentials(path: str | Path) -> None:
+    """Raise `InputError` if a path is a URI with credentials in it."""
+    if (masked := mask_credentials(str(path))) != str(path):
+        raise InputError(
+            f"{masked}: a path may not hold credentials, because it is written into files and messages; the store's "
+            f"own variables or files hold them (for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws)"
+        )
 
 
 def split_options(path: str | Path) -> tuple[str, str]:
@@ -108,13 +133,15 @@ def store_errors(path: str | Path) -> Iterator[None]:
     """Turn errors of an object store into `StoreError`; "not found" passes through unchanged."""
     try:
         yield
+    except pa.ArrowException as error:
+        raise explain_store_error(error, path) from error
     except OSError as error:
         if isinstance(error, StoreError) or error.errno is not None or not is_uri(path):
             raise
         raise explain_store_error(error, path) from error
 
 
-def explain_store_error(error: OSError, path: str | Path) -> StoreError:
+def explain_store_error(error: Exception, path: str | Path) -> StoreError:
     """Return a store's error as one that says what to do."""
     said = str(error)
     for pattern, number, advice in ADVICE:
@@ -139,14 +166,18 @@ def retry_read(read: Callable[[], T]) -> T:
     return read()
 
 
-def _parse(uri: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+def _split(uri: str) -> SplitResult:
+    """Return the parts of a URI that holds no credentials."""
+    refuse_credentials(uri)
+    try:
+        return urlsplit(uri)
+    except ValueError as error:
+        raise InputError(f"{uri}: not a URI ({error})") from error
+
+
+def _parse(parts: SplitResult) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """Return bucket, key and options of an S3 URI."""
-    parts = urlsplit(uri)
-    if "@" in parts.netloc:
-        raise InputError(
-            f"{parts.scheme}://...@{parts.netloc.rpartition('@')[2]}{parts.path}: a path may not hold credentials, "
-            f"because it is written into files and messages; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
+    uri = parts.geturl()
     options = tuple(parse_qsl(parts.query, keep_blank_values=True))
     if unknown := [name for name, _ in options if name not in OPTIONS]:
         raise InputError(f"{uri}: unknown option {', '.join(unknown)} after the `?`; known: {', '.join(OPTIONS)}")
@@ -185,7 +216,7 @@ def _client(store: _Bucket, retries: int) -> fs.FileSystem:
     )
 
 
-_answered: set[_Bucket] = set()
+_answered: set[_Bucket | str] = set()
 """The stores that this process has reached."""
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.store.files import join, list_sizes, read_bytes, write_bytes
-from data_prep.store.object_store import is_uri
+from data_prep.store.object_store import is_uri, refuse_credentials
 from search.cluster.place import Place
 from search.study.read_study import choose_candidates, read_study
 from search.study.study_file import Resources
@@ -97,6 +97,8 @@ def launch(
 
 
 def _check_shared(paths: Mapping[str, str]) -> None:
+    for path in paths.values():
+        refuse_credentials(path)
     if faults := [
         f"{option} {path}: each node would look in its own folder"
         for option, path in paths.items()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from data_prep.credentials import mask_credentials
 from data_prep.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ class Place:
     def __post_init__(self) -> None:
         if (self.cluster is None) == (self.address is None):
             raise InputError("say where: --cluster FILE (the file for `ray up`), or --address http://HOST:PORT")
+        if self.address is not None and mask_credentials(self.address) != self.address:
+            raise InputError(
+                f"--address {self.address}: an address may not hold credentials; the token is read from RAY_AUTH_TOKEN, "
+                "from the file that RAY_AUTH_TOKEN_PATH names, or from ~/.ray/auth_token"
+            )
         if self.address is not None and not self.address.startswith(("http://", "https://")):
             raise InputError(
                 f"--address {self.address}: jobs are submitted to the dashboard, http://HOST:PORT (port "

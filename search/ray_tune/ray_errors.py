@@ -3,6 +3,8 @@
 import textwrap
 from collections.abc import Iterator
 
+from data_prep.credentials import mask_credentials
+
 HEADLINE_LETTERS = 200
 OUT_OF_MEMORY = ("OutOfMemoryError", "running low on memory")
 """Either of these in Ray's page of advice means that its memory monitor killed a worker."""
@@ -19,7 +21,7 @@ def headline_of(text: str) -> str:
     if any(mark in text for mark in OUT_OF_MEMORY):
         return "Ray's memory monitor killed a worker because the machine ran short of memory"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return textwrap.shorten(lines[-1], HEADLINE_LETTERS, placeholder=" ...") if lines else ""
+    return textwrap.shorten(mask_credentials(lines[-1]), HEADLINE_LETTERS, placeholder=" ...") if lines else ""
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

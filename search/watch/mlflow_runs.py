@@ -44,6 +44,9 @@ def write_mlflow_runs(run: TrackedRun, uri: str, *, note: Callable[[str], None])
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         experiment = _Experiment(MlflowClient(tracking_uri=uri), run)
+    except Exception as error:  # each database driver has errors of its own
+        raise InputError(f"--mlflow {uri}: MLflow cannot open this store ({type(error).__name__}: {error})") from error
+    try:
         for candidate in run.candidates:
             note(candidate.name)
             experiment.write(candidate)

@@ -2,6 +2,7 @@
 
 import errno
 import time
+from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
@@ -213,7 +214,11 @@ def test_all_retries_are_for_stores_that_have_answered(store: Store, monkeypatch
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("s3://key:secret@bucket/run", r"s3://\.\.\.@bucket/run: a path may not hold credentials"),
+        ("s3://key:secret@bucket/run", r"s3://\*\*\*@bucket/run: a path may not hold credentials"),
+        ("gs://key:secret@bucket/run", r"gs://\*\*\*@bucket/run: a path may not hold credentials"),
+        ("abfss://c@a/x?account_key=secret", r"account_key=\*\*\*: a path may not hold credentials"),
+        ("abfs://", "not a path or URI"),
+        ("s3://[bucket/run", "not a URI"),
         ("s3://bucket/run?colour=red", "unknown option colour after the `\\?`; known: endpoint_override"),
         ("s3:///run", "names no bucket"),
         ("nonsense://bucket/run", "not a path or URI"),
@@ -223,3 +228,9 @@ def test_what_is_not_a_uri_is_an_error(uri: str, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         exists(uri)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("use", [exists, read_bytes, lambda uri: write_bytes(b"x", uri)])
+def test_an_error_of_pyarrow_without_a_number_is_one_of_the_store(use: Callable[[str], object]) -> None:
+    with pytest.raises(StoreError, match=r"abfs://account\.dfs\.core\.windows\.net: the store failed"):
+        use("abfs://account.dfs.core.windows.net/no-container-before-the-account")

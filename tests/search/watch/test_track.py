@@ -171,13 +171,23 @@ def test_mlflow_is_brought_up_to_date_and_nothing_is_doubled(record: WrittenRun,
         assert {after[key].info.status for key in (name(good), f"{name(good)}-f2")} == {"KILLED"}
 
 
-def test_what_is_missing_or_refused_is_told(record: WrittenRun, store: str, tmp_path: Path) -> None:
+def test_what_is_missing_or_refused_is_told(
+    record: WrittenRun, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InputError, match="where to write: --tensorboard DIR, --mlflow URI, or both"):
         CliRunner().invoke(app, ["track", record.path], catch_exceptions=False)
     with pytest.raises(InputError, match="not a run directory"):
         CliRunner().invoke(app, ["track", str(tmp_path), "--mlflow", store], catch_exceptions=False)
     with pytest.raises(InputError, match=r"--mlflow nonsense://x: "):
         CliRunner().invoke(app, ["track", record.path, "--mlflow", "nonsense://x"], catch_exceptions=False)
+    for uri in ("nodriver://me:SECRET@host/db", "sqlite://me:SECRET@host/db"):
+        with pytest.raises(InputError, match=r"--mlflow .*://\*\*\*@") as refused:
+            CliRunner().invoke(app, ["track", record.path, "--mlflow", uri], catch_exceptions=False)
+        assert "SECRET" not in str(refused.value)
+    monkeypatch.setattr("search.watch.mlflow_runs.write_mlflow_runs", lambda *_, **__: (1, 2))
+    done = CliRunner().invoke(app, ["track", record.path, "--mlflow", "http://me:SECRET@host"])
+    assert "wrote 1 MLflow runs in http://***@host" in done.output
+    assert "SECRET" not in done.output
 
 
 def test_without_mlflow_the_extra_is_named(record: WrittenRun, monkeypatch: pytest.MonkeyPatch) -> None:
