@@ -19,4 +19,6 @@ CREDENTIALS = re.compile(
 
 def mask_credentials(text: str) -> str:
     """Return a text in which every credential inside a URI is masked."""
-    return CREDENTIALS.sub(lambda found: f"{found['scheme']}{MASK}@" if found["scheme"] else found["option"] + MASK, text)
+    return CREDENTIALS.sub(
+        lambda found: f"{found['scheme']}{MASK}@" if found["scheme"] else found["option"] + MASK, text
+    )

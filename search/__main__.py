@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from data_prep.credentials import mask_credentials
 from data_prep.console import console, new_app, print_line, run_app
+from data_prep.credentials import mask_credentials
 from data_prep.errors import InputError
 from search.cluster.cluster_commands import register as register_jobs
 

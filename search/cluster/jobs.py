@@ -1,5 +1,6 @@
 """Searches as Ray jobs, by Ray's own commands; each is printed before it runs, so you can also run it by hand."""
 
+import http.client
 import json
 import os
 import shlex
@@ -20,6 +21,7 @@ from typing import Any
 from data_prep.errors import InputError
 from data_prep.store.files import join, list_sizes, read_bytes, write_bytes
 from data_prep.store.object_store import is_uri, refuse_credentials
+from search.cluster.auth_token import TOKEN_PLACES, clear_text_warning, read_token
 from search.cluster.place import Place
 from search.study.read_study import choose_candidates, read_study
 from search.study.study_file import Resources
@@ -32,7 +34,6 @@ READY_SECONDS = 90
 """How long the head node of a new cluster may take until it accepts jobs."""
 NOT_READY = "No available agent to submit job"
 """What Ray prints until then."""
-TOKEN_FILE = Path("~/.ray/auth_token")
 LEFT_OUT = (".venv", ".git", "runs", "prepared", "bundles", "__pycache__", ".mypy_cache", ".ruff_cache")
 """What is not uploaded with a working directory."""
 STAYS = ("weights", "checkpoints", "ray", "damaged")
@@ -213,6 +214,8 @@ def jobs_api(place: Place, note: Note) -> Iterator[str]:
     """
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if place.address is not None:
+        if warning := clear_text_warning(place.address):
+            note(warning)
         ask(place.address, "/api/version")
         yield place.address
         return
@@ -271,24 +274,13 @@ def ask(api: str, path: str) -> Any:
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             raise InputError(
-                f"{api}: {'refuses our token' if token else 'requires a token'}. It is read from RAY_AUTH_TOKEN, from "
-                f"the file named by RAY_AUTH_TOKEN_PATH, or from {TOKEN_FILE}, and must be the cluster's"
+                f"{api}: {'refuses our token' if token else 'requires a token'}; {TOKEN_PLACES}"
             ) from error
         raise InputError(f"{api}{path}: answers {error.code} {error.reason}; is it the dashboard of Ray?") from error
-    except (urllib.error.URLError, OSError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         raise NoAnswerError(f"{api}: nothing answers ({getattr(error, 'reason', error)})") from error
     except ValueError as error:
         raise InputError(f"{api}{path}: does not answer in JSON; is it the dashboard of Ray?") from error
-
-
-def read_token() -> str:
-    """Return the token of this user's clusters; empty if there is none."""
-    if token := os.environ.get("RAY_AUTH_TOKEN"):
-        return token
-    try:
-        return Path(os.environ.get("RAY_AUTH_TOKEN_PATH", TOKEN_FILE)).expanduser().read_text().strip()
-    except OSError:
-        return ""
 
 
 def _free_port(wanted: int) -> int:

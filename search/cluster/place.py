@@ -1,15 +1,16 @@
 """`Place`: where jobs run, a cluster of a cluster file or the dashboard of a running one."""
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from data_prep.credentials import mask_credentials
 from data_prep.errors import InputError
 
 if TYPE_CHECKING:
     from search.cluster.machines import NodeType
 
 DASHBOARD_PORT = 8265
+ADDRESS = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[^\s:/?#@]+)(:\d+)?(/[^\s?#]*)?")
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,11 @@ class Place:
     def __post_init__(self) -> None:
         if (self.cluster is None) == (self.address is None):
             raise InputError("say where: --cluster FILE (the file for `ray up`), or --address http://HOST:PORT")
-        if self.address is not None and mask_credentials(self.address) != self.address:
-            raise InputError(
-                f"--address {self.address}: an address may not hold credentials; the token is read from RAY_AUTH_TOKEN, "
-                "from the file that RAY_AUTH_TOKEN_PATH names, or from ~/.ray/auth_token"
-            )
-        if self.address is not None and not self.address.startswith(("http://", "https://")):
+        if self.address is not None and not ADDRESS.fullmatch(self.address):
             raise InputError(
                 f"--address {self.address}: jobs are submitted to the dashboard, http://HOST:PORT (port "
-                f"{DASHBOARD_PORT} by default). The address of a head node is for `search run --address`"
+                f"{DASHBOARD_PORT} by default; no credentials, as Ray knows only its token). The address of a head "
+                "node is for `search run --address`"
             )
         self.node_types()
 

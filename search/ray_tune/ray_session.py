@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from data_prep.errors import InputError
+from search.cluster.auth_token import TOKEN_PLACES, clear_text_warning, make_token
 from search.ray_tune.ray_errors import causes, headline
 from search.ray_tune.ray_internals import silence_raylets
 from search.study.study_file import ResolvedStudy, Resources
@@ -52,10 +53,11 @@ def ray_session(
     silence_raylets()
     try:
         if address:
-            context = _connect(address)
+            context = _connect(address, message)
             requirements = requirements_of(run_dir, data=study.data, backbones=backbones)
             check_nodes(study, requirements, _nodes(), message=message)
         else:
+            make_token()
             context = ray.init(
                 address="local",  # without it Ray joins what `ray start` left running on this machine
                 num_cpus=n_cores or cores(),
@@ -96,11 +98,13 @@ def prepare_environment() -> None:
 # What is at the address
 
 
-def _connect(address: str) -> Any:
+def _connect(address: str, message: Callable[[str], None]) -> Any:
     import ray  # noqa: PLC0415 - after the environment is set
 
     if address != "auto":
         _check_reachable(address)
+        if os.environ.get("RAY_AUTH_MODE") == "token" and (warning := clear_text_warning(address)):
+            message(warning)
     try:
         return ray.init(address=address, **QUIET)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -114,9 +118,8 @@ def refusal(address: str, error: BaseException) -> str:
     if not any(isinstance(cause, ray.exceptions.AuthenticationError) for cause in causes(error)):
         return f"address {address}: cannot connect to a Ray cluster there ({headline(error)})"
     return (
-        f"address {address}: the cluster refuses the token of this process, or gets none. Set RAY_AUTH_MODE=token; the "
-        f"token is read from RAY_AUTH_TOKEN, from the file that RAY_AUTH_TOKEN_PATH names, or from ~/.ray/auth_token, "
-        f"and must be the cluster's"
+        f"address {address}: the cluster refuses the token of this process, or gets none. Set RAY_AUTH_MODE=token; "
+        f"{TOKEN_PLACES}"
     )
 
 

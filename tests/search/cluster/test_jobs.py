@@ -87,7 +87,7 @@ def test_what_answers_otherwise_is_told_in_a_sentence(
     with pytest.raises(InputError, match="does not answer in JSON"):
         jobs.ask(api, "/api/page")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "another")
-    with pytest.raises(InputError, match=r"refuses our token\. It is read from RAY_AUTH_TOKEN") as refusal:
+    with pytest.raises(InputError, match=r"refuses our token; it is read from RAY_AUTH_TOKEN") as refusal:
         jobs.ask(api, "/api/jobs/")
     assert "another" not in str(refusal.value)
     monkeypatch.delenv("RAY_AUTH_TOKEN")
@@ -170,8 +170,10 @@ def test_a_place_is_a_cluster_file_or_a_dashboard(tmp_path: Path) -> None:
     for cluster, address in ((None, None), ("cluster.yaml", "http://h:8265")):
         with pytest.raises(InputError, match=r"say where: --cluster FILE .*, or --address"):
             Place(cluster, address)
-    with pytest.raises(InputError, match=r"jobs are submitted to the dashboard, http://HOST:PORT"):
-        Place(None, "10.0.0.1:6379")
+    for address in ("10.0.0.1:6379", "http://host:port", "http://me:secret@host", "http://secret@host", "http://h?a=b"):
+        with pytest.raises(InputError, match=r"jobs are submitted to the dashboard, http://HOST:PORT") as refused:
+            Place(None, address)
+        assert "secret" not in str(refused.value)
     with pytest.raises(InputError, match="cannot be read"):
         Place(str(tmp_path / "none.yaml"), None)
 
