@@ -2,7 +2,6 @@
 
 import re
 
-MASK = "***"
 CREDENTIALS = re.compile(
     r"""
     (?P<scheme>[a-z][a-z0-9+.-]*://)
@@ -19,6 +18,4 @@ CREDENTIALS = re.compile(
 
 def mask_credentials(text: str) -> str:
     """Return a text in which every credential inside a URI is masked."""
-    return CREDENTIALS.sub(
-        lambda found: f"{found['scheme']}{MASK}@" if found["scheme"] else found["option"] + MASK, text
-    )
+    return CREDENTIALS.sub(lambda found: f"{found['scheme']}***@" if found["scheme"] else f"{found['option']}***", text)

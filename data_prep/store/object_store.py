@@ -39,7 +39,7 @@ ADVICE = (
     (
         r"DefaultAzureCredential|OAuth2 access token",
         errno.EACCES,
-        "this machine has no credentials for the store; `az login` or `gcloud auth application-default login` make some",
+        "this machine has no credentials for the store; `az login` or `gcloud auth application-default login` helps",
     ),
     (
         r"HTTP status 507|StorageFull|QuotaExceeded|InsufficientStorage|TooManyBytes",

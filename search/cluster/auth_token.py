@@ -37,8 +37,8 @@ def make_token() -> None:
         else:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(32))
+            path.touch(0o600, exist_ok=False)
+            path.write_text(secrets.token_hex(32))
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
     except (OSError, RuntimeError):
         if not read_token():

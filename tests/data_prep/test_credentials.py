@@ -38,7 +38,7 @@ def test_every_credential_is_masked_wherever_it_would_be_shown(
     with pytest.raises(ValueError, match=r"a path may not hold credentials") as refused:
         Candidate(backbone=uri)
     assert masked in str(refused.value)
-    with pytest.raises(InputError, match="expected|may not hold|jobs are submitted") as refusal:
+    with pytest.raises(InputError, match=r"jobs are submitted") as refusal:
         Place(None, uri)
     assert "SECRET" not in str(refusal.value)
 
