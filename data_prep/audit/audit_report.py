@@ -3,7 +3,9 @@
 import re
 
 import pandas as pd
+import pyarrow as pa
 
+from data_prep.alike import alike
 from data_prep.audit.leakage import Leakage, measure_leakage
 from data_prep.frozen_record import FrozenRecord
 from data_prep.prepared import Prepared
@@ -69,6 +71,8 @@ class AuditReport(FrozenRecord):
     near_duplicates: Repeats | None
     """Rows that differ only in case, spaces, hyphens, plural and word order of the second text (of the first, if there
     is one text); exact repeats do not count."""
+    equal_names: Repeats | None
+    """Rows whose group has names that differ only as `alike` overlooks; None if the group column is not a text."""
     leakage: Leakage
 
 
@@ -90,6 +94,7 @@ def audit(prepared: Prepared) -> AuditReport:
         repeated_rows=_repeats(train, texts),
         repeated_pairs=_repeats(train.drop_duplicates(texts), texts[:2]) if len(texts) == 3 else None,
         near_duplicates=_near_duplicates(train, texts),
+        equal_names=_equal_names(train, group) if group in texts else None,
         leakage=measure_leakage(prepared.train, task, n_folds=manifest.n_folds, seed=manifest.seed),
     )
 
@@ -128,6 +133,16 @@ def _repeats(rows: pd.DataFrame, keys: list[str]) -> Repeats:
         across_folds=int((sets["fold"].nunique() > 1).sum()),
         examples=tuple(found[keys].drop_duplicates().head(N_EXAMPLES).itertuples(index=False, name=None)),
     )
+
+
+def _equal_names(train: pd.DataFrame, group: str) -> Repeats:
+    """Count sets of rows whose groups have the same name but for case, Unicode form and spaces at the ends."""
+    names = pd.Series(train[group].unique())
+    same = pd.Series(alike(pa.array(names, pa.string())).to_pylist())
+    shared = names[same.duplicated(keep=False)]
+    rows = train[train[group].isin(shared)]
+    key = rows[group].map(dict(zip(shared, same[shared.index], strict=True)))
+    return _repeats(rows.assign(**{group: key}), [group])
 
 
 def _near_duplicates(train: pd.DataFrame, texts: list[str]) -> Repeats:

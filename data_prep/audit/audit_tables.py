@@ -50,6 +50,7 @@ def _repeated(report: AuditReport) -> Table:
         "equal in every text": report.repeated_rows,
         "same pair, several contexts": report.repeated_pairs,
         "equal but for case, plural, order": report.near_duplicates,
+        "groups equal but for case, form, ends": report.equal_names,
     }
     for name, found in kinds.items():
         if found is not None:

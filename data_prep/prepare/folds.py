@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from data_prep.alike import alike
 from data_prep.errors import InputError
 from data_prep.store.tables import HOLDOUT_FOLD
 from data_prep.task import Task
@@ -16,23 +17,35 @@ MOST_FOLDS = 100
 GREATEST_SEED = 2**32 - 1
 """The largest seed that scikit-learn's splitters accept."""
 N_STRATA = 10
+LEAST_ROWS = 3
+"""Two rows have a correlation of 1 or -1, whatever is predicted."""
 
 Integers = NDArray[np.int64]
 
 
 def linked_groups(names: pa.ChunkedArray, links: pa.ChunkedArray | None = None) -> NDArray[np.int32]:
-    """Return the group of each row [rows], from 0 by first appearance; a link that names a group joins the two."""
-    known = pc.unique(names)
-    codes = pc.index_in(names, value_set=known).to_numpy()
+    """Return the group of each row [rows], from 0 by first appearance; a link that names a group joins the two.
+
+    Names are compared as `alike` makes them.
+    """
+    known = pc.unique(alike(pc.unique(names)))
+    codes = _places(names, known)
     parents = list(range(len(known)))
     if links is not None:
-        linked = pc.index_in(links, value_set=known)
-        rows = np.flatnonzero(linked.is_valid().to_numpy())
-        ends = linked.fill_null(-1).to_numpy()[rows]
+        linked = _places(links, known)
+        rows = np.flatnonzero(linked >= 0)
+        ends = linked[rows]
         for one, other in np.unique(np.column_stack([codes[rows], ends]), axis=0).tolist():
             parents[_root(parents, one)] = _root(parents, other)
     roots = np.array([_root(parents, code) for code in range(len(parents))], dtype=np.int64)
     return number_by_appearance(roots[codes])
+
+
+def _places(texts: pa.ChunkedArray, known: pa.Array) -> Integers:
+    """Return the place in `known` of each text as `alike` makes it [rows]; -1 where it is not there."""
+    distinct = pc.unique(texts)
+    places = pc.index_in(alike(distinct), value_set=known).fill_null(-1).to_numpy()
+    return np.asarray(places[pc.index_in(texts, value_set=distinct).to_numpy()], np.int64)
 
 
 def _root(parents: list[int], node: int) -> int:
@@ -116,6 +129,27 @@ def split_rows(
             "use fewer folds (--folds)"
         )
     return folds
+
+
+def check_measurable(folds: NDArray[np.int8], targets: NDArray[np.floating], metric: str) -> None:
+    """Check that a metric says something on every fold, and on the holdout.
+
+    Raises:
+        InputError: some hold too few rows, or rows of one score; names all of them.
+    """
+    faults = []
+    for fold in np.unique(folds).tolist():
+        mine = targets[folds == fold]
+        name = "the holdout" if fold == HOLDOUT_FOLD else f"fold {fold}"
+        if len(mine) < LEAST_ROWS:
+            faults.append(f"{name} holds {len(mine)} row{'s' if len(mine) > 1 else ''}")
+        elif mine.min() == mine.max():
+            faults.append(f"all {len(mine):,} rows of {name} have the score {mine[0]:g}")
+    if faults:
+        raise InputError(
+            f"{metric} says nothing there: {'; '.join(faults)}. Every part needs {LEAST_ROWS} rows and two different "
+            "scores: use fewer folds (--folds), another --seed or --scheme, or a larger --holdout"
+        )
 
 
 def too_few(n_units: int, n_folds: int, scheme: str) -> str:

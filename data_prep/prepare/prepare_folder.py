@@ -9,7 +9,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_prep.errors import InputError
-from data_prep.prepare.folds import check_split_settings, choose_holdout, number_by_appearance, split_rows
+from data_prep.prepare.folds import (
+    check_measurable,
+    check_split_settings,
+    choose_holdout,
+    number_by_appearance,
+    split_rows,
+)
 from data_prep.prepare.pairs import Pairs, read_pairs
 from data_prep.prepared import Prepared, PreparedManifest, hash_data, hash_split, load_prepared, write_prepared
 from data_prep.store.files import exists, join, open_file
@@ -75,6 +81,7 @@ def _assign(pairs: Pairs, task: Task, *, scheme: str, n_folds: int, seed: int, h
         n_folds=n_folds,
         seed=seed,
     )
+    check_measurable(folds, targets, task.metric)
     return folds
 
 

@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.store.files import absolute
@@ -13,6 +15,7 @@ from data_prep.task import Task
 from models.candidate import Candidate
 from models.experiment_log import read_experiments
 from models.task_fit import check_task
+from models.training.rung_steps import rung_sample
 from search.study.read_candidates import read_candidates
 from search.study.read_space import read_space
 from search.study.study_file import ResolvedStudy, Study
@@ -108,7 +111,11 @@ def resolve_study(study: Study, data: Prepared) -> ResolvedStudy:
         InputError: the task lacks what some recipe or loss of the study needs, or the data a fold with rungs.
     """
     named = read_candidates(study.candidates, allow_twins=True)
-    if faults := [*_faults_for_task(study, named, data.task), *_idle_rung_folds(study, data)]:
+    if faults := [
+        *_faults_for_task(study, named, data.task),
+        *_idle_rung_folds(study, data),
+        *_flat_samples(study, data),
+    ]:
         raise InputError(*faults)
     settings = {**study.model_dump(mode="json"), "data": absolute(study.data)}
     return ResolvedStudy(
@@ -123,6 +130,22 @@ def _idle_rung_folds(study: Study, data: Prepared) -> list[str]:
     n_folds = data.manifest.n_folds
     unknown = [fold for fold in study.ladder.rung_folds if fold >= n_folds]
     return [f"ladder.rung_folds: {data.path} has folds 0 to {n_folds - 1}, found {unknown}"] if unknown else []
+
+
+def _flat_samples(study: Study, data: Prepared) -> list[str]:
+    """Return each fold whose early rungs would score rows of a single score."""
+    if study.rung_rows is None or not study.ladder.rungs:
+        return []
+    fold_of, targets = (data.train[name].to_numpy() for name in ("fold", "score"))
+    samples = {
+        fold: targets[fold_of == fold][rung_sample(int((fold_of == fold).sum()), study.rung_rows)]
+        for fold in range(data.manifest.n_folds)
+    }
+    return [
+        f"rung_rows: all {len(sample)} rows of fold {fold} that early rungs score have the score {sample[0]:g}"
+        for fold, sample in samples.items()
+        if len(np.unique(sample)) < 2
+    ]
 
 
 def _faults_for_task(study: Study, named: Mapping[str, Candidate], task: Task) -> list[str]:

@@ -47,6 +47,17 @@ def test_leakage_is_a_function_of_the_seed(remembered):
     assert first == again
 
 
+@pytest.mark.parametrize(("scheme", "across"), [("kfold", 1), ("group", 0)])
+def test_groups_that_look_equal_are_counted(scheme, across, inputs, prepare_inputs):
+    for row, name in zip(inputs.train, ["TR Anchor 0", "tr anchor 0 ", "ｔr anchor 0"], strict=False):
+        row[1] = name
+    report = audit(prepare_inputs(inputs, scheme=scheme))
+    found = report.equal_names
+    assert (found.sets, found.rows, found.across_folds) == (1, 10, across)
+    assert found.examples == (("tr anchor 0",),)
+    assert (report.group_names, report.linked_groups) == (15, 12)
+
+
 def test_a_large_table_is_sampled_by_whole_groups(remembered):
     limits = {"pool_rows": 200, "scored_rows": 50}
     found = leakage.measure_leakage(remembered.train, remembered.task, n_folds=4, seed=0, **limits)

@@ -43,6 +43,19 @@ def test_linked_groups_are_the_connected_components(rows):
     np.testing.assert_array_equal(groups, number_by_appearance(np.array(expected)))
 
 
+@pytest.mark.parametrize("other", ["CAFÉ", "cafe\u0301", " café", "café\u00a0", "ｃａｆé", "café\t"])
+def test_names_that_a_reader_takes_for_one_are_one_group(other):
+    rows = pa.chunked_array([pa.array(["café", "tea", other]), pa.array(["milk"])])
+    np.testing.assert_array_equal(linked_groups(rows), [0, 1, 0, 2])
+    links = pa.chunked_array([pa.array(["x", "x", "x"]), pa.array([f" {other.upper()}"])])
+    np.testing.assert_array_equal(linked_groups(rows, links), [0, 1, 0, 0])
+
+
+def test_sharp_s_is_folded_and_accents_stay():
+    rows = pa.chunked_array([pa.array(["straße", "STRASSE", "strase", "resume", "résumé"])])
+    np.testing.assert_array_equal(linked_groups(rows), [0, 0, 1, 2, 3])
+
+
 def test_groups_are_numbered_by_first_appearance():
     np.testing.assert_array_equal(number_by_appearance(np.array([7, 7, 2, 9, 2])), [0, 0, 1, 2, 1])
 

@@ -60,6 +60,29 @@ def test_an_anchor_that_is_anothers_target_joins_its_group(inputs, prepare_input
     assert groups.max() == 10
 
 
+@pytest.mark.parametrize("metric", ["pearson", "rmse"])
+def test_folds_that_no_metric_can_judge_are_refused(metric, inputs, prepare_inputs, tmp_path):
+    task = PPPM.model_copy(update={"metric": metric})
+    for row in inputs.train[:30]:
+        row[4] = "0.5"
+    for row in inputs.train[30:]:
+        row[4] = "0.25" if row[1].endswith(("3", "4", "5")) else row[4]
+    with pytest.raises(
+        InputError, match=rf"{metric} says nothing there: .*all \d+ rows of fold \d have the score 0.\d"
+    ):
+        prepare_inputs(inputs, task=task, n_folds=12, scheme="group")
+    assert not (tmp_path / "out").exists()
+
+
+def test_folds_and_holdouts_of_a_row_or_two_are_refused(inputs, prepare_inputs):
+    del inputs.train[21:]
+    inputs.train.append(["last", "alone", "x", "A47", "0.5"])
+    with pytest.raises(InputError, match=r"fold \d holds 1 row; fold \d holds 1 row"):
+        prepare_inputs(inputs, n_folds=4, scheme="group")
+    with pytest.raises(InputError, match="the holdout holds 2 rows"):
+        prepare_inputs(inputs, n_folds=2, scheme="kfold", holdout=0.1)
+
+
 def test_the_split_hash_knows_the_split_and_the_data_hash_the_data(inputs, prepare_inputs, tmp_path):
     first = prepare_inputs(inputs).manifest
     other_split = prepare_inputs(inputs, out=tmp_path / "split", seed=1).manifest

@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -95,6 +97,16 @@ def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], messages: l
 def test_folds_with_rungs_are_folds_of_the_data(prepared_tiny: Prepared) -> None:
     with pytest.raises(InputError, match=r"ladder.rung_folds: .* has folds 0 to \d, found \[7\]"):
         resolved(prepared_tiny, ladder={"rung_folds": [0, 7]})
+
+
+def test_rows_of_early_rungs_have_several_scores(prepared_tiny: Prepared) -> None:
+    fold = prepared_tiny.train["fold"].to_numpy()
+    column = prepared_tiny.train.column_names.index("score")
+    flat = np.where(fold == 1, np.float32(0.5), prepared_tiny.train["score"].to_numpy())
+    data = replace(prepared_tiny, train=prepared_tiny.train.set_column(column, "score", pa.array(flat)))
+    with pytest.raises(InputError, match=r"rung_rows: all 9 rows of fold 1 that early rungs score have the score 0\.5"):
+        resolved(data, rung_rows=9)
+    resolved(data, rung_rows=9, ladder={"rungs": []})
 
 
 def test_many_candidates_are_read_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
