@@ -14,10 +14,13 @@ import pyarrow.parquet as pa_parquet
 from data_prep.errors import InputError, quote
 from data_prep.scoring.combination import Floats
 from data_prep.store.csv_records import separator_hint
-from data_prep.store.files import base_name, exists, join, list_names, read_bytes
+from data_prep.store.files import base_name, exists, is_file, join, list_names, read_bytes
+from data_prep.store.object_store import split_options
 from data_prep.task import RESERVED_COLUMNS, Task
 
 FOLD_COLUMNS = ("fold", "kfold")
+FOLD_SUFFIX = re.compile(r"(?:(.+?)[ ._-]+)?k?fold[ ._-]*(\d+)", re.IGNORECASE)
+"""A name that ends with the number of a fold, as `oof_x_fold0`."""
 INDEX_COLUMN = re.compile(r"(Unnamed: \d+|__index_level_\d+__|index)?")
 """Names that pandas gives to a column of row numbers."""
 
@@ -26,10 +29,10 @@ INDEX_COLUMN = re.compile(r"(Unnamed: \d+|__index_level_\d+__|index)?")
 class FoundFiles:
     """The files that a path, folder or pattern matches."""
 
-    paths: dict[str, str]
-    """By model name: what the star matches, or the file's name without its suffix."""
+    paths: dict[str, tuple[str, ...]]
+    """By model name: what the star matches, or the file's name without its suffix. Several: one for each fold."""
     is_single: bool
-    """The path names one file."""
+    """The path names one file, or the files of the folds of one model."""
     passed_over: tuple[str, ...] = ()
     """Files of a folder or pattern in an unknown format."""
 
@@ -68,40 +71,66 @@ class ForeignTable:
 
 
 def find_files(where: str, flag: str) -> FoundFiles:
-    """Return the files that `where` matches: one file, a folder, or a pattern whose last part has one `*`.
+    """Return the files that `where` matches: one file, a folder, or a pattern with one `*`.
+
+    Files whose names differ only in the number of a fold at the end (`oof_x_fold0.csv`) are those of one model.
 
     Raises:
         InputError: there is no file of a known format, or two have the same name.
     """
-    folder, slash, last = where.rpartition("/")
     if names := list_names(where):
-        folder, models = where, {name: _stem(name) for name in names}
-    elif "*" not in last and not exists(where):
-        raise InputError(f"{flag} {where}: no such file or folder")
-    elif "*" not in last:
-        return FoundFiles({_stem(last): where}, is_single=True)
-    elif last.count("*") > 1:
+        models = {join(where, name): _stem(name) for name in names}
+    elif where.count("*") > 1:
         raise InputError(f"{flag} {where}: a pattern has exactly one *, which matches the name of a model")
+    elif "*" in where:
+        models = _matches(where)
+    elif exists(where):
+        return FoundFiles({_stem(base_name(where)): (where,)}, is_single=True)
     else:
-        start, end = last.split("*")
-        folder = folder or slash or "."
-        pattern = re.compile(f"{re.escape(start)}(.+){re.escape(end)}")
-        matched = {name: found[1] for name in list_names(folder) if (found := pattern.fullmatch(name))}
-        models = {name: part if end else _stem(part) for name, part in matched.items()}
-    paths: dict[str, str] = {}
+        raise InputError(f"{flag} {where}: no such file or folder")
+    paths: dict[str, dict[int, str]] = {}
     faults: list[str] = []
-    for name, model in models.items():
-        if _suffix(name) not in READERS:
-            continue
-        if model in paths:
-            faults.append(f"{flag} {where}: {paths[model]} and {name} are both called {model!r}; rename one")
-        paths[model] = join(folder, name)
+    known = {path: name for path, name in models.items() if _suffix(path) in READERS}
+    for path, (model, fold) in _name_folds(known).items():
+        files = paths.setdefault(model, {})
+        if fold in files:
+            faults.append(f"{flag} {where}: {files[fold]} and {base_name(path)} are both called {model!r}; rename one")
+        files[fold] = path
     if not paths:
         faults.append(f"{flag} {where}: no file with one of the suffixes {', '.join(READERS)}")
     if faults:
         raise InputError(*faults)
-    others = tuple(join(folder, name) for name in models if _suffix(name) not in READERS)
-    return FoundFiles(paths, is_single=False, passed_over=others)
+    ordered = {model: tuple(files[fold] for fold in sorted(files)) for model, files in paths.items()}
+    return FoundFiles(ordered, is_single=list(paths) == [""], passed_over=tuple(path for path in models if path not in known))
+
+
+def _name_folds(names: dict[str, str]) -> dict[str, tuple[str, int]]:
+    """Return model and fold of each path; a name with a fold's number that stands alone is a model's own."""
+    numbered = {path: found for path, name in names.items() if (found := FOLD_SUFFIX.fullmatch(name))}
+    stems = [found[1] or "" for found in numbered.values()]
+    return {
+        path: (found[1] or "", int(found[2]))
+        if (found := numbered.get(path)) and stems.count(found[1] or "") > 1
+        else (name, 0)
+        for path, name in names.items()
+    }
+
+
+def _matches(where: str) -> dict[str, str]:
+    """Return the model name of each path that a pattern matches; the star is in a folder's name or in the file's."""
+    place, options = split_options(where)
+    before, after = place.split("*")
+    folder, slash, start = before.rpartition("/")
+    end, *rest = after.split("/")
+    pattern = re.compile(f"{re.escape(start)}(.+){re.escape(end)}")
+    found: dict[str, str] = {}
+    for name in list_names((folder or slash or ".") + options):
+        path = join((folder or slash or ".") + options, name, *rest)
+        if (match := pattern.fullmatch(name)) and (not rest or is_file(path)):
+            part = match[1] if end or rest else _stem(match[1])
+            is_number = part.isdecimal() and FOLD_SUFFIX.fullmatch(f"{start}{part}")
+            found[path] = f"fold{part}" if is_number else part
+    return found
 
 
 def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> ForeignTable:
@@ -150,6 +179,39 @@ def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> Foreig
         passed_over=tuple(
             name for name in names if name not in {*used, *_reserved(columns)} and not INDEX_COLUMN.fullmatch(name)
         ),
+    )
+
+
+def join_tables(tables: Sequence[ForeignTable]) -> ForeignTable:
+    """Return the out-of-fold rows in the files of one model's folds as one table.
+
+    Raises:
+        InputError: they differ in their columns, or have no ids.
+    """
+    first, *others = tables
+    if not others:
+        return first
+    faults = [
+        f"{table.path}: has the predictions {_listed(list(table.predictions))}, but {first.path} has "
+        f"{_listed(list(first.predictions))}"
+        for table in others
+        if set(table.predictions) != set(first.predictions)
+    ]
+    if without := [table.path for table in tables if table.ids is None]:
+        faults.append(f"{', '.join(without)}: has no id column, which files of single folds need; name it with --id-column")
+    if faults:
+        raise InputError(*faults)
+    folds = [table.fold or (number,) * table.n_rows for number, table in enumerate(tables)]
+    targets = [table.target for table in tables if table.target is not None]
+    return ForeignTable(
+        path=f"{first.path} (and {len(others)} more)",
+        n_rows=sum(table.n_rows for table in tables),
+        content=b"".join(table.content for table in tables),
+        ids=pa.concat_arrays([table.ids for table in tables]),
+        predictions={name: np.concatenate([table.predictions[name] for table in tables]) for name in first.predictions},
+        fold=tuple(fold for part in folds for fold in part),
+        target=np.concatenate(targets) if len(targets) == len(tables) else None,
+        passed_over=tuple(dict.fromkeys(name for table in tables for name in table.passed_over)),
     )
 
 

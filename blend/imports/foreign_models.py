@@ -1,15 +1,21 @@
 """From files of others' predictions to models to blend; logits, ranks and scores stay unchanged until calibration."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from blend.imports.foreign_files import ForeignColumns, ForeignTable, FoundFiles, find_files, read_foreign
+import numpy as np
+
+from blend.imports.foreign_files import ForeignColumns, ForeignTable, FoundFiles, find_files, join_tables, read_foreign
 from blend.imports.foreign_rows import MatchedPredictions, PreparedRows, match_rows
 from blend.imports.imported_models import ForeignModel, ImportedModels
-from data_prep.errors import InputError
+from data_prep.errors import InputError, quote
+from data_prep.given_name import name_fault
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.store.oof_store import UNKNOWN_SPLIT
 
+FilePair = tuple[str, tuple[str, ...], tuple[str, ...]]
+"""Name of a model, its files of out-of-fold predictions and of test predictions."""
 SHOWN = 3
 
 
@@ -52,6 +58,7 @@ def read_request(request: ImportRequest, data: Prepared) -> ImportedModels:
     repeated = sorted({name for name in names if names.count(name) > 1})
     faults.extend(f"two models would be named {name!r}; choose another --name" for name in repeated)
     faults.extend(f"{name!r}: the name of a model may not contain a comma; rename it" for name in names if "," in name)
+    faults.extend(f"{quote(name)}: {fault}; choose another --name" for name in names if (fault := name_fault(name)))
     if faults:
         raise InputError(*faults)
     known = request.split != UNKNOWN_SPLIT
@@ -77,8 +84,8 @@ def _base(split: str, data: Prepared) -> Prepared:
     return base
 
 
-def _pairs(oof: FoundFiles, test: FoundFiles, request: ImportRequest, faults: list[str]) -> list[tuple[str, str, str]]:
-    """Return name and both paths of each pair of files; adds a fault for files without a partner."""
+def _pairs(oof: FoundFiles, test: FoundFiles, request: ImportRequest, faults: list[str]) -> list[FilePair]:
+    """Return name and files of each model; adds a fault for files without a partner."""
     if oof.is_single != test.is_single:
         raise InputError("--oof and --test must both be a file, or both a folder or a pattern with a *")
     if oof.is_single:
@@ -87,8 +94,8 @@ def _pairs(oof: FoundFiles, test: FoundFiles, request: ImportRequest, faults: li
         return [(request.name, next(iter(oof.paths.values())), next(iter(test.paths.values())))]
     for ours, others, kind in ((oof, test, "test"), (test, oof, "out-of-fold")):
         faults.extend(
-            f"{path}: there is no file with {kind} predictions named {name!r}"
-            for name, path in ours.paths.items()
+            f"{files[0]}: there is no file with {kind} predictions named {name!r}"
+            for name, files in ours.paths.items()
             if name not in others.paths
         )
     front = "" if request.name is None else f"{request.name}-"
@@ -96,29 +103,25 @@ def _pairs(oof: FoundFiles, test: FoundFiles, request: ImportRequest, faults: li
 
 
 def _read_pair(
-    pair: tuple[str, str, str], request: ImportRequest, data: Prepared, notes: dict[str, list[str]]
+    pair: FilePair, request: ImportRequest, data: Prepared, notes: dict[str, list[str]]
 ) -> list[ForeignModel]:
-    """Return the models in one pair of files (name, both paths); adds notes about what was ignored."""
-    name, oof_path, test_path = pair
-    columns = ForeignColumns(data.task, request.id_column, request.prediction_columns)
+    """Return the models in one pair of files; adds notes about what was ignored."""
+    name, oof_files, test_files = pair
     found: list[tuple[ForeignTable, MatchedPredictions]] = []
     faults: list[str] = []
-    for path, is_test in ((oof_path, False), (test_path, True)):
+    if len(test_files) not in (1, len(oof_files)):
+        faults.append(f"{name!r}: has {len(test_files)} files of test predictions, but {len(oof_files)} of out-of-fold")
+    for files, is_test in ((oof_files, False), (test_files, True)):
         try:
-            table = read_foreign(path, columns, is_test=is_test)
-            placed = match_rows(
-                table,
-                PreparedRows.of_test(data) if is_test else PreparedRows.of_train(data),
-                metric=data.task.measure,
-                trust_row_order=request.trust_row_order,
-                check_fold=request.split != UNKNOWN_SPLIT,
-            )
+            table, placed = _read_files(files, request, data, is_test=is_test)
         except InputError as error:
             faults.extend(error.faults)
             continue
         found.append((table, placed))
         for remark in _remarks(table, placed, request, data):
-            notes.setdefault(remark, []).append(path)
+            notes.setdefault(remark, []).append(table.path)
+        if is_test and len(files) > 1:
+            notes.setdefault(f"mean of {len(files)} files of test predictions", []).append(table.path)
     if faults:
         raise InputError(*faults)
     (oof_table, oof), (test_table, test) = found
@@ -133,6 +136,42 @@ def _read_pair(
         )
         for ours, theirs in _column_pairs(oof_table.path, oof, test_table.path, test)
     ]
+
+
+def _read_files(
+    paths: Sequence[str], request: ImportRequest, data: Prepared, *, is_test: bool
+) -> tuple[ForeignTable, MatchedPredictions]:
+    """Return a file, or the files of the folds of one model: rows of out-of-fold predictions, one after the other.
+
+    Every file of test predictions has all test rows; the mean over the files is what counts.
+    """
+    columns = ForeignColumns(data.task, request.id_column, request.prediction_columns)
+    tables: list[ForeignTable] = []
+    faults: list[str] = []
+    for path in paths:
+        try:
+            tables.append(read_foreign(path, columns, is_test=is_test))
+        except InputError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise InputError(*faults)
+    if not is_test:
+        tables = [join_tables(tables)]
+    placed = [
+        match_rows(
+            part,
+            PreparedRows.of_test(data) if is_test else PreparedRows.of_train(data),
+            metric=data.task.measure,
+            trust_row_order=request.trust_row_order,
+            check_fold=request.split != UNKNOWN_SPLIT,
+        )
+        for part in tables
+    ]
+    if other := next((part for part in tables if part.predictions.keys() != tables[0].predictions.keys()), None):
+        raise InputError(f"{other.path}: has other prediction columns than {tables[0].path}; use the same names")
+    means = {name: np.mean([part.columns[name] for part in placed], axis=0) for name in placed[0].columns}
+    content = b"".join(part.content for part in tables)
+    return replace(tables[0], content=content), replace(placed[0], columns=means)
 
 
 def _remarks(table: ForeignTable, placed: MatchedPredictions, request: ImportRequest, data: Prepared) -> list[str]:

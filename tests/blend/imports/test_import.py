@@ -359,6 +359,68 @@ def test_the_star_of_a_pattern_names_the_model(team: Team) -> None:
     assert [model.name for model in read_request(request, team.data).models] == ["team-one", "team-two"]
 
 
+def test_the_star_may_be_a_folder(team: Team) -> None:
+    write_folder(team, ["one", "two"], oof="{}/predictions.csv", test="{}/test/sub.csv")
+    (team.folder / "notes").mkdir()
+    request = ImportRequest(
+        oof=str(team.folder / "*/predictions.csv"), test=str(team.folder / "*/test/sub.csv"), name=None
+    )
+    assert [model.name for model in read_request(request, team.data).models] == ["one", "two"]
+
+
+FOLD_FILES = {
+    "star before the fold": ("oof_{}_fold{}.csv", "oof_*.csv", "test_{}.csv", "test_*.csv"),
+    "star for the fold": ("oof_{}_fold{}.csv", "oof_a_fold*.csv", "test_{}.csv", "test_a.csv"),
+    "a folder for each fold": ("{}-fold-{}/oof.csv", "*/oof.csv", "{}/sub.csv", "*/sub.csv"),
+    "a folder of folds": ("oof/{}.kfold{}.csv", "oof", "test/{}.csv", "test"),
+}
+
+
+@pytest.mark.parametrize("form", FOLD_FILES)
+def test_files_of_single_folds_are_joined(team: Team, form: str) -> None:
+    oof_name, oof, test_name, test = FOLD_FILES[form]
+    whole = team.oof("a")
+    for fold in range(4):
+        team.write(whole[whole["fold"] == fold].drop(columns="fold"), oof_name.format("a", fold + 1))
+    team.write(team.test("a"), test_name.format("a"))
+    split = team.data.path
+    request = ImportRequest(oof=str(team.folder / oof), test=str(team.folder / test), name="a", split=split)
+    (model,) = read_request(request, team.data).models
+    assert model.name in ("a", "a-a")
+    expected = read_request(team.request(whole, team.test("a")), team.data).models[0]
+    np.testing.assert_array_equal(model.oof, expected.oof)
+    np.testing.assert_array_equal(model.test, expected.test)
+
+
+def test_test_files_of_single_folds_are_averaged(team: Team) -> None:
+    whole, tests = team.oof("a"), [team.test("a").assign(a=lambda frame, k=k: frame["a"] * k) for k in (1, 2, 3, 6)]
+    for fold in range(4):
+        team.write(whole[whole["fold"] == fold], f"oof_fold{fold}.csv")
+        team.write(tests[fold], f"test_fold{fold}.csv")
+    request = ImportRequest(oof=str(team.folder / "oof_fold*"), test=str(team.folder / "test_fold*"), name="a")
+    imported = read_request(request, team.data)
+    expected = by_id(team.test("a"), "a", team.data.test["id"].to_pylist()) * 3
+    np.testing.assert_allclose(imported.models[0].test, expected, rtol=1e-12)
+    assert any(note.startswith("mean of 4 files of test predictions") for note in imported.notes)
+    (team.folder / "oof_fold2.csv").unlink()
+    with pytest.raises(InputError, match=r"has 4 files of test predictions, but 3 of out-of-fold") as caught:
+        read_request(request, team.data)
+    assert caught.match(r"oof_fold0.csv \(and 2 more\): \d+ of 240 rows without out-of-fold prediction")
+
+
+def test_fold_files_need_ids_and_the_same_columns(team: Team) -> None:
+    whole = team.oof("a", "b")
+    for fold in range(4):
+        rows = whole[whole["fold"] == fold].drop(columns=["b"] if fold == 1 else ["id", "fold"] if fold == 2 else [])
+        team.write(rows, f"oof_fold{fold}.csv")
+    team.write(team.test("a", "b"), "test.csv")
+    with pytest.raises(InputError, match="oof_fold1.csv: has the predictions 'a', but .* has 'a', 'b'") as caught:
+        read_request(
+            ImportRequest(oof=str(team.folder / "oof_fold*"), test=str(team.folder / "test.csv"), name="a"), team.data
+        )
+    assert caught.match("oof_fold2.csv: has no id column, which files of single folds need")
+
+
 def test_files_without_a_partner_and_every_other_fault_come_at_once(team: Team) -> None:
     write_folder(team, ["one", "two", "three"])
     (team.folder / "test" / "one.csv").unlink()
@@ -381,6 +443,8 @@ def test_files_without_a_partner_and_every_other_fault_come_at_once(team: Team) 
         ({"oof": "{}/*/*one*"}, r"a pattern has exactly one \*"),
         ({"oof": "{}/oof"}, r"must both be a file, or both a folder"),
         ({"name": None}, r"name the model with --name"),
+        ({"name": "a\x1b[2J"}, r"'a\\x1b\[2J': a name may not be empty, .* control characters"),
+        ({"name": "a" * 300}, r"a name has at most 100 characters; choose another --name"),
         ({"name": "a,b"}, r"'a,b': the name of a model may not contain a comma"),
         ({"prediction_columns": ("nothing",)}, r"has no column 'nothing', which --prediction-column names"),
         ({"id_column": "key"}, r"has no column 'key', which --id-column names"),
