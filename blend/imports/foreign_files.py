@@ -1,6 +1,7 @@
 """Files of predictions that others made: finding them, and reading their columns unchanged."""
 
 import io
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import pyarrow.parquet as pa_parquet
 from data_prep.errors import InputError, quote
 from data_prep.scoring.combination import Floats
 from data_prep.store.csv_records import separator_hint
+from data_prep.store.file_starts import start_says
 from data_prep.store.files import base_name, exists, is_file, join, list_names, read_bytes
 from data_prep.store.object_store import split_options
 from data_prep.task import RESERVED_COLUMNS, Task
@@ -101,7 +103,9 @@ def find_files(where: str, flag: str) -> FoundFiles:
     if faults:
         raise InputError(*faults)
     ordered = {model: tuple(files[fold] for fold in sorted(files)) for model, files in paths.items()}
-    return FoundFiles(ordered, is_single=list(paths) == [""], passed_over=tuple(path for path in models if path not in known))
+    return FoundFiles(
+        ordered, is_single=list(paths) == [""], passed_over=tuple(path for path in models if path not in known)
+    )
 
 
 def _name_folds(names: dict[str, str]) -> dict[str, tuple[str, int]]:
@@ -145,10 +149,15 @@ def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> Foreig
     if suffix not in READERS:
         raise InputError(f"{path}: unknown format {suffix!r}; known: {', '.join(READERS)}")
     content = read_bytes(path)
+    what = start_says(content)
+    if what not in (None, start_says(STARTS[suffix])):
+        raise InputError(f"{path}: expected a {suffix} file, found {what}")
     try:
         table = READERS[suffix](content, columns.id_names)
     except (ValueError, OSError, EOFError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot be read as {suffix} ({error})") from error
+        first_line = content.partition(b"\n")[0].decode(errors="replace") if suffix == ".csv" else ""
+        hint = separator_hint(first_line.split(","))
+        raise InputError(f"{path}: cannot be read as {suffix} ({error}){hint}") from error
     names = table.column_names
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{path}: columns named more than once: {_listed(repeated)}")
@@ -198,7 +207,9 @@ def join_tables(tables: Sequence[ForeignTable]) -> ForeignTable:
         if set(table.predictions) != set(first.predictions)
     ]
     if without := [table.path for table in tables if table.ids is None]:
-        faults.append(f"{', '.join(without)}: has no id column, which files of single folds need; name it with --id-column")
+        faults.append(
+            f"{', '.join(without)}: has no id column, which files of single folds need; name it with --id-column"
+        )
     if faults:
         raise InputError(*faults)
     folds = [table.fold or (number,) * table.n_rows for number, table in enumerate(tables)]
@@ -237,7 +248,13 @@ def _numbers(
             continue
         column = table[name]
         if _is_numeric(column.type):
-            numbers[name] = column.cast(pa.float64()).to_numpy().astype(np.float64)
+            try:
+                numbers[name] = column.cast(pa.float64()).to_numpy().astype(np.float64)
+            except pa.ArrowInvalid:
+                faults.append(
+                    f"{path}, column {name}: has whole numbers above 2^53, which no prediction is; remove it, "
+                    "or name it with --id-column"
+                )
         elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             values = column.to_pandas()
             parsed = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64)
@@ -299,15 +316,20 @@ def _stem(name: str) -> str:
 
 
 def _read_csv(content: bytes, ids: Sequence[str]) -> pa.Table:
-    """Read a CSV file; ids stay text (`0012`, `NA`)."""
+    """Read a CSV file; ids stay text (`0012`, `NA`).
+
+    As one block: a column's type is that of all its rows, and a row is as long as it likes.
+    """
     return pa_csv.read_csv(
         pa.BufferReader(content),
+        read_options=pa_csv.ReadOptions(use_threads=False, block_size=max(len(content), 1)),
         parse_options=pa_csv.ParseOptions(newlines_in_values=True),
         convert_options=pa_csv.ConvertOptions(column_types={name: pa.string() for name in ids}),
     )
 
 
 def _read_array(content: bytes, _: Sequence[str]) -> pa.Table:
+    _check_size(content)
     array: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
     if array.dtype.kind not in "fiu" or array.ndim not in (1, 2):
         raise ValueError(f"expected numbers [rows] or [rows, models], found {array.dtype} {list(array.shape)}")
@@ -316,15 +338,33 @@ def _read_array(content: bytes, _: Sequence[str]) -> pa.Table:
     return pa.table([pa.array(np.ascontiguousarray(column, dtype=np.float64)) for column in matrix.T], names=names)
 
 
+def _check_size(content: bytes) -> None:
+    """Check that an array is as long as its header says, before memory is taken for it."""
+    stream = io.BytesIO(content)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(stream)
+    if version not in read_header:
+        raise ValueError(f"version {version} of the format; save numbers with numpy.save")
+    shape, _, dtype = read_header[version](stream)
+    asked, there = math.prod(shape) * dtype.itemsize, len(content) - stream.tell()
+    if not dtype.hasobject and asked != there:
+        raise ValueError(f"its header asks for {asked:,} bytes of numbers, the file has {there:,}")
+
+
 def _read_feather(content: bytes, _: Sequence[str]) -> pa.Table:
-    return pa_feather.read_table(pa.BufferReader(content))
+    return pa_feather.read_table(pa.BufferReader(content), use_threads=False)
 
 
 READERS: dict[str, Callable[[bytes, Sequence[str]], pa.Table]] = {
     ".csv": _read_csv,
-    ".parquet": lambda content, _: pa_parquet.read_table(pa.BufferReader(content)),
+    ".parquet": lambda content, _: pa_parquet.read_table(pa.BufferReader(content), use_threads=False, pre_buffer=False),
     ".npy": _read_array,
     ".arrow": _read_feather,
     ".feather": _read_feather,
 }
-"""By suffix: returns a table from the bytes of a file and the names that its id column may have."""
+"""By suffix: returns a table from the bytes of a file and the names that its id column may have.
+
+On this thread alone: a pool that still works when an error ends the process aborts it.
+"""
+STARTS = {".csv": b"", ".parquet": b"PAR1", ".npy": b"\x93NUMPY", ".arrow": b"ARROW1", ".feather": b"ARROW1"}
+"""First bytes of each."""

@@ -180,6 +180,9 @@ def _value_faults(
     with np.errstate(over="ignore"):
         stored = column.astype(np.float32)
     bad = ~np.isfinite(stored)
+    if (large := bad & np.isfinite(column)).any():
+        ids = _show_at(rows, position, large)
+        return [f"{where}: {int(large.sum())} of {len(bad)} predictions are beyond float32, 3.4e38 (ids {ids})"]
     if bad.any():
         ids = _show_at(rows, position, bad)
         return [f"{where}: {int(bad.sum())} of {len(bad)} predictions are missing, NaN or infinite (ids {ids})"]

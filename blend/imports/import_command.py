@@ -14,7 +14,7 @@ from data_prep.scoring.metrics import DEAD_BELOW
 from data_prep.store.folder_lock import folder_lock
 from data_prep.store.oof_store import UNKNOWN_SPLIT
 
-FILES = "File (.csv, .parquet, .npy, .arrow, .feather), folder, or pattern in quotes whose * names the model."
+FILES = "File (.csv, .parquet, .npy, .arrow, .feather), folder, or pattern in quotes whose * names the model or fold."
 
 
 def register(app: typer.Typer, fit: Callable[..., Any]) -> None:

@@ -1,6 +1,5 @@
 """CSV files read as strings, exactly as they are, with the line of every row for error messages."""
 
-import codecs
 import csv
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -12,15 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_prep.errors import InputFaults, quote
+from data_prep.store.file_starts import START_BYTES, start_says
 from data_prep.store.files import open_file, open_text
 
 BLOCK_ROWS = 65_536
-WRONG_FILE_STARTS = {
-    codecs.BOM_UTF16_LE: "UTF-16 text; save it as UTF-8",
-    codecs.BOM_UTF16_BE: "UTF-16 text; save it as UTF-8",
-    b"PK\x03\x04": "a zip archive; unpack it first",
-    b"\x1f\x8b": "gzip-compressed; unpack it first",
-}
+LONGEST_TEXT = 10_000_000
+"""Characters of one field."""
 
 
 @dataclass
@@ -87,22 +83,22 @@ def _first_bytes(path: str | Path, faults: InputFaults) -> bytes | None:
     """Return the file's first bytes, or None (with a fault added) if it cannot be CSV text."""
     try:
         with open_file(path) as file:
-            start = file.read(4)
+            start = file.read(START_BYTES)
     except OSError as error:
         faults.add(str(path), f"cannot be read ({error.strerror}); check the path")
         return None
     if not start:
         faults.add(str(path), "the file is empty; expected a header line and rows")
         return None
-    for magic, what in WRONG_FILE_STARTS.items():
-        if start.startswith(magic):
-            faults.add(str(path), f"expected UTF-8 CSV text, found {what}")
-            return None
+    if what := start_says(start):
+        faults.add(str(path), f"expected UTF-8 CSV text, found {what}")
+        return None
     return start
 
 
 def _numbered_records(file: TextIO, path: str, faults: InputFaults) -> Iterator[tuple[int, list[str]]]:
     """Yield every record with the line on which it begins; blank lines at the end are ignored."""
+    csv.field_size_limit(LONGEST_TEXT)
     reader = csv.reader(file, strict=True)
     blank: list[int] = []
     while True:
@@ -126,7 +122,9 @@ def _numbered_records(file: TextIO, path: str, faults: InputFaults) -> Iterator[
 def _csv_rule(error: csv.Error) -> str:
     """Return what a csv.Error means for someone who looks at the file."""
     text = str(error)
-    if "unexpected end of data" in text or "field larger than" in text:
+    if "field larger than" in text:
+        return f"a text has at most {LONGEST_TEXT:,} characters (or does the quote that begins it never close?)"
+    if "unexpected end of data" in text:
         return "a text that begins with a quote must end with one; the quote opened here is never closed"
     return f"a quoted text must be followed by a comma or the line's end, quotes inside it doubled ({text})"
 

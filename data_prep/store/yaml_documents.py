@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from data_prep.errors import InputError
+from data_prep.store.file_starts import start_says
 from data_prep.store.files import open_file
 from data_prep.store.yaml_values import parse_yaml
 
@@ -29,9 +30,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     try:
         with open_file(path) as file:
-            text = file.read().decode()
+            raw = file.read()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    if what := start_says(raw):
+        raise InputError(f"{path}: expected a YAML file, found {what}")
+    try:
+        text = raw.decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a UTF-8 YAML file: {error}") from error
     content = parse_yaml(text, where=str(path))

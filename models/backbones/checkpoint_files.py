@@ -20,6 +20,7 @@ from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from data_prep.errors import InputError
+from data_prep.store.file_starts import refuse_pointers
 from data_prep.store.weight_folders import EMBEDDING_FILE
 from models.backbones import cocolm
 
@@ -92,6 +93,7 @@ class BackboneFiles:
         try:
             with quiet():
                 if Path(self.place).is_dir():
+                    refuse_pointers(self.place)
                     return load(self.place, **settings)
                 try:
                     return load(self.place, local_files_only=True, **settings)

@@ -69,6 +69,11 @@ def test_every_fault_of_a_document_comes_at_once(tmp_path):
         (b"", "must hold `key: value` settings, found nothing"),
         (b"a: [1\n", "not a YAML file"),
         (b"a: \xff\n", "not a UTF-8 YAML file"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n",
+            "expected a YAML file, found a git-LFS",
+        ),
+        ("name: plain".encode("utf-16"), "found UTF-16 text; save it as UTF-8"),
     ],
 )
 def test_what_is_no_document_is_an_input_error(content, message, tmp_path):

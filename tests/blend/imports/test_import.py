@@ -219,7 +219,7 @@ def spoil(frame: pd.DataFrame, row: int, column: str, value: object) -> pd.DataF
         (lambda oof: spoil(oof, 30, "id", "new"), r"1 of 240 ids that are in no row of the prepared data \(ids new\)"),
         (lambda oof: spoil(oof, 40, "a", None), r"column a: 1 of 240 predictions are missing, .* \(ids r040\)"),
         (lambda oof: spoil(oof, 41, "b", "inf"), r"column b: 1 of 240 predictions are missing, .* \(ids r041\)"),
-        (lambda oof: spoil(oof, 41, "b", 1e300), r"column b: 1 of 240 predictions are missing, .* \(ids r041\)"),
+        (lambda oof: spoil(oof, 41, "b", 1e300), r"column b: 1 of 240 predictions are beyond float32, .* \(ids r041\)"),
         (lambda oof: spoil(oof, 42, "a", "0,5"), r"column a: 1 of 240 values are not numbers, the first is '0,5'"),
         (lambda oof: oof.assign(b=0.5), r"column b: predicts 0.5 for all 240 rows"),
         (lambda oof: spoil(oof, 43, "worth", 0.33), r"1 of 240 rows have another score .* \(ids r043\)"),
@@ -335,6 +335,54 @@ def test_a_pickle_is_not_opened(team: Team) -> None:
         read_request(request, team.data)
 
 
+WRONG_FILES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "npz": (
+        "a.npy",
+        lambda path: np.savez(path.open("wb"), np.arange(9.0)),
+        "expected a .npy file, found a zip archive",
+    ),
+    "pointer": (
+        "a.parquet",
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n"),
+        "expected a .parquet file, found a git-LFS pointer",
+    ),
+    "parquet": ("a.csv", lambda path: pd.DataFrame({"id": ["a"]}).to_parquet(path), "found a Parquet file"),
+    "long array": ("a.npy", lambda path: save_longer(path, (10**12,)), "its header asks for 8,000,000,000,000 bytes"),
+    "cut array": ("a.npy", lambda path: save_longer(path, (4,)), r"asks for 32 bytes of numbers, the file has 24"),
+    "decimal commas": (
+        "a.csv",
+        lambda path: path.write_text("id;pred\nr001;0,5\nr002;0,7\n"),
+        r"cannot be read as .csv \(.*is it separated by ';' instead of commas\?",
+    ),
+    "whole numbers beyond floats": (
+        "a.parquet",
+        lambda path: pd.DataFrame({"id": ["a", "b"], "p": [2**53 + 1, 1]}).to_parquet(path),
+        r"column p: has whole numbers above 2\^53",
+    ),
+}
+
+
+def save_longer(path: Path, shape: tuple[int, ...]) -> None:
+    """Write three numbers under a header that promises more."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+        file.write(bytes(24))
+
+
+@pytest.mark.parametrize("kind", WRONG_FILES)
+def test_a_file_that_is_not_what_its_name_says_is_described(tmp_path: Path, prepared: Prepared, kind: str) -> None:
+    name, write, message = WRONG_FILES[kind]
+    write(tmp_path / name)
+    with pytest.raises(InputError, match=message):
+        read_foreign(str(tmp_path / name), ForeignColumns(prepared.task), is_test=False)
+
+
+def test_a_column_has_the_type_of_all_its_rows_and_a_row_may_be_long(tmp_path: Path, prepared: Prepared) -> None:
+    (tmp_path / "a.csv").write_text("id,note,pred\n" + "a,,1\n" * 300_000 + f"b,{'x' * 2_000_000},0.5\n")
+    table = read_foreign(str(tmp_path / "a.csv"), ForeignColumns(prepared.task), is_test=True)
+    assert table.predictions["pred"].tolist()[-2:] == [1.0, 0.5]
+
+
 def write_folder(team: Team, models: list[str], oof: str = "oof/{}.csv", test: str = "test/{}.csv") -> None:
     for model in models:
         team.write(team.oof("pred").assign(pred=team.oof(model)[model]), oof.format(model))
@@ -414,7 +462,7 @@ def test_fold_files_need_ids_and_the_same_columns(team: Team) -> None:
         rows = whole[whole["fold"] == fold].drop(columns=["b"] if fold == 1 else ["id", "fold"] if fold == 2 else [])
         team.write(rows, f"oof_fold{fold}.csv")
     team.write(team.test("a", "b"), "test.csv")
-    with pytest.raises(InputError, match="oof_fold1.csv: has the predictions 'a', but .* has 'a', 'b'") as caught:
+    with pytest.raises(InputError, match=r"oof_fold1\.csv: has the predictions 'a', but .* has 'a', 'b'") as caught:
         read_request(
             ImportRequest(oof=str(team.folder / "oof_fold*"), test=str(team.folder / "test.csv"), name="a"), team.data
         )

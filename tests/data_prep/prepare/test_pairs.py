@@ -91,7 +91,17 @@ def file_faults() -> dict[str, tuple[Callable[[bytes], bytes], str]]:
         ),
         "semicolons": (lambda data: data.replace(b",", b";"), r"is it separated by ';' instead of commas\?"),
         "utf-16": (lambda data: data.decode().encode("utf-16"), r"expected UTF-8 CSV text, found UTF-16"),
-        "zip": (lambda data: b"PK\x03\x04" + data, r"found a zip archive; unpack it first"),
+        "zip": (lambda data: b"PK\x03\x04" + data, r"found a zip archive \(.*\); unpack it first"),
+        "pointer": (
+            lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+            r"found a git-LFS pointer; fetch the file .* `git lfs pull`",
+        ),
+        "parquet": (lambda _: b"PAR1\x15\x04", r"found a Parquet file"),
+        "web page": (lambda _: b"<!DOCTYPE html><html>", r"found a web page"),
+        "endless text": (
+            lambda data: data.replace(b"target 11 8", b"x" * 10_000_001, 1),
+            r"a text has at most 10,000,000 characters .*line 120",
+        ),
         "latin-1": (
             lambda data: data.replace(b"target 0 3", b"caf\xe9", 1),
             r"train\.csv, column target: must be UTF-8 text.*found 1: line 5 'caf\\\\xe9'",
@@ -124,6 +134,11 @@ def test_a_bad_file_is_described(name, inputs, tmp_path):
     with pytest.raises(InputError, match=message):
         prepare(train=train, test=test, out=tmp_path / "out", n_folds=4)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_long_text_is_a_text(inputs, prepare_inputs):
+    inputs.train[7][2] = "word, " * 50_000
+    assert prepare_inputs(inputs).train["target"][7].as_py() == inputs.train[7][2]
 
 
 def test_an_open_quote_does_not_hide_the_faults_of_the_other_file(inputs, tmp_path):

@@ -104,6 +104,13 @@ def test_truncated_weights_are_refused(copied):
         load(str(copied))
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_pointers_in_place_of_files_are_named(copied, name):
+    (copied / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(InputError, match=rf"{name}: is a git-LFS pointer; fetch the file .* `git lfs pull`"):
+        load(str(copied))
+
+
 def test_bin_weights_load_as_the_safetensors_do(copied, tiny_bert):
     torch.save(load_file(copied / "model.safetensors"), copied / "pytorch_model.bin")
     (copied / "model.safetensors").unlink()
