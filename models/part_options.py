@@ -15,6 +15,8 @@ class PartOption:
     """One line for a list."""
     settings: tuple[str, ...] = ()
     """Fields of the candidate that have an effect with this choice and not with every other one."""
+    first_token: bool = False
+    """Whether a head reads a text's first token alone, which then must know of all others."""
     needs_levels: bool = False
     """Whether the task must list its legal targets, as `score_levels` in its task file."""
 
@@ -54,11 +56,13 @@ RECIPE_OPTIONS = {
 """Which phrases of a row become its text, in which order. Anchor, target and context are a task's text columns."""
 
 HEAD_OPTIONS = {
-    "cls": PartOption("the first token", POOLING),
+    "cls": PartOption("the first token", POOLING, first_token=True),
     "cls_last4": PartOption(
         "the first token in each of the last 4 hidden states, side by side (in all of them where there are fewer)",
         POOLING,
+        first_token=True,
     ),
+    "last": PartOption("the last token, for backbones that read from left to right", POOLING),
     "mean": PartOption("the mean over tokens", POOLING),
     "max": PartOption("the greatest value over tokens, dimension by dimension", POOLING),
     "attention": PartOption("a learned weighted mean over tokens", POOLING),

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
@@ -26,6 +27,10 @@ from models.backbones import cocolm
 
 SHIFTING = frozenset({"bart", "mbart", "mvp", "plbart"})
 """Encoder-decoders that give their decoder the same text, one token later; of all others the encoder alone is used."""
+LAYERWISE = ("attention_layers", "attention_window", "layer_types", "mlp_layer_types", "no_rope_layers")
+"""Keys of configs that hold a list with an entry for each layer."""
+POOLING = frozenset({"layoutlm", "squeezebert"})
+"""Architectures that call their pooler without asking whether there is one."""
 EMBEDDING = "embedding"
 """Name of the one tensor, the table of input embeddings, in the file `embedding.safetensors` of a kept backbone."""
 UNUSED = re.compile(r"pooler\.|entity_embeddings\.")
@@ -52,8 +57,16 @@ class BackboneFiles:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer."""
-        return self._load(AutoTokenizer.from_pretrained)
+        """The tokenizer; one without a padding token pads with its end token, which the mask hides."""
+        tokenizer = self._load(AutoTokenizer.from_pretrained)
+        if tokenizer.pad_token_id is None:
+            if tokenizer.eos_token_id is None:
+                raise InputError(
+                    f"backbone {self.name!r}: its tokenizer has neither a padding token nor an end token; name one as "
+                    f"pad_token in {self.place}/tokenizer_config.json"
+                )
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
 
     def config(self, *, layers: int | None = None, dropout: float | None = None) -> Any:
         """Return the config of the model that is used here.
@@ -78,13 +91,13 @@ class BackboneFiles:
             InputError: the checkpoint leaves weights of the encoder without values, or its weights have other sizes.
         """
         if self.kept:
-            return bare_encoder(_model_without_weights(Path(self.place), config))
+            return bare_encoder(_model_without_weights(Path(self.place), config), self.tokenizer.pad_token_id)
         settings = {"config": config, "dtype": torch.float32, "output_loading_info": True}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of weights without values
             model, report = self._load(AutoModel.from_pretrained, **settings)
         _check_missing(sorted(report["missing_keys"]), self.name, config.model_type, type(model).__name__)
-        return bare_encoder(model)
+        return bare_encoder(model, self.tokenizer.pad_token_id)
 
     def _load(self, load: Callable[..., Any], **settings: Any) -> Any:
         """Load from disk (folder or hub cache); only what is in neither is requested from the hub."""
@@ -104,12 +117,12 @@ class BackboneFiles:
         except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
             if Path(self.place).is_dir():
                 raise InputError(
-                    f"backbone {self.name!r}: {self.place} cannot be loaded: {_first_line(error)}"
+                    f"backbone {self.name!r}: {self.place} cannot be loaded: {first_line(error)}"
                 ) from error
             raise InputError(
                 f"backbone {self.name!r} is not in the hub cache, and the hub cannot be reached or does not have it; "
                 f"put its checkpoint folder (config.json, weights, tokenizer) at DIR/{self.name} and give "
-                f"`--backbones DIR` ({_first_line(error)})"
+                f"`--backbones DIR` ({first_line(error)})"
             ) from error
 
 
@@ -126,14 +139,32 @@ def trim(config: Any) -> Any:
     return config
 
 
-def bare_encoder(model: Any) -> Any:
-    """Return the part of a model that its hidden states need: no pooler, no decoder with inputs of its own."""
+def bare_encoder(model: Any, padding_id: int = 0) -> Any:
+    """Return the part of a model that its hidden states need: no pooler, cache or decoder with inputs of its own.
+
+    Where the config names no padding, it is `padding_id`.
+    """
     if model.config.is_encoder_decoder and model.config.model_type not in SHIFTING:
         model = model.get_encoder()
     for unused in ("pooler", "entity_embeddings"):
         if getattr(model, unused, None) is not None:
-            setattr(model, unused, None)
+            setattr(model, unused, Nothing() if model.config.model_type in POOLING else None)
+    model.config.use_cache = False
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = padding_id  # by which BART shifts tokens
+        for module in model.modules():
+            if not isinstance(module, nn.Embedding) and getattr(module, "padding_idx", padding_id) is None:
+                module.padding_idx = padding_id  # by which RoBERTa counts positions
+                if hasattr(module, "position_embeddings"):
+                    module.position_embeddings.padding_idx = padding_id
     return model
+
+
+class Nothing(nn.Module):
+    """Stands in for the pooler of `POOLING` architectures."""
+
+    def forward(self, *_: Any) -> None:
+        """Return nothing."""
 
 
 def keep_layers(config: Any, layers: int, name: str) -> None:
@@ -150,6 +181,9 @@ def keep_layers(config: Any, layers: int, name: str) -> None:
         config.block_sizes = [size for size in sizes if size > 0]
         config.block_repeats = config.block_repeats[: len(config.block_sizes)]
         return
+    for key in LAYERWISE:
+        if isinstance(values := getattr(config, key, None), list):
+            setattr(config, key, values[:layers])
     config.num_hidden_layers = layers
     if config.model_type in SHIFTING:
         config.decoder_layers = min(layers, config.decoder_layers)
@@ -157,7 +191,7 @@ def keep_layers(config: Any, layers: int, name: str) -> None:
 
 def _set_dropout(config: Any, dropout: float) -> None:
     for key, value in config.to_dict().items():
-        if isinstance(value, int | float) and ("dropout" in key or key.endswith("pdrop")):
+        if type(value) in (int, float) and ("dropout" in key or key.endswith("pdrop")):
             setattr(config, key, dropout)
 
 
@@ -172,7 +206,7 @@ def _model_without_weights(folder: Path, config: Any) -> Any:
         with torch.no_grad():
             model.get_input_embeddings().weight.copy_(table)
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        raise InputError(f"{path}: not the embeddings of the config beside it ({_first_line(error)})") from error
+        raise InputError(f"{path}: not the embeddings of the config beside it ({first_line(error)})") from error
     return model
 
 
@@ -195,7 +229,8 @@ def _check_missing(keys: Sequence[str], name: str, model_type: str, model: str) 
         )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what an error says first."""
     return str(error).strip().split("\n", 1)[0]
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -58,7 +59,7 @@ class ShiftingEncoder(Encoder):
         return int(self.config.decoder_layers) + 1
 
     def _states(self, inputs: dict[str, Tensor], n_states: int) -> tuple[Tensor, ...]:
-        output = self.model(**inputs, output_hidden_states=n_states > 1, use_cache=False)
+        output = self.model(**inputs, output_hidden_states=n_states > 1)
         lower = output.decoder_hidden_states[-n_states:-1] if n_states > 1 else ()
         return (*lower, output.last_hidden_state)
 
@@ -107,10 +108,21 @@ class FunnelEncoder(Encoder):
         return whole[-n_states:]
 
 
+class GlobalEncoder(Encoder):
+    """A Longformer: its first token attends to all tokens and all to it, as it was pretrained for classification."""
+
+    def _states(self, inputs: dict[str, Tensor], n_states: int) -> tuple[Tensor, ...]:
+        seen_by_all = torch.zeros_like(inputs["attention_mask"])
+        seen_by_all[:, 0] = 1
+        return super()._states(inputs | {"global_attention_mask": seen_by_all}, n_states)
+
+
 def new_encoder(model: Any, padding_id: int) -> Encoder:
     """Return a bare encoder as one that gives its hidden states."""
     if model.config.model_type == "funnel":
         return FunnelEncoder(model, padding_id)
     if model.config.model_type in SHIFTING:
         return ShiftingEncoder(model)
+    if model.config.model_type in ("longformer", "led"):
+        return GlobalEncoder(model)
     return Encoder(model)

@@ -11,6 +11,9 @@ from torch.utils.checkpoint import checkpoint
 from data_prep.errors import InputError
 from models.candidate import Candidate
 
+POSITION_TABLES = ("position_embeddings", "embed_positions", "positions_embed", "wpe")
+"""Ends of the names that absolute positions go by."""
+
 
 def parts_of(model: Any) -> list[nn.Module]:
     """Return what `Backbone.layers` holds of a bare encoder: its embeddings, then its layers."""
@@ -26,14 +29,15 @@ def checkpoint_layers(layers: list[nn.Module]) -> None:
 def _embeddings(model: Any) -> nn.Module:
     """Return what lies below the first layer: the token embeddings and all else that transformers calls an embedding.
 
-    So ELECTRA's and ALBERT's projection and BART's positions, but no relative positions, which every layer uses.
+    So ELECTRA's and ALBERT's projection, XLM's norm, GPT-2's and BART's positions, but no relative positions, which
+    every layer uses.
     """
-    tokens = model.get_input_embeddings()
-    children: Iterator[nn.Module] = model.children()
-    found = [next(child for child in children if any(part is tokens for part in child.modules()))]
+    tokens, layers = model.get_input_embeddings(), set(_layers(model))
+    parts: Iterator[nn.Module] = model.modules()
+    found = [next(part for part in parts if tokens in (inner := set(part.modules())) and not inner & layers)]
     inside = {id(part) for layer in [*found, *_layers(model)] for part in layer.modules()}
     for path, module in model.named_modules():
-        if id(module) not in inside and re.match(r"(?!rel).*embed", path.rsplit(".", 1)[-1]):
+        if id(module) not in inside and re.match(r"(?!rel).*embed|wpe$|layer_norm_emb$", path.rsplit(".", 1)[-1]):
             found.append(module)
             inside |= {id(part) for part in module.modules()}
     return found[0] if len(found) == 1 else nn.ModuleList(found)
@@ -77,7 +81,10 @@ def check_size(model: nn.Module, candidate: Candidate, *, n_layers: int) -> None
 def _positions(model: nn.Module) -> int | None:
     """Return the tokens that absolute positions reach; None where there is no table of them."""
     for path, module in model.named_modules():
-        if path.endswith(("position_embeddings", "embed_positions")) and isinstance(module, nn.Embedding):
+        if path.endswith(POSITION_TABLES) and isinstance(module, nn.Embedding):
             skipped = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - int(getattr(module, "offset", skipped))
+            return min(
+                module.num_embeddings - int(getattr(module, "offset", skipped)),
+                getattr(model.config, "max_position_embeddings", module.num_embeddings),  # less in a Nystromformer
+            )
     return None

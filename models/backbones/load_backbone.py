@@ -7,11 +7,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.backbones.checkpoint_files import BackboneFiles
+from data_prep.errors import InputError
+from models.backbones.checkpoint_files import BackboneFiles, first_line
 from models.backbones.encoder import Encoder, new_encoder
 from models.backbones.encoder_layers import check_size, checkpoint_layers, parts_of
 from models.backbones.token_embedding import fit_embedding
+from models.backbones.trial_pass import check_states, check_weights
 from models.candidate import Candidate
+
+STRUCTURE_FAULTS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What other kinds of model raise."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,28 @@ def load_backbone(
     With a vocabulary of distinct ids, no others have embeddings (see `ChosenEmbedding`); new ids get new rows.
 
     Raises:
-        InputError: the weights do not fit their config, or a setting exceeds what the backbone has.
+        InputError: the weights do not fit their config, a setting exceeds what the backbone has, or its hidden states
+            are not what the head or a batch needs (see `check_states`).
     """
+    try:
+        return _load(candidate, files, vocabulary)
+    except InputError:
+        raise
+    except STRUCTURE_FAULTS as error:
+        raise InputError(
+            f"backbone {candidate.backbone!r} is not an encoder whose structure blendfold understands: it needs "
+            f"layers, token embeddings, and hidden states from tokens and their mask alone ({type(error).__name__}: "
+            f"{first_line(error)}); use another backbone"
+        ) from error
+
+
+def _load(candidate: Candidate, files: BackboneFiles, vocabulary: NDArray[np.int64] | None) -> Backbone:
     model = files.model(files.config(layers=candidate.layers, dropout=candidate.dropout))
     padding_id = files.tokenizer.pad_token_id
+    encoder = new_encoder(model, padding_id)
+    if not files.kept:  # else its other weights have no values yet
+        check_weights(encoder, candidate.backbone)
+        check_states(encoder, files.tokenizer, candidate)
     if vocabulary is not None:
         fit_embedding(model, vocabulary, padding_id=padding_id)
     parts = parts_of(model)
@@ -51,7 +74,7 @@ def load_backbone(
         part.requires_grad_(False)
     if candidate.checkpointing:
         checkpoint_layers(parts[1:])
-    return Backbone(new_encoder(model, padding_id).train(), model.config.hidden_size, parts)
+    return Backbone(encoder.train(), model.config.hidden_size, parts)
 
 
 def load_embedding(files: BackboneFiles) -> torch.Tensor:

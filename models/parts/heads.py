@@ -104,6 +104,19 @@ class ClsLast4Head(PoolingHead):
         return torch.cat([hidden[:, 0] for hidden in states], dim=1).float()
 
 
+class LastHead(PoolingHead):
+    """The last token, the only one that sees the whole text where a model reads from left to right.
+
+    Of all heads it alone also takes padding ahead of the tokens (Radford et al., 2018, GPT).
+    """
+
+    def pool(self, states: Sequence[Tensor], attention_mask: Tensor) -> Tensor:
+        """Return the last token's hidden state."""
+        steps = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+        last = (attention_mask * steps).argmax(dim=1)
+        return states[-1][torch.arange(len(last), device=last.device), last].float()
+
+
 class MeanHead(PoolingHead):
     """The mean over tokens (Reimers and Gurevych, 2019, Sentence-BERT)."""
 
@@ -236,6 +249,7 @@ def weighted_sum(hidden: Tensor, weights: Tensor) -> Tensor:
 HEADS: dict[str, type[Head]] = {
     "cls": ClsHead,
     "cls_last4": ClsLast4Head,
+    "last": LastHead,
     "mean": MeanHead,
     "max": MaxHead,
     "attention": AttentionHead,

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeGuard
 
 from torch import nn
 from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
 
 class Mixout:
@@ -19,7 +21,7 @@ class Mixout:
     """
 
     def __init__(self, model: nn.Module, probability: float) -> None:
-        linears = [part for part in model.modules() if isinstance(part, nn.Linear) and part.weight.requires_grad]
+        linears = [part for part in model.modules() if _is_linear(part) and part.weight.requires_grad]
         self.probability = probability
         self.linears = linears if probability > 0 else []
         self.initial = [linear.weight.detach().clone() for linear in self.linears]
@@ -36,3 +38,8 @@ class Mixout:
         finally:
             for linear, weight in zip(self.linears, plain, strict=True):
                 linear.weight = weight
+
+
+def _is_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
+    """Tell whether a module is a linear layer: GPT-2's and SqueezeBERT's are called convolutions of size 1."""
+    return isinstance(module, nn.Linear | Conv1D) or (isinstance(module, nn.Conv1d) and module.kernel_size == (1,))

@@ -1,7 +1,7 @@
 """What a fold run predicts: validation rows, measured, and in the end test and holdout rows."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,7 @@ class FoldPredictions:
     holdout: pa.Table | None
     """`OOF_SCHEMA`: the holdout rows in prepared order; None where the split has none."""
     metric: float
-    """The task's metric on the whole fold; NaN as in `RungReport`."""
+    """The task's metric on the whole fold; NaN as in `RungReport`, and where other rows' predictions are not finite."""
     epoch: float
     """Epochs trained when the weights that predict were reached."""
     seconds: float
@@ -72,7 +72,10 @@ class FoldPredictor:
         """Predict test and holdout rows; return the whole result of the fold run."""
         oof = self._table(self._pools.validation, validation, OOF_SCHEMA)
         test = self._predict(self._pools.test, TEST_SCHEMA)
-        holdout = self._pools.holdout and self._predict(self._pools.holdout, OOF_SCHEMA)
+        holdout = None if self._pools.holdout is None else self._predict(self._pools.holdout, OOF_SCHEMA)
+        others = [table["prediction"].to_numpy() for table in (test, holdout) if table is not None]
+        if not all(np.isfinite(prediction).all() for prediction in others):
+            metric = math.nan
         provenance = Provenance(
             candidate=self._candidate.id,
             fold=self._fold,
@@ -109,6 +112,19 @@ class FoldPredictor:
         if "score" in schema.names:
             columns["score"] = pool.table["score"]
         return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+
+
+def describe_fault(prediction: NDArray[np.float32], *, broken: Sequence[str], diverged: bool) -> str:
+    """Say why predictions have no metric; `broken` are the tensors of the model that are not all numbers."""
+    if broken:
+        return f"{len(broken)} tensors of the model hold NaN or infinite numbers, such as {broken[0]}"
+    if diverged:
+        return "the training loss diverged"
+    if not np.isfinite(prediction).all():
+        return "predictions are NaN or infinite"
+    if prediction.min() == prediction.max():
+        return f"all predictions are the same ({prediction[0]:.4g})"
+    return "the metric is undefined for these rows"
 
 
 def measure_predictions(metric: Metric, targets: NDArray[np.float32], prediction: NDArray[np.float32]) -> float:

@@ -5,16 +5,19 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from data_prep.prepared import PreparedManifest
+from models.backbones.trial_pass import broken_weights
 from models.candidate import Candidate
 from models.text.fold_pools import FoldPools
 from models.training.batch_schedule import BatchSchedule
 from models.training.checkpoint import CheckpointFolder, State
 from models.training.checkpoint_timer import CheckpointTimer
 from models.training.fold_options import FoldOptions
-from models.training.fold_predictions import FoldPredictions, FoldPredictor
+from models.training.fold_predictions import FoldPredictions, FoldPredictor, describe_fault
 from models.training.learner import Learner
 from models.training.optimizer import rate_share
 from models.training.random_streams import random_state, restore_random_state
@@ -102,7 +105,7 @@ class FoldTraining:
             metric = math.nan if diverged else self.predictor.measure_validation(prediction, self.sample)
             if self.candidate.keep == "best":
                 self._keep_best(metric)
-            self._add_report(rung, metric, len(self.sample))
+            self._add_report(rung, metric, prediction, diverged=diverged)
             if not self._deliver():
                 return False
         return True
@@ -118,7 +121,7 @@ class FoldTraining:
             prediction, epoch, diverged = self.predictor.predict_validation(), best.epoch, math.isnan(best.utility)
         metric = math.nan if diverged else self.predictor.measure_validation(prediction)
         if len(self.reports.made) < len(self.rungs):
-            self._add_report(1.0, metric, len(prediction))
+            self._add_report(1.0, metric, prediction, diverged=diverged)
         if not self._deliver():
             return None
         self._leave_if_told()
@@ -137,9 +140,12 @@ class FoldTraining:
             self.best = BestRung(utility, self.epoch, self.learner.weights())
         return self.best
 
-    def _add_report(self, rung: float, metric: float, rows: int) -> None:
-        micro_batches = self.learner.retry.micro_batches
-        self.reports.made.append(RungReport(rung, self.epoch, metric, self.seconds, rows, micro_batches))
+    def _add_report(self, rung: float, metric: float, prediction: NDArray[np.float32], *, diverged: bool) -> None:
+        fault = ""
+        if math.isnan(metric):
+            fault = describe_fault(prediction, broken=broken_weights(self.learner.scorer), diverged=diverged)
+        micro_batches, rows = self.learner.retry.micro_batches, len(prediction)
+        self.reports.made.append(RungReport(rung, self.epoch, metric, self.seconds, rows, micro_batches, fault))
         self._save()
 
     def _deliver(self) -> bool:

@@ -23,6 +23,8 @@ class RungReport:
     """Validation rows measured: a sample on early rungs with `rung_rows`, at 1.0 the whole fold."""
     micro_batches: int = 1
     """Parts that a step is computed in because memory ran out, times the candidate's `accumulation`."""
+    fault: str = ""
+    """Why the metric is NaN, where it is."""
 
 
 Report = Callable[[RungReport], bool]

@@ -1,8 +1,12 @@
 """What `python -m models train` does: one fold run without Ray, its tables kept in a run directory."""
 
+import math
+from functools import partial
+
 from data_prep.console import print_line
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared, load_prepared
+from data_prep.scoring.metrics import DEAD_BELOW, Metric
 from data_prep.store.files import join, write_json
 from data_prep.store.oof_store import OofStore
 from models.backbones.locate_backbone import locate_backbone
@@ -22,7 +26,7 @@ def train_by_hand(
     """Train a candidate on all folds but one, and keep its predictions in the run directory `out`, if there is one.
 
     Raises:
-        InputError: what the command line names does not fit, or the fold run is finished already.
+        InputError: what the command line names does not fit, the fold run is finished already, or it fails to learn.
     """
     settings, _ = find_candidate(candidate)
     prepared = load_prepared(data)
@@ -37,10 +41,12 @@ def train_by_hand(
         fold,
         FoldOptions(rungs=RUNGS, rung_rows=RUNG_ROWS, threads=threads),
         backbone=locate_backbone(settings.backbone, backbones),
-        report=_show,
+        report=partial(_show, metric=prepared.task.measure, checkpoint=checkpoint),
         checkpoint=checkpoint,
     )
     assert found is not None, "only a report that returns False stops a fold run"
+    if math.isnan(found.metric):
+        raise _failed("seen in its predictions of test and holdout rows, which are NaN or infinite", checkpoint)
     if store is None or checkpoint is None:
         print_line(
             f"{prepared.task.metric} {found.metric:.4f} in {found.seconds:.0f} s; nothing kept, give --out to keep it."
@@ -54,12 +60,26 @@ def train_by_hand(
     print_line(f"Next: {_next_step(prepared, candidate, store, settings.id)}")
 
 
-def _show(report: RungReport) -> bool:
+def _show(report: RungReport, *, metric: Metric, checkpoint: CheckpointFolder | None) -> bool:
+    """Print a report; one that would end a search's fold run as failed to learn ends this one."""
     print_line(
         f"{report.progress:4.0%}  epoch {report.epoch:.2f}  metric {report.metric:.4f} on {report.rows} rows"
         f"  {report.seconds:.0f} s"
     )
+    fault = report.fault
+    if not fault and report.progress == 1.0 and metric.is_correlation and report.metric < DEAD_BELOW:
+        fault = f"{metric.name} is below {DEAD_BELOW}, next to chance"
+    if fault:
+        raise _failed(f"seen at {report.progress:.0%} of its schedule: {fault}", checkpoint)
     return True
+
+
+def _failed(why: str, checkpoint: CheckpointFolder | None) -> InputError:
+    if checkpoint is not None:
+        checkpoint.clear()
+    return InputError(
+        f"the fold run failed to learn, {why}. No table was written; lower backbone_lr and head_lr, or change the seed"
+    )
 
 
 def _next_step(prepared: Prepared, candidate: str, store: OofStore, identity: str) -> str:

@@ -93,6 +93,8 @@ def _run_fold(settings: FoldRunSettings, order: FoldRunOrder, send: SendReport, 
     def on_rung(rung: RungReport) -> bool:
         mention_micro_batches(rung.micro_batches)
         send_speed(rung.progress * candidate.epochs * training_rows(data, fold), rung.seconds)
+        if rung.fault:
+            send_message(rung.fault)
         if rung.progress < FINISHED:
             send(ScoreReport(rung.progress, rung.epoch, rung.metric, rung.seconds))
         return True

@@ -69,6 +69,13 @@ def _refit(
         send_message=messages.append,
         disk=DiskBudget(settings.run_dir, None, messages.append),
     )
+    if math.isnan(found.metric):
+        return Refitted(
+            math.nan,
+            time.monotonic() - begun,
+            "it failed to learn this time: predictions are NaN or constant",
+            tuple(messages),
+        )
     store = OofStore(settings.run_dir)
     difference = max(_difference(store, kind, origin, getattr(found, kind)) for kind in ("oof", "test"))
     seconds = time.monotonic() - begun

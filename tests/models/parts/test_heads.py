@@ -115,6 +115,13 @@ def test_wants_no_more_states_than_there_are(name):
         assert 1 <= HEADS[name](HeadSettings(HIDDEN, n_states=n_states)).n_states <= n_states
 
 
+def test_the_last_token_is_found_behind_padding_as_ahead_of_it(all_states, mask):
+    head = new("last")
+    expected = head(all_states[-1:], mask)
+    ahead = [torch.stack([hidden.roll(TOKENS - n, 0) for hidden, n in zip(all_states[-1], LENGTHS, strict=True)])]
+    torch.testing.assert_close(head(ahead, mask.flip(1)), expected, rtol=0, atol=0)
+
+
 def numbers(tensor):
     return tensor.detach().double().numpy()
 
@@ -139,6 +146,7 @@ def attention_by_hand(module, states):
 BY_HAND = {
     "cls": lambda _, states: states[-1, 0],
     "cls_last4": lambda _, states: np.concatenate(states[-4:, 0]),
+    "last": lambda _, states: states[-1, -1],
     "mean": lambda _, states: states[-1].mean(axis=0),
     "max": lambda _, states: states[-1].max(axis=0),
     "attention": attention_by_hand,

@@ -2,13 +2,17 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import json
 import math
+import re
+import shutil
 import time
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from scipy.stats import pearsonr
 from typer.testing import CliRunner
 
@@ -355,6 +359,65 @@ def test_command_line_trains_a_fold_and_says_what_is_next(tiny_bert, prepared_ti
     again = CliRunner().invoke(app, [*arguments, "--fold", "0"])
     assert isinstance(again.exception, InputError)
     assert "finished, nothing to do" in str(again.exception)
+
+
+@pytest.fixture
+def by_hand(tiny_bert, prepared_tiny, tmp_path, monkeypatch):
+    """Return a function that runs `models train` with some settings into an empty folder and returns the error."""
+    monkeypatch.setenv("BLENDFOLD_CACHE", str(tmp_path / "cache"))
+
+    def run(**settings):
+        file, out = tmp_path / "candidate.json", tmp_path / "run"
+        file.write_text(json.dumps({"backbone": tiny_bert, "batch_size": 32, "max_length": 48} | settings))
+        arguments = ["--data", prepared_tiny.path, "--candidate", str(file), "--fold", "0", "--out", str(out)]
+        error = CliRunner().invoke(app, ["train", *arguments]).exception
+        assert isinstance(error, InputError)
+        assert not [path for path in out.rglob("*") if path.is_file()]
+        return str(error)
+
+    return run
+
+
+def test_command_line_refuses_weights_that_are_no_numbers_by_name(by_hand, tiny_bert, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_bert, broken)
+    tensors = load_file(broken / "model.safetensors")
+    name = next(name for name in tensors if "layer.1.output.dense.weight" in name)
+    tensors[name][0, 0] = math.nan
+    save_file(tensors, broken / "model.safetensors", {"format": "pt"})
+    message = by_hand(backbone=str(broken))
+    assert "1 of its tensors hold NaN or infinite numbers, such as encoder.layer.1.output.dense.weight;" in message
+
+
+def test_command_line_keeps_no_table_of_a_run_that_explodes(by_hand):
+    message = by_hand(backbone_lr=1e6, head_lr=1e6, clip_norm=None)
+    assert re.search(
+        r"failed to learn, seen at \d+% of its schedule: .*(tensors of the model|diverged|the same)", message
+    )
+
+
+@pytest.mark.parametrize(
+    ("pool", "value", "message"),
+    [
+        ("validation", 0.5, "10% of its schedule: all predictions are the same (0.5)"),
+        ("validation", math.inf, "10% of its schedule: predictions are NaN or infinite"),
+        ("test", math.nan, "predictions of test and holdout rows, which are NaN or infinite"),
+    ],
+)
+def test_command_line_keeps_no_table_of_predictions_that_tell_nothing(by_hand, monkeypatch, pool, value, message):
+    whole = Learner.predict_pool
+
+    def predict(self, rows, chosen=None):
+        prediction = whole(self, rows, chosen)
+        return np.full_like(prediction, value) if (rows.targets is None) == (pool == "test") else prediction
+
+    monkeypatch.setattr(Learner, "predict_pool", predict)
+    assert message in by_hand(epochs=4, backbone_lr=3e-3)
+
+
+def test_command_line_keeps_no_table_of_a_correlation_next_to_chance(by_hand, monkeypatch):
+    monkeypatch.setattr("models.training.train_command.DEAD_BELOW", 0.999)
+    assert "seen at 100% of its schedule: pearson is below 0.999, next to chance" in by_hand()
 
 
 def run_out_once(monkeypatch, step):
