@@ -20,7 +20,7 @@ from blend.make_blend import make_blend
 from blend.members.load_predictions import load_predictions
 from blend.members.run_dirs import find_data
 from blend.write_bundle import write_bundle
-from data_prep.console import console, new_app, print_line, run_app
+from data_prep.console import activity, console, new_app, print_line, run_app
 from data_prep.errors import InputError, quote
 from data_prep.given_name import FOLDER_NAME, LONGEST_NAME
 from data_prep.prepared import load_prepared
@@ -28,6 +28,7 @@ from data_prep.scoring.metrics import DEAD_BELOW
 from data_prep.store.files import join
 from data_prep.submission.submission_gate import read_sample_submission
 from data_prep.submission.submission_manifest import SUBMISSION_FILE
+from data_prep.wording import command, count
 
 app = new_app("Blend out-of-fold predictions into a submission with a score that you can trust.")
 app.add_typer(ledger_app, name="ledger")
@@ -99,7 +100,7 @@ def fit(
     prepared = load_prepared(data or find_data(runs[0]))
     ids = prepared.test["id"].to_pylist()
     form = None if sample_submission is None else read_sample_submission(sample_submission, ids, prepared.task)
-    with console.status("reading predictions"):
+    with activity("reading predictions"):
         predictions = load_predictions(
             runs,
             prepared,
@@ -108,7 +109,8 @@ def fit(
             allow_mixed_splits=allow_mixed_splits,
             dead_below=dead_below,
         )
-    with console.status(f"blending {len(predictions.members)} candidates with {method}, then again without each fold"):
+    candidates = count(len(predictions.members), "candidate")
+    with activity(f"blending {candidates} with {method}, then again without each fold"):
         finished = make_blend(
             predictions,
             prepared,
@@ -142,13 +144,17 @@ def bundle_verb(
     """
     record = read_blend(run, blend)
     prepared = load_prepared(data or record.data)
-    with console.status("gathering") as status:
+    with activity("gathering") as show:
         contents = write_bundle(
-            run, record, prepared, out, half=half, report=lambda path, size: status.update(f"{path}, {_size(size)}")
+            run, record, prepared, out, half=half, report=lambda path, size: show(f"{path}, {_size(size)}")
         )
     models = sum(len(member.folds) for member in contents.members)
-    print_line(f"{len(contents.members)} members, {models} models, {contents.precision}, {_size(contents.total_bytes)}")
-    print_line(f"wrote {out}; next: python -m models predict --bundle {out} --test test.csv --out submission.csv")
+    print_line(
+        f"{count(len(contents.members), 'member')}, {count(models, 'model')}, {contents.precision}, "
+        f"{_size(contents.total_bytes)}"
+    )
+    options = {"--bundle": out, "--test": "test.csv", "--out": "submission.csv"}
+    print_line(f"wrote {out}; next: {command('python -m models predict', options=options)}")
 
 
 def _size(n_bytes: int) -> str:
@@ -172,7 +178,8 @@ def _show(record: Blend, about_earlier: list[str], folder: str) -> None:
     rows = f"{record.submission.rows} rows, {record.submission.clipped} clipped to the task's range"
     submission = join(folder, SUBMISSION_FILE)
     print_line(f"wrote {submission} ({rows}) and the evidence in {join(folder, RECORD_FILE)}")
-    print_line(f"next: submit the file, then python -m blend ledger add --submission {submission} --public SCORE")
+    options = {"--submission": submission, "--public": "SCORE"}
+    print_line(f"next: submit the file, then {command('python -m blend ledger add', options=options)}")
 
 
 register(app, fit)

@@ -19,6 +19,7 @@ from data_prep.store.folder_lock import folder_lock
 from data_prep.store.tables import OOF_SCHEMA, one_array, read_table
 from data_prep.store.tables import write_table as write_arrow
 from data_prep.submission.submission_manifest import write_submission
+from data_prep.wording import command
 
 RECORD_FILE = "blend.json"
 OOF_FILE = "oof.arrow"
@@ -61,14 +62,17 @@ def read_blend(run: str, name: str) -> Blend:
     """Read a blend of a run directory; InputError if there is none, or an incompatible version wrote it."""
     path = join(blend_folder(run, name), RECORD_FILE)
     if not exists(path):
-        raise InputError(f"{path}: no such blend; fit one with `python -m blend fit {run} --name {name}`")
+        raise InputError(f"{path}: no such blend; fit one with `{_fit(run, name)}`")
     try:
         return Blend.model_validate_json(read_bytes(path))
     except ValidationError as error:
         raise InputError(
-            f"{path}: not a blend of this version ({error}); fit it again with "
-            f"`python -m blend fit {run} --name {name} --force`"
+            f"{path}: not a blend of this version ({error}); fit it again with `{_fit(run, name)} --force`"
         ) from error
+
+
+def _fit(run: str, name: str) -> str:
+    return command("python -m blend fit", run, options={"--name": name})
 
 
 def _read_json(path: str) -> object:

@@ -38,6 +38,7 @@ from data_prep.store.weight_folders import (
     find_weights,
     weights_file,
 )
+from data_prep.wording import command
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
 
@@ -196,8 +197,8 @@ def _member_faults(members: list[GatheredMember], run: str, name: str) -> list[s
     if missing:
         faults += missing
         faults.append(
-            f"train these folds again with `python -m search refit {run} --blend {name}`, which keeps their weights, "
-            f"then run this command again"
+            f"train these folds again with `{command('python -m search refit', run, options={'--blend': name})}`, "
+            f"which keeps their weights, then run this command again"
         )
     return faults
 

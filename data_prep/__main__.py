@@ -6,13 +6,14 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from data_prep.console import console, error_console, new_app, print_line, run_app
+from data_prep.console import activity, console, new_app, print_line, run_app
 from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.store.files import exists, join, write_json
 from data_prep.store.tables import HOLDOUT_FOLD
 from data_prep.store.yaml_documents import read_document
 from data_prep.task import PPPM, Task
+from data_prep.wording import command
 
 app = new_app("Turn CSV files into a prepared folder with checked texts and scores and fixed folds.")
 
@@ -52,7 +53,7 @@ def prepare_verb(
         print_line(f"{out} already held this preparation; nothing was changed.")
     else:
         print_line(f"Wrote train.arrow, test.arrow and manifest.json to {out}.")
-    print_line(f"Next: python -m data_prep audit {out}")
+    print_line(f"Next: {command('python -m data_prep audit', out)}")
 
 
 def _show(prepared: Prepared) -> None:
@@ -85,7 +86,7 @@ def audit_verb(folder: Annotated[str, typer.Argument(help="Prepared folder.")]) 
     from data_prep.audit.audit_tables import audit_tables  # noqa: PLC0415
 
     prepared = load_prepared(folder)
-    with error_console.status("counting, then measuring leakage (about half a minute for 36,000 rows)"):
+    with activity("counting, then measuring leakage (about half a minute for 36,000 rows)"):
         report = audit(prepared)
     for table in audit_tables(report):
         console.print(table)

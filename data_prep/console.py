@@ -1,25 +1,50 @@
-"""What the four command lines share: the console, exit codes, and how durations are printed."""
+"""What the four command lines share: the only way to the terminal, exit codes, and how durations are printed."""
 
+import io
 import math
 import os
 import sys
-from collections.abc import Sequence
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from data_prep.credentials import mask_credentials
 from data_prep.errors import STORAGE_FAULTS, InputError, StoreError
+from data_prep.wording import visible
 
 EXIT_USER_FAULT = 2
 PLAIN_WIDTH = 120
 """Width of output to a file, a pipe or the log of a job, which have none of their own."""
 
-console = Console()
-error_console = Console(stderr=True)
+
+class EscapingConsole(Console):
+    """Reads no markup or emoji codes in a text, writes out what does not print, and masks credentials inside URIs."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text for the layout, with the width that it will have."""
+        return super().render_str(visible(mask_credentials(text)), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield what is written: everything that is printed passes here, also what was a `Text` before."""
+        for segment in super().render(renderable, options):
+            is_fine = segment.control or segment.text.isprintable()
+            yield segment if is_fine else segment._replace(text=visible(segment.text))
+
+
+console = EscapingConsole()
+error_console = EscapingConsole(stderr=True)
 
 
 def duration(seconds: float) -> str:
@@ -34,8 +59,15 @@ def duration(seconds: float) -> str:
 
 
 def print_line(text: str) -> None:
-    """Print a line as it is: no colors, no markup, no wrapping; credentials inside URIs are masked."""
-    console.print(mask_credentials(text), highlight=False, markup=False, soft_wrap=True)
+    """Print a line as it is, without wrapping."""
+    console.print(text, soft_wrap=True)
+
+
+@contextmanager
+def activity(text: str) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what takes long, while the block lasts; the function that it yields changes the text."""
+    with error_console.status(error_console.render_str(text)) as status:
+        yield lambda text: status.update(error_console.render_str(text))
 
 
 def new_table(title: str, *columns: str, n_text: int = 1, **options: Any) -> Table:
@@ -59,10 +91,9 @@ def new_app(help_text: str) -> typer.Typer:
 
 def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 2 the user's fault (message only), 1 ours (traceback)."""
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = PLAIN_WIDTH
+    _prepare_output()
     try:
-        app(arguments)
+        sys.exit(app(arguments, standalone_mode=False))
     except (InputError, StoreError) as error:
         _exit_with(str(error))
     except OSError as error:
@@ -71,9 +102,39 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoRetur
         _exit_with(
             f"{error}; check free space and permissions, then run the same command again; no file is half-written"
         )
-    sys.exit(0)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's errors about the command line have no public class
+            raise
+        _exit_with(_usage_fault(error))
+    finally:
+        sys.excepthook = _print_traceback  # typer sets its own
+
+
+def _prepare_output() -> None:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PLAIN_WIDTH
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or file that cannot show a sign gets it written out
+            stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _print_warning
+
+
+def _usage_fault(error: Any) -> str:
+    message = error.format_message()
+    return f"{message.rstrip('.')}; see `{error.ctx.command_path} --help`" if message and error.ctx else message
+
+
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
+    error_console.print(f"warning: {message}", soft_wrap=True)
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    error_console.print("".join(traceback.format_exception(kind, error, trace)), end="", soft_wrap=True)
 
 
 def _exit_with(message: str) -> NoReturn:
-    error_console.print("[bold red]error:[/] " + escape(message), highlight=False, soft_wrap=True)
+    if message:  # none where the help was shown
+        error_console.print(
+            Text.assemble(("error:", "bold red"), " ", error_console.render_str(message)), soft_wrap=True
+        )
     sys.exit(EXIT_USER_FAULT)

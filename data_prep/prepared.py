@@ -13,6 +13,7 @@ from data_prep.frozen_record import FrozenRecord
 from data_prep.store.files import join, read_bytes, write_json
 from data_prep.store.tables import checksum, read_table, write_table
 from data_prep.task import Task
+from data_prep.wording import command
 
 
 class PreparedManifest(FrozenRecord):
@@ -117,7 +118,7 @@ def load_prepared(folder: str | Path) -> Prepared:
     except InputError as error:
         raise InputError(
             f"{folder}: not a prepared folder (no manifest.json); "
-            f"make one with `python -m data_prep prepare --out {folder} ...`"
+            f"make one with `{command('python -m data_prep prepare', options={'--out': folder})} ...`"
         ) from error
     try:
         manifest = PreparedManifest.model_validate(json.loads(raw))

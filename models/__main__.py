@@ -7,6 +7,7 @@ import typer
 
 from data_prep.console import console, new_app, print_line, run_app
 from data_prep.errors import InputError
+from data_prep.wording import command
 
 CandidateOption = Annotated[
     str,
@@ -36,7 +37,7 @@ def list_verb(
     if kind is not None and kind not in kinds:
         raise InputError(f"--kind {kind!r}: no such kind; known: {', '.join(kinds)}")
     for name in [kind] if kind else kinds:
-        console.print(f"[bold]{name}[/]", highlight=False)
+        console.print(name, style="bold")
         width = max(map(len, kinds[name]))
         for choice, option in kinds[name].items():
             own = f"  [its own settings: {', '.join(option.settings)}]" if option.settings else ""
@@ -80,8 +81,8 @@ def tiny_verb(
     folders = make_tiny(family, out, seed=seed)
     for folder in folders:
         print_line(f"Wrote {folder}.")
-    use = f"give --backbones {out}" if len(folders) > 1 else f"backbone: {folders[0]} in a candidate or study"
-    print_line(f"Next: {use}")
+    option = command("--backbones", out)
+    print_line(f"Next: {f'give {option}' if len(folders) > 1 else f'backbone: {folders[0]} in a candidate or study'}")
 
 
 @app.command("train")

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from data_prep.console import console, new_app, print_line, run_app
-from data_prep.credentials import mask_credentials
+from data_prep.console import activity, console, new_app, print_line, run_app
 from data_prep.errors import InputError
+from data_prep.wording import command, count
 from search.cluster.cluster_commands import register as register_jobs
 
 EXIT_INTERRUPTED = 130
@@ -50,20 +49,19 @@ def run(
             "--data": data,
             "--address": address,
             "--backbones": backbones,
+            "--no-dashboard": not dashboard,
             "--only": only,
         }
-        given = {option: value for option, value in options.items() if value}
-        _say(
-            f"stopped; {outcome.finished} fold runs are finished in {escape(outcome.run_dir)}. "
-            f"To continue, run the same command again: [bold]python -m search run {escape(study)}[/]"
-            + "".join(f" {option} {escape(value)}" for option, value in given.items())
+        print_line(
+            f"stopped; {outcome.finished} fold runs are finished in {outcome.run_dir}. "
+            f"To continue, run the same command again: {command('python -m search run', study, options=options)}"
         )
         raise typer.Exit(EXIT_INTERRUPTED)
     following = _show_leaderboard(outcome.run_dir)
-    _say(escape(outcome.summary))
+    print_line(outcome.summary)
     if not outcome.finished:
         raise InputError(f"{outcome.run_dir}: no fold run finished; the reasons are above")
-    _say(f"wrote {escape(outcome.run_dir)}; next: [bold]{escape(following)}[/]")
+    print_line(f"wrote {outcome.run_dir}; next: {following}")
 
 
 @app.command()
@@ -94,7 +92,12 @@ def plan(
     nodes = [this_machine(cores())] if cluster is None else read_cluster(cluster, machines)
     found = plan_study(study, nodes=nodes, machines=machines, data=data, backbones=backbones)
     console.print(plan_report(found))
-    _say(f"read {escape(study)}, wrote nothing; next: [bold]python -m search run {escape(study)}[/]")
+    following = (
+        command("python -m search run", study, options={"--data": data, "--backbones": backbones})
+        if cluster is None
+        else command("python -m search launch", study, options={"--cluster": cluster, "--data": data, "--runs": "RUNS"})
+    )
+    print_line(f"read {study}, wrote nothing; next: {following}")
 
 
 @app.command()
@@ -115,8 +118,8 @@ def status(
     reader = StatusReader(run_dir, show_all=everything)
     found = follow(reader, console) if watch else reader.read()
     console.print(found)
-    following = f"python -m search {'leaderboard' if found.is_over else 'explain'} {run_dir}"
-    _say(f"read {escape(run_dir)}; next: [bold]{escape(following)}[/]")
+    verb = "leaderboard" if found.is_over else "explain"
+    print_line(f"read {run_dir}; next: {command('python -m search', verb, run_dir)}")
 
 
 @app.command()
@@ -146,11 +149,15 @@ def track(
         written, same = write_event_files(run, Path(tensorboard))
         done.append(f"wrote {written} event files in {tensorboard}, {same} were up to date")
     if mlflow is not None:
-        with console.status("writing MLflow runs") as shown:
-            made, found = write_mlflow_runs(run, mlflow, note=lambda name: shown.update(escape(name)))
+        with activity("writing MLflow runs") as show:
+            made, found = write_mlflow_runs(run, mlflow, note=show)
         done.append(f"wrote {made} MLflow runs in {mlflow}, brought {found} up to date")
-    following = f"tensorboard --logdir {tensorboard}" if tensorboard else f"mlflow ui --backend-store-uri {mlflow}"
-    _say(mask_credentials(f"{escape('; '.join(done))}; next: [bold]{escape(following)}[/]"))
+    following = (
+        command("tensorboard", options={"--logdir": tensorboard})
+        if tensorboard
+        else command("mlflow ui", options={"--backend-store-uri": mlflow})
+    )
+    print_line(f"{'; '.join(done)}; next: {following}")
 
 
 @app.command()
@@ -162,7 +169,7 @@ def leaderboard(
     Example: `python -m search leaderboard runs/demo`
     """
     following = _show_leaderboard(run_dir)
-    _say(f"read {escape(run_dir)}; next: [bold]{escape(following)}[/]")
+    print_line(f"read {run_dir}; next: {following}")
 
 
 @app.command()
@@ -178,11 +185,11 @@ def explain(
     stories = read_stories(run_dir)
     console.print(stories, soft_wrap=True)
     following = (
-        "the search has not ended; run its [bold]python -m search run STUDY.yaml[/] again to continue"
+        "the search has not ended; run its `python -m search run STUDY.yaml` again to continue"
         if stories.has_open_ends
-        else f"[bold]python -m blend fit {escape(run_dir)}[/]"
+        else command("python -m blend fit", run_dir)
     )
-    _say(f"read {escape(run_dir)}; next: {following}")
+    print_line(f"read {run_dir}; next: {following}")
 
 
 @app.command()
@@ -228,15 +235,22 @@ def replay(
     if keep is not None:
         keep_recording(recording, keep)
         for sentence in recording.left_out:
-            _say(escape(sentence))
-        _say(
-            f"wrote {escape(keep)} with {len(recording.candidates)} candidates; next: "
-            f"[bold]python -m search replay {escape(keep)}[/]"
+            print_line(sentence)
+        options = {
+            "--ladder": ladder,
+            "--orders": orders,
+            "--workers": workers,
+            "--seed": seed,
+            "--members": members,
+        }
+        print_line(
+            f"wrote {keep} with {count(len(recording.candidates), 'candidate')}; next: "
+            f"{command('python -m search replay', keep, options=options)}"
         )
         return
     settings = read_ladder_option(ladder).for_metric(recording.metric)
     names = [name.strip() for name in (members or "").split(",") if name.strip()]
-    with console.status("replaying") as status:
+    with activity("replaying") as show:
         found = play_all(
             recording,
             settings,
@@ -244,10 +258,10 @@ def replay(
             n_orders=orders,
             n_workers=workers,
             seed=seed,
-            progress=lambda name: status.update(f"replaying {name}, {orders} orders"),
+            progress=lambda name: show(f"replaying {name}, {orders} orders"),
         )
     console.print(replay_report(found))
-    _say(f"read {escape(curves)}, wrote nothing; next: try other settings with [bold]--ladder KEY=VALUE[/]")
+    print_line(f"read {curves}, wrote nothing; next: try other settings with --ladder KEY=VALUE")
 
 
 @app.command()
@@ -282,12 +296,8 @@ def refit(
         if trained + kept
         else "nothing is missing"
     )
-    print_line(f"{done}; next: python -m blend bundle {run_dir} --blend {blend} --out DIR")
-
-
-def _say(text: str) -> None:
-    """Print a line that may have markup."""
-    console.print(text, highlight=False, soft_wrap=True)
+    options = {"--blend": blend, "--out": "DIR"}
+    print_line(f"{done}; next: {command('python -m blend bundle', run_dir, options=options)}")
 
 
 def _show_leaderboard(run_dir: str) -> str:
@@ -296,7 +306,8 @@ def _show_leaderboard(run_dir: str) -> str:
 
     board = rank(run_dir)
     console.print(board)
-    return f"python -m {'blend fit' if board.can_be_blended else 'search explain'} {run_dir}"
+    program = "python -m blend fit" if board.can_be_blended else "python -m search explain"
+    return command(program, run_dir)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ import typer
 
 from blend.imports.foreign_models import ImportRequest, read_request
 from blend.imports.imported_models import ImportedModels, write_imported
-from data_prep.console import console, new_table, print_line
+from data_prep.console import activity, console, new_table, print_line
 from data_prep.prepared import load_prepared
 from data_prep.scoring.metrics import DEAD_BELOW
 from data_prep.store.folder_lock import folder_lock
 from data_prep.store.oof_store import UNKNOWN_SPLIT
+from data_prep.wording import command
 
 FILES = "File (.csv, .parquet, .npy, .arrow, .feather), folder, or pattern in quotes whose * names the model or fold."
 
@@ -60,7 +61,7 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
             id_column=id_column,
             prediction_columns=tuple(prediction_column or ()),
         )
-        with console.status("reading and aligning predictions"):
+        with activity("reading and aligning predictions"):
             imported = read_request(request, prepared)
             with folder_lock(out):
                 ids = write_imported(imported, out)
@@ -69,9 +70,9 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
         if fit_blend:
             fit([out], data=data, clip=clip)
         else:
-            print_line(
-                f"Next: python -m blend fit {out} --data {data}, or with your own run: python -m blend fit RUN {out}"
-            )
+            alone = command("python -m blend fit", out, options={"--data": data, "--clip": clip})
+            together = command("python -m blend fit RUN", out, options={"--clip": clip})
+            print_line(f"Next: {alone}, or with your own run: {together}")
 
 
 def _show(imported: ImportedModels, ids: dict[str, str]) -> None:

@@ -24,6 +24,7 @@ from data_prep.errors import InputError
 from data_prep.scoring.metrics import METRICS
 from data_prep.store.files import write_bytes
 from data_prep.store.folder_lock import folder_lock
+from data_prep.wording import command
 
 ledger_app = new_app(
     "Record every submission with its CV and leaderboard scores, and see which CV tracks the leaderboard."
@@ -67,7 +68,7 @@ def add(
             )
             write_ledger(append_entry(entries, entry), ledger)
             print_line(f"{entry.title}: {_scores(entry)} ({entry.split})")
-    print_line(f"wrote {ledger}; next: python -m blend ledger show --ledger {ledger}")
+    print_line(f"wrote {ledger}; next: {_show_command(ledger)}")
 
 
 def _scores(entry: LedgerEntry) -> str:
@@ -114,7 +115,12 @@ def plot(
         raise InputError(f"--out {out}: the suffix must be one of {', '.join('.' + kind for kind in KINDS)}")
     tracking = _track(ledger, board)
     write_bytes(render_picture(tracking, kind), out)
-    print_line(f"wrote {out}; next, its numbers: python -m blend ledger show --ledger {ledger}")
+    print_line(f"wrote {out}; next, its numbers: {_show_command(ledger, board)}")
+
+
+def _show_command(ledger: str, board: str = "public") -> str:
+    board_option = board if board != "public" else None
+    return command("python -m blend ledger show", options={"--board": board_option, "--ledger": ledger})
 
 
 def _track(ledger: str, board: str) -> CvVsLeaderboard:

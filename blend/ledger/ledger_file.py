@@ -18,6 +18,9 @@ LEDGER_FILE = "ledger.csv"
 COLUMNS = tuple(field.name for field in fields(LedgerEntry))
 SCORES = ("cv", "nested", "expected", "public", "private")
 
+FORMULA_SIGNS = tuple("=+-@\t\r")
+"""A spreadsheet takes a cell that starts with one of these for a formula; such a text is written after a `'`."""
+
 Row = dict[str, str]
 
 
@@ -34,7 +37,7 @@ def read_ledger(path: str | Path) -> tuple[LedgerEntry, ...]:
         faults.raise_all()
         raise AssertionError("a file that cannot be read has a fault")
     _check_columns(path, faults)
-    rows: list[Row] = records.table.to_pylist()
+    rows: list[Row] = [{column: _read_text(cell) for column, cell in row.items()} for row in records.table.to_pylist()]
     for column, rule, is_legal in _rules():
         for number, row in enumerate(rows):
             if column in row and not is_legal(row[column]):
@@ -144,8 +147,23 @@ def write_ledger(entries: Sequence[LedgerEntry], path: str | Path) -> None:
     writer.writerow(COLUMNS)
     for entry in entries:
         values = (getattr(entry, name) for name in COLUMNS)
-        writer.writerow("" if value is None else str(value) for value in values)
+        writer.writerow(_cell(value) for value in values)
     write_bytes(text.getvalue().encode(), path)
+
+
+def _cell(value: object) -> str:
+    """Return what stands in the file; `_read_text` gives a text back as it was."""
+    if isinstance(value, str):
+        return f"'{value}" if _looks_like_a_formula(value) else value
+    return "" if value is None else str(value)
+
+
+def _read_text(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _looks_like_a_formula(cell) else cell
+
+
+def _looks_like_a_formula(text: str) -> bool:
+    return text.lstrip("'").startswith(FORMULA_SIGNS)
 
 
 @dataclass(frozen=True)

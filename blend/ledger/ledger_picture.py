@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from blend.ledger.cv_vs_leaderboard import CvVsLeaderboard, TrackedSubmission
 from blend.ledger.ledger_entry import KNOWN_SCHEMES, UNKNOWN
 from blend.ledger.ledger_report import verdict
+from data_prep.wording import visible
 
 KINDS = ("svg", "png", "pdf")
 COLOURS = dict(zip(KNOWN_SCHEMES, ("#d55e00", "#e69f00", "#009e73", "#0072b2", "#6e6e6e"), strict=True))
@@ -19,7 +20,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 """For the splits of a scheme, in the order of the ledger."""
 ALL = "all of "
 RINGS = {"leaking": "#b00020", "out of line": "#222222"}
-SETTINGS: dict[Any, Any] = {"svg.hashsalt": "blendfold", "svg.fonttype": "none", "font.size": 10}
+SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "blendfold",
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "text.parse_math": False,
+}
 WIDEST_TITLE = 96
 
 
@@ -81,7 +87,7 @@ def _draw_points(axes: Axes, rows: list[TrackedSubmission], tracking: CvVsLeader
                 markeredgecolor="white",
                 markeredgewidth=0.8,
                 zorder=3,
-                label=f"{name} ({len(of_split)})",
+                label=f"{visible(name)} ({len(of_split)})",
             )
             handles.append(handle)
             for row in of_split:
@@ -115,7 +121,7 @@ def _draw_lines(axes: Axes, rows: list[TrackedSubmission]) -> list[Line2D]:
             linestyle=("-", "--", ":", "-.")[place % 4],
             linewidth=1.4,
             zorder=2,
-            label=f"{ALL if line.of == scheme else ''}{line.of}: {kind}",
+            label=f"{ALL if line.of == scheme else ''}{visible(line.of)}: {kind}",
         )
         handles.append(handle)
     return handles
@@ -138,7 +144,7 @@ def _draw_flags(axes: Axes, rows: list[TrackedSubmission], tracking: CvVsLeaderb
         handles.append(Line2D([], [], **ring, markersize=9, label=kind))
         for row, cv, score in zip(flagged, *_points(flagged, tracking), strict=True):
             axes.annotate(
-                row.entry.title,
+                visible(row.entry.title),
                 (cv, score),
                 xytext=(0, -12),
                 textcoords="offset points",

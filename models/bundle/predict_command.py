@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from data_prep.console import console, print_line
+from data_prep.console import activity, console, print_line
 from data_prep.prepare.pairs import read_test
 from data_prep.scoring.combination import Floats
 from data_prep.store.files import write_bytes
@@ -23,7 +23,7 @@ def write_submission(bundle: str, test: str, out: str, *, device: str, threads: 
         InputError: the bundle, the CSV, the CPC titles or the device do not fit, or memory is too small for one text.
     """
     go_offline()
-    with console.status(f"verifying {bundle}"):
+    with activity(f"verifying {bundle}"):
         models = open_bundle(bundle)
     models = models if cpc is None else models.with_titles(cpc)
     table = read_test(test, models.task, texts=models.texts)
@@ -46,7 +46,7 @@ def write_submission(bundle: str, test: str, out: str, *, device: str, threads: 
 
 def _watched(models: Bundle, table: pa.Table, *, device: str, threads: int) -> Floats:
     """Predict, with an estimate of the time at the start and a bar of what is done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("reading texts", total=None)
 

@@ -14,6 +14,7 @@ from data_prep.store.object_store import is_uri
 from data_prep.store.safetensors_files import read_header
 from data_prep.store.weight_folders import backbone_folder, weights_file, weights_folder
 from data_prep.task import Task
+from data_prep.wording import command
 from models.backbones.checkpoint_files import BackboneFiles
 from models.backbones.kept_backbone import kept_backbone
 from models.candidate import Candidate
@@ -85,7 +86,7 @@ def _read_contents(folder: Path) -> BundleManifest:
     if not path.is_file():
         raise InputError(
             f"{folder}: not a bundle, or one that was cut off (no {BUNDLE_MANIFEST_FILE}); make one with "
-            f"`python -m blend bundle RUN --blend NAME --out {folder}`"
+            f"`{command('python -m blend bundle RUN --blend NAME', options={'--out': folder})}`"
         )
     try:
         contents = BundleManifest.model_validate_json(path.read_bytes())

@@ -9,6 +9,7 @@ from data_prep.prepared import Prepared, load_prepared
 from data_prep.scoring.metrics import DEAD_BELOW, Metric
 from data_prep.store.files import join, write_json
 from data_prep.store.oof_store import OofStore
+from data_prep.wording import command
 from models.backbones.locate_backbone import locate_backbone
 from models.experiment_log import find_candidate
 from models.training.checkpoint import CheckpointFolder
@@ -57,7 +58,12 @@ def train_by_hand(
     store.write(found.provenance, oof=found.oof, test=found.test, holdout=found.holdout)
     checkpoint.clear()
     print_line(f"Wrote {store.path('oof', settings.id, fold)} and its test table.")
-    print_line(f"Next: {_next_step(prepared, candidate, store, settings.id)}")
+    options: dict[str, object] = {
+        "--candidate": candidate,
+        "--threads": threads if threads > 1 else None,
+        "--backbones": backbones,
+    }
+    print_line(f"Next: {_next_step(prepared, store, settings.id, options)}")
 
 
 def _show(report: RungReport, *, metric: Metric, checkpoint: CheckpointFolder | None) -> bool:
@@ -82,8 +88,9 @@ def _failed(why: str, checkpoint: CheckpointFolder | None) -> InputError:
     )
 
 
-def _next_step(prepared: Prepared, candidate: str, store: OofStore, identity: str) -> str:
-    left = sorted(set(range(prepared.manifest.n_folds)) - set(store.folds(identity)))
+def _next_step(prepared: Prepared, store: OofStore, identity: str, options: dict[str, object]) -> str:
+    """Return the command that trains the next fold with the same options, or else the one that blends."""
+    data, left = {"--data": prepared.path}, sorted(set(range(prepared.manifest.n_folds)) - set(store.folds(identity)))
     if not left:
-        return f"python -m blend fit {store.root} --data {prepared.path}"
-    return f"python -m models train --data {prepared.path} --candidate {candidate} --fold {left[0]} --out {store.root}"
+        return command("python -m blend fit", store.root, options=data)
+    return command("python -m models train", options={**data, **options, "--fold": left[0], "--out": store.root})

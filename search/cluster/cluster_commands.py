@@ -6,6 +6,7 @@ import typer
 
 from data_prep.console import print_line
 from data_prep.errors import InputError
+from data_prep.wording import command
 from search.cluster.place import DASHBOARD_PORT, Place
 
 Cluster = Annotated[
@@ -42,7 +43,7 @@ def register(app: typer.Typer) -> None:
         from search.cluster.aws import set_up  # noqa: PLC0415 - keeps `--help` fast
 
         set_up(bucket, cluster, region=region, ssh_from=ssh_from, note=print_line)
-        print_line(f"wrote {cluster}; next: ray up {cluster}")
+        print_line(f"wrote {cluster}; next: {command('ray up', cluster)}")
 
     @app.command("launch")
     def launch_verb(
@@ -72,8 +73,8 @@ def register(app: typer.Typer) -> None:
         place = Place(cluster, address, port)
         job = launch(study, place, runs=runs, data=data, backbones=backbones, only=only, note=print_line)
         print_line(
-            f"submitted {job.name}; it keeps running without this machine. To follow it: python -m search attach "
-            f"{place.options}. To stop it: python -m search stop {place.options}"
+            f"submitted {job.name}; it keeps running without this machine. To follow it: "
+            f"{_command('attach', job.name, place)}. To stop it: {_command('stop', job.name, place)}"
         )
         if not detach:
             _follow(job.name, place)
@@ -123,7 +124,12 @@ def register(app: typer.Typer) -> None:
         found = latest(place, job, print_line)
         out = out or f"runs/{base_name(found.run_dir)}"
         fetch(found, place, out, print_line)
-        print_line(f"wrote {out}; next: python -m blend fit {out} --data PREPARED, or submit {out}/blends/launched")
+        following = command("python -m blend fit", out, options={"--data": "PREPARED"})
+        print_line(f"wrote {out}; next: {following}, or submit {out}/blends/launched")
+
+
+def _command(verb: str, job: str | None, place: Place) -> str:
+    return command("python -m search", verb, *([job] if job else []), options=place.options)
 
 
 def _follow(name: str | None, place: Place) -> None:
@@ -132,17 +138,17 @@ def _follow(name: str | None, place: Place) -> None:
     try:
         job, status = follow(name, place, print_line)
     except KeyboardInterrupt:
-        print_line(f"{name or 'the job'} keeps running. To follow it again: python -m search attach {place.options}")
+        print_line(f"{name or 'the job'} keeps running. To follow it again: {_command('attach', name, place)}")
         return
     if status == "SUCCEEDED":
         print_line(
-            f"{job.name} is done; next: python -m search fetch {place.options}, then `ray down` if nothing else runs "
+            f"{job.name} is done; next: {_command('fetch', job.name, place)}, then `ray down` if nothing else runs "
             "there"
         )
     elif status in ("PENDING", "RUNNING"):
         print_line(
-            f"the connection ended, but {job.name} keeps running. To follow it again: python -m search attach "
-            f"{place.options}"
+            f"the connection ended, but {job.name} keeps running. To follow it again: "
+            f"{_command('attach', job.name, place)}"
         )
     else:
         raise InputError(

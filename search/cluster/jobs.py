@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from typing import Any
 from data_prep.errors import InputError
 from data_prep.store.files import join, list_sizes, read_bytes, write_bytes
 from data_prep.store.object_store import is_uri, refuse_credentials
+from data_prep.wording import command
 from search.cluster.auth_token import TOKEN_PLACES, clear_text_warning, read_token
 from search.cluster.place import Place
 from search.study.read_study import choose_candidates, read_study
@@ -76,11 +76,10 @@ def launch(
     if place.cluster is not None:
         _check_room(read.resources.each(), place)
     job = SearchJob(f"{read.name}-{time.strftime('%Y%m%d-%H%M%S')}", join(runs, read.name))
-    given = {"--data": data, "--runs": runs, "--backbones": backbones, "--only": only}
-    options = [word for option, value in given.items() if value for word in (option, value)]
+    given: dict[str, object] = {"--data": data, "--runs": runs, "--backbones": backbones, "--only": only}
     there = f"studies/{Path(study).name}" if place.cluster else _within_clone(study)
-    search = shlex.join(["python", "-m", "search", "run", there, *options])
-    blend = shlex.join(["python", "-m", "blend", "fit", job.run_dir, "--name", "launched", "--clip", "--force"])
+    search = command("python -m search run", there, options=given)
+    blend = f"{command('python -m blend fit', job.run_dir)} --name launched --clip --force"
     task = f"{search} && {blend}"
     if place.cluster is not None:
         run_ray(["rsync-up", place.cluster, study, f"{HOME}/{there}"], note)
@@ -92,8 +91,8 @@ def launch(
         upload = ["--working-dir", ".", "--runtime-env-json", json.dumps({"excludes": list(LEFT_OUT)})]
     with jobs_api(place, note) as api:
         metadata = json.dumps({"study": read.name, "run_dir": job.run_dir})
-        command = ["job", "submit", "--address", api, "--submission-id", job.name, "--metadata-json", metadata]
-        (submit or submit_job)([*command, "--no-wait", *upload, "--", "bash", "-c", task], note)
+        submission = ["job", "submit", "--address", api, "--submission-id", job.name, "--metadata-json", metadata]
+        (submit or submit_job)([*submission, "--no-wait", *upload, "--", "bash", "-c", task], note)
     return job
 
 
@@ -249,7 +248,8 @@ def _wait_for(api: str, tunnel: "subprocess.Popen[bytes]", log: Any, place: Plac
             said = [line.strip() for line in log if line.strip()]
             raise InputError(
                 f"{place.cluster}: its dashboard cannot be reached ({said[-1] if said else error})",
-                f"Is it up? `ray up {place.cluster}` starts it; `ray exec {place.cluster} 'ray status'` checks it.",
+                f"Is it up? `{command('ray up', place.cluster)}` starts it; "
+                f"`{command('ray exec', place.cluster, 'ray status')}` checks it.",
             ) from error
         return
 
@@ -294,15 +294,25 @@ def _free_port(wanted: int) -> int:
 
 
 def run_ray(arguments: Sequence[str], note: Note) -> None:
-    """Print a Ray command and run it; its output goes to the console.
+    """Print a Ray command and run it; print its output, line by line.
 
     Raises:
         InputError: it fails.
     """
     note(_shown(arguments))
-    done = subprocess.run(_ray(arguments), stdin=subprocess.DEVNULL, check=False)
-    if done.returncode:
-        raise InputError(f"`{_shown(arguments)[2:]}` failed with exit code {done.returncode}; the reason is above")
+    with subprocess.Popen(
+        _ray(arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        text=True,
+        errors="replace",
+    ) as running:
+        for line in running.stdout or ():
+            note(line.rstrip("\n"))
+    if running.returncode:
+        raise InputError(f"`{_shown(arguments)[2:]}` failed with exit code {running.returncode}; the reason is above")
 
 
 def submit_job(arguments: Sequence[str], note: Note) -> None:
@@ -332,4 +342,4 @@ def _ray(arguments: Sequence[str]) -> list[str]:
 
 
 def _shown(arguments: Sequence[str]) -> str:
-    return f"$ {shlex.join(['ray', *arguments])}"
+    return f"$ {command('ray', *arguments)}"

@@ -34,10 +34,10 @@ class Place:
         self.node_types()
 
     @property
-    def options(self) -> str:
+    def options(self) -> dict[str, object]:
         """The options that name this place."""
-        port = f" --port {self.port}" if self.port != DASHBOARD_PORT else ""
-        return f"--cluster {self.cluster}{port}" if self.cluster else f"--address {self.address}"
+        port = self.port if self.port != DASHBOARD_PORT else None
+        return {"--cluster": self.cluster, "--address": self.address, "--port": port}
 
     def node_types(self) -> "list[NodeType]":
         """Return the node types of the cluster file; none if there is no file or the machines are the user's own.

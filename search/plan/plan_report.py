@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from models.backbones.family_memory import GIB
 from models.candidate import Precision
@@ -19,12 +18,12 @@ LEFT = frozenset({"family", "node type", "what", "GPU", "precision", "machine"})
 
 def plan_report(plan: SearchPlan) -> Group:
     """Return the plan: what is tried, what the ladder is expected to cut, each node type, disk, what does not fit."""
-    parts: list[RenderableType] = [Text(_summary(plan)), _ladder_table(plan)]
+    parts: list[RenderableType] = [_summary(plan), _ladder_table(plan)]
     for node in plan.nodes:
         parts.append(_node_table(plan, node))
     parts += [_cost_table(plan), _disk_table(plan)]
-    parts += [Text(f"- {sentence}") for sentence in ["Does not fit:", *misfits(plan)]][1:]
-    parts += [Text("Assumed:"), *(Text(f"- {sentence}") for sentence in assumptions(plan))]
+    parts += [f"- {sentence}" for sentence in misfits(plan)]
+    parts += ["Assumed:", *(f"- {sentence}" for sentence in assumptions(plan))]
     return Group(*parts)
 
 

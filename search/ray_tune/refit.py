@@ -11,6 +11,7 @@ from data_prep.errors import InputError
 from data_prep.store.files import absolute, exists, join, read_bytes
 from data_prep.store.oof_store import OofStore, Provenance
 from data_prep.store.weight_folders import backbone_is_kept, find_weights
+from data_prep.wording import command
 from models.candidate import Candidate
 from search.driver.worker_settings import fold_run_settings
 from search.ray_tune.lost_workers import MAX_WORKER_DEATHS
@@ -95,7 +96,8 @@ def _missing_parts(run_dir: str, name: str) -> list[MissingParts]:
     """Return what is missing for each member of a blend that has weight in it."""
     path = RunDir(run_dir).blend_path(name)
     if not exists(path):
-        raise InputError(f"{path}: no such blend; make one with `python -m blend fit {run_dir} --name {name}`")
+        fit = command("python -m blend fit", run_dir, options={"--name": name})
+        raise InputError(f"{path}: no such blend; make one with `{fit}`")
     try:
         record = json.loads(read_bytes(path))
         pairs = zip(record["members"], record["combination"]["parts"], strict=True)

@@ -1,9 +1,9 @@
 """The function that Ray Tune runs on a worker for each trial: it unpacks the order and does the fold run."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
+from data_prep.console import print_line
 from search.ray_tune.ray_internals import set_actor_mixins
 from search.worker.fold_run import enter_home, run_fold
 from search.worker.messages import FoldRunSettings, Report, UnfitNodeReport, order_from_dict, report_to_dict
@@ -25,7 +25,7 @@ def make_trainable(settings: FoldRunSettings) -> Trainable:
 
         order = order_from_dict(config)
         enter_home(settings)
-        sys.stdout.write(f"{order.assignment.label}\n")  # into the actor's log: the dashboard shows what it runs
+        print_line(order.assignment.label)  # into the actor's log: the dashboard shows what it runs
         if settings.requirements is not None and (faults := missing_here(settings.requirements)):
             send(UnfitNodeReport(tuple(f"{node_name()}: {fault}" for fault in faults)))
         with WorkerTelemetry(settings.study) as telemetry:

@@ -2,7 +2,6 @@
 
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from search.replay.replay_search import Replay, SchedulerSummary, Spread
 
@@ -21,7 +20,7 @@ def replay_report(found: Replay) -> Group:
     if recording.rows is None:
         notes.append("The recording has no predictions: the ladder decides without blends, and no blend is scored.")
     tables = [_main_table(found), *([_blend_table(found)] if recording.rows is not None else [])]
-    return Group(*(Text(note) for note in notes), *tables)
+    return Group(*notes, *tables)
 
 
 def _main_table(found: Replay) -> Table:

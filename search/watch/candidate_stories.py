@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from data_prep.store.yaml_documents import check_document
 from search.ladder.decisions import FINISHED, CandidateStatus
@@ -56,7 +55,7 @@ class Stories:
 
     def __rich__(self) -> RenderableType:
         """Return the lines that a console shows."""
-        return Group(*(Text(str(line)) for line in (*self.notes, *self.stories)))
+        return Group(*self.notes, *map(str, self.stories))
 
     @property
     def has_open_ends(self) -> bool:

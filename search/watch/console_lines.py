@@ -2,7 +2,6 @@
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.text import Text
 
 from data_prep.console import duration
@@ -66,7 +65,7 @@ class ConsoleLines:
 
     def note(self, text: str) -> None:
         """Print a message about the whole search."""
-        self._console.print(escape(text), highlight=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
     def restart(self, text: str) -> None:
         """Print that Ray Tune died with all running fold runs, and that the search continues."""
@@ -75,8 +74,8 @@ class ConsoleLines:
 
     def _say(self, assignment: Assignment, text: str, style: str) -> None:
         stamp = duration(self.statistics.clock() - self.statistics.since)
-        line = f"[dim]{stamp:>8}[/]  [bold]{escape(assignment.label)}[/]  [{style}]{escape(text)}[/]"
-        self._console.print(line, highlight=False, soft_wrap=True)
+        line = Text.assemble((f"{stamp:>8}", "dim"), "  ", (assignment.label, "bold"), "  ", (text, style))
+        self._console.print(line, soft_wrap=True)
 
     def _best(self) -> str:
         leader = self.statistics.leader

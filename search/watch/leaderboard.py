@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 
 from data_prep.errors import InputError
@@ -248,7 +247,7 @@ def _ranking_table(board: Leaderboard) -> Table:
         complete = len(row.folds) == board.n_folds
         table.add_row(
             str(number) if complete else "",
-            escape(_name(row)),
+            _name(row),
             f"{len(row.folds)}/{board.n_folds}",
             f"{row.mean:.4f}",
             f"{row.spread:.4f}" if len(row.folds) > 1 else "",
@@ -277,5 +276,5 @@ def _reasons_table(entries: list[LeaderboardRow | Unscored]) -> Table:
     table.add_column("state")
     table.add_column("reason", overflow="fold", ratio=1)
     for entry in entries:
-        table.add_row(escape(f"{entry.label} {entry.candidate[:6]}"), entry.state, escape(entry.reason))
+        table.add_row(f"{entry.label} {entry.candidate[:6]}", entry.state, entry.reason)
     return table

@@ -181,7 +181,7 @@ class Status:
             fold = f"{run.fold} (retry)" if run.attempt else str(run.fold)
             rung = f"{run.progress:.0%}" if run.progress else ""
             score = f"{run.metric:.4f}" if run.metric is not None else ""
-            table.add_row(Text(f"{run.label} {run.candidate[:6]}"), fold, rung, score, duration(run.seconds))
+            table.add_row(f"{run.label} {run.candidate[:6]}", fold, rung, score, duration(run.seconds))
         return table
 
     def _candidates_table(self) -> Table:
@@ -195,7 +195,7 @@ class Status:
         table.add_column("reason", overflow="fold", ratio=3)
         for climb in shown:
             mean = f"{climb.mean:.4f}" if climb.scores else ""
-            table.add_row(Text(self._name(climb)), mean, self._step(climb), climb.state, Text(climb.reason))
+            table.add_row(self._name(climb), mean, self._step(climb), climb.state, climb.reason)
         return table
 
     def _shown(self, entries: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_prep.console import print_line
 from data_prep.errors import FULL_DISK, InputError, storage_fault
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.scoring.metrics import Metric
@@ -60,7 +61,7 @@ def run_fold(
     except InputError as error:
         send(FailureReport(str(error)))
     except Exception as error:
-        traceback.print_exc()
+        print_line(traceback.format_exc())
         send(FailureReport(f"{type(error).__name__}: {error}"))
     finally:
         release_memory()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.console import print_line
 from data_prep.errors import STORAGE_FAULTS, InputError, storage_fault
 from data_prep.store.files import remove_folder
 from data_prep.store.oof_store import OofStore, Provenance
@@ -47,7 +48,7 @@ def refit_fold(settings: FoldRunSettings, order: FoldRunOrder, origin: Provenanc
     except MemoryError:
         raise
     except Exception as error:
-        traceback.print_exc()
+        print_line(traceback.format_exc())
         return Refitted(math.nan, 0.0, f"{type(error).__name__}: {error}", tuple(messages))
     finally:
         release_memory()

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -82,6 +83,20 @@ def test_a_ledger_reads_back_as_written_in_the_order_of_its_rows(tmp_path: Path)
     entries = (LedgerEntry("z", metric="spearman"), full, LedgerEntry("a", metric="spearman", cv=0.0))
     write_ledger(entries, tmp_path / "ledger.csv")
     assert read_ledger(tmp_path / "ledger.csv") == entries
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-cmd", "@x", "\t=1", "'=1", "''@", "'quoted", "", "plain"])
+def test_a_spreadsheet_finds_no_formula_in_a_text(tmp_path: Path, text: str) -> None:
+    entry = LedgerEntry(text.strip() or "x", blend=text, members=text, note=text, public=-0.5)
+    write_ledger([entry], tmp_path / "ledger.csv")
+    assert read_ledger(tmp_path / "ledger.csv") == (entry,)
+    (row,) = csv.DictReader((tmp_path / "ledger.csv").open(newline=""))
+    assert not row["note"].startswith(("=", "+", "-", "@", "\t"))
+    assert row["public"] == "-0.5"
+    path = tmp_path / "by-hand.csv"
+    path.write_text(table({"submission": "=1+1"}, {"submission": "'=1+1"}))
+    with pytest.raises(InputError, match="is the same submission as line 2"):
+        read_ledger(path)
 
 
 def test_a_person_may_shuffle_columns_use_windows_lines_and_leave_cells_empty(tmp_path: Path) -> None:
@@ -643,6 +658,22 @@ def test_plot_refuses_another_kind_and_draws_a_single_point(tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"the suffix must be one of .svg, .png, .pdf"):
         blend("ledger", "plot", "--ledger", MEMO_LEDGER, "--out", tmp_path / "memo.jpeg")
     assert b"scheme not known (1)" in render_picture(track_cv([LedgerEntry("a", cv=0.8, public=0.81)]), "svg")
+
+
+def test_names_are_no_formulas_in_a_picture() -> None:
+    names = ["$x$", r"$\frac{", "bell\x07\x1b[31m", "<b>"]
+    leaking = [LedgerEntry(name, scheme="kfold", cv=0.8, public=0.81) for name in names]
+    picture = render_picture(track_cv(leaking), "svg").decode()
+    ElementTree.fromstring(picture)
+    for drawn in ("$x$", r"$\frac{", r"bell\x07\x1b[31m", "&lt;b&gt;"):
+        assert drawn in picture
+
+
+def test_the_next_command_keeps_the_board(tmp_path: Path) -> None:
+    ledger = tmp_path / "my ledger.csv"
+    write_ledger([LedgerEntry("a", cv=0.8, private=0.81)], ledger)
+    printed = blend("ledger", "plot", "--board", "private", "--ledger", ledger, "--out", tmp_path / "a.svg")
+    assert f"python -m blend ledger show --board private --ledger '{ledger}'" in printed
 
 
 def test_the_command_fails_with_the_message_alone(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 import io
 
 import pytest
-from rich.console import Console
 
+from data_prep.console import EscapingConsole
 from models.candidate import Candidate
 from models.parts.heads import HEADS
 from models.training.parameter_table import describe_groups, parameter_table
@@ -45,7 +45,7 @@ def test_a_head_with_rate_0_is_shown_as_frozen(tiny_bert):
 
 def test_the_table_shows_every_group_and_the_totals(tiny_bert):
     candidate = Candidate(backbone=tiny_bert, freeze_layers=1, **SETTINGS)
-    console = Console(width=120, record=True, file=io.StringIO())
+    console = EscapingConsole(width=120, record=True, file=io.StringIO())
     console.print(parameter_table(candidate))
     text = console.export_text()
     rows = describe_groups(candidate)

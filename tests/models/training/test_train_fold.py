@@ -346,13 +346,15 @@ def test_command_line_trains_a_fold_and_says_what_is_next(tiny_bert, prepared_ti
     settings.write_text(f"backbone: {tiny_bert}\nbatch_size: 32\nmax_length: 48\n")
     out = tmp_path / "run"
     arguments = ["train", "--data", prepared_tiny.path, "--candidate", str(settings), "--out", str(out)]
+    arguments += ["--threads", "2", "--backbones", str(tmp_path)]
     store = OofStore(out)
     identity = Candidate(backbone=tiny_bert, batch_size=32, max_length=48).id
     for fold in range(4):
         result = CliRunner().invoke(app, [*arguments, "--fold", str(fold)])
         assert result.exit_code == 0, result.output
         assert store.read("oof", identity, fold).num_rows > 0
-        following = f"--fold {fold + 1}" if fold < 3 else f"python -m blend fit {out} --data"
+        kept = f"--threads 2 --backbones {tmp_path} --fold {fold + 1} --out {out}"
+        following = kept if fold < 3 else f"python -m blend fit {out} --data"
         assert following in result.output.splitlines()[-1]
     assert Candidate.model_validate_json((out / "candidates" / f"{identity}.json").read_text()).id == identity
     assert not list((out / "checkpoints").rglob("state.pt"))

@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 import pytest
-from rich.console import Console
 
+from data_prep.console import EscapingConsole
 from data_prep.scoring.metrics import METRICS
 from models.candidate import Candidate
 from search.ladder.decisions import Decision
@@ -22,7 +22,7 @@ CANDIDATES = [Candidate(seed=seed) for seed in range(12)]
 def told(metric: str, done: list[tuple[int, int, float]], recalled: int = 0) -> list[str]:
     """Return what is said of the best after each fold run (candidate, fold, metric), the first ones done before."""
     output = io.StringIO()
-    console = Console(file=output, width=200)
+    console = EscapingConsole(file=output, width=200)
     statistics = RunStatistics(
         metric=METRICS[metric],
         n_folds=4,

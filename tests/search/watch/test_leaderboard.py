@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import yaml
-from rich.console import Console
 from scipy.stats import pearsonr
 from typer.testing import CliRunner
 
+from data_prep.console import EscapingConsole
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.store.files import write_json
@@ -69,7 +69,7 @@ def pearson_in_doubles(table: pa.Table) -> float:
 
 
 def text_of(board: Leaderboard) -> str:
-    console = Console(width=150, record=True, file=io.StringIO())
+    console = EscapingConsole(width=150, record=True, file=io.StringIO())
     console.print(board)
     return console.export_text()
 
@@ -167,6 +167,19 @@ def test_the_command_names_blending_once_a_candidate_is_complete(run_directory: 
     assert last_line() == f"read {where}; next: python -m search explain {where}"
     run_directory.add(Candidate(loss="bce"), dict.fromkeys(range(n_folds), 0.2))
     assert last_line() == f"read {where}; next: python -m blend fit {where}"
+
+
+@pytest.mark.parametrize("verb", ["leaderboard", "explain", "status"])
+def test_hostile_names_and_reasons_are_shown_as_they_are(run_directory: RunDirectory, verb: str) -> None:
+    candidate = Candidate(backbone="de[v3]\x1b[2J:x:")
+    name = run_directory.add(candidate, {0: 0.1})
+    write_statuses(run_directory.path, {name: CandidateStatus("stopped", "cut[/]\x1b]0;pwned\x07")})
+    for progress in (0.5, 1.0):
+        Curves(run_directory.path).append(CurvePoint(name, 0, progress, progress, 0.5, 60.0))
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [verb, run_directory.path], catch_exceptions=False)
+    assert r"de[v3]\x1b[2J:x:" in done.output
+    assert r"cut[/]\x1b]0;pwned" in done.output
+    assert not {"\x1b", "\x07"} & set(done.output)
 
 
 def test_something_else_is_refused(tmp_path: Path) -> None:

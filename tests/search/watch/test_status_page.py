@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rich.console import Console
 from typer.testing import CliRunner
 
+from data_prep.console import EscapingConsole
 from data_prep.errors import InputError
 from data_prep.store.files import write_json
 from models.candidate import Candidate
@@ -93,7 +93,7 @@ def read(run_dir: str) -> Status:
 
 
 def shown(found: Status) -> str:
-    console = Console(width=160, record=True, file=None, force_terminal=False)
+    console = EscapingConsole(width=160, record=True, file=None, force_terminal=False)
     with console.capture() as capture:
         console.print(found)
     return capture.get()
@@ -226,7 +226,7 @@ def test_a_run_of_an_older_version_is_told_with_its_prepared_folder(run_dir: str
 
 
 def test_watching_ends_with_the_driver_or_with_ctrl_c(run_dir: str) -> None:
-    console, reads = Console(width=120, quiet=True), []
+    console, reads = EscapingConsole(width=120, quiet=True), []
 
     def sleep(_: float) -> None:
         reads.append(1)
