@@ -315,13 +315,23 @@ def _stem(name: str) -> str:
     return name.rsplit(".", 1)[0] if "." in name else name
 
 
+def _arrow_reader(content: bytes | bytearray) -> pa.BufferReader:
+    """Return a reader of a copy that is Arrow's own.
+
+    A thread of Arrow's that lets go of Python's bytes while an error ends the process would abort it.
+    """
+    sink = pa.BufferOutputStream()
+    sink.write(content)
+    return pa.BufferReader(sink.getvalue())
+
+
 def _read_csv(content: bytes, ids: Sequence[str]) -> pa.Table:
     """Read a CSV file; ids stay text (`0012`, `NA`).
 
     As one block: a column's type is that of all its rows, and a row is as long as it likes.
     """
     return pa_csv.read_csv(
-        pa.BufferReader(content),
+        _arrow_reader(content),
         read_options=pa_csv.ReadOptions(use_threads=False, block_size=max(len(content), 1)),
         parse_options=pa_csv.ParseOptions(newlines_in_values=True),
         convert_options=pa_csv.ConvertOptions(column_types={name: pa.string() for name in ids}),
@@ -352,19 +362,16 @@ def _check_size(content: bytes) -> None:
 
 
 def _read_feather(content: bytes, _: Sequence[str]) -> pa.Table:
-    return pa_feather.read_table(pa.BufferReader(content), use_threads=False)
+    return pa_feather.read_table(_arrow_reader(content), use_threads=False)
 
 
 READERS: dict[str, Callable[[bytes, Sequence[str]], pa.Table]] = {
     ".csv": _read_csv,
-    ".parquet": lambda content, _: pa_parquet.read_table(pa.BufferReader(content), use_threads=False, pre_buffer=False),
+    ".parquet": lambda content, _: pa_parquet.read_table(_arrow_reader(content), use_threads=False, pre_buffer=False),
     ".npy": _read_array,
     ".arrow": _read_feather,
     ".feather": _read_feather,
 }
-"""By suffix: returns a table from the bytes of a file and the names that its id column may have.
-
-On this thread alone: a pool that still works when an error ends the process aborts it.
-"""
+"""By suffix: returns a table from the bytes of a file and the names that its id column may have."""
 STARTS = {".csv": b"", ".parquet": b"PAR1", ".npy": b"\x93NUMPY", ".arrow": b"ARROW1", ".feather": b"ARROW1"}
 """First bytes of each."""

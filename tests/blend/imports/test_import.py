@@ -15,7 +15,7 @@ import yaml
 
 from blend.__main__ import app
 from blend.evidence.member_records import notes_about
-from blend.imports.foreign_files import ForeignColumns, read_foreign
+from blend.imports.foreign_files import ForeignColumns, _arrow_reader, read_foreign
 from blend.imports.foreign_models import ImportRequest, read_request
 from blend.imports.imported_models import write_imported
 from blend.members.load_predictions import load_predictions
@@ -381,6 +381,13 @@ def test_a_column_has_the_type_of_all_its_rows_and_a_row_may_be_long(tmp_path: P
     (tmp_path / "a.csv").write_text("id,note,pred\n" + "a,,1\n" * 300_000 + f"b,{'x' * 2_000_000},0.5\n")
     table = read_foreign(str(tmp_path / "a.csv"), ForeignColumns(prepared.task), is_test=True)
     assert table.predictions["pred"].tolist()[-2:] == [1.0, 0.5]
+
+
+def test_arrow_reads_memory_of_its_own() -> None:
+    content = bytearray(b"id,pred\na,1\n")
+    reader = _arrow_reader(content)
+    content.clear()  # refused as long as anyone reads these bytes
+    assert reader.read() == b"id,pred\na,1\n"
 
 
 def write_folder(team: Team, models: list[str], oof: str = "oof/{}.csv", test: str = "test/{}.csv") -> None:
