@@ -1,12 +1,10 @@
 """The folder of a blend in a run directory: writing it, reading it back, finding the blend before it."""
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
 from blend.blend_record import Blend
 from blend.evidence.comparisons import PreviousBlend
@@ -14,8 +12,9 @@ from blend.make_blend import FinishedBlend
 from blend.members.member_predictions import MemberPredictions
 from data_prep.errors import InputError
 from data_prep.scoring.combination import Floats
-from data_prep.store.files import exists, file_info, join, list_names, read_bytes, write_json
+from data_prep.store.files import exists, file_info, join, list_names
 from data_prep.store.folder_lock import folder_lock
+from data_prep.store.sealed_records import read_record, write_record
 from data_prep.store.tables import OOF_SCHEMA, one_array, read_table
 from data_prep.store.tables import write_table as write_arrow
 from data_prep.submission.submission_manifest import write_submission
@@ -44,7 +43,7 @@ def write_blend(finished: FinishedBlend, predictions: MemberPredictions, folder:
 def _write_blend(finished: FinishedBlend, predictions: MemberPredictions, folder: str, *, force: bool) -> None:
     content = finished.record.model_dump(mode="json")
     path = join(folder, RECORD_FILE)
-    if exists(path) and not force and not _same(_read_json(path), content):
+    if exists(path) and not force and not _holds(path, content):
         raise InputError(f"{path}: already holds another blend; choose another --name, or replace it with --force")
     write_submission(finished.submission, finished.manifest, folder)
     columns = [
@@ -55,7 +54,7 @@ def _write_blend(finished: FinishedBlend, predictions: MemberPredictions, folder
     ]
     table = pa.table([pa.array(column) for column in columns], names=OOF_SCHEMA.names)
     write_arrow(table, join(folder, OOF_FILE), schema=OOF_SCHEMA, metadata={"blend": finished.record.name})
-    write_json(content, path)
+    write_record(content, path)
 
 
 def read_blend(run: str, name: str) -> Blend:
@@ -63,28 +62,20 @@ def read_blend(run: str, name: str) -> Blend:
     path = join(blend_folder(run, name), RECORD_FILE)
     if not exists(path):
         raise InputError(f"{path}: no such blend; fit one with `{_fit(run, name)}`")
-    try:
-        return Blend.model_validate_json(read_bytes(path))
-    except ValidationError as error:
-        raise InputError(
-            f"{path}: not a blend of this version ({error}); fit it again with `{_fit(run, name)} --force`"
-        ) from error
+    return read_record(path, Blend.model_validate, remedy=f"fit it again with `{_fit(run, name)} --force`")
 
 
 def _fit(run: str, name: str) -> str:
     return command("python -m blend fit", run, options={"--name": name})
 
 
-def _read_json(path: str) -> object:
+def _holds(path: str, content: dict[str, object]) -> bool:
+    """Tell whether a file has the record of a blend; the previous blend that it is compared with does not matter."""
     try:
-        return json.loads(read_bytes(path))
-    except ValueError:
-        return None
-
-
-def _same(there: object, content: dict[str, object]) -> bool:
-    """Tell whether two records are of the same blend; the previous blend that it is compared with does not matter."""
-    return isinstance(there, dict) and {**there, "previous": None} == {**content, "previous": None}
+        there = read_record(path, dict, remedy="")
+    except InputError:
+        return False
+    return {**there, "previous": None} == {**content, "previous": None}
 
 
 def find_previous(

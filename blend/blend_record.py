@@ -1,5 +1,9 @@
 """`Blend`: names, weights and the evidence for them, stored as `blend.json`."""
 
+from typing import Self
+
+from pydantic import model_validator
+
 from data_prep.frozen_record import FrozenRecord
 from data_prep.scoring.combination import Combination
 
@@ -182,3 +186,9 @@ class Blend(FrozenRecord):
     notes: tuple[str, ...]
     """What a person should know about the candidates."""
     submission: SubmissionRecord
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if [member.candidate for member in self.members] != [part.candidate for part in self.combination.parts]:
+            raise ValueError("members and parts of the combination are not of the same candidates")
+        return self

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from data_prep.cpc import section_titles, shipped_texts
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.scoring.combination import CombinationPart
+from data_prep.store.candidate_records import candidate_path, read_settings
 from data_prep.store.files import (
     base_name,
     exists,
@@ -26,10 +26,10 @@ from data_prep.store.files import (
     read_bytes,
     remove,
     write_bytes,
-    write_json,
 )
-from data_prep.store.oof_store import OofStore, Provenance
+from data_prep.store.oof_store import OofStore, Provenance, home_of
 from data_prep.store.safetensors_files import checksum_of_tensors, parse_header
+from data_prep.store.sealed_records import read_record, seal, write_record
 from data_prep.store.weight_folders import (
     EMBEDDING_FILE,
     LISTING_FILE,
@@ -95,7 +95,7 @@ def write_bundle(
             report(path, len(content))
         parts = tuple(part for _, part in weighty)
         contents = _describe(blend, data, members, parts, written, half=half)
-        write_json(contents.model_dump(mode="json"), join(out, BUNDLE_MANIFEST_FILE))
+        write_record(contents.model_dump(mode="json"), join(out, BUNDLE_MANIFEST_FILE))
     except BaseException:
         for path in written:
             remove(join(out, path))
@@ -141,11 +141,10 @@ def _describe(
 
 def _gather(member: MemberRecord, run: str) -> GatheredMember:
     """Return the files of a member that belong into the bundle, whether they exist or not."""
-    place = member.run if exists(join(member.run, "oof", member.candidate)) else run
+    place = home_of(member.candidate, run, member.run)
     folds = OofStore(place).folds(member.candidate)
-    settings = join(place, "candidates", f"{member.candidate}.json")
-    backbone = _read_backbone(settings)
-    sources = {f"candidates/{member.candidate}.json": settings}
+    backbone = _read_backbone(place, member.candidate)
+    sources = {candidate_path(".", member.candidate)[2:]: candidate_path(place, member.candidate)}
     sources |= {
         weights_file(".", member.candidate, fold)[2:]: weights_file(place, member.candidate, fold) for fold in folds
     }
@@ -157,22 +156,20 @@ def _gather(member: MemberRecord, run: str) -> GatheredMember:
     return GatheredMember(member, place, folds, backbone, sources, digests)
 
 
-def _read_backbone(path: str) -> str:
+def _read_backbone(run: str, candidate: str) -> str:
     """Return the backbone that a candidate's settings name; empty for a model that was not trained here."""
-    if not exists(path):
+    if not exists(candidate_path(run, candidate)):
         return ""
-    try:
-        settings: Any = json.loads(read_bytes(path))
-    except ValueError:
-        return ""
-    named = isinstance(settings, dict) and {"backbone", "recipe", "head", "loss"} <= settings.keys()
+    settings = read_settings(run, candidate)
+    named = {"backbone", "recipe", "head", "loss"} <= settings.keys()
     return str(settings["backbone"]) if named else ""
 
 
 def _listing(folder: str) -> dict[str, str]:
     """Return the names of a backbone's files with their sha256; empty if one is missing."""
     path = join(folder, LISTING_FILE)
-    files: dict[str, str] = json.loads(read_bytes(path)) if exists(path) else {}
+    remedy = "remove it, then make it again with `python -m search refit`"
+    files: dict[str, str] = read_record(path, dict, remedy=remedy) if exists(path) else {}
     return files if all(exists(join(folder, name)) for name in files) else {}
 
 
@@ -242,7 +239,7 @@ def _read(path: str, digest: str | None, *, half: bool) -> bytes:
     content = read_bytes(path)
     name = base_name(path)
     if name == WEIGHTS_FILE:
-        intact = checksum_of_tensors(content) == parse_header(content).metadata.get("checksum")
+        intact = _is_intact(content)
     else:
         intact = digest is None or hashlib.sha256(content).hexdigest() == digest
     if not intact:
@@ -253,6 +250,13 @@ def _read(path: str, digest: str | None, *, half: bool) -> bytes:
     return halve(content) if half and name in (WEIGHTS_FILE, EMBEDDING_FILE) else content
 
 
+def _is_intact(weights: bytes) -> bool:
+    try:
+        return checksum_of_tensors(weights) == parse_header(weights).metadata.get("checksum")
+    except ValueError:
+        return False
+
+
 def halve(content: bytes) -> bytes:
     """Return a safetensors file with its float32 tensors, if in range, in half precision, and the checksum updated."""
     header = parse_header(content)
@@ -260,6 +264,7 @@ def halve(content: bytes) -> bytes:
     metadata = dict(header.metadata)
     if "checksum" in metadata:
         metadata["checksum"] = checksum_of_tensors(safetensors.numpy.save(tensors))
+        metadata = seal(metadata)
     return bytes(safetensors.numpy.save(tensors, metadata or None))
 
 

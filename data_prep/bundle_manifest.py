@@ -1,7 +1,13 @@
 """`BundleManifest`: what a bundle holds and how it predicts, stored as its `manifest.json`."""
 
+from typing import Self
+
+from pydantic import model_validator
+
 from data_prep.frozen_record import FrozenRecord
 from data_prep.scoring.combination import Combination
+from data_prep.store.candidate_records import candidate_path
+from data_prep.store.weight_folders import weights_file
 from data_prep.task import Task
 
 BUNDLE_MANIFEST_FILE = "manifest.json"
@@ -56,3 +62,23 @@ class BundleManifest(FrozenRecord):
     """Size of all files but this one."""
     files: dict[str, BundledFile]
     """By path inside the bundle."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        candidates = [member.candidate for member in self.members]
+        if len(set(candidates)) < len(candidates) or candidates != [part.candidate for part in self.combination.parts]:
+            raise ValueError("members and parts of the combination must be of the same candidates, each once")
+        for member, part in zip(self.members, self.combination.parts, strict=True):
+            if not member.folds or list(member.folds) != sorted(set(member.folds)):
+                raise ValueError(f"folds of {member.candidate} must be ascending and at least one, got {member.folds}")
+            if len(part.scalings) not in (1, len(member.folds)):
+                raise ValueError(
+                    f"{member.candidate} has {len(member.folds)} folds, but {len(part.scalings)} scalings for them"
+                )
+            needed = [candidate_path(".", member.candidate)]
+            needed += [weights_file(".", member.candidate, fold) for fold in member.folds]
+            if missing := [path[2:] for path in needed if path[2:] not in self.files]:
+                raise ValueError(f"files has no {', '.join(missing)}, which predicting needs")
+        if self.task.cpc_column and not self.texts:
+            raise ValueError(f"texts is empty, but the task has CPC codes in column {self.task.cpc_column!r}")
+        return self

@@ -1,16 +1,16 @@
 """The prepared folder: tables and a manifest, which every later step starts from."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from pydantic import ValidationError
+import pyarrow.compute as pc
 
 from data_prep.cpc import section_titles, shipped_texts
 from data_prep.errors import InputError
 from data_prep.frozen_record import FrozenRecord
-from data_prep.store.files import join, read_bytes, write_json
+from data_prep.store.files import exists, join
+from data_prep.store.sealed_records import read_record, write_record
 from data_prep.store.tables import checksum, read_table, write_table
 from data_prep.task import Task
 from data_prep.wording import command
@@ -103,7 +103,7 @@ def write_prepared(folder: str | Path, manifest: PreparedManifest, train: pa.Tab
     """Write both tables, then the manifest; a folder without a manifest is unfinished."""
     write_table(train, join(folder, "train.arrow"), schema=train_schema(manifest.task))
     write_table(test, join(folder, "test.arrow"), schema=test_schema(manifest.task))
-    write_json(manifest.model_dump(mode="json"), join(folder, "manifest.json"))
+    write_record(manifest.model_dump(mode="json"), join(folder, "manifest.json"))
 
 
 def load_prepared(folder: str | Path) -> Prepared:
@@ -113,21 +113,17 @@ def load_prepared(folder: str | Path) -> Prepared:
         InputError: not a prepared folder, or its tables do not belong to its manifest.
         DamagedTableError: a table was truncated or altered.
     """
-    try:
-        raw = read_bytes(join(folder, "manifest.json"))
-    except InputError as error:
+    path = join(folder, "manifest.json")
+    if not exists(path):
         raise InputError(
             f"{folder}: not a prepared folder (no manifest.json); "
             f"make one with `{command('python -m data_prep prepare', options={'--out': folder})} ...`"
-        ) from error
-    try:
-        manifest = PreparedManifest.model_validate(json.loads(raw))
-    except (ValidationError, ValueError) as error:
-        raise InputError(
-            f"{folder}/manifest.json: not a manifest of this version; prepare the data again ({error})"
-        ) from error
+        )
+    manifest = read_record(path, PreparedManifest.model_validate, remedy="prepare the data again")
     train = read_table(join(folder, "train.arrow"), schema=train_schema(manifest.task))
     test = read_table(join(folder, "test.arrow"), schema=test_schema(manifest.task))
-    if hash_data(train, test) != manifest.data_hash or hash_split(train) != manifest.split_hash:
+    hashes = (hash_data(train, test), hash_split(train))
+    n_folds = (pc.max(train["fold"]).as_py() or 0) + 1
+    if (*hashes, n_folds) != (manifest.data_hash, manifest.split_hash, manifest.n_folds):
         raise InputError(f"{folder}: tables and manifest.json belong to different preparations; prepare the data again")
     return Prepared(path=str(folder), manifest=manifest, train=train, test=test)

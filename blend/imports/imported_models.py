@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import yaml
 from numpy.typing import NDArray
 
 from blend.members.run_dirs import read_study
@@ -13,8 +12,10 @@ from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import pearson
-from data_prep.store.files import base_name, exists, join, write_bytes, write_json
+from data_prep.store.candidate_records import candidate_path, write_settings
+from data_prep.store.files import base_name, exists, join
 from data_prep.store.oof_store import OofStore, Provenance
+from data_prep.store.study_record import STUDY_FILE, write_study_record
 from data_prep.store.tables import HOLDOUT_FOLD, checksum
 
 
@@ -89,9 +90,8 @@ def write_imported(imported: ImportedModels, out: str) -> dict[str, str]:
     ids = {model.name: imported.identity(model) for model in imported.models}
     _check_room(study, out, ids, imported.data)
     for model in imported.models:
-        path = join(out, "candidates", f"{ids[model.name]}.json")
-        if not exists(path):
-            write_json(_settings(model, imported), path)
+        if not exists(candidate_path(out, ids[model.name])):
+            write_settings(_settings(model, imported), out, ids[model.name])
     content = {
         "name": base_name(out),
         "data": imported.named_data,
@@ -101,14 +101,14 @@ def write_imported(imported: ImportedModels, out: str) -> dict[str, str]:
         "names": {**study.get("names", {}), **ids},
     }
     if content != study:
-        write_bytes(yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode(), join(out, "study.yaml"))
+        write_study_record(content, out)
     for model in imported.models:
         _write_tables(model, ids[model.name], imported, OofStore(out))
     return ids
 
 
 def _check_room(study: dict[str, object], out: str, ids: dict[str, str], data: Prepared) -> None:
-    path = join(out, "study.yaml")
+    path = join(out, STUDY_FILE)
     if study and not study.get("imported"):
         raise InputError(f"{path}: is the study of a search; import into a separate directory: choose another --out")
     if study and study.get("data_hash") != data.manifest.data_hash:

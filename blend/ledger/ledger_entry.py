@@ -1,7 +1,6 @@
 """`LedgerEntry`: one submission in the ledger, built from its file and the manifest beside it."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from math import isfinite
 
@@ -11,6 +10,7 @@ from data_prep.errors import InputError
 from data_prep.prepare.folds import SCHEMES
 from data_prep.scoring.metrics import METRICS
 from data_prep.store.files import exists, join, read_bytes
+from data_prep.store.sealed_records import read_record
 from data_prep.store.yaml_documents import check_document
 
 UNKNOWN = "unknown"
@@ -135,12 +135,7 @@ def entry_of(
 
 
 def _read_manifest(path: str) -> _SubmissionFacts:
-    try:
-        content = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise InputError(f"{path}: not a JSON file ({error}); make the submission again") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must hold the manifest of a submission, found {type(content).__name__}")
+    content = read_record(path, dict, remedy="make the submission again")
     return check_document(content, _SubmissionFacts, where=path)
 
 

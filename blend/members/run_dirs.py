@@ -1,21 +1,19 @@
 """What a blend needs from a run directory: its data, its candidates, and their names and labels."""
 
-import json
 from collections.abc import Collection, Sequence
-from functools import lru_cache
 from typing import Any
-
-import yaml
 
 from data_prep.candidate_label import candidate_label
 from data_prep.errors import InputError
-from data_prep.store.files import exists, join, read_bytes
+from data_prep.store.candidate_records import candidate_path, read_settings
+from data_prep.store.files import exists, join
 from data_prep.store.oof_store import OofStore
+from data_prep.store.study_record import STUDY_FILE, read_study_record
 
 
 def find_data(run: str) -> str:
     """Return the prepared folder that `study.yaml` of `run` names; InputError if it names none or `run` is no run."""
-    path = join(run, "study.yaml")
+    path = join(run, STUDY_FILE)
     if not exists(path):
         raise InputError(
             f"{run}: not a run directory (no study.yaml); give the folder that `python -m search run` made"
@@ -28,20 +26,7 @@ def find_data(run: str) -> str:
 
 def read_study(run: str) -> dict[str, Any]:
     """Return the content of a run directory's `study.yaml`; empty if there is none."""
-    path = join(run, "study.yaml")
-    if not exists(path):
-        return {}
-    try:
-        study = _parse(read_bytes(path))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML ({error}); restore it, or run the study again") from error
-    return study if isinstance(study, dict) else {}
-
-
-@lru_cache(maxsize=8)
-def _parse(content: bytes) -> Any:
-    """Parse YAML, once for the same content: every candidate's name is looked up in it, and YAML is slow."""
-    return yaml.safe_load(content)
+    return read_study_record(run) if exists(join(run, STUDY_FILE)) else {}
 
 
 def _read_names(run: str) -> dict[str, str]:
@@ -107,11 +92,4 @@ def is_imported(run: str, candidate: str) -> bool:
 
 def _read_settings(run: str, candidate: str) -> dict[str, Any] | None:
     """Return the content of a candidate's JSON file; None if there is none."""
-    path = join(run, "candidates", f"{candidate}.json")
-    if not exists(path):
-        return None
-    try:
-        settings = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); restore it from the study, or remove it") from error
-    return settings if isinstance(settings, dict) else {}
+    return read_settings(run, candidate) if exists(candidate_path(run, candidate)) else None

@@ -13,9 +13,18 @@ import pyarrow as pa
 
 from data_prep.errors import InputError
 from data_prep.store.files import PARTIAL, exists, join, list_names, move, remove
-from data_prep.store.tables import OOF_SCHEMA, TEST_SCHEMA, DamagedTableError, metadata_of, read_table, write_table
+from data_prep.store.tables import (
+    CHECKSUM_KEY,
+    OOF_SCHEMA,
+    TEST_SCHEMA,
+    DamagedTableError,
+    metadata_of,
+    read_metadata,
+    read_table,
+    write_table,
+)
 
-FOLD_FILE = re.compile(r"fold-(\d+)\.arrow")
+FOLD_FILE = re.compile(r"fold-(0|[1-9]\d*)\.arrow")
 UNKNOWN_SPLIT = "unknown"
 """The split hash of predictions whose models were trained on unknown folds."""
 
@@ -63,6 +72,11 @@ class Provenance:
         )
 
 
+def _origin(metadata: dict[str, str]) -> dict[str, str]:
+    """Return what the tables of one fold run have in common."""
+    return {key: value for key, value in metadata.items() if key != CHECKSUM_KEY}
+
+
 def retried_note(folds: Sequence[int]) -> str:
     """Return a suffix for a candidate's name that says which of its folds died once; empty when none did."""
     return f" (fold {', '.join(map(str, folds))} died once, retried)" if folds else ""
@@ -100,7 +114,8 @@ class OofStore:
 
         Raises:
             InputError: no such table.
-            DamagedTableError: truncated, altered, or written for another candidate or fold.
+            DamagedTableError: truncated, altered, written for another candidate or fold, or of another provenance
+                than the other tables of its fold run.
         """
         path = self.path(kind, candidate, fold)
         table = read_table(path, schema=TEST_SCHEMA if kind == "test" else OOF_SCHEMA)
@@ -110,6 +125,12 @@ class OofStore:
             raise DamagedTableError(f"{path}: has no provenance ({error}); it was not written by this store") from error
         if (provenance.candidate, provenance.fold) != (candidate, fold):
             raise DamagedTableError(f"{path}: was written for candidate {provenance.candidate} fold {provenance.fold}")
+        twin = self.path("test" if kind == "oof" else "oof", candidate, fold)
+        if (other := read_metadata(twin)) is not None and _origin(other) != _origin(metadata_of(table)):
+            raise DamagedTableError(
+                f"{path}: its provenance is not that of {twin}, which was written with it; one of them was altered, "
+                f"or belongs to another run: put back copies, or run the search again, which trains this fold again"
+            )
         return table
 
     def is_finished(self, candidate: str, fold: int) -> bool:
@@ -160,3 +181,8 @@ class OofStore:
         stem = f"{kind}-{candidate}-fold-{fold}"
         places = (join(self.root, "damaged", f"{stem}-{number}.arrow") for number in range(1_000_000))
         move(self.path(kind, candidate, fold), next(place for place in places if not exists(place)))
+
+
+def home_of(candidate: str, *run_dirs: str) -> str:
+    """Return the run directory with the most finished folds of a candidate, the first of those with equally many."""
+    return max(run_dirs, key=lambda run_dir: len(OofStore(run_dir).folds(candidate)))

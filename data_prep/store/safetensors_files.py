@@ -14,6 +14,7 @@ from typing import Any
 
 from data_prep.store.files import locate
 from data_prep.store.object_store import retry_read, store_errors
+from data_prep.store.sealed_records import MALFORMED, unseal
 
 LENGTH_BYTES = 8
 METADATA = "__metadata__"
@@ -59,23 +60,23 @@ class SafetensorsHeader:
 
 
 def parse_header(content: bytes) -> SafetensorsHeader:
-    """Read the header at the start of a file's content.
+    """Read the header at the start of a file's content; metadata with a seal are checked.
 
     Raises:
-        ValueError: the content is shorter than its header, or the header cannot be read.
+        ValueError: the content is shorter than its header, or the header cannot be read or was altered.
     """
     length = int.from_bytes(content[:LENGTH_BYTES], "little")
     if len(content) < LENGTH_BYTES + length:
         raise ValueError("shorter than its own header says")
-    entries: dict[str, Any] = json.loads(content[LENGTH_BYTES : LENGTH_BYTES + length])
-    metadata = entries.pop(METADATA, {})
     try:
+        entries: dict[str, Any] = json.loads(content[LENGTH_BYTES : LENGTH_BYTES + length])
+        metadata = unseal(entries.pop(METADATA, {}))
         tensors = {
             name: StoredTensor(entry["dtype"], tuple(entry["shape"]), tuple(entry["data_offsets"]))
             for name, entry in entries.items()
         }
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not a header of tensors ({error})") from error
+    except MALFORMED as error:
+        raise ValueError(f"not a whole header of tensors ({error})") from error
     return SafetensorsHeader(metadata, tensors, LENGTH_BYTES + length)
 
 
@@ -89,7 +90,8 @@ def read_header(path: str | Path) -> SafetensorsHeader:
     filesystem, inner = locate(path)
     with store_errors(path), filesystem.open_input_file(inner) as stream:
         start = bytes(retry_read(partial(stream.read, LENGTH_BYTES)))
-        return parse_header(start + bytes(retry_read(partial(stream.read, int.from_bytes(start, "little")))))
+        length = min(int.from_bytes(start, "little"), stream.size())
+        return parse_header(start + bytes(retry_read(partial(stream.read, length))))
 
 
 def checksum_of_tensors(content: bytes) -> str:

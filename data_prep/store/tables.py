@@ -127,9 +127,8 @@ def read_table(path: str | Path, *, schema: pa.Schema | None = None) -> pa.Table
     try:
         table = pa.ipc.open_file(source).read_all()
         table.validate(full=True)
-        stamp = (table.schema.metadata or {}).get(CHECKSUM_KEY.encode(), b"").decode()
-        intact = checksum(table) == stamp
-    except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
+        intact = checksum(table) == metadata_of(table).get(CHECKSUM_KEY)
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise DamagedTableError(f"{path}: not a whole Arrow table ({error})") from error
     if not intact:
         raise DamagedTableError(
@@ -161,3 +160,13 @@ def _columns(schema: pa.Schema) -> str:
 def metadata_of(table: pa.Table) -> dict[str, str]:
     """Return a table's metadata as strings."""
     return {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+
+
+def read_metadata(path: str | Path) -> dict[str, str] | None:
+    """Return the metadata of a table file alone, unchecked; None if there is none or it cannot be read."""
+    try:
+        return metadata_of(pa.ipc.open_file(_source(path)).schema.empty_table())
+    except StoreError:
+        raise
+    except (pa.ArrowException, OSError, ValueError):
+        return None

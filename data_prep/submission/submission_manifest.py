@@ -1,12 +1,12 @@
 """`SubmissionManifest`: what a `submission.csv` is, kept beside it as `submission.json`."""
 
 import hashlib
-import json
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from data_prep.errors import InputError
-from data_prep.store.files import exists, join, read_bytes, write_bytes, write_json
+from data_prep.store.files import exists, join, read_bytes, write_bytes
+from data_prep.store.sealed_records import read_record, write_record
 
 SUBMISSION_FILE = "submission.csv"
 MANIFEST_FILE = "submission.json"
@@ -62,7 +62,7 @@ def write_submission(content: bytes, manifest: SubmissionManifest, folder: str) 
     if manifest.sha256 != hash_submission(content):
         raise ValueError(f"the manifest is of {manifest.sha256}, the content has sha256 {hash_submission(content)}")
     write_bytes(content, join(folder, manifest.file))
-    write_json(manifest.model_dump(mode="json"), join(folder, MANIFEST_FILE))
+    write_record(manifest.model_dump(mode="json"), join(folder, MANIFEST_FILE))
 
 
 def read_submission(folder: str) -> tuple[bytes, SubmissionManifest]:
@@ -74,10 +74,7 @@ def read_submission(folder: str) -> tuple[bytes, SubmissionManifest]:
     path = join(folder, MANIFEST_FILE)
     if not exists(path):
         raise InputError(f"{folder}: has no {MANIFEST_FILE}: nothing was written there, or it was cut off; {REMEDY}")
-    try:
-        manifest = SubmissionManifest.model_validate(json.loads(read_bytes(path)))
-    except (ValidationError, ValueError) as error:
-        raise InputError(f"{path}: not a manifest of this version ({error}); {REMEDY}") from error
+    manifest = read_record(path, SubmissionManifest.model_validate, remedy=REMEDY)
     content = read_bytes(join(folder, manifest.file))
     if manifest.sha256 != (found := hash_submission(content)):
         raise InputError(

@@ -13,7 +13,8 @@ import safetensors.torch
 import torch
 
 from data_prep.errors import InputError
-from data_prep.store.files import join, write_bytes, write_json
+from data_prep.store.files import join, write_bytes
+from data_prep.store.sealed_records import write_record
 from data_prep.store.weight_folders import EMBEDDING_FILE, LISTING_FILE
 from models.backbones.checkpoint_files import EMBEDDING, BackboneFiles
 from models.backbones.load_backbone import load_embedding
@@ -54,7 +55,7 @@ def write_kept_backbone(files: dict[str, bytes], folder: str | Path) -> None:
     """
     for name, content in files.items():
         write_bytes(content, join(folder, name))
-    write_json(
+    write_record(
         {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}, join(folder, LISTING_FILE)
     )
 

@@ -9,9 +9,12 @@ from pydantic import ValidationError
 from data_prep.bundle_manifest import BUNDLE_FORMAT, BUNDLE_MANIFEST_FILE, BundledFile, BundledMember, BundleManifest
 from data_prep.cpc import read_texts, section_titles
 from data_prep.errors import InputError, InputFaults
+from data_prep.store.candidate_records import candidate_path, read_settings
+from data_prep.store.files import list_sizes
 from data_prep.store.node_cache import fetch_folder
 from data_prep.store.object_store import is_uri
 from data_prep.store.safetensors_files import read_header
+from data_prep.store.sealed_records import read_record
 from data_prep.store.weight_folders import backbone_folder, weights_file, weights_folder
 from data_prep.task import Task
 from data_prep.wording import command
@@ -19,6 +22,10 @@ from models.backbones.checkpoint_files import BackboneFiles
 from models.backbones.kept_backbone import kept_backbone
 from models.candidate import Candidate
 from models.training.fold_weights import TOKEN_IDS, FoldWeights, load_weights
+
+REMEDY = "copy the bundle again, whole, or make it again with `blend bundle`"
+READ_FOLDERS = ("candidates/", "weights/")
+"""Where a bundle may hold no other files: libraries read every tokenizer file that they find."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,10 @@ def open_bundle(folder: str | Path) -> Bundle:
     """
     folder = fetch_folder(str(folder)) if is_uri(folder) else Path(folder)
     contents = _read_contents(folder)
-    if faults := [fault for path, file in contents.files.items() for fault in _faults_of(folder / path, file)]:
-        raise InputError(*faults, f"{folder}: copy the bundle again, whole, or make it again with `blend bundle`")
+    faults = [fault for path, file in contents.files.items() for fault in _faults_of(folder / path, file)]
+    strange = [path for path in list_sizes(folder) if path.startswith(READ_FOLDERS) and path not in contents.files]
+    if faults := [*faults, *(f"{folder / path}: is not a file of this bundle" for path in strange)]:
+        raise InputError(*faults, f"{folder}: {REMEDY}")
     candidates = {member.candidate: _read_candidate(folder, member, contents) for member in contents.members}
     return Bundle(str(folder), contents, candidates, contents.texts, contents.section_titles)
 
@@ -88,10 +97,7 @@ def _read_contents(folder: Path) -> BundleManifest:
             f"{folder}: not a bundle, or one that was cut off (no {BUNDLE_MANIFEST_FILE}); make one with "
             f"`{command('python -m blend bundle RUN --blend NAME', options={'--out': folder})}`"
         )
-    try:
-        contents = BundleManifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise InputError(f"{path}: not the manifest of a bundle of this version ({error})") from error
+    contents = read_record(path, BundleManifest.model_validate, remedy=REMEDY)
     if contents.format != BUNDLE_FORMAT:
         raise InputError(
             f"{path}: a bundle of format {contents.format}, written by blendfold {contents.version}; this one reads "
@@ -111,10 +117,11 @@ def _faults_of(path: Path, file: BundledFile) -> list[str]:
 
 
 def _read_candidate(folder: Path, member: BundledMember, contents: BundleManifest) -> Candidate:
-    path = folder / "candidates" / f"{member.candidate}.json"
+    settings = read_settings(str(folder), member.candidate)
     try:
-        return Candidate.model_validate_json(path.read_bytes())
+        return Candidate.model_validate(settings)
     except ValidationError as error:
         raise InputError(
-            f"{path}: settings that this version does not know; blendfold {contents.version} wrote them ({error})"
+            f"{candidate_path(str(folder), member.candidate)}: settings that this version does not know; "
+            f"blendfold {contents.version} wrote them ({error})"
         ) from error

@@ -16,6 +16,7 @@ from data_prep.errors import InputError
 from data_prep.store.files import join, read_bytes, write_bytes
 from data_prep.store.oof_store import Provenance
 from data_prep.store.safetensors_files import parse_header
+from data_prep.store.sealed_records import seal
 from data_prep.store.weight_folders import WEIGHTS_FILE
 from data_prep.task import Task
 from models.backbones.checkpoint_files import BackboneFiles
@@ -54,7 +55,7 @@ def save_weights(weights: FoldWeights, folder: str | Path) -> None:
     tensors[TOKEN_IDS] = torch.from_numpy(weights.token_ids)
     metadata = {**weights.provenance.to_metadata(), "settings": weights.candidate.model_dump_json()}
     metadata["checksum"] = _checksum(tensors)
-    write_bytes(safetensors.torch.save(tensors, metadata), join(folder, WEIGHTS_FILE))
+    write_bytes(safetensors.torch.save(tensors, seal(metadata)), join(folder, WEIGHTS_FILE))
 
 
 def load_weights(folder: str | Path) -> FoldWeights:
@@ -66,10 +67,7 @@ def load_weights(folder: str | Path) -> FoldWeights:
     path = join(folder, WEIGHTS_FILE)
     content = read_bytes(path)
     try:
-        tensors = safetensors.torch.load(content)
-        metadata = parse_header(content).metadata
-        if _checksum(tensors) != metadata["checksum"]:
-            raise InputError(f"{path}: content does not match its checksum; the file was altered after it was written")
+        tensors, metadata = _open(content)
         token_ids = tensors.pop(TOKEN_IDS).numpy()
         return FoldWeights(
             Candidate.model_validate_json(metadata["settings"]),
@@ -77,10 +75,21 @@ def load_weights(folder: str | Path) -> FoldWeights:
             token_ids,
             {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()},
         )
-    except (SafetensorError, KeyError) as error:
-        raise InputError(f"{path}: not a whole file of weights ({error})") from error
     except ValidationError as error:
         raise InputError(f"{path}: its settings are not those of this version ({error})") from error
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{path}: not a whole file of weights ({error}); remove it, then make it again with "
+            "`python -m search refit`, or copy the bundle again"
+        ) from error
+
+
+def _open(content: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return tensors and metadata of a file's content; ValueError if they do not match their checksums."""
+    tensors, metadata = safetensors.torch.load(content), parse_header(content).metadata
+    if _checksum(tensors) != metadata["checksum"]:
+        raise ValueError("content does not match its checksum; the file was altered after it was written")
+    return tensors, metadata
 
 
 def load_scorer(

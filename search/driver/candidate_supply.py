@@ -3,7 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Collection
 
-from data_prep.store.files import exists, write_json
+from data_prep.store.candidate_records import candidate_path, write_settings
+from data_prep.store.files import exists
 from models.candidate import Candidate
 from search.run_dir.drawn_candidates import DrawnCandidates
 from search.run_dir.run_dir import RunDir
@@ -90,6 +91,5 @@ class CandidateSupply:
 
     def _add(self, candidate: Candidate) -> None:
         self.known[candidate.id] = candidate
-        path = self._run_dir.candidate_path(candidate.id)
-        if not exists(path):
-            write_json(candidate.model_dump(mode="json"), path)
+        if not exists(candidate_path(self._run_dir.path, candidate.id)):
+            write_settings(candidate.model_dump(mode="json"), self._run_dir.path, candidate.id)

@@ -1,10 +1,11 @@
 """`FamilyResources`: what fold runs get after their family ran out of memory, kept in the run directory."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
-from data_prep.store.files import exists, join, read_bytes, write_json
+from data_prep.store.files import exists, join
+from data_prep.store.sealed_records import read_record, write_record
 from search.study.study_file import StudyResources
 from search.worker.messages import FoldRunResources
 
@@ -25,8 +26,8 @@ class FamilyResources:
         self._path = join(run_dir, FILE)
         self._resources = resources
         self._nodes = nodes
-        content = json.loads(read_bytes(self._path)) if exists(self._path) else {}
-        self._known = {family: FoldRunResources(**known) for family, known in content.items()}
+        remedy = "put back a copy, or remove it: families that run out of memory are then found again"
+        self._known = read_record(self._path, _resources, remedy=remedy) if exists(self._path) else {}
 
     def of(self, family: str) -> FoldRunResources:
         """Return what a fold run of the family gets."""
@@ -54,7 +55,7 @@ class FamilyResources:
             return now
         now = self._larger(given) or FoldRunResources(given.cpu, given.gpu, 2 * given.micro_batches)
         self._known[family] = now
-        write_json({name: asdict(known) for name, known in self._known.items()}, self._path)
+        write_record({name: asdict(known) for name, known in self._known.items()}, self._path)
         return now
 
     def _larger(self, given: FoldRunResources) -> FoldRunResources | None:
@@ -67,3 +68,7 @@ class FamilyResources:
                 if larger.cpu <= cores and larger.gpu <= gpu and larger != given:
                     found.append(larger)
         return max(found, key=lambda larger: (larger.gpu, larger.cpu), default=None)
+
+
+def _resources(content: dict[str, Any]) -> dict[str, FoldRunResources]:
+    return {family: FoldRunResources(**known) for family, known in content.items()}

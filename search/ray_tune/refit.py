@@ -1,6 +1,5 @@
 """Trains again the fold runs of a blend whose weights were not kept, so that it can be bundled."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,8 +7,10 @@ from typing import Any
 
 from data_prep.console import duration
 from data_prep.errors import InputError
-from data_prep.store.files import absolute, exists, join, read_bytes
-from data_prep.store.oof_store import OofStore, Provenance
+from data_prep.store.candidate_records import candidate_path
+from data_prep.store.files import absolute, exists
+from data_prep.store.oof_store import OofStore, Provenance, home_of
+from data_prep.store.sealed_records import read_record
 from data_prep.store.weight_folders import backbone_is_kept, find_weights
 from data_prep.wording import command
 from models.candidate import Candidate
@@ -69,7 +70,7 @@ def refit(
     trained, kept = 0, 0
     for place in dict.fromkeys(member.run_dir for member in missing):
         here = [member for member in missing if member.run_dir == place]
-        study = read_resolved(RunDir(place).study_path)
+        study = read_resolved(place)
         settings = replace(fold_run_settings(study, place, backbones=backbones), disk_gb=None)
         prepare_environment()
         with hold_driver_lock(place):
@@ -94,30 +95,32 @@ def refit(
 
 def _missing_parts(run_dir: str, name: str) -> list[MissingParts]:
     """Return what is missing for each member of a blend that has weight in it."""
-    path = RunDir(run_dir).blend_path(name)
+    path, fit = RunDir(run_dir).blend_path(name), command("python -m blend fit", run_dir, options={"--name": name})
     if not exists(path):
-        fit = command("python -m blend fit", run_dir, options={"--name": name})
         raise InputError(f"{path}: no such blend; make one with `{fit}`")
-    try:
-        record = json.loads(read_bytes(path))
-        pairs = zip(record["members"], record["combination"]["parts"], strict=True)
-        members = [(member["run"], member["candidate"]) for member, part in pairs if part["weight"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a blend of this version; fit it again with `blend fit --force`") from error
+    members = read_record(path, _members, remedy=f"fit it again with `{fit} --force`")
     found, faults = [], []
     for origin, candidate in members:
-        place = absolute(origin if exists(join(origin, "oof", candidate)) else run_dir)
+        place = absolute(home_of(candidate, run_dir, origin))
         run = RunDir(place)
         try:
             trained = run.candidate(candidate)
+        except InputError as error:
+            faults += error.faults
         except ValueError:
-            settings = run.candidate_path(candidate)
+            settings = candidate_path(place, candidate)
             faults.append(f"{settings}: no settings of a model of ours; it cannot be trained, fit a blend without it")
         else:
             found.append(_missing_of(place, candidate, trained))
     if faults:
         raise InputError(*faults)
     return found
+
+
+def _members(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return run and id of each member with weight."""
+    pairs = zip(record["members"], record["combination"]["parts"], strict=True)
+    return [(member["run"], member["candidate"]) for member, part in pairs if part["weight"]]
 
 
 def _missing_of(run_dir: str, identity: str, candidate: Candidate) -> MissingParts:

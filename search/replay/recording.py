@@ -14,8 +14,9 @@ from data_prep.prepared import Prepared
 from data_prep.scoring.metrics import METRICS, Metric
 from data_prep.store.files import exists, join
 from data_prep.store.oof_store import OofStore
-from data_prep.store.tables import CURVES_SCHEMA, metadata_of, one_array, read_table, write_table
+from data_prep.store.tables import CURVES_SCHEMA, DamagedTableError, metadata_of, one_array, read_table, write_table
 from search.run_dir.curves import CurvePoint
+from search.run_dir.fold_rows import FoldRows
 from search.run_dir.run_dir import RunDir
 
 KEPT_SCHEMA = pa.schema([*CURVES_SCHEMA, ("family", pa.string()), ("label", pa.string())])
@@ -238,17 +239,11 @@ def _read_run_dir(run: RunDir) -> Recording:
 def _rows_of_run(store: OofStore, data: Prepared, recording: Recording) -> RecordedRows:
     fold = data.train["fold"].to_numpy()
     order = np.concatenate([np.flatnonzero(fold == k) for k in range(recording.n_folds)])
-    rows = data.train.take(order)
+    rows, of_fold = data.train.take(order), FoldRows(store, data)
     predictions = np.empty((len(order), len(recording.candidates)), dtype=np.float32)
     for index, candidate in enumerate(recording.candidates):
-        tables = [store.read("oof", candidate.name, k) for k in range(recording.n_folds)]
-        mine = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
-        if one_array(mine["id"]) != one_array(rows["id"]):
-            raise InputError(
-                f"{store.root}: the tables of {candidate.name} hold other rows than the prepared folder {data.path}; "
-                "the data was prepared again after the run. Point `data:` in study.yaml to the folder that it used"
-            )
-        predictions[:, index] = mine["prediction"].to_numpy()
+        tables = [of_fold.read(candidate.name, k) for k in range(recording.n_folds)]
+        predictions[:, index] = np.concatenate([table["prediction"].to_numpy() for table in tables])
     return _rows_of(rows, predictions)
 
 
@@ -261,8 +256,10 @@ def _read_kept(folder: str) -> Recording:
         points.setdefault(point.candidate, []).append(point)
         about[row["candidate"]] = (row["family"], row["label"])
     n_folds = max(point.fold for mine in points.values() for point in mine) + 1
-    metric = METRICS[metadata_of(table)["metric"]]
-    recording = _assemble(points, about, n_folds=n_folds, metric=metric)
+    metric = metadata_of(table).get("metric", "")
+    if metric not in METRICS:
+        raise DamagedTableError(f"{folder}: curves.arrow names no known metric ({metric!r}); put back a copy")
+    recording = _assemble(points, about, n_folds=n_folds, metric=METRICS[metric])
     path = join(folder, "predictions.arrow")
     return _with_rows(recording, path) if exists(path) else recording
 

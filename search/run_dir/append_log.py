@@ -17,6 +17,7 @@ from pyarrow import fs
 
 from data_prep.store.files import exists, locate, read_bytes, remove, write_bytes
 from data_prep.store.object_store import split_options
+from data_prep.store.sealed_records import MALFORMED
 from data_prep.store.tables import DamagedTableError
 
 COMPACT_AT = 500
@@ -62,7 +63,13 @@ class AppendLog(Generic[Entry]):
                 f"{path}: holds {self._compacted} entries, but its journal starts at entry {lines[0][0]}: someone "
                 f"put an older copy of the file there. Put the newer one back"
             )
-        self.entries += [decode(content) for number, content in lines if number >= self._compacted]
+        try:
+            self.entries += [decode(content) for number, content in lines if number >= self._compacted]
+        except MALFORMED as error:
+            raise DamagedTableError(
+                f"{self._journal.path}: has an entry that this version of blendfold does not write ({error}). Continue "
+                f"with the version that wrote it, or put back a copy"
+            ) from error
 
     def append(self, entry: Entry) -> None:
         """Append an entry; it is on disk when this returns."""
@@ -98,10 +105,11 @@ class Journal:
         content = read_bytes(self.path) if exists(self.path) else b""
         *lines, rest = content.split(b"\n")
         self._size = len(content) - len(rest)
+        if lines and lines[-1].startswith(b"\0") and not rest:  # the machine went down: only its end reached the disk
+            self._size -= len(lines.pop()) + 1
         found = [_parse(line) for line in lines]
-        if found and found[-1] is None and not rest:
-            found.pop()
-            self._size -= len(lines[-1]) + 1
+        if _parse(rest[:-1]) is not None:  # a write that was cut off lacks its end; here the end was altered
+            found.append(None)
         if not isinstance(self._filesystem, fs.LocalFileSystem):
             self._whole = content[: self._size]
         whole = [entry for entry in found if entry is not None]

@@ -1,15 +1,15 @@
 """`DiskBudget`: how much disk checkpoints and weights may use, and what is removed first when it runs out."""
 
 import fcntl
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from data_prep.store.files import exists, join, list_names, list_sizes, read_bytes, remove_folder, write_json
+from data_prep.store.files import exists, join, list_names, list_sizes, remove_folder
 from data_prep.store.object_store import is_uri
+from data_prep.store.sealed_records import read_record, write_record
 from data_prep.store.weight_folders import BACKBONES
 
 GIGABYTE = 10**9
@@ -96,13 +96,18 @@ def candidates_with_weights(run_dir: str) -> list[str]:
 
 def write_shares(run_dir: str, shares: Mapping[str, float]) -> None:
     """Write the share of the blend of each candidate whose weights may be removed; others must stay."""
-    write_json(dict(shares), join(run_dir, WEIGHTS, SHARES))
+    write_record(shares, join(run_dir, WEIGHTS, SHARES))
 
 
 def read_shares(run_dir: str) -> dict[str, float]:
     """Return what was last written; empty if nothing was."""
     path = join(run_dir, WEIGHTS, SHARES)
-    return json.loads(read_bytes(path)) if exists(path) else {}
+    remedy = "remove it: a search writes it again"
+    return read_record(path, _shares, remedy=remedy) if exists(path) else {}
+
+
+def _shares(content: dict[str, Any]) -> dict[str, float]:
+    return {candidate: float(share) for candidate, share in content.items()}
 
 
 def _by_share(run_dir: str) -> list[tuple[str, float]]:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from data_prep.store.files import join, read_bytes, write_json
-from data_prep.store.tables import DamagedTableError
+from data_prep.store.files import join, read_bytes
+from data_prep.store.sealed_records import open_record, write_record
 from models.candidate import Candidate
 from search.run_dir.append_log import AppendLog
 
@@ -31,18 +31,25 @@ class DrawnCandidates(AppendLog[DrawnCandidate]):
 
 
 def _read_draws(path: str) -> list[DrawnCandidate]:
-    try:
-        return [_decode(entry) for entry in json.loads(read_bytes(path))]
-    except (ValueError, KeyError, TypeError) as error:  # pydantic's and json's errors are ValueErrors
-        raise DamagedTableError(
-            f"{path}: not the list of draws that was written ({type(error).__name__}). Put back a copy. If you have "
-            f"none, remove it and sampled.journal beside it: the record stays, open fold runs continue, but the "
-            f"sampler forgets what it learned from the candidates so far"
-        ) from error
+    remedy = (
+        "put back a copy. If you have none, remove it and sampled.journal beside it: the record stays, open fold runs "
+        "continue, but the sampler forgets what it learned from the candidates so far"
+    )
+    return open_record(read_bytes(path), path, _draws, remedy=remedy, parse=_with_name)
+
+
+def _with_name(content: bytes) -> Any:
+    """Parse the file; older versions wrote the list alone."""
+    parsed = json.loads(content)
+    return {"draws": parsed} if isinstance(parsed, list) else parsed
+
+
+def _draws(content: dict[str, Any]) -> list[DrawnCandidate]:
+    return [_decode(entry) for entry in content["draws"]]
 
 
 def _write_draws(draws: Sequence[DrawnCandidate], path: str) -> None:
-    write_json([_encode(drawn) for drawn in draws], path)
+    write_record({"draws": [_encode(drawn) for drawn in draws]}, path)
 
 
 def _encode(drawn: DrawnCandidate) -> dict[str, Any]:
@@ -50,5 +57,7 @@ def _encode(drawn: DrawnCandidate) -> dict[str, Any]:
 
 
 def _decode(entry: dict[str, Any]) -> DrawnCandidate:
-    settings = entry["settings"]
-    return DrawnCandidate(entry["number"], settings, Candidate.model_validate(settings))
+    drawn = DrawnCandidate(entry["number"], entry["settings"], Candidate.model_validate(entry["settings"]))
+    if drawn.candidate.id != entry["candidate"]:
+        raise ValueError(f"draw {drawn.number} is candidate {drawn.candidate.id}, not {entry['candidate']}")
+    return drawn

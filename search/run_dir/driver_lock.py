@@ -14,8 +14,9 @@ from typing import Any
 from pyarrow import fs
 
 from data_prep.errors import InputError
-from data_prep.store.files import exists, join, locate, read_bytes, remove, write_json
+from data_prep.store.files import exists, join, locate, read_bytes, remove
 from data_prep.store.folder_lock import folder_lock
+from data_prep.store.sealed_records import open_record, seal, write_record
 
 LOCK_FILE = "driver.json"
 SETTLE_SECONDS = 1.0
@@ -59,7 +60,7 @@ class DriverLock:
 
 @contextmanager
 def hold_driver_lock(
-    run_dir: str, *, settle_seconds: float = SETTLE_SECONDS, write: Callable[[Any, str], None] = write_json
+    run_dir: str, *, settle_seconds: float = SETTLE_SECONDS, write: Callable[[Any, str], None] = write_record
 ) -> Iterator[None]:
     """Lock a run directory for this process while the block lasts.
 
@@ -110,7 +111,7 @@ def _create(path: str, mine: DriverLock, *, settle_seconds: float, write: Callab
     with suppress(FileExistsError):
         file = os.open(inner, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            os.write(file, json.dumps(asdict(mine)).encode())
+            os.write(file, json.dumps(seal(asdict(mine))).encode())
         except OSError as error:
             remove(path)
             raise OSError(error.errno, error.strerror, inner) from error
@@ -129,10 +130,7 @@ def read_driver_lock(run_dir: str) -> DriverLock | None:
         content = read_bytes(path)
     except InputError:
         return None
-    try:
-        return DriverLock(**json.loads(content))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: is not what a driver wrote ({error}); remove it if no search runs here") from error
+    return open_record(content, path, lambda found: DriverLock(**found), remedy="remove it if no search runs here")
 
 
 def _is_alive(pid: int) -> bool:

@@ -1,12 +1,11 @@
 """`pulse.json`: what the driver of a search last wrote about itself; nothing is rebuilt from it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from data_prep.errors import InputError
-from data_prep.store.files import exists, join, read_bytes, write_json
+from data_prep.store.files import exists, join
+from data_prep.store.sealed_records import read_record, write_record
 from search.ladder.decisions import BestBlend
 
 PULSE_FILE = "pulse.json"
@@ -103,7 +102,7 @@ def describe_ends(counts: Mapping[str, int]) -> str:
 
 def write_pulse(pulse: Pulse, run_dir: str) -> None:
     """Write a pulse; it replaces the last one."""
-    write_json(asdict(pulse), join(run_dir, PULSE_FILE))
+    write_record(asdict(pulse), join(run_dir, PULSE_FILE))
 
 
 def read_pulse(run_dir: str) -> Pulse | None:
@@ -115,19 +114,17 @@ def read_pulse(run_dir: str) -> Pulse | None:
     path = join(run_dir, PULSE_FILE)
     if not exists(path):
         return None
-    try:
-        content: dict[str, Any] = json.loads(read_bytes(path))
-        parts: dict[str, Any] = {
-            "running": tuple(LiveRun(**entry) for entry in content["running"]),
-            "spent": Spent(**content["spent"]),
-            "left": content["left"] and Spent(**content["left"]),
-            "best": content["best"] and Leader(**content["best"]),
-            "blend": content["blend"] and BestBlend(**content["blend"]),
-            "troubles": tuple(Trouble(**entry) for entry in content["troubles"]),
-        }
-        return Pulse(**{**content, **parts})
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: is not what this version of blendfold writes ({error}). A running search rewrites it every few "
-            "seconds; if none runs, remove it: nothing depends on it"
-        ) from error
+    remedy = "a running search rewrites it every few seconds; if none runs, remove it: nothing depends on it"
+    return read_record(path, _pulse, remedy=remedy)
+
+
+def _pulse(content: dict[str, Any]) -> Pulse:
+    parts: dict[str, Any] = {
+        "running": tuple(LiveRun(**entry) for entry in content["running"]),
+        "spent": Spent(**content["spent"]),
+        "left": content["left"] and Spent(**content["left"]),
+        "best": content["best"] and Leader(**content["best"]),
+        "blend": content["blend"] and BestBlend(**content["blend"]),
+        "troubles": tuple(Trouble(**entry) for entry in content["troubles"]),
+    }
+    return Pulse(**{**content, **parts})

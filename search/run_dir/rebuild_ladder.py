@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore
 from search.ladder.decisions import FINISHED, Decision, FoldRun, is_dead
 from search.ladder.fold_ladder import FoldLadder
 from search.run_dir.curves import CurvePoint
+from search.run_dir.fold_rows import FoldRows
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,13 @@ class LadderFeed:
             return self.ladder.report(run, point.progress, utility)
         if not self.store.is_finished(run.candidate, run.fold):
             return self.ladder.finish(run, utility, None, None)
-        table = self.store.read("oof", run.candidate, run.fold)
-        group = self.data.train["group"].to_numpy()[self.data.train["fold"].to_numpy() == run.fold]
-        return self.ladder.finish(run, utility, table["prediction"].to_numpy(), table["score"].to_numpy(), group)
+        table = self._rows.read(run.candidate, run.fold)
+        prediction, target, group = (table[name].to_numpy() for name in ("prediction", "score", "group"))
+        return self.ladder.finish(run, utility, prediction, target, group)
+
+    @cached_property
+    def _rows(self) -> FoldRows:
+        return FoldRows(self.store, self.data)
 
     def has_lost_tables(self, point: CurvePoint) -> bool:
         """Return whether a fold run finished with this point and its tables are not there."""

@@ -1,18 +1,19 @@
 """`RunDir`: the one reader of a run directory; all that shows, replays or continues a search reads through it."""
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-import yaml
+from pydantic import ValidationError
 
 from data_prep.candidate_label import candidate_label
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.scoring.metrics import METRICS, Metric
-from data_prep.store.files import exists, join, list_names, read_bytes
+from data_prep.store.candidate_records import candidate_path, read_settings
+from data_prep.store.files import exists, join, list_names
 from data_prep.store.oof_store import OofStore
+from data_prep.store.study_record import STUDY_FILE, read_study_record
 from models.candidate import Candidate
 from search.ladder.decisions import CandidateStatus
 from search.run_dir.curves import CurvePoint, Curves, curves_by_candidate, minutes_by_candidate
@@ -40,11 +41,7 @@ class RunDir:
     @property
     def study_path(self) -> str:
         """The study as run, every default spelled out."""
-        return join(self.path, "study.yaml")
-
-    def candidate_path(self, candidate: str) -> str:
-        """Return the path of a candidate's settings."""
-        return join(self.path, "candidates", f"{candidate}.json")
+        return join(self.path, STUDY_FILE)
 
     def blend_path(self, blend: str) -> str:
         """Return the path of the record of a blend."""
@@ -57,20 +54,13 @@ class RunDir:
         """The settings of the study as plain values, whichever version wrote them.
 
         Raises:
-            InputError: this is not a run directory, or its `study.yaml` was edited and is not YAML any more.
+            InputError: this is not a run directory, or its `study.yaml` was edited or damaged.
         """
         if not exists(self.study_path):
             raise InputError(
                 f"{self.path}: not a run directory (no study.yaml); make one with `python -m search run STUDY.yaml`"
             )
-        try:
-            content = yaml.safe_load(read_bytes(self.study_path))
-        except yaml.YAMLError as error:
-            edited = f"{self.study_path}: not a YAML file ({error}); it was edited after it was written"
-            raise InputError(edited) from error
-        if not isinstance(content, dict):
-            raise InputError(f"{self.study_path}: has no settings; it was edited after it was written")
-        return content
+        return read_study_record(self.path)
 
     @cached_property
     def data(self) -> Prepared:
@@ -116,9 +106,15 @@ class RunDir:
         return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
     def settings(self, candidate: str) -> Mapping[str, Any]:
-        """Return the settings of a candidate as they were written."""
+        """Return the settings of a candidate as they were written.
+
+        Raises:
+            InputError: there are none, or they are damaged, or belong to another candidate.
+        """
         if candidate not in self._settings:
-            self._settings[candidate] = json.loads(read_bytes(self.candidate_path(candidate)))
+            settings = read_settings(self.path, candidate)
+            _check_id(settings, candidate, candidate_path(self.path, candidate))
+            self._settings[candidate] = settings
         return self._settings[candidate]
 
     def candidate(self, candidate: str) -> Candidate:
@@ -173,3 +169,19 @@ class RunDir:
     def has_driver(self) -> bool:
         """Whether a driver works here, as far as this host can tell."""
         return self.driver_lock is not None and not self.driver_lock.is_stale
+
+
+def _check_id(settings: Mapping[str, Any], candidate: str, path: str) -> None:
+    """Refuse settings that give another id, as those of older versions have no seal; imported models have no such id.
+
+    Settings that this version does not know cannot be checked.
+    """
+    try:
+        found = Candidate.model_validate(settings).id
+    except ValidationError:
+        return
+    if found != candidate:
+        raise InputError(
+            f"{path}: holds the settings of candidate {found}; the file was changed or swapped. Put back a copy, or "
+            "remove it: a search writes it again if its study still has this candidate"
+        )

@@ -1,10 +1,11 @@
 """`status.json`: the state of every candidate with the reason, as the search last wrote it."""
 
-import json
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from data_prep.store.files import exists, join, read_bytes, write_json
+from data_prep.store.files import exists, join
+from data_prep.store.sealed_records import read_record, write_record
 from search.ladder.decisions import CandidateStatus
 from search.run_dir.time_share import TimeShare
 
@@ -28,7 +29,7 @@ class StatusFile:
 def write_statuses(run_dir: str, statuses: Mapping[str, CandidateStatus]) -> None:
     """Write the ladder's `status()`; it replaces the last file."""
     content = {name: _entry(status) for name, status in statuses.items()}
-    write_json(content, join(run_dir, STATUS_FILE))
+    write_record(content, join(run_dir, STATUS_FILE))
 
 
 def _entry(status: CandidateStatus) -> dict[str, str]:
@@ -41,4 +42,9 @@ def read_statuses(run_dir: str) -> dict[str, CandidateStatus]:
     path = join(run_dir, STATUS_FILE)
     if not exists(path):
         return {}
-    return {name: CandidateStatus(**entry) for name, entry in json.loads(read_bytes(path)).items()}
+    remedy = "put back a copy, or remove it: the next run of the search writes it again from what fold runs reported"
+    return read_record(path, _statuses, remedy=remedy)
+
+
+def _statuses(content: dict[str, Any]) -> dict[str, CandidateStatus]:
+    return {name: CandidateStatus(**entry) for name, entry in content.items()}

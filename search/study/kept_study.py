@@ -1,9 +1,8 @@
 """The `study.yaml` that a run directory keeps: what may change between two runs, and what may not."""
 
-import yaml
-
 from data_prep.errors import InputError
-from data_prep.store.files import exists, join, read_bytes, write_bytes
+from data_prep.store.files import exists, join
+from data_prep.store.study_record import STUDY_FILE, read_study_record, write_study_record
 from data_prep.store.yaml_documents import check_document
 from search.study.study_file import ResolvedStudy
 
@@ -17,32 +16,28 @@ def keep_study(study: ResolvedStudy, run_dir: str) -> list[str]:
     Raises:
         InputError: the directory has a study whose results do not compare with this one's; names every such setting.
     """
-    path, changes = join(run_dir, "study.yaml"), []
+    path, changes = join(run_dir, STUDY_FILE), []
     if exists(path):
-        changed, candidates = _changes(read_resolved(path), study)
+        changed, candidates = _changes(read_resolved(run_dir), study)
         if faults := [changed[key] for key in FROZEN_KEYS if key in changed]:
             raise InputError(
                 *(f"{path}: {fault}" for fault in faults),
                 "Results of both would mix. Undo the change, or give the study another `name:`.",
             )
         changes = [*changed.values(), *candidates]
-    text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write_bytes(text.encode(), path)
+    write_study_record(study.model_dump(mode="json"), run_dir)
     return changes
 
 
-def read_resolved(path: str) -> ResolvedStudy:
+def read_resolved(run_dir: str) -> ResolvedStudy:
     """Read the `study.yaml` of a run directory.
 
     Raises:
         InputError: this version did not write it; says what to do.
     """
+    content = read_study_record(run_dir)
     try:
-        content = yaml.safe_load(read_bytes(path))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not a YAML file ({error}); it was edited after it was written") from error
-    try:
-        return check_document(content, ResolvedStudy, where=path)
+        return check_document(content, ResolvedStudy, where=join(run_dir, STUDY_FILE))
     except InputError as error:
         raise InputError(
             *error.faults,

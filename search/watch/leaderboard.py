@@ -4,19 +4,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.scoring.group_bootstrap import GroupBootstrap, PairedDifference
 from data_prep.scoring.metrics import Metric
 from data_prep.store.oof_store import OofStore, Provenance, retried_note
-from data_prep.store.tables import one_array
 from search.ladder.decisions import CandidateStatus
+from search.run_dir.fold_rows import FoldRows
 from search.run_dir.run_dir import RunDir
 
 Floats = NDArray[np.float64]
@@ -147,21 +144,15 @@ class _ScoredCandidate:
 
 
 def _read_scored(store: OofStore, data: Prepared) -> dict[str, _ScoredCandidate]:
-    rows_of = {fold: data.train.filter(pc.equal(data.train["fold"], fold)) for fold in range(data.manifest.n_folds)}
-    scored = {}
+    rows, scored = FoldRows(store, data), {}
     for name in store.candidates():
-        folds = {fold: _read_fold(store, name, fold, rows_of[fold], data.task.measure) for fold in store.folds(name)}
+        folds = {fold: _read_fold(rows, name, fold, data.task.measure) for fold in store.folds(name)}
         scored[name] = _ScoredCandidate(name, folds, data.task.measure)
     return scored
 
 
-def _read_fold(store: OofStore, candidate: str, fold: int, rows: pa.Table, metric: Metric) -> _ScoredFold:
-    table = store.read("oof", candidate, fold)
-    if one_array(table["id"]) != one_array(rows["id"]):
-        raise InputError(
-            f"{store.path('oof', candidate, fold)}: holds other rows than fold {fold} of the prepared folder; the data "
-            "was prepared again after the run. Point `data:` in study.yaml to the folder that the run used"
-        )
+def _read_fold(rows: FoldRows, candidate: str, fold: int, metric: Metric) -> _ScoredFold:
+    table = rows.read(candidate, fold)
     target, prediction = (table[name].to_numpy().astype(np.float64) for name in ("score", "prediction"))
     return _ScoredFold(target, prediction, metric(target, prediction), retried=Provenance.of(table).attempt > 0)
 

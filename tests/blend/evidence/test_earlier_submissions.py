@@ -61,4 +61,4 @@ def test_an_earlier_one_that_does_not_fit_its_manifest_is_named(tmp_path: Path) 
     (tmp_path / "blends" / "edited" / "submission.json").write_text("{}")
     found, faults = read_earlier([str(tmp_path)], IDS)
     assert not found
-    assert "submission.json: not a manifest of this version" in faults[0]
+    assert "submission.json: is not what this version of blendfold writes" in faults[0]

@@ -605,7 +605,7 @@ def test_add_refuses_a_file_that_is_not_the_manifests_or_has_none(tmp_path: Path
     with pytest.raises(InputError, match=r"is not the file that .*submission.json describes"):
         blend(*add, submission)
     submission.with_suffix(".json").write_text("[]")
-    with pytest.raises(InputError, match="must hold the manifest of a submission, found list"):
+    with pytest.raises(InputError, match="it holds list, not names with values"):
         blend(*add, submission)
     submission.with_suffix(".json").unlink()
     with pytest.raises(InputError, match=r"has no manifest .*--cv, .*--scheme"):

@@ -126,7 +126,7 @@ def test_a_preparation_that_stopped_halfway_is_no_prepared_folder_and_can_be_rep
         if path.endswith(failing):
             raise OSError(28, "No space left on device")
 
-    for name in ("write_table", "write_json"):
+    for name in ("write_table", "write_record"):
         real = getattr(prepared_module, name)
         monkeypatch.setattr(
             prepared_module, name, lambda what, path, real=real, **kw: (full(path), real(what, path, **kw))
@@ -161,7 +161,7 @@ def test_tables_of_another_preparation_are_noticed(inputs, prepare_inputs, tmp_p
 def test_a_spoiled_manifest_is_an_input_error(content, inputs, prepare_inputs, tmp_path):
     prepare_inputs(inputs)
     (tmp_path / "out/manifest.json").write_text(content)
-    with pytest.raises(InputError, match=r"manifest\.json: not a manifest of this version"):
+    with pytest.raises(InputError, match=r"manifest\.json: is not what this version of blendfold writes"):
         load_prepared(tmp_path / "out")
 
 

@@ -234,5 +234,5 @@ def test_a_failure_between_the_two_files_is_noticed(tmp_path: Path) -> None:
 
 def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "submission.json").write_text('{"rows": 1}')
-    with pytest.raises(InputError, match=r"submission.json: not a manifest of this version"):
+    with pytest.raises(InputError, match=r"submission.json: is not what this version of blendfold writes"):
         read_submission(str(tmp_path))

@@ -72,7 +72,7 @@ def run_dir(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def identity(finished: Path) -> str:
-    return read_resolved(str(finished / "study.yaml")).names["one"]
+    return read_resolved(str(finished)).names["one"]
 
 
 def origin_of(run_dir: Path, identity: str, fold: int) -> Provenance:
@@ -80,7 +80,7 @@ def origin_of(run_dir: Path, identity: str, fold: int) -> Provenance:
 
 
 def train(run_dir: Path, identity: str, fold: int, *, force: bool = False):
-    settings = fold_run_settings(read_resolved(str(run_dir / "study.yaml")), str(run_dir), backbones=None)
+    settings = fold_run_settings(read_resolved(str(run_dir)), str(run_dir), backbones=None)
     candidate = Candidate.model_validate_json((run_dir / "candidates" / f"{identity}.json").read_bytes())
     return refit_fold(settings, order(candidate, fold), origin_of(run_dir, identity, fold), force=force)
 

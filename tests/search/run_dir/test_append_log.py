@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_prep.errors import InputError
 from data_prep.store.files import list_names, read_bytes
 from data_prep.store.tables import CURVES_SCHEMA, DamagedTableError, read_table
 from models.candidate import Candidate
@@ -80,7 +81,7 @@ def test_cut_off_at_any_byte_only_the_line_being_written_is_lost_and_the_search_
         keep(tmp_path, points[:compacted], compact_at=4)
 
 
-@pytest.mark.parametrize("tail", [b"\0" * 40, b"\0" * 40 + b"\n", b"0123456789abcdef 3 [\n"])
+@pytest.mark.parametrize("tail", [b"\0" * 40, b"\0" * 40 + b"\n", b"0123456789abcdef 3 ["])
 def test_a_last_line_that_never_fully_reached_the_disk_is_dropped(tail: bytes, tmp_path: Path) -> None:
     points = [point(n) for n in range(3)]
     keep(tmp_path, points)
@@ -90,6 +91,17 @@ def test_a_last_line_that_never_fully_reached_the_disk_is_dropped(tail: bytes, t
     assert again.entries == points
     again.append(point(3))
     assert Curves(str(tmp_path)).entries == [*points, point(3)]
+
+
+@pytest.mark.parametrize("place", [-1, -2, -20])
+def test_an_altered_last_line_is_damage_also_if_its_end_was_altered(place: int, tmp_path: Path) -> None:
+    keep(tmp_path, [point(n) for n in range(3)])
+    path = tmp_path / "curves.journal"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DamagedTableError, match="line 3 does not match its checksum"):
+        Curves(str(tmp_path))
 
 
 @pytest.mark.parametrize("line", [1, 2, 3])
@@ -218,7 +230,10 @@ def test_samples_come_back_from_the_list_as_from_its_journal(tmp_path: Path) -> 
     samples.compact()
     assert files(tmp_path) == {"sampled.json"}
     assert DrawnCandidates(str(tmp_path)).entries == drawn
-    assert [entry["number"] for entry in json.loads((tmp_path / "sampled.json").read_text())] == [0, 2, 4]
+    draws = json.loads((tmp_path / "sampled.json").read_text())["draws"]
+    assert [entry["number"] for entry in draws] == [0, 2, 4]
+    (tmp_path / "sampled.json").write_text(json.dumps(draws))  # as older versions wrote it
+    assert DrawnCandidates(str(tmp_path)).entries == drawn
 
 
 def test_on_an_object_store_the_journal_is_rewritten(store: Store) -> None:
@@ -240,12 +255,21 @@ def test_a_line_carries_the_sha256_of_its_number_and_content(tmp_path: Path) -> 
     assert (tmp_path / "curves.journal").read_bytes() == expected
 
 
-@pytest.mark.parametrize("damage", [lambda text: text[:-9], lambda _: "7", lambda text: text.replace("number", "n")])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:-9],
+        lambda _: "7",
+        lambda text: text.replace("number", "n"),
+        lambda text: text.replace('"number": 0', '"number": 1'),
+        lambda text: json.dumps([{**json.loads(text)["draws"][0], "settings": {"head": "mean"}}]),
+    ],
+)
 def test_a_damaged_list_of_samples_is_named_with_what_to_do(damage: Callable[[str], str], tmp_path: Path) -> None:
     samples = DrawnCandidates(str(tmp_path))
     samples.append(DrawnCandidate(0, {"head": "cls"}, Candidate(head="cls")))
     samples.compact()
     path = tmp_path / "sampled.json"
     path.write_text(damage(path.read_text()))
-    with pytest.raises(DamagedTableError, match=rf"{path}: not the list of draws.*remove it and sampled\.journal"):
+    with pytest.raises(InputError, match=rf"{path}: is not what this version.*remove it and sampled\.journal"):
         DrawnCandidates(str(tmp_path))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.errors import InputError
+from data_prep.store.candidate_records import candidate_path
 from data_prep.store.files import write_json
 from models.candidate import Candidate
 from search.ladder.decisions import CandidateStatus
@@ -53,7 +54,7 @@ def test_a_snapshot_stays_as_it_was_read(path: str) -> None:
     label = run.label(FIRST.id)
     Curves(path).append(CurvePoint(FIRST.id, 0, 1.0, 2.0, 0.6, 90.0))
     write_statuses(path, {FIRST.id: CandidateStatus("finished", "all folds done")})
-    Path(run.candidate_path(FIRST.id)).unlink()
+    Path(candidate_path(path, FIRST.id)).unlink()
     assert run.points == before
     assert run.statuses[FIRST.id].state == "finished", "read when first used"
     now = run.reread()
@@ -65,8 +66,8 @@ def test_a_snapshot_stays_as_it_was_read(path: str) -> None:
     ("text", "message"),
     [
         (None, r"not a run directory \(no study.yaml\); make one with"),
-        ("a: [", r"study.yaml: not a YAML file \(.*it was edited"),
-        ("- a", "study.yaml: has no settings; it was edited"),
+        ("a: [", r"study.yaml: is not what .* \(.*put back a copy"),
+        ("- a", r"study.yaml: is not what .* \(it holds list, .*put back a copy"),
     ],
 )
 def test_another_folder_and_an_edited_study_are_refused(text: str | None, message: str, tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_another_folder_and_an_edited_study_are_refused(text: str | None, messag
 
 
 def test_settings_of_another_version_make_no_candidate_but_have_a_label(path: str) -> None:
-    write_json({**SECOND.model_dump(mode="json"), "a_later_setting": 1}, RunDir(path).candidate_path(SECOND.id))
+    write_json({**SECOND.model_dump(mode="json"), "a_later_setting": 1}, candidate_path(path, SECOND.id))
     run = RunDir(path)
     with pytest.raises(ValueError, match="a_later_setting"):
         run.candidate(SECOND.id)

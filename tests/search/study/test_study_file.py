@@ -235,7 +235,9 @@ def test_what_the_task_lacks_is_told_before_anything_runs(prepared_tiny: Prepare
 def test_a_run_directory_of_another_version_is_not_continued(tmp_path: Path, prepared_tiny: Prepared) -> None:
     keep_study(resolved(prepared_tiny), str(tmp_path))
     path = tmp_path / "study.yaml"
-    path.write_text(path.read_text().replace("ladder:\n", "ladder:\n  paired_sd: 0.005\n"))
+    sealed, _, text = path.read_text().partition("\n")
+    assert sealed.startswith("seal: ")
+    path.write_text(text.replace("ladder:\n", "ladder:\n  paired_sd: 0.005\n"))
     with pytest.raises(InputError, match=r"unknown key 'ladder\.paired_sd'[\s\S]*another `name:` to start over"):
         keep_study(resolved(prepared_tiny), str(tmp_path))
     assert "paired_sd" in path.read_text()
