@@ -79,8 +79,8 @@ def write_bundle(
     """
     pairs = zip(blend.members, blend.combination.parts, strict=True)
     weighty = [(member, part) for member, part in pairs if part.weight]
-    members = [_gather(member, run) for member, _ in weighty]
-    faults = [*_data_faults(blend, data), *_member_faults(members, run, blend.name)]
+    members, parts = [_gather(member, run) for member, _ in weighty], tuple(part for _, part in weighty)
+    faults = [*_data_faults(blend, data), *_member_faults(members, run, blend.name), *_part_faults(members, parts)]
     if faults:
         raise InputError(*faults)
     sources = {path: source for member in members for path, source in member.sources.items()}
@@ -93,7 +93,6 @@ def write_bundle(
             write(content, join(out, path))
             written[path] = BundledFile(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
             report(path, len(content))
-        parts = tuple(part for _, part in weighty)
         contents = _describe(blend, data, members, parts, written, half=half)
         write_record(contents.model_dump(mode="json"), join(out, BUNDLE_MANIFEST_FILE))
     except BaseException:
@@ -179,6 +178,15 @@ def _data_faults(blend: Blend, data: Prepared) -> list[str]:
     return [
         f"{data.path}: blend {blend.name} was fitted on other data (data_hash {blend.data_hash[:12]}, "
         f"here {data.manifest.data_hash[:12]}); name its prepared folder with --data"
+    ]
+
+
+def _part_faults(members: list[GatheredMember], parts: tuple[CombinationPart, ...]) -> list[str]:
+    return [
+        f"{member.run}: candidate {part.candidate} has {len(member.folds)} folds, but {len(part.scalings)} scalings "
+        "for them in blend.json; put back what is missing, or fit the blend again"
+        for member, part in zip(members, parts, strict=True)
+        if len(part.scalings) not in (1, len(member.folds))
     ]
 
 

@@ -99,7 +99,8 @@ def _missing_parts(run_dir: str, name: str) -> list[MissingParts]:
     if not exists(path):
         raise InputError(f"{path}: no such blend; make one with `{fit}`")
     members = read_record(path, _members, remedy=f"fit it again with `{fit} --force`")
-    found, faults = [], []
+    found: list[MissingParts] = []
+    faults: list[str] = []
     for origin, candidate in members:
         place = absolute(home_of(candidate, run_dir, origin))
         run = RunDir(place)

@@ -1,6 +1,5 @@
 """The whole fit on synthetic run directories, and what is written."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from blend.blend_folder import find_previous, write_blend
+from blend.blend_folder import find_previous, read_blend, write_blend
 from blend.blend_record import Blend
 from blend.evidence.comparisons import PreviousBlend
 from blend.fit.blend_settings import BlendSettings
@@ -239,4 +238,4 @@ def test_record_reads_back_from_its_file(full_run: Any) -> None:
     folder = full_run.root / "blends" / "x"
     fitted = fit(full_run)
     write_blend(fitted, load_predictions([full_run.path], full_run.data), str(folder))
-    assert Blend.model_validate(json.loads((folder / "blend.json").read_text())) == fitted.record
+    assert read_blend(full_run.path, "x") == fitted.record

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from data_prep.errors import InputError
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.store.files import write_bytes, write_json
 from data_prep.store.safetensors_files import checksum_of_tensors, parse_header
+from data_prep.store.sealed_records import read_record, write_record
 from data_prep.store.weight_folders import backbone_folder, weights_file
 from models.__main__ import app as models_app
+from models.bundle.read_bundle import open_bundle
 from models.candidate import Candidate
 
 ROOT = Path(__file__).parents[2]
@@ -239,9 +242,9 @@ def test_what_is_missing_or_altered_in_a_bundle_is_named_all_at_once(
 
 def test_a_member_without_weight_stays_behind(run_dir: Path, tmp_path: Path) -> None:
     path = run_dir / "blends" / "both" / "blend.json"
-    record = json.loads(path.read_text())
+    record = read_record(path, dict, remedy="")
     record["combination"]["parts"][1]["weight"] = 0.0
-    path.write_text(json.dumps(record))
+    write_record(record, path)
     left = record["members"][1]["candidate"]
     shutil.rmtree(run_dir / "weights" / left)
     call(app, "bundle", run_dir, "--blend", "both", "--out", tmp_path / "one")
@@ -262,9 +265,6 @@ def test_weights_and_backbones_that_were_not_kept_are_listed_with_what_to_do(
     run_dir: Path, finished: Path, tmp_path: Path, tiny_bert: str
 ) -> None:
     record = json.loads((run_dir / "blends" / "both" / "blend.json").read_text())
-    for member in record["members"]:
-        member["run"] = str(run_dir)
-    (run_dir / "blends" / "both" / "blend.json").write_text(json.dumps(record))
     first, second = (member["candidate"] for member in record["members"])
     for fold in (0, 3):
         Path(weights_file(str(run_dir), first, fold)).unlink()
@@ -281,10 +281,10 @@ def test_weights_and_backbones_that_were_not_kept_are_listed_with_what_to_do(
 
 def test_a_member_from_elsewhere_and_other_data_are_refused(run_dir: Path, tmp_path: Path) -> None:
     path = run_dir / "blends" / "both" / "blend.json"
-    record = json.loads(path.read_text())
+    record = read_record(path, dict, remedy="")
     foreign = record["members"][0]
-    foreign["run"], record["data_hash"] = str(run_dir), "0" * 64
-    path.write_text(json.dumps(record))
+    record["data_hash"] = "0" * 64
+    write_record(record, path)
     (run_dir / "candidates" / f"{foreign['candidate']}.json").write_text('{"source": "team.csv"}')
     lines = refuse(run_dir, tmp_path / "out")
     assert "was fitted on other data (data_hash 000000000000" in lines[0]
@@ -294,12 +294,7 @@ def test_a_member_from_elsewhere_and_other_data_are_refused(run_dir: Path, tmp_p
 
 @pytest.mark.parametrize("kind", ["weights", "backbone"])
 def test_an_altered_file_of_the_run_is_not_bundled(run_dir: Path, tmp_path: Path, kind: str) -> None:
-    path = run_dir / "blends" / "both" / "blend.json"
-    path.write_text(path.read_text().replace(json.dumps(str(run_dir.parent)), '""'))
-    record = json.loads(path.read_text())
-    for member in record["members"]:
-        member["run"] = str(run_dir)
-    path.write_text(json.dumps(record))
+    record = json.loads((run_dir / "blends" / "both" / "blend.json").read_text())
     altered = {
         "weights": Path(weights_file(str(run_dir), record["members"][1]["candidate"], 2)),
         "backbone": next(run_dir.rglob("tokenizer.json")),
@@ -308,6 +303,74 @@ def test_an_altered_file_of_the_run_is_not_bundled(run_dir: Path, tmp_path: Path
     altered.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
     assert f"{altered}: content does not match its checksum" in refuse(run_dir, tmp_path / "out")[0]
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_altered_metadata_of_weights_are_not_bundled(run_dir: Path, tmp_path: Path) -> None:
+    path = next(run_dir.glob("weights/*/fold-0/model.safetensors"))
+    content = path.read_bytes()
+    altered = content.replace(b'max_length\\":48', b'max_length\\":40')
+    assert altered != content
+    path.write_bytes(altered)
+    assert "damaged, or do not belong to its predictions" in refuse(run_dir, tmp_path / "out")[0]
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda record: record["combination"].update(slope=-1.0), "its content does not match its seal"),
+        (lambda record: record["combination"]["parts"].reverse(), "not of the same candidates"),
+        (lambda record: record["combination"]["parts"].pop(), "not of the same candidates"),
+        (lambda record: record["combination"]["parts"][0]["scalings"].append({}), "has 4 folds, but 2 scalings"),
+    ],
+)
+def test_a_blend_that_is_not_what_was_fitted_is_not_bundled(
+    run_dir: Path, tmp_path: Path, damage: Callable[[Any], None], fault: str
+) -> None:
+    path = run_dir / "blends" / "both" / "blend.json"
+    record = json.loads(path.read_text())
+    damage(record)
+    if "seal" not in fault:  # as older versions wrote it
+        del record["seal"]
+    path.write_text(json.dumps(record))
+    assert fault in refuse(run_dir, tmp_path / "out")[0]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda contents: contents.update(clip=False), "its content does not match its seal"),
+        (lambda contents: contents["members"][0].update(folds=[]), "must be ascending and at least one"),
+        (lambda contents: contents["members"][0].update(folds=[1, 0, 2, 3]), "must be ascending and at least one"),
+        (lambda contents: contents["members"].append(contents["members"][0]), "each once"),
+        (lambda contents: contents["combination"]["parts"].reverse(), "of the same candidates"),
+        (lambda contents: contents["combination"]["parts"][0]["scalings"].append({}), "has 4 folds, but 2 scalings"),
+        (lambda contents: contents.update(texts={}), "texts is empty, but the task has CPC codes"),
+        (
+            lambda contents: contents["files"].pop(next(n for n in contents["files"] if "model" in n)),
+            "predicting needs",
+        ),
+        (lambda contents: contents["files"].pop(next(n for n in contents["files"] if "toke" in n)), "is not a file of"),
+    ],
+)
+def test_a_bundle_whose_manifest_is_not_what_was_written_is_refused(
+    bundle: Path, tmp_path: Path, damage: Callable[[Any], None], fault: str
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    contents = json.loads((copy / "manifest.json").read_text())
+    damage(contents)
+    if "seal" not in fault:  # as older versions wrote it
+        del contents["seal"]
+    (copy / "manifest.json").write_text(json.dumps(contents))
+    with pytest.raises(InputError, match=fault):
+        open_bundle(copy)
+
+
+def test_a_copied_run_directory_is_bundled_from_its_own_files(run_dir: Path, finished: Path, tmp_path: Path) -> None:
+    contents = json.loads((run_dir / "blends" / "both" / "blend.json").read_text())
+    assert {member["run"] for member in contents["members"]} == {str(finished)}
+    shutil.rmtree(run_dir / "weights")
+    assert "were not kept" in refuse(run_dir, tmp_path / "out")[0]
 
 
 def test_other_files_are_left_alone_and_a_bundle_that_was_cut_off_is_finished(

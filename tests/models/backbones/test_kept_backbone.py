@@ -1,6 +1,5 @@
 """What is kept of a backbone predicts as the backbone does, with the fold run's weights."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 from data_prep.errors import InputError
+from data_prep.store.sealed_records import read_record
 from data_prep.store.weight_folders import EMBEDDING_FILE, LISTING_FILE
 from models.backbones.families import FAMILIES, SHIPPED
 from models.backbones.kept_backbone import collect_kept_backbone, kept_backbone, write_kept_backbone
@@ -100,7 +100,7 @@ def test_config_and_tokenizer_of_every_family_come_back(family, tiny, kept_folde
     for text in ("valve pump", "Ångström, don't [SEP] x", "  two  spaces", "日本 ½"):
         first, second = (tokenizer(text, text)["input_ids"] for tokenizer in tokenizers)
         assert first == second
-    listed = json.loads((Path(folder) / LISTING_FILE).read_text())
+    listed = read_record(Path(folder) / LISTING_FILE, dict, remedy="")
     assert {*listed, LISTING_FILE} == {path.name for path in Path(folder).iterdir()}
     assert EMBEDDING_FILE in listed
 

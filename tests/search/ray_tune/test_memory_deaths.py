@@ -1,12 +1,12 @@
 """A fold run whose death by Ray's memory monitor took Tune with it: its family goes on in smaller pieces."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore
+from data_prep.store.sealed_records import read_record
 from whole_search import finish, start, write_study
 
 pytestmark = pytest.mark.ray
@@ -48,6 +48,6 @@ def test_a_fold_run_that_ray_killed_for_memory_is_tried_in_halved_micro_batches(
     output = finish(start(study, program=["-c", MORTAL]))
     assert output.count("Ray Tune died (") == 1, output
     assert output.count("each step is computed in 2 micro-batches") == 4, output
-    remembered = json.loads((tmp_path / "runs" / "tiny" / "memory.json").read_text())
+    remembered = read_record(tmp_path / "runs" / "tiny" / "memory.json", dict, remedy="")
     assert remembered == {tiny_bert: {"cpu": 1.0, "gpu": 0.0, "micro_batches": 2}}
     assert len(list(OofStore(tmp_path / "runs" / "tiny").fold_runs())) == 4

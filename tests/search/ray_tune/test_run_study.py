@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import os
 import secrets
 import shutil
@@ -20,6 +19,7 @@ import pytest
 
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore, Provenance
+from search.run_dir.status_file import read_statuses
 from search.worker.messages import RETRY_SEED
 from whole_search import (
     KINDS,
@@ -52,8 +52,8 @@ def test_a_search_leaves_tables_that_verify_for_each_finished_fold_run(undisturb
 
 
 def test_a_hopeless_candidate_is_stopped_early(undisturbed: Path) -> None:
-    status = json.loads((undisturbed / "status.json").read_text())
-    assert sorted(entry["state"] for entry in status.values()) == ["finished", "stopped", "stopped"]
+    states = sorted(status.state for status in read_statuses(str(undisturbed)).values())
+    assert states == ["finished", "stopped", "stopped"]
     assert len(list(OofStore(undisturbed).fold_runs())) < 3 * 4
 
 
