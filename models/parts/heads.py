@@ -41,6 +41,11 @@ class Head(nn.Module):
         """Hidden states that the head needs, counted from the top."""
         self.codes = CodeEmbedding() if settings.codes else None
 
+    @property
+    @abstractmethod
+    def last_layer(self) -> nn.Linear | nn.Conv1d:
+        """The layer that gives the outputs, up to a maximum over positions; it has a bias."""
+
     @abstractmethod
     def forward(self, states: Sequence[Tensor], attention_mask: Tensor, codes: Tensor | None = None) -> Tensor:
         """Return outputs, float32 [batch, n_outputs], of `n_states` states [batch, tokens, hidden], the topmost last.
@@ -72,6 +77,11 @@ class PoolingHead(Head):
             width=settings.width,
             dropout_rates=settings.dropout_rates,
         )
+
+    @property
+    def last_layer(self) -> nn.Linear:
+        """The linear layer of the output."""
+        return self.output.linear
 
     @abstractmethod
     def pool(self, states: Sequence[Tensor], attention_mask: Tensor) -> Tensor:
@@ -210,6 +220,11 @@ class CnnHead(Head):
         self.first = nn.Conv1d(n_inputs, CNN_CHANNELS, kernel_size=2, padding=1)
         self.second = nn.Conv1d(CNN_CHANNELS, settings.n_outputs, kernel_size=2, padding=1)
         self.dropout = SampledDropout(settings.dropout_rates)
+
+    @property
+    def last_layer(self) -> nn.Conv1d:
+        """The second convolution."""
+        return self.second
 
     def forward(self, states: Sequence[Tensor], attention_mask: Tensor, codes: Tensor | None = None) -> Tensor:
         """Return outputs, float32 [batch, n_outputs]; see `Head`."""

@@ -26,6 +26,10 @@ class Loss(ABC):
     compares_rows: ClassVar[bool] = True
     """Whether the loss of a batch is more than the mean of its rows' losses: its parts then are not independent."""
 
+    sees_level: ClassVar[bool] = True
+    """Whether the loss changes when all predictions change by the same number. Where not, the head's last bias has no
+    gradient but rounding: it does not learn, and in the end the outputs are anchored to targets (`OutputAnchor`)."""
+
     task: Task
 
     @property
@@ -122,9 +126,11 @@ class Pearson(Loss):
     """Correlation: 1 - r, with r the Pearson correlation of outputs and targets inside the batch.
 
     r is the product of both sides, each centered and scaled to length 1 (Pearson, 1896, Regression, heredity and
-    panmixia). Scale and offset of the outputs are free, so predictions are not on the task's scale. A batch in which
-    either side is constant says nothing: its loss is 1 and its gradient 0.
+    panmixia). Scale and offset of the outputs are free. A batch in which either side is constant says nothing: its
+    loss is 1 and its gradient 0.
     """
+
+    sees_level = False
 
     def __call__(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Return the loss of a batch, a scalar in [0, 2]."""
@@ -241,10 +247,11 @@ class Ranking(Loss):
     """How surely the better of two rows of the same anchor is ranked above the other (Burges et al., 2005, RankNet).
 
     The mean of log(1 + exp(output_j - output_i)) over all pairs of a batch with the same anchor and score_i > score_j.
-    Outputs are not on the task's scale. A batch without such a pair has loss and gradient 0.
+    The offset of the outputs is free. A batch without such a pair has loss and gradient 0.
     """
 
     within_groups = True
+    sees_level = False
 
     def __call__(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
         """Return the loss of a batch, a scalar."""

@@ -74,6 +74,8 @@ def new_scorer(
     torch.manual_seed(candidate.seed)
     head = new_head(candidate, hidden_size=loaded.hidden_size, n_states=loaded.n_states, n_outputs=loss.n_outputs)
     head.requires_grad_(candidate.head_lr > 0)
+    if not loss.sees_level:
+        head.last_layer.bias.requires_grad_(False)  # type: ignore[union-attr]
     reinitialize_layers(loaded, candidate.reinit_layers)
     scorer = Scorer(loaded.model, head).to(device)
     return scorer, parameter_groups(loaded.model, loaded.layers, head, candidate), loss

@@ -13,10 +13,15 @@ from data_prep.scoring.metrics import Metric
 from data_prep.store.oof_store import Provenance
 from data_prep.store.tables import OOF_SCHEMA, TEST_SCHEMA
 from models.candidate import Candidate
+from models.parts.output_anchor import OutputAnchor
 from models.text.fold_pools import FoldPools
 from models.text.row_pool import RowPool
 from models.training.fold_weights import FoldWeights
 from models.training.learner import Learner
+from models.training.rung_steps import rung_sample
+
+ANCHOR_ROWS = 4096
+"""Training rows that outputs are anchored by: a mean over so many is firm to a hundredth of their deviation."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,13 @@ class FoldPredictor:
     def predict_validation(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Return predictions for some validation rows (None: all)."""
         return self._learner.predict_pool(self._pools.validation, rows)
+
+    def anchor_outputs(self) -> None:
+        """Give the outputs the level and scale of the training targets, by a sample of the training rows."""
+        rows, targets = rung_sample(len(self._pools.train), ANCHOR_ROWS), self._pools.train.targets
+        assert targets is not None
+        prediction = self._learner.predict_pool(self._pools.train, rows)
+        self._learner.anchor = OutputAnchor.fit(self._learner.scorer.head.last_layer, prediction, targets[rows])
 
     def measure_validation(self, prediction: NDArray[np.float32], rows: NDArray[np.int64] | None = None) -> float:
         """Return the metric of predictions for some validation rows (None: all); NaN where they say nothing."""

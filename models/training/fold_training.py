@@ -119,6 +119,9 @@ class FoldTraining:
             best = self._keep_best(sampled)
             self.learner.adopt(best.weights)
             prediction, epoch, diverged = self.predictor.predict_validation(), best.epoch, math.isnan(best.utility)
+        if not self.learner.gradients.loss.sees_level:
+            self.predictor.anchor_outputs()
+            prediction = self.predictor.predict_validation()
         metric = math.nan if diverged else self.predictor.measure_validation(prediction)
         if len(self.reports.made) < len(self.rungs):
             self._add_report(1.0, metric, prediction, diverged=diverged)
@@ -165,6 +168,7 @@ class FoldTraining:
             "split_hash": self.manifest.split_hash,
             "rungs": self.rungs,
             "sample": len(self.sample),
+            **({} if self.learner.gradients.loss.sees_level else {"anchored": True}),
         }
 
     def _save(self) -> None:

@@ -1,7 +1,7 @@
 """`Learner`: a scorer with what trains it, one step or one prediction at a time."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.candidate import Candidate
+from models.parts.output_anchor import OutputAnchor
 from models.parts.weight_average import WeightAverage
 from models.text.batches import Batch, Encoded, prediction_batches
 from models.text.row_pool import RowPool
@@ -38,6 +39,8 @@ class Learner:
         self.optimizer = new_optimizer(groups, beta2=candidate.beta2)
         self.clip_norm = candidate.clip_norm
         self.average = None if candidate.ema is None else WeightAverage(self.trained, candidate.ema)
+        self.anchor: OutputAnchor | None = None
+        """Set in the end, for a loss that does not see the outputs' level; no part of `state`."""
         self.orders = candidate.prediction_shuffles
         self.losses = LossHistory()
         self.retry = MemoryRetry(forget=partial(self.scorer.zero_grad, set_to_none=True))
@@ -98,7 +101,7 @@ class Learner:
     def adopt(self, weights: dict[str, torch.Tensor]) -> None:
         """Predict with `weights` from now on; training is over."""
         self.scorer.load_state_dict(weights)
-        self.average = None
+        self.average = self.anchor = None
 
     def state(self) -> State:
         """Return everything that the next step depends on, random streams apart."""
@@ -123,6 +126,11 @@ class Learner:
         elif self.average is not None:
             self.average.load_state(state["average"])
 
-    def _predicting(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _predicting(self) -> Iterator[None]:
         """Put the weights that predict in place."""
-        return nullcontext() if self.average is None else self.average.applied()
+        with ExitStack() as stack:
+            for change in (self.average, self.anchor):
+                if change is not None:
+                    stack.enter_context(change.applied())
+            yield

@@ -104,6 +104,16 @@ def with_options(name, **extra):
     return LOSSES[name](task=TASK, **{setting: OPTIONS[setting] for setting in LOSS_OPTIONS[name].settings} | extra)
 
 
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in ("cross_entropy", "kl")])
+def test_a_loss_says_whether_it_sees_the_level(name):
+    loss = LOSSES[name](task=PPPM)
+    outputs = torch.linspace(-1, 1, 6).repeat(loss.n_outputs, 1).T
+    targets, groups = torch.tensor([0.0, 0.5, 0.25, 1.0, 0.75, 0.5]), torch.zeros(6, dtype=torch.int64)
+    higher = outputs + 3 * torch.eye(loss.n_outputs)[0]
+    change = (loss(higher, targets, groups) - loss(outputs, targets, groups)).abs()
+    assert (change > 1e-3) == loss.sees_level
+
+
 def test_equals_an_independent_reference(name):
     loss = with_options(name)
     outputs, targets, groups = draw(loss)

@@ -11,6 +11,7 @@ from models.backbones.locate_backbone import locate_backbone
 from models.candidate import Candidate
 from models.text.fold_pools import load_fold_pools
 from models.training.fold_weights import load_scorer, load_weights, save_weights
+from models.training.learner import Learner
 from small_models import train as train_fold
 
 SETTINGS = {"max_length": 48, "batch_size": 32, "backbone_lr": 3e-3}
@@ -55,6 +56,39 @@ def test_loaded_weights_predict_bit_for_bit(name, train, prepared_tiny, tmp_path
     assert len(np.unique(expected)) > 10
     others = np.array([token for token in range(100) if token not in weights.token_ids][:5])
     assert np.array_equal(predict(weights, prepared_tiny, tmp_path, vocabulary=others), expected)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "pearson", "ema": 0.8},
+        {"loss": "ranking", "head": "cnn"},
+        {"loss": "pearson", "keep": "best", "epochs": 2},
+    ],
+    ids=str,
+)
+def test_what_a_loss_does_not_see_does_not_learn_and_is_anchored_in_the_end(
+    settings, train, prepared_tiny, tmp_path, monkeypatch
+):
+    whole, biases = Learner.step, []
+
+    def step(self, *arguments, **options):
+        biases.append(self.scorer.head.last_layer.bias.item())
+        whole(self, *arguments, **options)
+
+    monkeypatch.setattr(Learner, "step", step)
+    found = train(settings)
+    assert len(biases) > 3
+    assert len(set(biases)) == 1
+    backbone = locate_backbone(found.candidate.backbone)
+    pools = load_fold_pools(
+        prepared_tiny, 1, candidate=found.candidate, tokenizer=backbone.tokenizer, cache=tmp_path / "cache"
+    )
+    learner = load_scorer(found.weights, prepared_tiny.task, backbone=backbone)
+    prediction, targets = learner.predict_pool(pools.train), pools.train.targets
+    assert prediction.mean() == pytest.approx(targets.mean(), abs=1e-4)
+    assert prediction.std() == pytest.approx(targets.std(), abs=1e-4)
+    assert np.array_equal(learner.predict_pool(pools.validation), found.oof["prediction"].to_numpy())
 
 
 def test_the_file_says_what_it_is_and_holds_nothing_but_the_weights_that_predict(train, tmp_path, prepared_tiny):
