@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from data_prep.errors import InputError
 from data_prep.store.file_starts import refuse_pointers
 from data_prep.store.weight_folders import EMBEDDING_FILE
 from models.backbones import cocolm
+from models.backbones.tokenizer_check import check_tokenizer, tokenizer_files
 
 SHIFTING = frozenset({"bart", "mbart", "mvp", "plbart"})
 """Encoder-decoders that give their decoder the same text, one token later; of all others the encoder alone is used."""
@@ -57,8 +57,14 @@ class BackboneFiles:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer; one without a padding token pads with its end token, which the mask hides."""
-        tokenizer = self._load(AutoTokenizer.from_pretrained)
+        """The tokenizer, as `check_tokenizer` wants it; without a padding token it pads with its end token, masked."""
+        config = self._load(AutoConfig.from_pretrained)
+        try:
+            tokenizer = self._load(AutoTokenizer.from_pretrained)
+        except InputError as error:
+            files = tokenizer_files(config.model_type, self.place)
+            raise InputError(f"{error}; {files}" if files else str(error)) from error
+        check_tokenizer(tokenizer, config, name=self.name, place=self.place)
         if tokenizer.pad_token_id is None:
             if tokenizer.eos_token_id is None:
                 raise InputError(
@@ -112,9 +118,9 @@ class BackboneFiles:
                     return load(self.place, local_files_only=True, **settings)
                 except OSError:
                     return load(self.place, **settings)
-        except InputError:
+        except (InputError, MemoryError):
             raise
-        except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        except Exception as error:  # whatever damaged files bring about; tokenizers raises bare ones
             if Path(self.place).is_dir():
                 raise InputError(
                     f"backbone {self.name!r}: {self.place} cannot be loaded: {first_line(error)}"

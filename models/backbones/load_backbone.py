@@ -1,6 +1,7 @@
 """`load_backbone`: the pretrained encoder that a candidate describes, read from its files."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from models.backbones.encoder_layers import check_size, checkpoint_layers, parts
 from models.backbones.token_embedding import fit_embedding
 from models.backbones.trial_pass import check_states, check_weights
 from models.candidate import Candidate
+from models.text.special_tokens import first_new_id
 
 STRUCTURE_FAULTS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What other kinds of model raise."""
@@ -62,6 +64,7 @@ def load_backbone(
 def _load(candidate: Candidate, files: BackboneFiles, vocabulary: NDArray[np.int64] | None) -> Backbone:
     model = files.model(files.config(layers=candidate.layers, dropout=candidate.dropout))
     padding_id = files.tokenizer.pad_token_id
+    _check_rows(model, files, vocabulary)
     encoder = new_encoder(model, padding_id)
     if not files.kept:  # else its other weights have no values yet
         check_weights(encoder, candidate.backbone)
@@ -75,6 +78,22 @@ def _load(candidate: Candidate, files: BackboneFiles, vocabulary: NDArray[np.int
     if candidate.checkpointing:
         checkpoint_layers(parts[1:])
     return Backbone(encoder.train(), model.config.hidden_size, parts)
+
+
+def _check_rows(model: Any, files: BackboneFiles, vocabulary: NDArray[np.int64] | None) -> None:
+    """Refuse an embedding without rows for tokens of the tokenizer itself; those it adds count where texts have them.
+
+    Raises:
+        InputError: there are such tokens.
+    """
+    tokenizer, rows = files.tokenizer, model.get_input_embeddings().num_embeddings
+    own = [] if vocabulary is None else vocabulary[vocabulary < first_new_id(tokenizer)]
+    needed = max(tokenizer.vocab_size, 1 + max(own, default=0))
+    if needed > rows:
+        raise InputError(
+            f"backbone {files.name!r}: its {type(tokenizer).__name__} needs {needed} embeddings, its weights have {rows}: "
+            "they are not of one checkpoint; get weights and tokenizer again from the same place"
+        )
 
 
 def load_embedding(files: BackboneFiles) -> torch.Tensor:

@@ -33,6 +33,11 @@ class FoldPools:
     vocabulary: NDArray[np.int64] = field(repr=False)
     """Every token id that can occur in these pools, ascending, special and new tokens included."""
 
+    @property
+    def every(self) -> list[RowPool]:
+        """All pools that there are."""
+        return [pool for pool in (self.train, self.validation, self.test, self.holdout) if pool is not None]
+
 
 def load_fold_pools(
     data: Prepared, fold: int, *, candidate: Candidate, tokenizer: Any, cache: Path | None = None

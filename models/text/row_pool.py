@@ -52,6 +52,12 @@ class RowPool:
         found: NDArray[np.int64] = np.union1d(self.tokens.ids, sorted(self.frame.ids)).astype(np.int64)
         return found
 
+    @property
+    def phrases(self) -> list[NDArray[np.int64]]:
+        """Numbers of the phrases that its texts are made of, column by column, each [rows]."""
+        siblings = [] if self.layout.siblings is None else [self.layout.siblings.column]
+        return [self.tokens.find(self.table[name]) for name in dict.fromkeys([*self.layout.columns, *siblings])]
+
     def encode(self, epoch: int = 0) -> Encoded:
         """Return every row's token ids, at most `max_length` each.
 

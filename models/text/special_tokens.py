@@ -75,12 +75,17 @@ def find_special_tokens(
     )
 
 
+def first_new_id(tokenizer: Any) -> int:
+    """Return the first id behind those of a tokenizer: from there on are the tokens that a layout adds."""
+    return max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
+
+
 class _AddedTokens:
     """The vocabulary of a tokenizer, which grows by every literal that it lacks."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.ids: dict[str, int] = dict(tokenizer.get_vocab())
-        self.following = max(len(tokenizer), 1 + max(self.ids.values()))
+        self.following = first_new_id(tokenizer)
 
     def find(self, literal: str) -> int:
         """Return the id of a literal."""

@@ -43,6 +43,12 @@ class PhraseTokens:
         positions: NDArray[np.int64] = found.to_numpy().astype(np.int64)
         return positions
 
+    def counts(self, token: int) -> NDArray[np.int64]:
+        """Return how often an id stands in each phrase, [phrases]."""
+        total = np.concatenate([[0], np.cumsum(self.ids == token)])
+        found: NDArray[np.int64] = total[self.starts + self.lengths] - total[self.starts]
+        return found
+
     def led_by(self, ahead: tuple[int, ...], *, last: tuple[int, ...] = ()) -> "PhraseTokens":
         """Return the same phrases with the ids `ahead` in front of each; `starts` still point to the phrase itself.
 

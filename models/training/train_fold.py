@@ -5,6 +5,7 @@ from data_prep.prepared import Prepared
 from models.backbones.checkpoint_files import BackboneFiles
 from models.candidate import Candidate
 from models.text.fold_pools import load_fold_pools
+from models.text.unseen_text import check_known
 from models.training.build_learner import new_learner
 from models.training.checkpoint import CheckpointFolder
 from models.training.devices import find_device, make_repeatable
@@ -34,7 +35,8 @@ def train_fold(
     returns None. A checkpoint folder that holds a state is resumed from.
 
     Raises:
-        InputError: no such fold, rung or device, an unusable backbone, another run's checkpoint, no memory for a text.
+        InputError: no such fold, rung or device, an unusable backbone, another run's checkpoint, no memory for a text,
+            texts that the backbone's tokenizer does not know.
         MemoryError: memory ran out, and `options.halve` is False.
         Terminated: the process got SIGTERM; the state was saved at the end of the step (see `sigterm`).
     """
@@ -45,6 +47,7 @@ def train_fold(
     device = find_device(options.device)
     make_repeatable(candidate.seed, device=device, threads=options.threads)
     pools = load_fold_pools(data, fold, candidate=candidate, tokenizer=backbone.tokenizer, cache=options.cache)
+    check_known(pools, backbone.tokenizer, backbone=candidate.backbone)
     learner = new_learner(candidate, data.task, backbone=backbone, vocabulary=pools.vocabulary, device=device)
     with training() as told_to_end:
         run = FoldTraining(

@@ -15,6 +15,7 @@ from data_prep.errors import InputError
 from models.backbones.families import FAMILIES
 from models.backbones.family_memory import family_config
 from models.backbones.tiny_checkpoints import sample_phrases
+from models.text.special_tokens import first_new_id
 from small_models import load
 
 ARCHITECTURES = [
@@ -33,6 +34,7 @@ ARCHITECTURES = [
     "bart-large",
 ]
 """One family of each architecture: the tiny checkpoints of the others are the same but for their sizes' names."""
+TINY_FUNNEL = {"vocab_size": 600, "d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 64}
 LENGTHS = (11, 10, 7, 6, 5, 3, 2, 1)
 
 
@@ -97,7 +99,7 @@ def test_a_row_alone_equals_the_row_in_a_batch(name, attention, tiny):
 
 @pytest.mark.parametrize("blocks", [[2, 2], [1, 1, 1], [1, 1, 1, 1]])
 def test_padding_changes_nothing_in_a_funnel_of_any_depth(blocks, tiny, tmp_path):
-    config = family_config(FAMILIES["funnel-large"], d_model=32, n_head=2, d_head=16, d_inner=64, block_sizes=blocks)
+    config = family_config(FAMILIES["funnel-large"], **TINY_FUNNEL, block_sizes=blocks)
     for file in ("vocab.txt", "tokenizer_config.json"):
         (tmp_path / file).write_bytes((Path(tiny("funnel-xlarge")) / file).read_bytes())
     torch.manual_seed(0)
@@ -224,7 +226,7 @@ def test_layers_kept_are_the_first_ones(name, tiny):
 
 
 def test_a_funnel_keeps_layers_across_its_blocks(tiny, tmp_path):
-    config = family_config(FAMILIES["funnel-large"], d_model=32, n_head=2, d_head=16, d_inner=64, block_sizes=[2, 2, 2])
+    config = family_config(FAMILIES["funnel-large"], **TINY_FUNNEL, block_sizes=[2, 2, 2])
     for file in ("vocab.txt", "tokenizer_config.json"):
         (tmp_path / file).write_bytes((Path(tiny("funnel-xlarge")) / file).read_bytes())
     AutoModel.from_config(config).save_pretrained(tmp_path)
@@ -355,14 +357,15 @@ def test_a_chosen_vocabulary_trains_the_same_numbers(name, tiny):
 def test_added_tokens_get_embeddings_like_the_others(name, tiny):
     plain = load(tiny(name))
     table = plain.model.model.get_input_embeddings().weight.detach()
-    n_tokens = len(table) + 2
-    for vocabulary in (np.arange(n_tokens), np.arange(5, n_tokens)):
-        backbone = load(tiny(name), vocabulary=vocabulary)
-        again = load(tiny(name), vocabulary=np.arange(n_tokens + 1))
+    new_ids = first_new_id(plain.tokenizer) + np.arange(3)
+    for first in (0, 5):
+        old_ids = np.arange(first, len(table))
+        backbone = load(tiny(name), vocabulary=np.append(old_ids, new_ids[:2]))
+        again = load(tiny(name), vocabulary=np.append(old_ids, new_ids))
         ids, mask = example(backbone)
         old = all_states(plain, ids, mask)[-1]
         torch.testing.assert_close(all_states(backbone, ids, mask)[-1], old, rtol=0, atol=0)
-        ids[0, 3] = n_tokens - 1
+        ids[0, 3] = new_ids[1]
         new = all_states(backbone, ids, mask)[-1]
         assert not torch.equal(new[0], old[0])
         torch.testing.assert_close(all_states(again, ids, mask)[-1], new, rtol=0, atol=0)
@@ -465,11 +468,11 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("model_type", OTHERS)
-def test_other_models_that_transformers_knows_work_by_their_structure(model_type, tiny_bert, tmp_path):
+def test_other_models_that_transformers_knows_work_by_their_structure(model_type, tiny, tmp_path):
     config = AutoConfig.for_model(model_type, vocab_size=600, **OTHERS[model_type])
     torch.manual_seed(0)
     AutoModel.from_config(config).save_pretrained(tmp_path)
-    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny("minilm-l6")).save_pretrained(tmp_path)
     settings = {"layers": 2, "dropout": 0.0, "freeze_embeddings": True, "checkpointing": True}
     backbone = load(str(tmp_path), **settings, vocabulary=np.arange(5, 610))
     assert len(backbone.layers) == (5 if model_type == "mbart" else 3)
