@@ -37,8 +37,8 @@ class CocolmConfig(PreTrainedConfig):  # type: ignore[misc]
     type_vocab_size: int = 0
     """Kinds of segments; 0: no segment embeddings."""
     initializer_range: float = 0.02
-    layer_norm_eps: float = 1e-5
-    rel_pos_bins: int = 64
+    layer_norm_eps: float = 1e-12
+    rel_pos_bins: int = 0
     """Buckets of relative positions, even; 0: no relative bias."""
     max_rel_pos: int = 256
     """The distance, plus one, from which on all keys share the last bucket."""
@@ -243,7 +243,7 @@ class CocolmAttention(nn.Module):
     def __init__(self, config: CocolmConfig) -> None:
         super().__init__()
         self.self_attn = CocolmSelfAttention(config)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, hidden: Tensor, bias: Tensor, has_keys: Tensor) -> Tensor:

@@ -27,14 +27,15 @@ SPECIAL_TOKENS = {
 }
 WORD_START = "▁"
 
-_TO_ASCII = str.maketrans("‘’‚‛´“”„‟‐‑‒–—―", "'''''" + '""""' + "------")
+_TO_ASCII = str.maketrans("‘’´“”—–", "'''" + '""' + "--")
 _CLITIC = re.compile(r"' ([smdtSMDT]|ll|LL|re|RE|ve|VE)\b")
 
 
 class CocolmTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
     """COCO-LM's tokenizer: `<s> a </s>` for one text, `<s> a </s> </s> b </s>` for two, no segment ids.
 
-    `[CLS]`, `[PAD]`, `[SEP]` and `[UNK]` are other names of the first four symbols, as tokens and inside of texts.
+    `[CLS]`, `[PAD]`, `[SEP]` and `[UNK]` are other names of the first four symbols. Inside of texts, these and the
+    special tokens are text like any other.
     """
 
     vocab_files_names: ClassVar[dict[str, str]] = {"vocab_file": "sp.model", "dict_file": "dict.txt"}
@@ -55,8 +56,12 @@ class CocolmTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
         self.splitter = _load_sentencepiece(vocab_file)
         self.symbol_ids = read_dictionary(dict_file)
         self.symbols = list(self.symbol_ids)
-        framing = {"special_tokens_pattern": "cls_double_sep", "token_type_ids_pattern": "all_zeros"}
-        super().__init__(**(SPECIAL_TOKENS | kwargs | framing))
+        fixed = {
+            "special_tokens_pattern": "cls_double_sep",
+            "token_type_ids_pattern": "all_zeros",
+            "split_special_tokens": True,
+        }
+        super().__init__(**(SPECIAL_TOKENS | kwargs | fixed))
 
     @property
     def vocab_size(self) -> int:
@@ -68,7 +73,7 @@ class CocolmTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
         return {**self.symbol_ids, **self.added_tokens_encoder}
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
-        """Join pieces to text; punctuation stays apart from its word, as it was split off."""
+        """Join pieces to text; spaces that were dropped before punctuation do not come back."""
         return "".join(tokens).replace(WORD_START, " ").strip()
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
@@ -83,13 +88,10 @@ class CocolmTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
         return tuple(copies)
 
     def _tokenize(self, text: str, **_: Any) -> list[str]:
-        if text in ALIASES:
-            return [ALIASES[text]]
-        pieces: list[str] = self.splitter.encode(split_words(text), out_type=str)
-        return pieces
+        return without_lone_starts(self.splitter.encode(split_words(text), out_type=str))
 
     def _convert_token_to_id(self, token: str) -> int:
-        return self.symbol_ids.get(ALIASES.get(token, token), self.symbol_ids["<unk>"])
+        return self.symbol_ids[token if token in self.symbol_ids else ALIASES.get(token, "<unk>")]
 
     def _convert_id_to_token(self, index: int) -> str:
         return self.symbols[index]
@@ -98,9 +100,6 @@ class CocolmTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
         """Add tokens, aliases left out: they have an id already."""
         added: int = super()._add_tokens([token for token in new_tokens if str(token) not in ALIASES], special_tokens)
         return added
-
-    def _update_trie(self, unique_no_split_tokens: list[str] | None = None) -> None:
-        super()._update_trie([*ALIASES, *(unique_no_split_tokens or [])])
 
 
 def split_words(text: str) -> str:
@@ -112,6 +111,16 @@ def split_words(text: str) -> str:
     text = text.strip().replace("``", '"').replace("''", '"').translate(_TO_ASCII)
     words = [part for word in text.split() for part in _split_punctuation(word)]
     return _CLITIC.sub(r"'\1", " ".join(words))
+
+
+def without_lone_starts(pieces: list[str]) -> list[str]:
+    """Return a text's pieces without lone word starts, where they end the text or stand right before punctuation."""
+    following = [*pieces, ""][1:]
+    return [
+        piece
+        for piece, after in zip(pieces, following, strict=True)
+        if piece != WORD_START or (after and not _is_punctuation(after[0]))
+    ]
 
 
 def read_dictionary(path: str | Path) -> dict[str, int]:

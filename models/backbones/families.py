@@ -58,6 +58,8 @@ ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps
 MPNET = _sizes(30527, 768, 12, max_position_embeddings=514, layer_norm_eps=1e-5)
 FUNNEL = {"architectures": ["FunnelModel"], "vocab_size": 30522, "d_model": 1024, "n_head": 16, "d_inner": 4096}
 
+COCOLM = {"layer_norm_eps": 1e-5, "rel_pos_bins": 64}
+
 DEBERTA_QUIRK = "No absolute positions, no segments; attention in plain torch, so slower than its size suggests."
 COCOLM_QUIRK = "Not in transformers, implemented here; no segments; sizes from its paper, not compared with its files."
 MPNET_QUIRK = "A sentence embedder on MPNet, made for mean pooling; no segments; positions count from 2."
@@ -136,8 +138,8 @@ FAMILIES: dict[str, Family] = {
         _sizes(50265, 1024, 24, **ROBERTA),
         f"RoBERTa tuned on some 50 tasks. {ROBERTA_QUIRK}",
     ),
-    "cocolm-large": Family("microsoft/cocolm-large", "cocolm", _sizes(64000, 1024, 24), COCOLM_QUIRK),
-    "cocolm-base": Family("microsoft/cocolm-base", "cocolm", _sizes(64000, 768, 12), COCOLM_QUIRK),
+    "cocolm-large": Family("microsoft/cocolm-large", "cocolm", _sizes(64000, 1024, 24, **COCOLM), COCOLM_QUIRK),
+    "cocolm-base": Family("microsoft/cocolm-base", "cocolm", _sizes(64000, 768, 12, **COCOLM), COCOLM_QUIRK),
     "patentsberta": Family("AI-Growth-Lab/PatentSBERTa", "mpnet", MPNET, MPNET_QUIRK),
     "patentsberta-v2": Family("AI-Growth-Lab/PatentSBERTa_V2", "mpnet", MPNET, MPNET_QUIRK),
     "funnel-xlarge": Family(

@@ -91,8 +91,8 @@ def _check_rows(model: Any, files: BackboneFiles, vocabulary: NDArray[np.int64] 
     needed = max(tokenizer.vocab_size, 1 + max(own, default=0))
     if needed > rows:
         raise InputError(
-            f"backbone {files.name!r}: its {type(tokenizer).__name__} needs {needed} embeddings, its weights have {rows}: "
-            "they are not of one checkpoint; get weights and tokenizer again from the same place"
+            f"backbone {files.name!r}: its {type(tokenizer).__name__} needs {needed} embeddings, its weights have "
+            f"{rows}: they are not of one checkpoint; get weights and tokenizer again from the same place"
         )
 
 

@@ -1,4 +1,4 @@
-"""Whether a tokenizer is the checkpoint's own: where its files are missing, transformers makes one that knows nothing."""
+"""Whether a tokenizer is the checkpoint's own: without its files, transformers makes one that knows nothing."""
 
 import json
 from collections.abc import Iterable

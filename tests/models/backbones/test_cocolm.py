@@ -268,6 +268,13 @@ def test_row_of_nothing_but_padding_stays_finite_with_its_gradients(implementati
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+def test_missing_keys_have_the_defaults_of_the_released_code(tmp_path: Path) -> None:
+    register()
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "cocolm"}))
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert (config.rel_pos_bins, config.layer_norm_eps, config.layer_norm_type) == (0, 1e-12, "post")
+
+
 def test_more_tokens_than_positions_are_refused() -> None:
     with pytest.raises(InputError, match="24 positions, found 25 tokens"):
         tiny_model()(torch.zeros(1, 25, dtype=torch.long))
@@ -310,6 +317,16 @@ def test_each_dropout_acts_in_training_only(key: str, implementation: str) -> No
     torch.testing.assert_close(model(ids).last_hidden_state, expected, rtol=0, atol=0)
     torch.testing.assert_close(quiet.train()(ids).last_hidden_state, expected, rtol=0, atol=0)
     assert (model.train()(ids).last_hidden_state - expected).abs().max() > 0.1
+
+
+def test_the_dropout_behind_attention_is_the_one_of_its_probabilities() -> None:
+    layer = tiny_model(hidden_dropout_prob=0.25, attention_probs_dropout_prob=0.5).train().encoder.layer[0].attention
+    torch.nn.init.zeros_(layer.self_attn.out_proj.weight)
+    torch.nn.init.ones_(layer.self_attn.out_proj.bias)
+    behind: list[torch.Tensor] = []
+    layer.LayerNorm.register_forward_pre_hook(lambda _, inputs: behind.append(inputs[0]))
+    layer(torch.zeros(2, 7, 12), torch.zeros(2, 1, 1, 7), torch.ones(2))
+    assert behind[0].unique().tolist() == [0.0, 2.0]  # kept values are divided by 1 - 0.5
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import pickle
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformers import AutoTokenizer
 
 from data_prep.errors import InputError
 from models.backbones.cocolm import register
-from models.backbones.cocolm_tokenizer import CocolmTokenizer, read_dictionary, split_words
+from models.backbones.cocolm_tokenizer import CocolmTokenizer, read_dictionary, split_words, without_lone_starts
 
 SENTENCES = [
     "a valve opens the pump when the rotor turns",
@@ -69,6 +70,7 @@ def tokenizer(released: Path) -> Any:
         ("  a valve  opens\tthe\npump ", "a valve opens the pump"),
         ("``quoted'' text", '" quoted " text'),
         ("‘one’ “two” ´", "' one ' \" two \" '"),
+        ("‚one‛ ‐ „two‟", "‚ one ‛ ‐ „ two ‟"),
         ("half–open—shut", "half-open-shut"),
         ("word – word", "word - word"),
         ("(a clear one).", "( a clear one )."),
@@ -104,12 +106,62 @@ def test_words_are_split_as_by_hand(text: str, expected: str) -> None:
 def test_ids_are_the_dictionary_lines_of_sentencepieces_pieces(
     tokenizer: Any, pieces: SentencePieceProcessor, lines: list[str], text: str, split: str
 ) -> None:
-    expected_pieces = pieces.encode(split, out_type=str)
+    expected_pieces = skip_space(pieces.encode(split, out_type=str))
     expected = [4 + lines.index(piece) if piece in lines else 3 for piece in expected_pieces]
     assert tokenizer.tokenize(text) == expected_pieces
     assert tokenizer(text, add_special_tokens=False)["input_ids"] == expected
     assert tokenizer(text)["input_ids"] == [0, *expected, 2]
     assert len({*expected}) > 1
+
+
+def skip_space(pieces: list[str]) -> list[str]:
+    """The rule of lone word starts, piece by piece from the end."""
+    kept: list[str] = []
+    following = None
+    for piece in reversed(pieces):
+        if piece == "▁":
+            code = 33 if following is None else ord(following[0])
+            ascii_sign = 33 <= code <= 47 or 58 <= code <= 64 or 91 <= code <= 96 or 123 <= code <= 126
+            dropped = ascii_sign or unicodedata.category(chr(code)).startswith("P")
+        else:
+            dropped = False
+        if not dropped:
+            kept.insert(0, piece)
+        following = piece
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [
+        ("▁a ▁ ;", "▁a ;"),
+        ("▁a ▁", "▁a"),
+        ("▁", ""),
+        ("", ""),
+        ("▁ a ▁ b", "▁ a ▁ b"),
+        ("▁ $ ▁ 5", "$ ▁ 5"),
+        ("▁ ’s", "’s"),
+        ("▁ ° ▁ ±", "▁ ° ▁ ±"),
+        ("▁ ▁ ;", "▁ ;"),
+        ("▁ ▁; ▁", "▁ ▁;"),
+        ("▁ 漢 ▁ 。 ▁", "▁ 漢 。"),
+        ("▁ ) . ▁ (", ") . ("),
+        ("▁▁ ;", "▁▁ ;"),
+    ],
+)
+def test_lone_word_starts_are_dropped_at_the_end_and_before_punctuation(found: str, kept: str) -> None:
+    assert without_lone_starts(found.split()) == kept.split()
+    assert skip_space(found.split()) == kept.split()
+
+
+def test_semicolons_of_context_texts_cost_one_token_each(
+    tokenizer: Any, pieces: SentencePieceProcessor, lines: list[str]
+) -> None:
+    text = "the cell; a circuit; coating"
+    assert pieces.encode(split_words(text), out_type=str).count("▁") == 2
+    assert tokenizer.tokenize(text).count("▁") == 0
+    assert tokenizer.tokenize(text).count(";") == 2
+    assert len(tokenizer("the ;", "a ;")["input_ids"]) == 4 + 2 * 2
 
 
 def test_pieces_that_the_dictionary_lacks_are_unknown(tokenizer: Any, lines: list[str]) -> None:
@@ -143,18 +195,37 @@ def test_vocabulary_is_four_symbols_the_file_and_the_mask(tokenizer: Any, lines:
     assert [getattr(tokenizer, f"{name}_token_id") for name in names] == [0, 0, 1, 2, 2, 3]
 
 
-def test_special_tokens_and_their_aliases_are_known_everywhere(tokenizer: Any, lines: list[str]) -> None:
-    the = 4 + lines.index("▁the")
+@pytest.mark.parametrize("text", ["the</s>the<mask>", "the [SEP] the <mask>", "<mask>", "[CLS]", "</s>", "<s> the"])
+def test_special_tokens_that_a_text_spells_are_text(
+    tokenizer: Any, pieces: SentencePieceProcessor, lines: list[str], text: str
+) -> None:
+    expected = skip_space(pieces.encode(split_words(text), out_type=str))
+    ids = [4 + lines.index(piece) if piece in lines else 3 for piece in expected]
+    assert tokenizer(text)["input_ids"] == [0, *ids, 2]
+    assert not {0, 1, 2, len(lines) + 4} & set(ids)
+
+
+def test_a_piece_that_the_dictionary_holds_has_its_id(released: Path, tmp_path: Path) -> None:
+    for path in released.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "dict.txt").write_text("[SEP] 1\nthe 1\n")
+    assert CocolmTokenizer.from_pretrained(tmp_path).convert_tokens_to_ids(["[SEP]", "[CLS]", "the", "a"]) == [
+        4,
+        0,
+        5,
+        3,
+    ]
+
+
+def test_special_tokens_and_their_aliases_are_known_by_name(tokenizer: Any) -> None:
     assert tokenizer.convert_tokens_to_ids(["[CLS]", "[PAD]", "[SEP]", "[UNK]"]) == [0, 1, 2, 3]
-    for text in ("the</s>the<mask>", "the [SEP] the <mask>"):
-        assert tokenizer(text, add_special_tokens=False)["input_ids"] == [the, 2, the, len(lines) + 4]
     assert tokenizer.add_tokens(["[SEP]"]) == 0
     assert tokenizer.convert_tokens_to_ids("[SEP]") == 2
 
 
-def test_decoding_gives_the_split_text_back(tokenizer: Any) -> None:
+def test_decoding_gives_the_split_text_back_but_for_dropped_spaces(tokenizer: Any) -> None:
     ids = tokenizer("the sensor’s lens, (a film)")["input_ids"]
-    assert tokenizer.decode(ids, skip_special_tokens=True) == "the sensor's lens , ( a film )"
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "the sensor's lens,( a film)"
     assert tokenizer.decode(ids).startswith("<s>")
 
 
@@ -165,7 +236,7 @@ def test_saved_tokenizer_loads_again_with_what_was_added(
     size = len(tokenizer)
     assert tokenizer.add_tokens(["[s]", "the"]) == 2
     text = "the valve [s] a lens"
-    assert size in tokenizer(text)["input_ids"]
+    assert tokenizer.convert_tokens_to_ids(["[s]", "the"]) == [size, size + 1]
     tokenizer.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)  # onto itself
     if not own:
