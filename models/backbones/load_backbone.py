@@ -87,8 +87,8 @@ def _check_rows(model: Any, files: BackboneFiles, vocabulary: NDArray[np.int64] 
         InputError: there are such tokens.
     """
     tokenizer, rows = files.tokenizer, model.get_input_embeddings().num_embeddings
-    own = [] if vocabulary is None else vocabulary[vocabulary < first_new_id(tokenizer)]
-    needed = max(tokenizer.vocab_size, 1 + max(own, default=0))
+    occurring = np.append(np.zeros(0, np.int64) if vocabulary is None else vocabulary, tokenizer.pad_token_id)
+    needed = max(tokenizer.vocab_size, 1 + int(occurring[occurring < first_new_id(tokenizer)].max()))
     if needed > rows:
         raise InputError(
             f"backbone {files.name!r}: its {type(tokenizer).__name__} needs {needed} embeddings, its weights have "

@@ -77,7 +77,8 @@ def find_special_tokens(
 
 def first_new_id(tokenizer: Any) -> int:
     """Return the first id behind those of a tokenizer: from there on are the tokens that a layout adds."""
-    return max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
+    known: dict[str, int] = tokenizer.get_vocab()
+    return max(len(tokenizer), 1 + max(known.values()))
 
 
 class _AddedTokens:

@@ -34,14 +34,14 @@ SIZES = {
     "nystromformer": BERT,
     "openai-gpt": GPT,
     "opt": BERT | {"ffn_dim": 64, "word_embed_proj_dim": 32},
-    "qwen2": LLAMA | {"layer_types": ["full_attention"] * 3},
+    "qwen3": LLAMA | {"layer_types": ["full_attention"] * 3},
     "roberta": BERT,
     "squeezebert": BERT | {"embedding_size": 32},
     "t5": T5,
     "xlm": {"emb_dim": 32, "n_layers": 3, "n_heads": 2},
     "xlnet": {"d_model": 32, "n_layer": 3, "n_head": 2, "d_inner": 64},
 }
-LEFT_TO_RIGHT = ("gpt2", "llama", "openai-gpt", "opt", "qwen2")
+LEFT_TO_RIGHT = ("gpt2", "llama", "openai-gpt", "opt", "qwen3")
 LENGTHS = (7, 4, 1)
 
 

@@ -29,7 +29,6 @@ FILES = {
     "luke-large": BYTE_PAIRS,
 }
 HTML = b"<html>\n<body>\n404\n</body>\n</html>\n"
-LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 2464616\n"
 
 
 @pytest.fixture
@@ -58,14 +57,12 @@ def test_a_download_of_json_and_safetensors_alone_is_refused(name, copied):
     [
         ("minilm-l6", "vocab.txt", b"", "makes 5 different tokens, .*vocab_size=600"),
         ("minilm-l6", "vocab.txt", HTML, "vocab_size=600"),
-        ("minilm-l6", "vocab.txt", LFS, "vocab_size=600"),
         ("minilm-l6", "vocab.txt", 0.4, "vocab_size=600"),
         ("minilm-l6", "vocab.txt", b"\xff\xfe", "cannot be loaded"),
         ("minilm-l6", "tokenizer.json", b"{}", "cannot be loaded"),
         ("minilm-l6", "tokenizer_config.json", b"[1]", "cannot be loaded"),
         ("minilm-l6", "config.json", b"[1]", "cannot be loaded"),
         ("deberta-v3-large", "spm.model", b"", "cannot be loaded"),
-        ("deberta-v3-large", "spm.model", LFS, "cannot be loaded"),
         ("deberta-v3-large", "spm.model", 0.5, "cannot be loaded"),
         ("roberta-base", "merges.txt", b"#version: 0.2\n", "makes 256 different tokens, .*vocab_size=601"),
         ("roberta-base", "merges.txt", 0.3, "come from vocab.json and merges.txt"),
