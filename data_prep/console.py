@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data_prep.credentials import mask_credentials
-from data_prep.errors import STORAGE_FAULTS, InputError, StoreError
+from data_prep.errors import STORAGE_FAULTS, InputError, StoreError, quote
 from data_prep.wording import visible
 
 EXIT_USER_FAULT = 2
@@ -92,15 +92,22 @@ def new_app(help_text: str) -> typer.Typer:
 def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 2 the user's fault (message only), 1 ours (traceback)."""
     _prepare_output()
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        sys.exit(app(arguments, standalone_mode=False))
+        sys.exit(app([_expand(argument) for argument in given], standalone_mode=False))
     except (InputError, StoreError) as error:
         _exit_with(str(error))
     except OSError as error:
         if error.errno not in STORAGE_FAULTS:
             raise
         _exit_with(
-            f"{error}; check free space and permissions, then run the same command again; no file is half-written"
+            f"{error}; check the path, free space and permissions, then run the same command again; "
+            "no file is half-written"
+        )
+    except UnicodeEncodeError as error:
+        _exit_with(
+            f"the name {quote(str(error.object))} is not UTF-8 text; rename it, or, as this terminal's locale uses "
+            f"{sys.getfilesystemencoding()}, set LC_ALL=C.UTF-8, then run the same command again"
         )
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's errors about the command line have no public class
@@ -117,6 +124,13 @@ def _prepare_output() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal or file that cannot show a sign gets it written out
             stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = _print_warning
+
+
+def _expand(argument: str) -> str:
+    """Return an argument, or `--option=argument`, with its home folder spelled out."""
+    option, mark, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    home_of = os.path.expanduser  # that of pathlib fails where there is no home
+    return option + mark + home_of(value) if value.startswith("~/") else argument
 
 
 def _usage_fault(error: Any) -> str:

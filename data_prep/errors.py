@@ -5,8 +5,17 @@ from collections.abc import Collection
 
 from data_prep.credentials import mask_credentials
 
-STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO)
-"""What a machine says when a disk is full, read-only, not the user's or broken."""
+STORAGE_FAULTS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+)
+"""What a machine says when a disk is full, read-only, not the user's or broken, or a name is too long for it."""
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What it says when the disk accepts no more data from anyone."""
 N_EXAMPLES = 20

@@ -33,15 +33,20 @@ def locate(path: str | Path) -> tuple[fs.FileSystem, str]:
         InputError: not a URI that can be opened.
         StoreError: the object store does not answer, or does not accept these credentials.
     """
-    text = str(path)
-    if is_uri(text):
-        return open_uri(text)
-    return fs.LocalFileSystem(), text if text.startswith("/") else str(Path(text).absolute())
+    if is_uri(path):
+        return open_uri(str(path))
+    return fs.LocalFileSystem(), absolute(path)
 
 
 def absolute(path: str | Path) -> str:
-    """Return a path that means the same in every working directory; a URI already does."""
-    return str(path) if is_uri(path) else str(Path(path).absolute())
+    """Return a path that means the same in every working directory and for every user; a URI already does."""
+    text = str(path)
+    return text if is_uri(text) or text.startswith("/") else str(Path(expand_home(text)).absolute())
+
+
+def expand_home(path: str) -> str:
+    """Return a path whose leading `~` stands for the home folder, which a shell expands only where it is not quoted."""
+    return os.path.expanduser(path)  # noqa: PTH111 - that of pathlib fails where there is no home
 
 
 def join(path: str | Path, *parts: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from data_prep.errors import InputError
-from data_prep.store.files import PARTIAL, copy_folder, fingerprint, is_folder
+from data_prep.store.files import PARTIAL, copy_folder, expand_home, fingerprint, is_folder
 from data_prep.store.weight_folders import backbone_slug
 
 CACHE_VARIABLE = "BLENDFOLD_CACHE"
@@ -111,7 +111,7 @@ class NodeCache:
 
 def default_cache() -> Path:
     """Return `$BLENDFOLD_CACHE`, else `~/.cache/blendfold`."""
-    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "blendfold")
+    return Path(expand_home(os.environ.get(CACHE_VARIABLE) or "~/.cache/blendfold"))
 
 
 def default_limit() -> float:

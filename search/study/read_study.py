@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
-from data_prep.store.files import absolute
+from data_prep.store.files import absolute, expand_home
 from data_prep.store.yaml_documents import check_document, read_yaml
 from data_prep.task import Task
 from models.candidate import Candidate
@@ -54,7 +54,7 @@ def _with_experiments(content: dict[str, Any], path: str | Path) -> dict[str, An
         raise InputError(f"{path}: candidates: a list of names needs `candidates_from:`, the log that holds them")
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{path}: candidates: {', '.join(repeated)} stands twice; keep one")
-    known = read_experiments(Path(path).parent / log)
+    known = read_experiments(Path(path).parent / expand_home(log))
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"{path}: candidates: {log} has no {', '.join(unknown)}; known: {', '.join(known)}")
     settings = {name: known[name].candidate.model_dump(mode="json", exclude_defaults=True) for name in names}

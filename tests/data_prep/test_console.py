@@ -46,8 +46,44 @@ def test_a_full_or_forbidden_disk_is_reported_with_what_to_do(code, capsys):
     assert exit_of(OSError(code, os.strerror(code), "runs/demo/oof")) == 2
     shown = capsys.readouterr().err
     assert os.strerror(code) in shown
-    assert "'runs/demo/oof'; check free space and permissions" in shown
+    assert "'runs/demo/oof'; check the path, free space and permissions" in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("~/a", "/home/me/a"),
+        ("--out=~/a", "--out=/home/me/a"),
+        ("a~/b", "a~/b"),
+        ("~", "~"),
+        ("--note=x ~/a", "--note=x ~/a"),
+    ],
+)
+def test_the_home_folder_is_spelled_out_in_every_argument(given, meant, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", "/home/me")
+    app = new_app("A command line that repeats.")
+
+    @app.command(context_settings={"ignore_unknown_options": True})
+    def repeat(words: list[str]) -> None:
+        """Repeat. Example: `repeat`."""
+        print_line(" ".join(words))
+
+    with pytest.raises(SystemExit):
+        run_app(app, [given])
+    assert capsys.readouterr().out == f"{meant}\n"
+
+
+def test_a_path_outside_of_the_locale_is_a_message(tmp_path):
+    (tmp_path / "donn\u00e9es").mkdir()
+    run = subprocess.run(
+        [sys.executable, "-m", "data_prep", "audit", str(tmp_path / "donn\u00e9es")],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        check=False,
+    )
+    assert run.returncode == 2
+    assert b"is not UTF-8 text; rename it, or, as this terminal's locale uses ascii, set LC_ALL=C.UTF-8" in run.stderr
 
 
 @pytest.mark.parametrize("error", [KeyError("ours"), OSError("no errno"), FileNotFoundError(errno.ENOENT, "ours")])

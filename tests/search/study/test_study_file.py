@@ -94,6 +94,17 @@ def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], messages: l
         assert message in str(error.value)
 
 
+def test_paths_of_a_study_may_begin_in_the_home_folder(
+    tmp_path: Path, prepared_tiny: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log.yaml").write_text("experiments: {a: {candidate: {layers: 2}}}")
+    (tmp_path / "studies").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    study = read_study(write(tmp_path / "studies", candidates=["a"], candidates_from="~/log.yaml", data="~/prepared"))
+    assert study.candidates == {"a": {"layers": 2}}
+    assert resolve_study(study, prepared_tiny).data == str(tmp_path / "prepared")
+
+
 def test_folds_with_rungs_are_folds_of_the_data(prepared_tiny: Prepared) -> None:
     with pytest.raises(InputError, match=r"ladder.rung_folds: .* has folds 0 to \d, found \[7\]"):
         resolved(prepared_tiny, ladder={"rung_folds": [0, 7]})
