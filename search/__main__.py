@@ -11,6 +11,8 @@ from data_prep.wording import command, count
 from search.cluster.cluster_commands import register as register_jobs
 
 EXIT_INTERRUPTED = 130
+PAGE = 30
+"""Candidates that a table or list shows without `--all`."""
 
 app = new_app("Search: trains many candidates fold by fold on Ray, and stops those that will not help the ensemble.")
 register_jobs(app)
@@ -57,7 +59,7 @@ def run(
             f"To continue, run the same command again: {command('python -m search run', study, options=options)}"
         )
         raise typer.Exit(EXIT_INTERRUPTED)
-    following = _show_leaderboard(outcome.run_dir)
+    following = _show_leaderboard(outcome.run_dir, most=PAGE)
     print_line(outcome.summary)
     if not outcome.finished:
         raise InputError(f"{outcome.run_dir}: no fold run finished; the reasons are above")
@@ -163,18 +165,22 @@ def track(
 @app.command()
 def leaderboard(
     run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="RUN_DIR")],
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Show every candidate, not only the best.")] = False,
 ) -> None:
     """Rank the candidates of a run directory, and show which differences are noise.
 
     Example: `python -m search leaderboard runs/demo`
     """
-    following = _show_leaderboard(run_dir)
+    following = _show_leaderboard(run_dir, most=None if everything else PAGE)
     print_line(f"read {run_dir}; next: {following}")
 
 
 @app.command()
 def explain(
     run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="RUN_DIR")],
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Tell of every candidate, not only the latest.")] = False,
 ) -> None:
     """Print the story of each candidate in one line: its scores, what was decided and why, what it cost.
 
@@ -182,7 +188,7 @@ def explain(
     """
     from search.watch.candidate_stories import explain as read_stories  # noqa: PLC0415 - keeps `--help` fast
 
-    stories = read_stories(run_dir)
+    stories = read_stories(run_dir, most=None if everything else PAGE)
     console.print(stories, soft_wrap=True)
     following = (
         "the search has not ended; run its `python -m search run STUDY.yaml` again to continue"
@@ -300,11 +306,11 @@ def refit(
     print_line(f"{done}; next: {command('python -m blend bundle', run_dir, options=options)}")
 
 
-def _show_leaderboard(run_dir: str) -> str:
+def _show_leaderboard(run_dir: str, *, most: int | None) -> str:
     """Print the ranking; return what to run next."""
     from search.watch.leaderboard import leaderboard as rank  # noqa: PLC0415 - keeps `--help` fast
 
-    board = rank(run_dir)
+    board = rank(run_dir, most=most)
     console.print(board)
     program = "python -m blend fit" if board.can_be_blended else "python -m search explain"
     return command(program, run_dir)

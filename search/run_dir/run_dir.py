@@ -11,7 +11,7 @@ from data_prep.errors import InputError
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.scoring.metrics import METRICS, Metric
 from data_prep.store.candidate_records import candidate_path, read_settings
-from data_prep.store.files import exists, join, list_names
+from data_prep.store.files import exists, file_info, join, list_names
 from data_prep.store.oof_store import OofStore
 from data_prep.store.study_record import STUDY_FILE, read_study_record
 from models.candidate import Candidate
@@ -19,7 +19,7 @@ from search.ladder.decisions import CandidateStatus
 from search.run_dir.curves import CurvePoint, Curves, curves_by_candidate, minutes_by_candidate
 from search.run_dir.driver_lock import DriverLock, read_driver_lock
 from search.run_dir.pulse_file import Pulse, read_pulse
-from search.run_dir.status_file import read_statuses
+from search.run_dir.status_file import STATUS_FILE, read_statuses
 
 
 class RunDir:
@@ -154,6 +154,13 @@ class RunDir:
     def statuses(self) -> dict[str, CandidateStatus]:
         """Where each candidate stands, as the search last wrote it."""
         return read_statuses(self.path)
+
+    @property
+    def status_is_current(self) -> bool:
+        """Whether the search wrote where each candidate stands after the last report."""
+        written = file_info(join(self.path, STATUS_FILE)).mtime
+        reported = [file_info(join(self.path, name)).mtime for name in ("curves.arrow", "curves.journal")]
+        return written is not None and all(when is None or when < written for when in reported)
 
     @cached_property
     def pulse(self) -> Pulse | None:

@@ -1,16 +1,17 @@
 """`explain`: the story of each candidate of a run directory, in one line.
 
-A new ladder that replays `curves.arrow` shows why a candidate was promoted. Its state is the one in `status.json`, as
-decided at the time, unless that is older than the curves (the driver was killed): then the new ladder's.
+States and promotions are those in `status.json`, as decided at the time. Where that is missing or older than the curves
+(the driver was killed), a new ladder replays all of `curves.arrow`; otherwise only the reports of what is shown.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Group, RenderableType
 
 from data_prep.store.yaml_documents import check_document
+from data_prep.wording import count
 from search.ladder.decisions import FINISHED, CandidateStatus
 from search.ladder.fold_ladder import FoldLadder
 from search.ladder.settings import LadderSettings
@@ -47,24 +48,24 @@ class Story:
 
 @dataclass(frozen=True)
 class Stories:
-    """All candidates, in the order in which they first reported; prints itself with rich."""
+    """The latest candidates, in the order in which they first reported; prints itself with rich."""
 
     stories: tuple[Story, ...]
+    n_candidates: int
+    has_open_ends: bool
+    """Whether something is left to run, also of candidates that are not shown."""
     notes: tuple[str, ...] = ()
     """What a reader should know about the record."""
 
     def __rich__(self) -> RenderableType:
         """Return the lines that a console shows."""
-        return Group(*self.notes, *map(str, self.stories))
-
-    @property
-    def has_open_ends(self) -> bool:
-        """Whether something is left to run."""
-        return any(story.state not in ENDED for story in self.stories)
+        more = self.n_candidates - len(self.stories)
+        earlier = [f"{count(more, 'earlier candidate')}; show them with --all"] if more else []
+        return Group(*self.notes, *earlier, *map(str, self.stories))
 
 
-def explain(run_dir: str) -> Stories:
-    """Return the story of every candidate of a run directory.
+def explain(run_dir: str, *, most: int | None = None) -> Stories:
+    """Return the story of every candidate of a run directory, or of the `most` that reported first last.
 
     Raises:
         InputError: not a run directory, its prepared folder is gone, or its record is not what this version writes.
@@ -72,7 +73,11 @@ def explain(run_dir: str) -> Stories:
     run = RunDir(run_dir)
     ladder, notes = _known_settings(run.study.get("ladder", {}), run.study_path)
     settings = check_document(ladder, LadderSettings, where=f"{run.study_path}: ladder")
-    return Stories(tuple(_stories(run, settings.for_metric(run.data.task.measure))), notes)
+    names = [*run.curves, *(name for name in run.candidates if name not in run.curves)]
+    shown = names[-most:] if most else names
+    stories, statuses = _stories(run, settings.for_metric(run.data.task.measure), shown)
+    open_ends = any(name not in statuses or statuses[name].state not in ENDED for name in names)
+    return Stories(tuple(stories), len(names), open_ends, notes)
 
 
 def _known_settings(ladder: dict[str, Any], path: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -97,27 +102,42 @@ def _shown(replayed: ReplayedPoint) -> str:
     return f"{text}, failed to learn, tried again" if decision.retry else text
 
 
-def _stories(run: RunDir, settings: LadderSettings) -> Iterator[Story]:
-    """Replay the record through a new ladder; yield the story of each candidate."""
+def _stories(
+    run: RunDir, settings: LadderSettings, shown: Sequence[str]
+) -> tuple[list[Story], dict[str, CandidateStatus]]:
+    """Return the stories of some candidates, and the status of all that have reported."""
     ladder = FoldLadder(settings, n_folds=run.data.manifest.n_folds)
+    in_full = _must_replay(run, settings, shown)
+    points = run.points if in_full else [point for point in run.points if point.candidate in set(shown)]
     folds: dict[str, dict[int, list[str]]] = {}
-    for replayed in LadderFeed(ladder, run.store, run.data).replay(run.points, run.family):
+    for replayed in LadderFeed(ladder, run.store, run.data).replay(points, run.family):
         point = replayed.point
         folds.setdefault(point.candidate, {}).setdefault(point.fold, []).append(_shown(replayed))
-    rebuilt = ladder.status()
-    for name in [*rebuilt, *(name for name in run.candidates if name not in rebuilt)]:
-        recorded = run.statuses.get(name)
-        status = _latest_status(recorded, rebuilt.get(name))
-        yield Story(
+    rebuilt = ladder.status() if in_full else {}
+    statuses = {name: _latest_status(run.statuses.get(name), rebuilt.get(name)) for name in run.curves}
+    never = CandidateStatus("not started", "no fold run has reported yet")
+    stories = [
+        Story(
             candidate=name,
             label=run.label(name),
             family=run.family(name),
-            folds={fold: tuple(shown) for fold, shown in folds.get(name, {}).items()},
-            promotion=_promotion(recorded, rebuilt.get(name)),
-            state=status.state if name in rebuilt else "not started",
-            reason=status.reason,
+            folds={fold: tuple(texts) for fold, texts in folds.get(name, {}).items()},
+            promotion=_promotion(run.statuses.get(name), rebuilt.get(name)),
+            state=statuses.get(name, never).state,
+            reason=statuses.get(name, never).reason,
             minutes=run.minutes.get(name, 0.0),
         )
+        for name in shown
+    ]
+    return stories, statuses
+
+
+def _must_replay(run: RunDir, settings: LadderSettings, shown: Sequence[str]) -> bool:
+    """Return whether `status.json` does not tell all that is shown: it is missing, too old, or of an older version."""
+    if run.curves.keys() - run.statuses.keys() or not (run.has_driver or run.status_is_current):
+        return True
+    past_fold_0 = [name for name in shown if len(run.curves.get(name, ())) > 1]
+    return settings.enabled and any(not run.statuses[name].promotion for name in past_fold_0)
 
 
 def _promotion(recorded: CandidateStatus | None, rebuilt: CandidateStatus | None) -> str:

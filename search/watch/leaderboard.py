@@ -1,6 +1,8 @@
 """`leaderboard`: the candidates of a run directory, ranked, with standard errors by a bootstrap over groups."""
 
-from collections.abc import Iterable
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +10,11 @@ from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from data_prep.prepared import Prepared
 from data_prep.scoring.group_bootstrap import GroupBootstrap, PairedDifference
 from data_prep.scoring.metrics import Metric
-from data_prep.store.oof_store import OofStore, Provenance, retried_note
-from search.ladder.decisions import CandidateStatus
+from data_prep.store.oof_store import Provenance, retried_note
+from data_prep.wording import count
+from search.ladder.decisions import FINISHED, CandidateStatus
 from search.run_dir.fold_rows import FoldRows
 from search.run_dir.run_dir import RunDir
 
@@ -61,11 +63,8 @@ class Leaderboard:
     rows: tuple[LeaderboardRow, ...]
     """Complete candidates by mean, then those with fewer folds, by difference to the leader on the same folds."""
     unscored: tuple[Unscored, ...]
-
-    def counts(self) -> dict[str, int]:
-        """Return how many candidates are in each state."""
-        states = [row.state for row in self.rows] + [entry.state for entry in self.unscored]
-        return {state: states.count(state) for state in dict.fromkeys(states)}
+    counts: Mapping[str, int]
+    """How many candidates are in each state, also of those that are not shown."""
 
     @property
     def can_be_blended(self) -> bool:
@@ -79,39 +78,62 @@ class Leaderboard:
         dropped = [entry for entry in entries if entry.state in ("stopped", "failed")]
         if dropped:
             parts.append(_reasons_table(dropped))
-        parts.append(", ".join(f"{count} {state}" for state, count in self.counts().items()))
+        parts.append(", ".join(f"{number} {state}" for state, number in self.counts.items()))
+        if more := sum(self.counts.values()) - len(entries):
+            parts.append(f"{count(more, 'candidate')} more; show them with --all")
         return Group(*parts)
 
 
-def leaderboard(run_dir: str) -> Leaderboard:
-    """Rank the candidates of a run directory.
+def leaderboard(run_dir: str, *, most: int | None = None) -> Leaderboard:
+    """Rank the candidates of a run directory; `most` is how many to show, with and without a finished fold (None: all).
+
+    Only the tables of candidates that are shown are read; who is shown follows from the recorded metrics.
 
     Raises:
         InputError: not a run directory, its prepared folder is gone, or a table holds other rows.
     """
     run = RunDir(run_dir)
     data = run.data
-    scored = _read_scored(run.store, data)
-    leader = _leader(list(scored.values()))
+    folds = {name: run.store.folds(name) for name in run.store.candidates()}
+    tables = FoldRows(run.store, data)
+
+    def read(name: str) -> _ScoredCandidate:
+        measure = data.task.measure
+        found = {fold: _read_fold(tables, name, fold, measure) for fold in folds[name]}
+        return _ScoredCandidate(name, found, measure)
+
+    utility = data.task.measure.utility
+    names = list(folds)
+    if most is not None and most < len(names):
+        recorded = {name: _recorded(run, name, folds[name]) or read(name).values for name in names}
+        names = _best_first(recorded, utility)[:most]
+    scored = {name: read(name) for name in names}
+    names = _best_first({name: entry.values for name, entry in scored.items()}, utility)
+    leader = scored[names[0]] if names else None
     target, fold, group = (data.train[name].to_numpy() for name in ("score", "fold", "group"))
     bootstrap = GroupBootstrap(target.astype(np.float64), fold, group, data.task.measure)
     n_folds = data.manifest.n_folds
+    states = {
+        name: _state_and_reason(run.statuses.get(name), done=len(folds.get(name, ())), n_folds=n_folds)
+        for name in [*folds, *(name for name in run.candidates if name not in folds)]
+    }
     rows = [
         _row(
-            entry,
+            scored[name],
             run,
-            state_and_reason=_state_and_reason(run.statuses.get(name), done=len(entry.folds), n_folds=n_folds),
-            difference=_difference(entry, leader, fold, bootstrap) if leader is not None else None,
+            state_and_reason=states[name],
+            difference=_difference(scored[name], leader, fold, bootstrap) if leader is not None else None,
         )
-        for name, entry in scored.items()
+        for name in names
     ]
-    unscored = [
-        Unscored(name, run.label(name), *_state_and_reason(run.statuses.get(name), done=0, n_folds=n_folds))
-        for name in run.candidates
-        if name not in scored
-    ]
-    order = sorted(rows, key=lambda row: _rank(row, data.task.measure, leader))
-    return Leaderboard(data.task.metric, n_folds, tuple(order), tuple(unscored))
+    silent = [name for name in states if name not in folds][:most]
+    return Leaderboard(
+        metric=data.task.metric,
+        n_folds=n_folds,
+        rows=tuple(rows),
+        unscored=tuple(Unscored(name, run.label(name), *states[name]) for name in silent),
+        counts=Counter(state for state, _ in states.values()),
+    )
 
 
 # Reading the run directory
@@ -132,8 +154,9 @@ class _ScoredCandidate:
     folds: dict[int, _ScoredFold]
     metric: Metric
 
-    def utility(self, folds: Iterable[int]) -> float:
-        return float(np.mean([self.metric.utility(self.folds[fold].value) for fold in folds]))
+    @property
+    def values(self) -> dict[int, float]:
+        return {number: fold.value for number, fold in self.folds.items()}
 
     def column(self, fold_of_row: NDArray[np.int8]) -> Floats:
         """Return the predictions [train rows], NaN in folds that are not finished."""
@@ -143,12 +166,11 @@ class _ScoredCandidate:
         return column
 
 
-def _read_scored(store: OofStore, data: Prepared) -> dict[str, _ScoredCandidate]:
-    rows, scored = FoldRows(store, data), {}
-    for name in store.candidates():
-        folds = {fold: _read_fold(rows, name, fold, data.task.measure) for fold in store.folds(name)}
-        scored[name] = _ScoredCandidate(name, folds, data.task.measure)
-    return scored
+def _recorded(run: RunDir, name: str, folds: list[int]) -> dict[int, float] | None:
+    """Return the metric of each finished fold as it was reported; None if some reports are missing."""
+    curves = run.curves.get(name, {})
+    reported = {fold: curve[-1].metric for fold, curve in curves.items() if curve[-1].progress >= FINISHED}
+    return {fold: reported[fold] for fold in folds} if reported.keys() >= set(folds) else None
 
 
 def _read_fold(rows: FoldRows, candidate: str, fold: int, metric: Metric) -> _ScoredFold:
@@ -169,19 +191,26 @@ def _state_and_reason(status: CandidateStatus | None, *, done: int, n_folds: int
 # Ranking
 
 
-def _leader(entries: list[_ScoredCandidate]) -> _ScoredCandidate | None:
-    """Return the best mean among the candidates with the most folds (if equally many: with the lowest folds)."""
-    if not entries:
-        return None
-    fullest = min((-len(entry.folds), tuple(entry.folds)) for entry in entries)[1]
-    return max((e for e in entries if tuple(e.folds) == fullest), key=lambda entry: entry.utility(fullest))
+def _best_first(values: Mapping[str, Mapping[int, float]], utility: Callable[[float], float]) -> list[str]:
+    """Rank candidates by their metric on each finished fold: most folds first, then by distance to the leader.
 
+    The leader has the best mean of those with the most folds (if equally many: with the lowest folds).
+    """
+    if not values:
+        return []
 
-def _rank(row: LeaderboardRow, metric: Metric, leader: _ScoredCandidate | None) -> tuple[int, tuple[int, ...], float]:
-    """Return a sort key: more folds come first; only candidates with the same folds are compared."""
-    if leader is not None and row.folds == tuple(leader.folds):
-        return -len(row.folds), row.folds, -metric.utility(row.mean)
-    return -len(row.folds), row.folds, -row.difference.value if row.difference else np.inf
+    def mean(name: str, folds: Sequence[int]) -> float:
+        return sum(utility(values[name][fold]) for fold in folds) / len(folds)
+
+    fullest = min((-len(folds), tuple(folds)) for folds in values.values())[1]
+    leader = max((name for name, folds in values.items() if tuple(folds) == fullest), key=lambda n: mean(n, fullest))
+
+    def key(name: str) -> tuple[int, tuple[int, ...], float]:
+        common = [fold for fold in values[name] if fold in values[leader]]
+        behind = mean(leader, common) - mean(name, common) if common else math.inf
+        return -len(values[name]), tuple(values[name]), behind
+
+    return sorted(values, key=key)
 
 
 def _row(

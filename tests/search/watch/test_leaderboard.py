@@ -133,7 +133,7 @@ def test_stopped_and_failed_are_counted_with_their_reasons(run_directory: RunDir
     }
     write_statuses(run_directory.path, statuses)
     board = leaderboard(run_directory.path)
-    assert board.counts() == {"finished": 1, "stopped": 2, "failed": 1}
+    assert board.counts == {"finished": 1, "stopped": 2, "failed": 1}
     text = text_of(board)
     for reason in ("not promoted: rank 2 of 3", "cut on fold 0 at 33%: [0.31]", "NaN for the second time"):
         assert reason in text
