@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import yaml
-from rich.console import Console
 
+from data_prep.console import EscapingConsole
 from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.store.oof_store import OofStore, Provenance
@@ -222,7 +222,7 @@ def search_here(path: Path, run_dir: Path, slots: int) -> None:
     with Path(run_dir.parent / "log.txt").open("w", encoding="utf-8") as log:
         resolved = resolve_study(study, data)
         tally = RunStatistics.of(resolved, data)
-        watcher = ConsoleLines(Console(file=log), tally)
+        watcher = ConsoleLines(EscapingConsole(file=log), tally)
         conductor = Conductor(resolved, data, str(run_dir), watcher, hours_spent=lambda: 0.0)
         tally.to_come = lambda: conductor.candidates_to_come
         settings = FoldRunSettings(
@@ -264,7 +264,7 @@ def reopen(path: Path, run_dir: Path) -> tuple[float, float]:
     begun, cpu = time.perf_counter(), time.process_time()
     with Path(os.devnull).open("w", encoding="utf-8") as log:
         resolved = resolve_study(more, data)
-        progress = ConsoleLines(Console(file=log), RunStatistics.of(resolved, data))
+        progress = ConsoleLines(EscapingConsole(file=log), RunStatistics.of(resolved, data))
         Conductor(resolved, data, str(run_dir), progress, hours_spent=lambda: 0.0).next_assignment()
     return time.perf_counter() - begun, time.process_time() - cpu
 

@@ -134,6 +134,7 @@ def track(
     mlflow: Annotated[
         str | None, typer.Option(help="MLflow store, such as sqlite:///mlflow.db or a server.", metavar="URI")
     ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Write every candidate, not only the best.")] = False,
 ) -> None:
     """Write settings, curves and predictions for TensorBoard or MLflow; a second call adds only what is new.
 
@@ -145,7 +146,7 @@ def track(
 
     if tensorboard is None and mlflow is None:
         raise InputError("track needs to know where to write: --tensorboard DIR, --mlflow URI, or both")
-    run = read_tracked(run_dir)
+    run = read_tracked(run_dir, most=None if everything else PAGE)
     done = []
     if tensorboard is not None:
         written, same = write_event_files(run, Path(tensorboard))
@@ -154,6 +155,8 @@ def track(
         with activity("writing MLflow runs") as show:
             made, found = write_mlflow_runs(run, mlflow, note=show)
         done.append(f"wrote {made} MLflow runs in {mlflow}, brought {found} up to date")
+    if run.n_left_out:
+        done.append(f"left out {count(run.n_left_out, 'candidate')}, which --all writes too")
     following = (
         command("tensorboard", options={"--logdir": tensorboard})
         if tensorboard

@@ -139,7 +139,7 @@ class OofStore:
 
     def candidates(self) -> list[str]:
         """Return the ids that have at least one OOF file, sorted."""
-        return [name for name in list_names(join(self.root, "oof")) if self.folds(name)]
+        return list(dict.fromkeys(name for name, _ in self.fold_runs()))
 
     def folds(self, candidate: str) -> list[int]:
         """Return the finished folds of a candidate, ascending."""
@@ -148,7 +148,7 @@ class OofStore:
 
     def fold_runs(self) -> Iterator[tuple[str, int]]:
         """Yield every finished (candidate, fold)."""
-        for candidate in self.candidates():
+        for candidate in list_names(join(self.root, "oof")):
             for fold in self.folds(candidate):
                 yield candidate, fold
 

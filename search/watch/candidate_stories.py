@@ -115,7 +115,6 @@ def _stories(
         folds.setdefault(point.candidate, {}).setdefault(point.fold, []).append(_shown(replayed))
     rebuilt = ladder.status() if in_full else {}
     statuses = {name: _latest_status(run.statuses.get(name), rebuilt.get(name)) for name in run.curves}
-    never = CandidateStatus("not started", "no fold run has reported yet")
     stories = [
         Story(
             candidate=name,
@@ -123,8 +122,8 @@ def _stories(
             family=run.family(name),
             folds={fold: tuple(texts) for fold, texts in folds.get(name, {}).items()},
             promotion=_promotion(run.statuses.get(name), rebuilt.get(name)),
-            state=statuses.get(name, never).state,
-            reason=statuses.get(name, never).reason,
+            state=statuses[name].state if name in statuses else "not started",
+            reason=statuses[name].reason if name in statuses else "no fold run has reported yet",
             minutes=run.minutes.get(name, 0.0),
         )
         for name in shown

@@ -94,7 +94,9 @@ def leaderboard(run_dir: str, *, most: int | None = None) -> Leaderboard:
     """
     run = RunDir(run_dir)
     data = run.data
-    folds = {name: run.store.folds(name) for name in run.store.candidates()}
+    folds: dict[str, list[int]] = {}
+    for name, fold in run.store.fold_runs():
+        folds.setdefault(name, []).append(fold)
     tables = FoldRows(run.store, data)
 
     def read(name: str) -> _ScoredCandidate:
@@ -110,8 +112,8 @@ def leaderboard(run_dir: str, *, most: int | None = None) -> Leaderboard:
     scored = {name: read(name) for name in names}
     names = _best_first({name: entry.values for name, entry in scored.items()}, utility)
     leader = scored[names[0]] if names else None
-    target, fold, group = (data.train[name].to_numpy() for name in ("score", "fold", "group"))
-    bootstrap = GroupBootstrap(target.astype(np.float64), fold, group, data.task.measure)
+    target, fold_of_row, group = (data.train[name].to_numpy() for name in ("score", "fold", "group"))
+    bootstrap = GroupBootstrap(target.astype(np.float64), fold_of_row, group, data.task.measure)
     n_folds = data.manifest.n_folds
     states = {
         name: _state_and_reason(run.statuses.get(name), done=len(folds.get(name, ())), n_folds=n_folds)
@@ -122,7 +124,7 @@ def leaderboard(run_dir: str, *, most: int | None = None) -> Leaderboard:
             scored[name],
             run,
             state_and_reason=states[name],
-            difference=_difference(scored[name], leader, fold, bootstrap) if leader is not None else None,
+            difference=_difference(scored[name], leader, fold_of_row, bootstrap) if leader is not None else None,
         )
         for name in names
     ]

@@ -4,10 +4,9 @@ On the driver's own host it checks that the process is alive. Elsewhere it goes 
 driver writes every few seconds, and assumes that the clocks agree.
 """
 
-import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,36 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from data_prep.console import duration
-from search.ladder.decisions import CandidateStatus
-from search.run_dir.curves import CurvePoint
 from search.run_dir.pulse_file import PULSE_SECONDS, LiveRun, Pulse, Spent, describe_ends
 from search.run_dir.run_dir import RunDir
+from search.watch.climbs import STATES, Climb, best_first
 
 SILENT_SECONDS = 60.0
 """A driver that has written nothing for this long hangs, or its host is down."""
 ROWS = 10
 """Lines of a long list; `--all` shows the rest."""
-STATES = ("running", "queued", "waiting", "stopped", "failed", "finished")
-"""`queued`: will continue, but no worker has it now."""
-
-
-@dataclass(frozen=True)
-class Climb:
-    """How far one candidate has climbed the ladder."""
-
-    candidate: str
-    state: str
-    """One of `STATES`."""
-    reason: str
-    scores: Mapping[int, float]
-    """The metric on each finished fold."""
-    rung: float
-    """Progress of the last report on fold 0; 0 before the first."""
-
-    @property
-    def mean(self) -> float:
-        """Mean over the finished folds; NaN if there are none."""
-        return sum(self.scores.values()) / len(self.scores) if self.scores else math.nan
 
 
 @dataclass(frozen=True)
@@ -238,9 +215,7 @@ class StatusReader:
         """
         run = self._run = self._run.reread()
         live = {live_run.candidate for live_run in run.pulse.running} if run.pulse and run.has_driver else set()
-        utility = run.metric.utility
-        climbs = sorted(_climbs(run, live), key=lambda c: (-len(c.scores), -utility(c.mean) if c.scores else -c.rung))
-        return Status(run, tuple(climbs), now=self._today(), show_all=self._show_all)
+        return Status(run, tuple(best_first(run, live)), now=self._today(), show_all=self._show_all)
 
 
 def follow(reader: StatusReader, console: Console, *, sleep: Callable[[float], None] = time.sleep) -> Status:
@@ -255,21 +230,3 @@ def follow(reader: StatusReader, console: Console, *, sleep: Callable[[float], N
             sleep(PULSE_SECONDS)
             found = reader.read()
     return found
-
-
-def _climbs(run: RunDir, live: Set[str]) -> list[Climb]:
-    """Return every candidate that has started, in order of first report."""
-    names = dict.fromkeys([*run.curves, *run.statuses, *sorted(live)])
-    return [_climb(name, run.curves.get(name, {}), run.statuses.get(name), name in live) for name in names]
-
-
-def _climb(
-    name: str, curves: Mapping[int, Sequence[CurvePoint]], recorded: CandidateStatus | None, is_live: bool
-) -> Climb:
-    status = recorded or CandidateStatus("running", "no decision on record yet")
-    if is_live and status.state == "waiting":  # `status.json` may be older than the pulse
-        status = CandidateStatus("running", "its next fold has started")
-    state = "queued" if status.state == "running" and not is_live else status.state
-    ends = [point for curve in curves.values() for point in curve if point.progress >= 1]
-    scores = {point.fold: point.metric for point in ends if not math.isnan(point.metric)}
-    return Climb(name, state, status.reason, scores, rung=curves[0][-1].progress if 0 in curves else 0.0)

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -39,21 +40,30 @@ def _write(folder: Path, arrived: int, content: str, fill: Callable[[Any], None]
 
     TensorBoard moves on to files whose names sort later, so the number of points comes first in the name.
     """
-    from tensorboardX import SummaryWriter  # noqa: PLC0415 - slow to import
-
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     target = folder / f"events.out.tfevents.{arrived:08d}.{digest}.blendfold"
     if target.exists():
         return False
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        with SummaryWriter(temporary) as writer:
+        with _writer_class()(temporary) as writer:
             fill(writer)
         (made,) = Path(temporary).iterdir()
         made.replace(target)
     for old in set(folder.glob(OURS)) - {target}:
         old.unlink()
     return True
+
+
+def _writer_class() -> Any:
+    """Return the writer of event files, imported without torch, which it would load for tensors that we never give."""
+    without_torch = sys.modules.setdefault("torch", None) is None  # type: ignore[arg-type]
+    try:
+        from tensorboardX import SummaryWriter  # noqa: PLC0415 - slow to import
+    finally:
+        if without_torch:
+            del sys.modules["torch"]
+    return SummaryWriter
 
 
 def _write_curve(writer: Any, run: TrackedRun, fold: TrackedFold) -> None:

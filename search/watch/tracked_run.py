@@ -10,6 +10,7 @@ from data_prep.store.oof_store import OofStore
 from search.ladder.decisions import CandidateStatus
 from search.run_dir.curves import CurvePoint
 from search.run_dir.run_dir import RunDir
+from search.watch.climbs import best_first
 
 STEPS = 1000
 """Steps of a whole schedule: trackers count whole steps, while a fold run reports shares of its schedule."""
@@ -59,10 +60,12 @@ class TrackedRun:
     metric: str
     candidates: tuple[TrackedCandidate, ...]
     """In order of first report."""
+    n_left_out: int = 0
+    """Candidates with reports that are not among the best."""
 
 
-def read_tracked(run_dir: str) -> TrackedRun:
-    """Read what trackers get.
+def read_tracked(run_dir: str, *, most: int | None = None) -> TrackedRun:
+    """Read what trackers get, of the `most` best candidates (None: of all).
 
     Raises:
         InputError: not a run directory, a file in it is damaged, or nothing names the metric (see `RunDir`).
@@ -70,11 +73,14 @@ def read_tracked(run_dir: str) -> TrackedRun:
     run = RunDir(run_dir)
     metric = run.metric.name
     candidates = []
+    best = {climb.candidate for climb in best_first(run)[:most]}
     for name, curves in run.curves.items():
+        if name not in best:
+            continue
         status = run.statuses.get(name, CandidateStatus("running", "no decision on record yet"))
         folds = tuple(_folds(run.store, name, curves))
         candidates.append(TrackedCandidate(name, run.settings(name), status.state, status.reason, folds))
-    return TrackedRun(run.study["name"], metric, tuple(candidates))
+    return TrackedRun(run.study["name"], metric, tuple(candidates), n_left_out=len(run.curves) - len(candidates))
 
 
 def _folds(store: OofStore, candidate: str, curves: Mapping[int, list[CurvePoint]]) -> Iterator[TrackedFold]:

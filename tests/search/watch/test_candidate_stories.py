@@ -1,13 +1,16 @@
 """The story of each candidate: what is on record, in its order, with the search's own reasons."""
 
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from data_prep.console import console
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
+from data_prep.store.oof_store import OofStore
 from search.__main__ import app
 from search.ladder.decisions import CandidateStatus
 from search.run_dir.status_file import write_statuses
@@ -83,6 +86,32 @@ def test_the_command_prints_a_line_each_and_what_to_run_next(record: WrittenRun)
     assert "the search has not ended" in last
     write_statuses(record.path, {candidate.id: CandidateStatus("stopped", "enough")})
     assert f"next: python -m blend fit {record.path}" in CliRunner().invoke(app, ["explain", record.path]).output
+
+
+def test_a_page_tells_the_latest_and_reads_nothing_else(record: WrittenRun, monkeypatch) -> None:
+    candidates = [record.add(seed) for seed in range(4)]
+    for candidate in candidates:
+        record.point(candidate, 0, 0.5, 0.6)
+        record.point(candidate, 0, 1.0, 0.7)
+    record.point(candidates[3], 1, 1.0, 0.7)
+    statuses = {each.id: CandidateStatus("stopped", "not promoted: rank 3 of 4") for each in candidates}
+    statuses[candidates[3].id] = CandidateStatus("finished", "all folds done", "promoted: the search said so")
+    time.sleep(0.02)  # a file system's clock ticks a few times in that time
+    write_statuses(record.path, statuses)
+    whole, read = explain(record.path), OofStore.read
+    tables = []
+    monkeypatch.setattr(OofStore, "read", lambda *where: tables.append(where) or read(*where))
+    page = explain(record.path, most=2)
+    assert page.stories == whole.stories[2:]
+    assert [(where[2], where[3]) for where in tables] == [
+        (candidates[2].id, 0),
+        (candidates[3].id, 0),
+        (candidates[3].id, 1),
+    ]
+    assert (page.n_candidates, page.has_open_ends) == (4, False)
+    with console.capture() as shown:
+        console.print(page)
+    assert shown.get().startswith("2 earlier candidates; show them with --all")
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path) -> None:

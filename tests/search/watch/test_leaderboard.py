@@ -169,6 +169,30 @@ def test_the_command_names_blending_once_a_candidate_is_complete(run_directory: 
     assert last_line() == f"read {where}; next: python -m blend fit {where}"
 
 
+@pytest.mark.parametrize("most", [1, 2, 4])
+@pytest.mark.parametrize("with_curves", [True, False])
+def test_a_page_is_the_start_of_the_whole(run_directory: RunDirectory, most: int, *, with_curves: bool) -> None:
+    n_folds = run_directory.data.manifest.n_folds
+    parts = [(0.3, n_folds), (0.1, 1), (0.2, n_folds), (0.5, n_folds), (0.4, 2), (0.2, 2)]
+    names = [
+        run_directory.add(Candidate(seed=seed), dict.fromkeys(range(folds), error), seed=seed)
+        for seed, (error, folds) in enumerate(parts)
+    ]
+    silent = run_directory.add(Candidate(seed=9), {})
+    whole = leaderboard(run_directory.path)
+    if with_curves:
+        curves, store = Curves(run_directory.path), OofStore(run_directory.path)
+        for name, fold in store.fold_runs():
+            curves.append(CurvePoint(name, fold, 1.0, 1.0, pearson_in_doubles(store.read("oof", name, fold)), 0.0))
+        Path(store.path("oof", names[1], 0)).write_bytes(b"damaged, and not on the page")
+    page = leaderboard(run_directory.path, most=most)
+    assert page.rows == whole.rows[:most]
+    assert [entry.candidate for entry in page.unscored] == [silent]
+    assert page.counts == whole.counts
+    assert f"{6 - most} candidates more; show them with --all" in text_of(page)
+    assert "more" not in text_of(whole)
+
+
 @pytest.mark.parametrize("verb", ["leaderboard", "explain", "status"])
 def test_hostile_names_and_reasons_are_shown_as_they_are(run_directory: RunDirectory, verb: str) -> None:
     candidate = Candidate(backbone="de[v3]\x1b[2J:x:")

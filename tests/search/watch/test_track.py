@@ -86,6 +86,11 @@ def test_tensorboard_gets_curves_settings_and_only_what_changed(record: WrittenR
     assert scalars(out / name(dying) / "fold-0")["pearson"] == [(500, 0.3), (1000, 0.4)]
 
 
+def test_the_best_are_written_and_the_others_counted(record: WrittenRun) -> None:
+    page = read_tracked(record.path, most=1)
+    assert ([each.candidate for each in page.candidates], page.n_left_out) == ([record.candidates[0].id], 1)
+
+
 def test_tensorboard_reads_the_later_file_of_a_fold_run_last(record: WrittenRun, tmp_path: Path) -> None:
     fold = tmp_path / name(record.candidates[1]) / "fold-0"
     names = []
