@@ -49,6 +49,10 @@ def shared_words(row: dict[str, str]) -> float:
     return round(len(anchor & set(row["target"].split())) / len(anchor), 2)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-seconds", type=float, default=20.0, help="How long files are damaged at random.")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _plain_width() -> None:
     """Give tables the width that they have in a pipe, whichever test comes first."""

@@ -6,6 +6,11 @@ from typing import Any
 from data_prep.store.files import join
 from data_prep.store.sealed_records import read_record, write_record
 
+REMEDY = (
+    "put back a copy. If you have none, remove it and run the search again, which writes it if its study still has "
+    "this candidate"
+)
+
 
 def candidate_path(run_dir: str, candidate: str) -> str:
     """Return the path of a candidate's settings."""
@@ -23,5 +28,4 @@ def read_settings(run_dir: str, candidate: str) -> dict[str, Any]:
     Raises:
         InputError: there are none, or they are not what was written, or belong to another candidate.
     """
-    remedy = "put back a copy, or remove it: a search writes it again if its study still has this candidate"
-    return read_record(candidate_path(run_dir, candidate), dict, remedy=remedy, name=candidate)
+    return read_record(candidate_path(run_dir, candidate), dict, remedy=REMEDY, name=candidate)

@@ -10,7 +10,7 @@ from data_prep.candidate_label import candidate_label
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.scoring.metrics import METRICS, Metric
-from data_prep.store.candidate_records import candidate_path, read_settings
+from data_prep.store.candidate_records import REMEDY, candidate_path, read_settings
 from data_prep.store.files import exists, file_info, join, list_names
 from data_prep.store.oof_store import OofStore
 from data_prep.store.study_record import STUDY_FILE, read_study_record
@@ -179,16 +179,15 @@ class RunDir:
 
 
 def _check_id(settings: Mapping[str, Any], candidate: str, path: str) -> None:
-    """Refuse settings that give another id, as those of older versions have no seal; imported models have no such id.
+    """Refuse settings that are not of a candidate or give another id, as those of older versions have no seal.
 
     Settings that this version does not know cannot be checked.
     """
+    if "backbone" not in settings:
+        raise InputError(f"{path}: names no backbone, so it is not a candidate of a search; {REMEDY}")
     try:
         found = Candidate.model_validate(settings).id
     except ValidationError:
         return
     if found != candidate:
-        raise InputError(
-            f"{path}: holds the settings of candidate {found}; the file was changed or swapped. Put back a copy, or "
-            "remove it: a search writes it again if its study still has this candidate"
-        )
+        raise InputError(f"{path}: holds the settings of candidate {found}: it was changed or swapped; {REMEDY}")

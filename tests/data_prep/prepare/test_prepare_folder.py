@@ -12,6 +12,7 @@ from data_prep.errors import InputError
 from data_prep.prepare.folds import SCHEMES
 from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import hash_data, hash_split, load_prepared, test_schema, train_schema
+from data_prep.store.files import write_json
 from data_prep.store.tables import DamagedTableError
 from data_prep.store.yaml_documents import read_document
 from data_prep.task import PPPM, Task
@@ -137,6 +138,28 @@ def test_a_preparation_that_stopped_halfway_is_no_prepared_folder_and_can_be_rep
         load_prepared(tmp_path / "out")
     monkeypatch.undo()
     assert prepare_inputs(inputs).train.num_rows == 120
+
+
+@pytest.mark.parametrize("change", [("pearson", "spearman"), ('"n_folds": 4', '"n_folds": 5')])
+def test_an_edited_manifest_is_refused_also_without_its_seal_if_the_tables_contradict_it(
+    change, inputs, prepare_inputs, tmp_path
+):
+    prepare_inputs(inputs)
+    path = tmp_path / "out/manifest.json"
+    assert change[0] in path.read_text()
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(
+        InputError, match=r"manifest\.json: .*its content does not match its seal.*prepare the data again"
+    ):
+        load_prepared(tmp_path / "out")
+    content = json.loads(path.read_text())
+    del content["seal"]
+    write_json(content, path)
+    if "n_folds" in change[0]:
+        with pytest.raises(InputError, match="belong to different preparations"):
+            load_prepared(tmp_path / "out")
+    else:
+        assert load_prepared(tmp_path / "out").task.metric == "spearman", "older versions wrote no seal"
 
 
 @pytest.mark.parametrize("name", ["train.arrow", "test.arrow"])

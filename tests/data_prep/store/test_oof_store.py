@@ -1,10 +1,12 @@
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from data_prep.errors import InputError
-from data_prep.store.oof_store import OofStore, Provenance
-from data_prep.store.tables import OOF_SCHEMA, TEST_SCHEMA, DamagedTableError, metadata_of
+from data_prep.store.oof_store import OofStore, Provenance, home_of
+from data_prep.store.tables import OOF_SCHEMA, TEST_SCHEMA, DamagedTableError, metadata_of, write_table
 
 CANDIDATE = "0123456789ab"
 
@@ -148,5 +150,27 @@ def test_foreign_names_in_the_store_are_no_fold_runs(store, tmp_path):
     (folder / "fold-3.arrow.123-abc.partial").write_bytes(b"x")
     (folder / "notes.txt").write_text("x")
     (folder / "fold-old.arrow").write_text("x")
+    shutil.copyfile(folder / "fold-2.arrow", folder / "fold-02.arrow")
     (tmp_path / "run/oof/.DS_Store").write_text("x")
     assert list(store.fold_runs()) == [(CANDIDATE, 2)]
+
+
+@pytest.mark.parametrize("kind", ["oof", "test", "holdout"])
+@pytest.mark.parametrize("change", [{"seed": "8"}, {"attempt": "0"}, {"version": "0"}])
+def test_a_table_of_other_provenance_than_its_twin_is_damage(kind, change, store):
+    write(store, holdout=True)
+    table = store.read(kind, CANDIDATE, 2)
+    write_table(table, store.path(kind, CANDIDATE, 2), schema=table.schema, metadata={**metadata_of(table), **change})
+    with pytest.raises(DamagedTableError, match="its provenance is not that of"):
+        store.read(kind, CANDIDATE, 2)
+    (report,) = store.set_aside_damaged()
+    assert "set aside" in report
+
+
+def test_a_candidate_is_at_home_where_most_of_its_folds_are(store, tmp_path):
+    copy = OofStore(tmp_path / "copy")
+    for place in (store, copy):
+        write(place)
+    assert home_of(CANDIDATE, copy.root, store.root) == copy.root
+    write(store, fold=3)
+    assert home_of(CANDIDATE, copy.root, store.root) == store.root

@@ -11,6 +11,8 @@ from data_prep.console import console
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore
+from data_prep.store.study_record import write_study_record
+from data_prep.store.tables import metadata_of, read_table, write_table
 from search.__main__ import app
 from search.ladder.decisions import CandidateStatus
 from search.run_dir.status_file import write_statuses
@@ -74,6 +76,26 @@ def test_a_death_a_lost_table_and_a_candidate_that_never_began_are_told(record: 
     assert stories[lost.id].folds[0] == ("0.7000, its tables are gone",)
     assert stories[lost.id].state == "running"
     assert stories[idle.id].state == "not started"
+
+
+def test_a_table_with_a_row_fewer_is_refused(record: WrittenRun) -> None:
+    candidate = record.add(1)
+    record.point(candidate, 0, 1.0, 0.7)
+    path = OofStore(record.path).path("oof", candidate.id, 0)
+    table = read_table(path)
+    write_table(table[:-1], path, schema=table.schema, metadata=metadata_of(table))
+    with pytest.raises(InputError, match=rf"{path}: holds other rows than fold 0 of the prepared folder"):
+        record.stories()
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.9])
+def test_a_study_that_is_cut_off_is_refused(record: WrittenRun, keep: float) -> None:
+    path = Path(record.path) / "study.yaml"
+    write_study_record(yaml.safe_load(path.read_text()), record.path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(InputError, match=rf"{path}: is not what this version .*put back a copy"):
+        record.stories()
 
 
 def test_the_command_prints_a_line_each_and_what_to_run_next(record: WrittenRun) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from data_prep.console import EscapingConsole
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
+from data_prep.store.candidate_records import candidate_path, write_settings
 from data_prep.store.files import write_json
 from data_prep.store.oof_store import OofStore, Provenance
 from models.candidate import Candidate
@@ -88,6 +89,27 @@ def test_numbers_are_those_of_the_tables(run_directory: RunDirectory) -> None:
     assert row.spread == pytest.approx(np.std(values, ddof=1), abs=1e-9)
     assert row.pooled == pytest.approx(pearson_in_doubles(whole), abs=1e-9)
     assert (row.state, row.folds, row.difference) == ("finished", (0, 1, 2, 3), None)
+
+
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_settings_under_the_id_of_another_candidate_are_refused(run_directory: RunDirectory, is_sealed: bool) -> None:
+    names = [run_directory.add(Candidate(seed=seed), dict.fromkeys(ALL, 0.2)) for seed in (1, 2)]
+    paths = [Path(candidate_path(run_directory.path, name)) for name in names]
+    if is_sealed:
+        for seed, name in enumerate(names, start=1):
+            write_settings(Candidate(seed=seed).model_dump(mode="json"), run_directory.path, name)
+    first, second = (path.read_bytes() for path in paths)
+    assert (b'"seal"' in first) == is_sealed
+    paths[0].write_bytes(second)
+    paths[1].write_bytes(first)
+    with pytest.raises(InputError, match=rf"{names[0]}\.json: .*put back a copy"):
+        leaderboard(run_directory.path)
+    paths[0].write_bytes(first[:99])
+    with pytest.raises(InputError, match=rf"{names[0]}\.json: is not what this version .*put back a copy"):
+        leaderboard(run_directory.path)
+    paths[0].unlink()
+    with pytest.raises(InputError, match=rf"{names[0]}\.json: no such file; put back a copy"):
+        leaderboard(run_directory.path)
 
 
 def test_complete_candidates_come_first_and_partial_ones_meet_the_leader_on_its_folds(

@@ -1,0 +1,68 @@
+"""Damage to files, drawn at random: flipped bits, changed digits, cut ends, swapped and lost files."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+KINDS = ("flip", "digit", "truncate", "extend", "delete", "swap")
+Snapshot = dict[str, bytes]
+
+
+def snapshot(root: Path) -> Snapshot:
+    """Return the content of every file below a folder, by its path from there."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def restore(root: Path, before: Snapshot) -> None:
+    """Bring every file back to what it was, and remove those that were not there."""
+    now = snapshot(root)
+    for name in now.keys() - before.keys():
+        (root / name).unlink()
+    for name, content in before.items():
+        if now.get(name) != content:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(content)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What was done to a file."""
+
+    kind: str
+    file: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.file} {self.detail}"
+
+
+def do_damage(root: Path, files: Sequence[str], generator: random.Random) -> Damage:
+    """Damage one of the files below a folder."""
+    kind, name = generator.choice(KINDS), generator.choice(files)
+    path = root / name
+    content = bytearray(path.read_bytes())
+    digits = [place for place, byte in enumerate(content) if chr(byte).isdigit()] if kind == "digit" else []
+    place = generator.randrange(max(len(content), 1))
+    detail = f"at {place} of {len(content)}"
+    if kind == "delete":
+        path.unlink()
+    elif kind == "swap":
+        other = generator.choice([other for other in files if Path(other).suffix == path.suffix])
+        first, second = path.read_bytes(), (root / other).read_bytes()
+        path.write_bytes(second)
+        (root / other).write_bytes(first)
+        detail = f"with {other}"
+    elif kind == "extend":
+        path.write_bytes(content + generator.randbytes(generator.randint(1, 9)))
+    elif kind == "truncate":
+        path.write_bytes(content[:place])
+    elif content:
+        if digits:
+            place = generator.choice(digits)
+            detail = f"at {place} of {len(content)}"
+            content[place] = generator.choice([byte for byte in b"0123456789" if byte != content[place]])
+        else:
+            content[place] ^= 1 << generator.randrange(8)
+        path.write_bytes(content)
+    return Damage(kind, name, detail)
