@@ -95,7 +95,7 @@ def _run_fold(settings: FoldRunSettings, order: FoldRunOrder, send: SendReport, 
         mention_micro_batches(rung.micro_batches)
         send_speed(rung.progress * candidate.epochs * training_rows(data, fold), rung.seconds)
         if rung.fault:
-            send_message(rung.fault)
+            send_message(f"failed to learn: {rung.fault}")
         if rung.progress < FINISHED:
             send(ScoreReport(rung.progress, rung.epoch, rung.metric, rung.seconds))
         return True

@@ -245,7 +245,8 @@ def test_keep_best_predicts_with_the_best_rung(train):
     best = train({**settings, "keep": "best"}, rungs=rungs)
     top = max(reports, key=lambda report: report.metric)
     assert top.progress < 1.0, "the case must have its best rung before its last"
-    assert (best.metric, best.epoch) == (top.metric, top.epoch)
+    assert best.epoch == top.epoch
+    assert best.metric == pytest.approx(top.metric, abs=1e-6)  # outputs are anchored in the end only
     assert last.metric == reports[-1].metric < best.metric
 
 

@@ -182,6 +182,17 @@ def test_a_fold_run_of_a_family_that_ran_out_of_memory_starts_with_smaller_parts
     assert found == [1, 4]
 
 
+def test_a_fold_run_says_why_it_failed_to_learn(fold_run: FoldRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    from models.training.learner import Learner
+
+    predict = Learner.predict
+    monkeypatch.setattr(Learner, "predict", lambda *given: predict(*given) * 0.0)
+    reports = fold_run()
+    assert set(messages(reports)) == {"failed to learn: all predictions are the same (0)"}
+    assert isinstance(reports[-1], ScoreReport)
+    assert math.isnan(reports[-1].metric)
+
+
 def test_the_weights_of_a_finished_fold_run_predict_its_test_table(
     fold_run: FoldRunner, tmp_path: Path, prepared_tiny: Prepared, candidate: Candidate
 ) -> None:
