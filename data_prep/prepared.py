@@ -11,7 +11,7 @@ from data_prep.errors import InputError
 from data_prep.frozen_record import FrozenRecord
 from data_prep.store.files import exists, join
 from data_prep.store.sealed_records import read_record, write_record
-from data_prep.store.tables import checksum, read_table, write_table
+from data_prep.store.tables import BLOCK_ROWS, checksum, read_table, write_table
 from data_prep.task import Task
 from data_prep.wording import command
 
@@ -101,8 +101,9 @@ def checksum_of(*parts: str) -> str:
 
 def write_prepared(folder: str | Path, manifest: PreparedManifest, train: pa.Table, test: pa.Table) -> None:
     """Write both tables, then the manifest; a folder without a manifest is unfinished."""
-    write_table(train, join(folder, "train.arrow"), schema=train_schema(manifest.task))
-    write_table(test, join(folder, "test.arrow"), schema=test_schema(manifest.task))
+    for name, table, schema in (("train", train, train_schema), ("test", test, test_schema)):
+        path = join(folder, f"{name}.arrow")
+        write_table(table, path, schema=schema(manifest.task), batch_rows=BLOCK_ROWS)
     write_record(manifest.model_dump(mode="json"), join(folder, "manifest.json"))
 
 

@@ -41,11 +41,10 @@ def linked_groups(names: pa.ChunkedArray, links: pa.ChunkedArray | None = None) 
     return number_by_appearance(roots[codes])
 
 
-def _places(texts: pa.ChunkedArray, known: pa.Array) -> Integers:
+def _places(texts: pa.ChunkedArray, known: pa.Array) -> NDArray[np.int32]:
     """Return the place in `known` of each text as `alike` makes it [rows]; -1 where it is not there."""
-    distinct = pc.unique(texts)
-    places = pc.index_in(alike(distinct), value_set=known).fill_null(-1).to_numpy()
-    return np.asarray(places[pc.index_in(texts, value_set=distinct).to_numpy()], np.int64)
+    found = [pc.index_in(alike(chunk), value_set=known).fill_null(-1).to_numpy() for chunk in texts.chunks]
+    return np.concatenate([np.empty(0, np.int32), *found])
 
 
 def _root(parents: list[int], node: int) -> int:

@@ -65,6 +65,7 @@ def prepare(
     if exists(join(out, "manifest.json")):
         return _unchanged(out, manifest)
     write_prepared(out, manifest, table, pairs.test)
+    del table, pairs  # what is loaded is mapped from the files
     return load_prepared(out)
 
 

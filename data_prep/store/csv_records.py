@@ -1,6 +1,7 @@
 """CSV files read as strings, exactly as they are, with the line of every row for error messages."""
 
 import csv
+import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from data_prep.errors import InputFaults, quote
 from data_prep.store.file_starts import START_BYTES, start_says
 from data_prep.store.files import open_file, open_text
 
-BLOCK_ROWS = 65_536
+BLOCK_ROWS = 8_192
 LONGEST_TEXT = 10_000_000
 """Characters of one field."""
 
@@ -44,6 +45,7 @@ class CsvRecords:
 
     path: str
     table: pa.Table
+    """Mapped from a temporary file that has no name any more, so that it takes no memory that others need."""
     lines: LineIndex
 
 
@@ -167,7 +169,23 @@ def _read_body(
 ) -> CsvRecords:
     schema = pa.schema([(name, pa.string()) for name in places])
     lines = LineIndex()
-    batches: list[pa.RecordBatch] = []
+    row = 0
+    with tempfile.NamedTemporaryFile(prefix="blendfold-", suffix=".arrow") as spool:
+        with pa.ipc.new_file(spool.file, schema) as writer:
+            for block in _blocks(numbered, path, width, lines, faults):
+                writer.write_batch(_batch(block, row, path=path, places=places, lines=lines, faults=faults))
+                row += len(block)
+        spool.flush()
+        table = pa.ipc.open_file(pa.memory_map(spool.name)).read_all()
+    if row == 0:
+        faults.add(path, "has a header line but no rows that can be read")
+    return CsvRecords(path, table, lines)
+
+
+def _blocks(
+    numbered: Iterator[tuple[int, list[str]]], path: str, width: int, lines: LineIndex, faults: InputFaults
+) -> Iterator[list[list[str]]]:
+    """Yield the records that have `width` fields in blocks, and note their lines."""
     block: list[list[str]] = []
     row = 0
     for line, record in numbered:
@@ -179,13 +197,10 @@ def _read_body(
         block.append(record)
         row += 1
         if len(block) == BLOCK_ROWS:
-            batches.append(_batch(block, row - len(block), path=path, places=places, lines=lines, faults=faults))
+            yield block
             block = []
     if block:
-        batches.append(_batch(block, row - len(block), path=path, places=places, lines=lines, faults=faults))
-    if row == 0:
-        faults.add(path, "has a header line but no rows that can be read")
-    return CsvRecords(path, pa.Table.from_batches(batches, schema), lines)
+        yield block
 
 
 def _batch(

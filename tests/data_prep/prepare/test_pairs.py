@@ -3,10 +3,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, InputFaults
 from data_prep.prepare.prepare_folder import prepare
+from data_prep.store.csv_records import read_records
 
 Spoil = Callable[..., None]
 
@@ -231,3 +233,14 @@ def test_blocks_do_not_show(inputs, prepare_inputs, monkeypatch, tmp_path):
     inputs.train[50][4], inputs.train[51][1], inputs.train[60][0] = "7", "", "tr0-0"
     with pytest.raises(InputError, match=r"line 52 '7'(.|\n)*line 62 'tr0-0'(.|\n)*line 53"):
         prepare_inputs(inputs, out=tmp_path / "third")
+
+
+def test_the_rows_of_a_file_are_mapped_and_not_held(tmp_path):
+    n_rows = 40_000
+    (tmp_path / "rows.csv").write_text("id,text\n" + "".join(f"r{row},{'x' * 100}\n" for row in range(n_rows)))
+    before = pa.total_allocated_bytes()
+    records = read_records(tmp_path / "rows.csv", required=("id", "text"), faults=InputFaults())
+    assert records.table.num_rows == n_rows
+    assert records.table["id"][n_rows - 1].as_py() == f"r{n_rows - 1}"
+    assert records.table.nbytes > 100 * n_rows
+    assert pa.total_allocated_bytes() - before < 10 * n_rows
