@@ -159,6 +159,7 @@ def test_damage_is_refused_or_changes_nothing(
     is_sealed = "seal" in (root / RUN / "study.yaml").read_text()
     before = snapshot(root)
     files = {name: [file for file in before if file.startswith(places)] for name, (_, places) in READERS.items()}
+    restore(root, before)
     expected = {}
     for name, (read, _) in READERS.items():
         expected[name] = read(root)

@@ -1,11 +1,14 @@
 """Damage to files, drawn at random: flipped bits, changed digits, cut ends, swapped and lost files."""
 
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 KINDS = ("flip", "digit", "truncate", "extend", "delete", "swap")
+AGE = 1_000_000_000
+"""Seconds since 1970: when every file was written, as far as readers see."""
 Snapshot = dict[str, bytes]
 
 
@@ -15,7 +18,7 @@ def snapshot(root: Path) -> Snapshot:
 
 
 def restore(root: Path, before: Snapshot) -> None:
-    """Bring every file back to what it was, and remove those that were not there."""
+    """Bring every file back to what it was, and remove those that were not there; all are of the same age."""
     now = snapshot(root)
     for name in now.keys() - before.keys():
         (root / name).unlink()
@@ -23,6 +26,7 @@ def restore(root: Path, before: Snapshot) -> None:
         if now.get(name) != content:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(content)
+        os.utime(root / name, (AGE, AGE))
 
 
 @dataclass(frozen=True)
@@ -65,4 +69,7 @@ def do_damage(root: Path, files: Sequence[str], generator: random.Random) -> Dam
         else:
             content[place] ^= 1 << generator.randrange(8)
         path.write_bytes(content)
+    for file in files:
+        if (root / file).exists():
+            os.utime(root / file, (AGE, AGE))
     return Damage(kind, name, detail)
