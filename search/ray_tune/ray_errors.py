@@ -10,6 +10,10 @@ OUT_OF_MEMORY = ("OutOfMemoryError", "running low on memory")
 """Either of these in Ray's page of advice means that its memory monitor killed a worker."""
 
 
+class NoRayError(RuntimeError):
+    """Ray itself did not start, or was lost; another start may help. The text stands alone."""
+
+
 def headline(error: BaseException) -> str:
     """Return what happened, in one sentence and without the traceback."""
     lines = [f"{type(cause).__name__}: {cause}" for cause in causes(error)]

@@ -1,6 +1,7 @@
 """The private names of Ray that blendfold uses, all in one place; `tests` say clearly when Ray moves one of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -25,3 +26,34 @@ def silence_raylets() -> None:
     import ray  # noqa: PLC0415 - after the environment is set
 
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Let a Ray that starts in the block take 127.0.0.1 for the address of its node: then it listens nowhere else."""
+    from ray._private import ray_constants  # noqa: PLC0415 - after the environment is set
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def child_processes() -> frozenset[Any]:
+    """Return this process's children and theirs."""
+    import psutil  # noqa: PLC0415
+    import ray  # noqa: F401, PLC0415 - brings the `psutil` along
+
+    return frozenset(psutil.Process().children(recursive=True))
+
+
+def end_processes(processes: Collection[Any]) -> None:
+    """Kill processes, and wait until they are gone."""
+    import psutil  # noqa: PLC0415 - after Ray
+
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(list(processes), timeout=5)

@@ -5,13 +5,15 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from data_prep.errors import InputError
-from search.cluster.auth_token import TOKEN_PLACES, clear_text_warning, make_token
-from search.ray_tune.ray_errors import causes, headline
-from search.ray_tune.ray_internals import silence_raylets
+from search.cluster.auth_token import TOKEN_PLACES, clear_text_warning
+from search.ray_tune.local_ray import start_ray
+from search.ray_tune.ray_errors import NoRayError, causes, headline
+from search.ray_tune.ray_internals import child_processes, end_processes, silence_raylets
+from search.ray_tune.ray_watch import watched, within
 from search.study.study_file import ResolvedStudy, Resources
 from search.worker.node_check import NodeChecker, Requirements, requirements_of
 
@@ -19,6 +21,10 @@ OBJECT_STORE_BYTES = 200 * 2**20
 """Nothing large goes through Ray's object store."""
 CONNECT_SECONDS = 5
 """How long the head of a cluster may take to accept a connection."""
+JOIN_SECONDS = 120
+"""How long the cluster may then take to let this process in."""
+STOP_SECONDS = 60
+"""How long Ray may take to shut down."""
 NODE_SECONDS = 180
 """How long a node may take to import the search and look at its files."""
 WHAT_NODES_NEED = (
@@ -45,34 +51,42 @@ def ray_session(
     that it runs), and without it this machine, where Ray offers `n_cores` or all that this process may use.
 
     Raises:
-        InputError: no cluster is there, it refuses, its nodes lack something, or a fold run has no room.
+        InputError: no cluster is there, it refuses, its nodes lack something, or a fold run has no room; Ray cannot
+            start on this machine.
+        NoRayError: Ray did not start on this machine, or was lost; another start may help.
     """
     import ray  # noqa: PLC0415 - after the environment is set
 
+    way_out = "leave `--address` out" if address else "unset RAY_ADDRESS, which names it,"
     address = address or os.environ.get("RAY_ADDRESS")
     silence_raylets()
+    before = child_processes()
     try:
         if address:
-            context = _connect(address, message)
-            requirements = requirements_of(run_dir, data=study.data, backbones=backbones)
-            check_nodes(study, requirements, _nodes(), message=message)
+            context = _connect(address, way_out, message)
         else:
-            make_token()
-            context = ray.init(
-                address="local",  # without it Ray joins what `ray start` left running on this machine
+            context = start_ray(
                 num_cpus=n_cores or cores(),
                 include_dashboard=dashboard,
                 object_store_memory=OBJECT_STORE_BYTES,
                 **QUIET,
             )
-            check_machine(study, ray.cluster_resources())
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` sends it; Ray's own handler exits
-        if context.dashboard_url:
-            where = " on the cluster's head node" if address else ""
-            message(f"dashboard: http://{context.dashboard_url}{where}")
-        yield
+        here = ray.get_runtime_context().get_node_id()
+        with watched(lambda: any(node["NodeID"] == here for node in _nodes())):
+            if address:
+                requirements = requirements_of(run_dir, data=study.data, backbones=backbones)
+                check_nodes(study, requirements, _nodes(), message=message)
+            else:
+                check_machine(study, ray.cluster_resources())
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` sends it; Ray's handler exits
+            if context.dashboard_url:
+                where = " on the cluster's head node" if address else ""
+                message(f"dashboard: http://{context.dashboard_url}{where}")
+            yield
     finally:
-        ray.shutdown()
+        with suppress(NoRayError), within(STOP_SECONDS, "Ray has been shutting down"):
+            ray.shutdown()
+        end_processes(child_processes() - before)
 
 
 def prepare_environment() -> None:
@@ -86,6 +100,7 @@ def prepare_environment() -> None:
         "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a fold run may take long to release its worker
         "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
         "TUNE_WARN_THRESHOLD_S": "60",
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "300",  # then Ray ends the process; `watched` is to come first
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
@@ -98,15 +113,16 @@ def prepare_environment() -> None:
 # What is at the address
 
 
-def _connect(address: str, message: Callable[[str], None]) -> Any:
+def _connect(address: str, way_out: str, message: Callable[[str], None]) -> Any:
     import ray  # noqa: PLC0415 - after the environment is set
 
     if address != "auto":
-        _check_reachable(address)
+        _check_reachable(address, way_out)
         if os.environ.get("RAY_AUTH_MODE") == "token" and (warning := clear_text_warning(address)):
             message(warning)
     try:
-        return ray.init(address=address, **QUIET)
+        with within(JOIN_SECONDS, "the connection has not been accepted"):
+            return ray.init(address=address, **QUIET)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(refusal(address, error)) from error
 
@@ -123,20 +139,21 @@ def refusal(address: str, error: BaseException) -> str:
     )
 
 
-def _check_reachable(address: str) -> None:
+def _check_reachable(address: str, way_out: str) -> None:
     """Refuse at once an address that Ray would try for minutes."""
     host, _, port = address.rpartition(":")
     if "/" in address or not host or not port.isdecimal():
         raise InputError(
             f"address {address}: expected `auto`, or host:port of a cluster's head (port 6379 unless set otherwise). "
-            f"From outside a cluster, submit the search to it: `ray job submit -- python -m search run STUDY.yaml`"
+            f"From outside a cluster, submit the search to it: `ray job submit -- python -m search run STUDY.yaml`. To "
+            f"search on this machine, {way_out} and start again"
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise InputError(
             f"address {address}: no Ray cluster is there ({error}). Start one with `ray up` or `ray start --head`, "
-            f"which print its address, or leave `--address` out to search on this machine"
+            f"which print its address, or {way_out} to search on this machine"
         ) from error
 
 

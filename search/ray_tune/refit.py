@@ -16,7 +16,7 @@ from data_prep.wording import command
 from models.candidate import Candidate
 from search.driver.worker_settings import fold_run_settings
 from search.ray_tune.lost_workers import MAX_WORKER_DEATHS
-from search.ray_tune.ray_errors import headline
+from search.ray_tune.ray_errors import NoRayError, headline
 from search.ray_tune.ray_session import prepare_environment, ray_session
 from search.ray_tune.supervisor import OpenSession
 from search.run_dir.disk_budget import DiskBudget
@@ -75,10 +75,16 @@ def refit(
         prepare_environment()
         with hold_driver_lock(place):
             if any(member.origins for member in here):
-                with open_session(study, place, address=address, backbones=backbones, dashboard=False, message=message):
-                    for fault in _train_all(here, study.resources, settings, force=force, message=message):
-                        faults += [fault] if fault else []
-                        trained += not fault
+                session = open_session(
+                    study, place, address=address, backbones=backbones, dashboard=False, message=message
+                )
+                try:
+                    with session:
+                        for fault in _train_all(here, study.resources, settings, force=force, message=message):
+                            faults += [fault] if fault else []
+                            trained += not fault
+                except NoRayError as fault:
+                    raise InputError(f"{fault}; what is trained is kept, so give the same command again") from fault
             for backbone in sorted({member.candidate.backbone for member in here if member.backbone}):
                 disk = DiskBudget(place, None, message)
                 try:

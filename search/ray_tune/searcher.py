@@ -17,6 +17,7 @@ from search.driver.conductor import Conductor
 from search.ray_tune.autoscaler_demand import AutoscalerDemand
 from search.ray_tune.family_resources import FamilyResources
 from search.ray_tune.lost_workers import NO_WORKER, LostWorkers, actors_killed_for_memory
+from search.ray_tune.ray_watch import in_time
 from search.study.study_file import StudyResources
 from search.worker.messages import Assignment, FoldRunOrder, FoldRunResources, order_to_dict
 
@@ -150,12 +151,12 @@ class FoldSearcher(Searcher):  # type: ignore[misc]
     def _total_resources(self) -> dict[str, float]:
         asked, total = self._known_size
         if self._clock() - asked > CLUSTER_SIZE_SECONDS:
-            total = self._cluster_size()
+            total = in_time(self._cluster_size)
             self._known_size = (self._clock(), total)
         return total
 
 
 def alive_nodes() -> list[tuple[float, float]]:
     """Return the cores and the GPUs of each node of the cluster."""
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    resources = [node["Resources"] for node in in_time(ray.nodes) if node["Alive"]]
     return [(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in resources]

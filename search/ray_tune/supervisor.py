@@ -8,7 +8,7 @@ from typing import NoReturn
 from data_prep.errors import FULL_DISK, InputError, storage_fault
 from search.driver.conductor import Conductor, closing
 from search.ray_tune.autoscaler_demand import AutoscalerDemand, PlacementGroups
-from search.ray_tune.ray_errors import causes, headline
+from search.ray_tune.ray_errors import NoRayError, causes, headline
 from search.ray_tune.run_tune import RunTune, Search
 from search.run_dir.curves import minutes_by_candidate
 from search.watch.run_statistics import RunStatistics
@@ -21,7 +21,7 @@ OpenSession = Callable[..., AbstractContextManager[None]]
 
 
 def run_until_done(search: Search, *, open_session: OpenSession, tune: RunTune) -> Conductor:
-    """Run Tune until the study is done; when Tune dies (Ray's memory monitor does that), start it again.
+    """Run Tune until the study is done; when Tune dies (Ray's memory monitor does that) or Ray, start it again.
 
     Raises:
         InputError: Ray itself ended Tune `MAX_DEATHS_WITHOUT_PROGRESS` times in a row with nothing new on record.
@@ -41,7 +41,7 @@ def run_until_done(search: Search, *, open_session: OpenSession, tune: RunTune) 
             deaths = 0 if on_record > known else deaths + 1
             if deaths == MAX_DEATHS_WITHOUT_PROGRESS:
                 _give_up(death, search.run_dir)
-            progress.restart(f"Ray Tune died ({headline(death)}); continuing from the record")
+            progress.restart(f"{_what_died(death)}; continuing from the record")
         known = on_record
         try:
             with closing(conductor, progress.note), _session(search, open_session):
@@ -84,10 +84,24 @@ def _raise_if_final(error: Exception, run_dir: str) -> None:
         raise OSError(fault.errno, fault.strerror, fault.filename or run_dir) from error
 
 
+def _fault_of_ray(error: BaseException) -> NoRayError | None:
+    return next((cause for cause in causes(error) if isinstance(cause, NoRayError)), None)
+
+
+def _what_died(error: Exception) -> str:
+    return str(_fault_of_ray(error) or f"Ray Tune died ({headline(error)})")
+
+
 def _give_up(error: Exception, run_dir: str) -> NoReturn:
     """Raise what ended Tune: as an `InputError` where Ray ended it, unchanged where the fault may be ours."""
     from ray.exceptions import RayError  # noqa: PLC0415 - after the environment is set
 
+    if fault := _fault_of_ray(error):
+        raise InputError(
+            f"{fault} ({MAX_DEATHS_WITHOUT_PROGRESS} times in a row, with nothing new on record).",
+            f"What is finished is kept in {run_dir}. Mend what Ray says, or wait until the machine has less to do; the "
+            "same command then continues from the record.",
+        ) from error
     what = (
         f"Ray Tune died {MAX_DEATHS_WITHOUT_PROGRESS} times in a row with nothing new on record; what is finished is "
         f"kept in {run_dir}"

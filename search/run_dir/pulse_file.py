@@ -92,6 +92,8 @@ class Pulse:
     blend: BestBlend | None
     troubles: tuple[Trouble, ...]
     """The latest ones, oldest first."""
+    moved: float | None = None
+    """When a fold run last started, reported or ended, in seconds since 1970; earlier versions did not say."""
 
 
 def describe_ends(counts: Mapping[str, int]) -> str:

@@ -4,7 +4,8 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from data_prep.prepared import Prepared
@@ -100,6 +101,7 @@ class RunStatistics:
         self._training_rows = training_rows
         self._today = today
         self._lock = threading.RLock()
+        self._moved = today()
         self._slots: dict[str, Slot] = {}
         self._started: set[str] = set()
         self._promoted: set[str] = set()
@@ -123,9 +125,15 @@ class RunStatistics:
 
     # ---------------------------------------------------------------- events
 
+    @contextmanager
+    def _event(self) -> Iterator[None]:
+        with self._lock:
+            self._moved = self._today()
+            yield
+
     def started(self, assignment: Assignment) -> None:
         """Count a fold run that starts."""
-        with self._lock:
+        with self._event():
             self.counts["started"] += 1
             self._started.add(assignment.candidate.id)
             self._slots[assignment.label] = Slot(assignment, self.clock())
@@ -135,7 +143,7 @@ class RunStatistics:
 
     def reported(self, assignment: Assignment, point: CurvePoint, decision: Decision) -> None:
         """Take what a fold run reported and what was decided."""
-        with self._lock:
+        with self._event():
             self._update(assignment, point)
             if point.progress >= FINISHED and decision.go:
                 self._end(assignment, "finished")
@@ -145,13 +153,13 @@ class RunStatistics:
 
     def failed(self, assignment: Assignment, reason: str) -> None:
         """Count a fold run that failed for good."""
-        with self._lock:
+        with self._event():
             self._end(assignment, "failed")
             self._keep_trouble(f"{assignment.label} failed: {reason}")
 
     def lost(self, assignment: Assignment, reason: str) -> None:
         """Forget a fold run that lost its worker."""
-        with self._lock:
+        with self._event():
             self._leave(assignment.label)
             self._keep_trouble(f"{assignment.label} {reason}")
 
@@ -165,7 +173,7 @@ class RunStatistics:
 
     def restarted(self, text: str) -> None:
         """Forget all running fold runs: Ray Tune died and took them with it."""
-        with self._lock:
+        with self._event():
             for label in list(self._slots):
                 self._leave(label)
             self._keep_trouble(text)
@@ -259,6 +267,7 @@ class RunStatistics:
                 best=self.leader,
                 blend=self.blends.best,
                 troubles=tuple(self._troubles),
+                moved=self._moved,
             )
 
     def _spent_from_now(self) -> Spent | None:

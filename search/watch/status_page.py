@@ -84,7 +84,8 @@ class Status:
             return f"killed: {who}; {updated}. The next `python -m search run` continues from the record"
         if silence is not None and silence > SILENT_SECONDS:
             return f"not responding: {who}; {updated}. It hangs, or {lock.host} is down"
-        return f"{who}; {updated}"
+        moved = f"; work last moved {duration(max(self.now - pulse.moved, 0.0))} ago" if pulse and pulse.moved else ""
+        return f"{who}; {updated}{moved}"
 
     def _time(self, pulse: Pulse) -> str:
         parts = [f"{duration(pulse.at - pulse.begun)} in this run"]

@@ -24,6 +24,7 @@ from whole_search import (
     curves,
     finish,
     finished,
+    processes_below,
     run,
     start,
     started,
@@ -82,6 +83,27 @@ def kill_all(processes: list[int]) -> None:
 
 def leftovers(run_dir: Path) -> list[Path]:
     return [*run_dir.rglob("*.partial"), *run_dir.rglob("*.pt")]
+
+
+def test_a_killed_raylet_is_noticed_and_the_search_continues_from_the_record(
+    undisturbed: Path, tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str
+) -> None:
+    study = write_study(tmp_path, prepared_tiny, tiny_bert)
+    run_dir = tmp_path / "runs" / "tiny"
+    process = start(study)
+    wait_for_points(process, run_dir, 4)
+    (lost,) = [child for child in processes_below(process.pid) if name_of(child) == "raylet"]
+    kill_all([lost, *workers_of(process.pid)])  # with its worker, whose end then nobody reports
+    output = finish(process)
+    assert re.findall(r"(.*); continuing from the record", output) == [
+        "Ray was lost: its raylet on this machine is gone (killed, or out of memory?)"
+    ], output
+    assert tables(run_dir) == tables(undisturbed)
+    assert curves(run_dir) == curves(undisturbed)
+
+
+def name_of(process: int) -> str:
+    return Path(f"/proc/{process}/comm").read_text().strip()
 
 
 def test_driver_killed_then_damaged_files_under_a_clock_that_jumps(

@@ -87,3 +87,13 @@ def test_ray_reads_the_settings_that_a_search_makes() -> None:
     texts = "\n".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
     for name in names:
         assert name in texts, moved(f"the setting {name}", ray_session)
+
+
+def test_a_node_takes_loopback_for_its_address_where_ray_may_not_form_a_cluster() -> None:
+    from ray._private import ray_constants
+
+    assert ray_constants.ENABLE_RAY_CLUSTER is True, moved("ray_constants.ENABLE_RAY_CLUSTER", ray_internals)
+    with ray_internals.on_loopback():
+        found = ray.util.get_node_ip_address()
+    assert found == "127.0.0.1", moved("loopback where ENABLE_RAY_CLUSTER is False", ray_internals)
+    assert ray_constants.ENABLE_RAY_CLUSTER is True

@@ -45,7 +45,10 @@ def test_where_nothing_listens_the_search_ends_at_once(study: ResolvedStudy, mon
     with pytest.raises(InputError, match=f"127.0.0.1:{port}: no Ray cluster is there .*ray start --head"):
         connect(study, f"127.0.0.1:{port}")
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
-    with pytest.raises(InputError, match="no Ray cluster is there"):
+    with pytest.raises(InputError, match=r"no Ray cluster is there .* or unset RAY_ADDRESS, which names it"):
+        connect(study, None)
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    with pytest.raises(InputError, match=r"expected `auto`, or host:port .* unset RAY_ADDRESS, which names it"):
         connect(study, None)
 
 

@@ -1,6 +1,7 @@
 """What happens when Tune itself dies: the search goes on from the record, or gives up with a reason."""
 
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,6 +15,7 @@ from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from scripted_search import CutOffError, ScriptedWorker, conductor, record, study
 from search.driver.conductor import Conductor
+from search.ray_tune.ray_errors import NoRayError
 from search.ray_tune.run_study import Outcome, run_study
 from search.ray_tune.run_tune import RunTune, Search
 from search.ray_tune.supervisor import MAX_DEATHS_WITHOUT_PROGRESS
@@ -100,6 +102,23 @@ def test_deaths_in_a_row_without_progress_end_the_search(search: Callable[..., A
     assert len(message) < 800, "Ray's page of advice does not belong on the screen"
     assert "give the same command again" in message
     assert (run_dir / "curves.arrow").exists()
+
+
+def no_ray() -> NoRayError:
+    return NoRayError("Ray did not start on this machine: it timed out; /tmp/ray/logs/raylet.err says: E 1")
+
+
+def test_a_ray_that_is_lost_is_started_again_and_one_that_never_starts_is_explained(
+    search: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tune, run, _ = search([0, None], no_ray)
+    run()
+    assert tune.sessions == 2
+    assert f"{no_ray()}; continuing from the record" in capsys.readouterr().out
+    _, run, run_dir = search([0] * MAX_DEATHS_WITHOUT_PROGRESS, no_ray)
+    shutil.rmtree(run_dir)
+    with pytest.raises(InputError, match=rf"^{no_ray()} \(3 times in a row.*\nWhat is finished is kept in {run_dir}"):
+        run()
 
 
 def test_a_fault_of_ours_is_raised_as_it_is(search: Callable[..., Any]) -> None:

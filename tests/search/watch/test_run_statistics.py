@@ -62,7 +62,11 @@ def test_a_pulse_says_what_runs_how_fast_and_at_what_cost() -> None:
     pulse = clock.statistics.pulse("")
     assert pulse.running == (LiveRun(LARGE.id, LARGE.label, 0, 0, 40.0, 0.25, 0.5),)
     assert pulse.rows_per_second == pytest.approx(300 / 40)
-    assert (pulse.at, pulse.begun) == (1e9 + 40, 1e9)
+    assert (pulse.at, pulse.begun, pulse.moved) == (1e9 + 40, 1e9, 1e9 + 40)
+    clock.seconds += 60
+    idle = clock.statistics.pulse("")
+    assert (idle.at, idle.moved) == (1e9 + 100, 1e9 + 40), "a thread that lives is no work that moves"
+    clock.seconds -= 60
     assert pulse.best == Leader(SMALL.id, SMALL.label, 0.3, 1)
     assert pulse.seconds_left == pytest.approx((3 + 0.5) * 20), (
         "fold runs to come and half of one, each as the one done"

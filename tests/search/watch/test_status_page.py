@@ -53,6 +53,7 @@ PULSE = Pulse(
     best=Leader(ALL["done"].id, ALL["done"].label, 0.7, 2),
     blend=BestBlend(0.7321, 1, 1),
     troubles=(Trouble(NOW - 60, "some-run lost its worker (killed)"),),
+    moved=NOW - 424,
 )
 
 
@@ -132,7 +133,7 @@ def test_the_top_tells_of_driver_time_money_and_what_is_best(run_dir: str) -> No
     with hold_driver_lock(run_dir):
         page = shown(read(run_dir))
     assert f"on {socket.gethostname()}, since 20" in page
-    assert "updated 4s ago" in page
+    assert "updated 4s ago; work last moved 7m04s ago" in page
     assert "1 on workers; 9 started: 4 finished, 1 stopped, 0 failed to learn, 1 failed; candidates: 3 promoted" in page
     assert "10m00s in this run; at least 5m00s left; 1,234 training rows/s" in page
     assert "12.00 so far, at least 2.00 more" in page, "12 x 0.5 + 3 x 2, and 2 x 0.5 + 0.5 x 2"
