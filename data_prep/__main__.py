@@ -92,6 +92,7 @@ def audit_verb(folder: Annotated[str, typer.Argument(help="Prepared folder.")]) 
         console.print(table)
     write_json(report.model_dump(mode="json"), join(folder, "audit.json"))
     print_line(f"Wrote {join(folder, 'audit.json')}.")
+    print_line(f"Lengths of its texts: {command('python -m models tokens', folder)} --backbone NAME")
     print_line(f"Next: set `data: {folder}` in a study file, then python -m search run STUDY.yaml")
 
 

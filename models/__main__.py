@@ -65,6 +65,26 @@ def explain_verb(*, candidate: CandidateOption, backbones: BackbonesOption = Non
         print_line(note)
 
 
+@app.command("tokens")
+def tokens_verb(
+    folder: Annotated[str, typer.Argument(help="Prepared folder.")],
+    *,
+    backbone: Annotated[str, typer.Option(help="Its tokenizer counts: minilm-l6, a hub name or a checkpoint folder.")],
+    backbones: BackbonesOption = None,
+) -> None:
+    """Show how many tokens the texts of a prepared folder have, and how many rows each max_length cuts.
+
+    Example: `python -m models tokens data/pppm --backbone minilm-l6`
+    """
+    from data_prep.prepared import load_prepared  # noqa: PLC0415 - pyarrow
+    from models.backbones.locate_backbone import locate_backbone  # noqa: PLC0415 - torch
+    from models.text.token_table import token_tables  # noqa: PLC0415 - torch
+
+    for table in token_tables(load_prepared(folder), locate_backbone(backbone, backbones).tokenizer):
+        console.print(table)
+    print_line("Next: set max_length in a candidate, or in the space of a study")
+
+
 @app.command("tiny")
 def tiny_verb(
     *,

@@ -77,7 +77,7 @@ def _writer(
     frame = find_special_tokens(tokenizer, layout, separator=candidate.separator, spelled=candidate.spell_separator)
     phrase_room(layout, frame, candidate.max_length)
     formed = [with_context(table, data, candidate.context) for table in tables]
-    tokens = _phrase_tokens(tokenizer, _distinct_phrases(*formed), frame, cache, spaced=bool(layout.words))
+    tokens = _phrase_tokens(tokenizer, distinct_phrases(*formed), frame, cache, spaced=bool(layout.words))
 
     def rows(table: pa.Table) -> RowPool:
         return RowPool(
@@ -95,7 +95,7 @@ def _writer(
     return formed, rows
 
 
-def _distinct_phrases(*tables: pa.Table) -> pa.StringArray:
+def distinct_phrases(*tables: pa.Table) -> pa.StringArray:
     """Return every distinct text of the tables, whatever the recipe: one cache file serves most of them."""
     columns = [table[name] for table in tables for name in table.column_names if name != "id"]
     texts = [column for column in columns if pa.types.is_string(column.type)]

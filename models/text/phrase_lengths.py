@@ -24,6 +24,8 @@ class FittedPhrases:
     """[rows, columns] tokens left of each phrase."""
     own_lengths: NDArray[np.int64]
     """[rows] tokens left of a marked row's own phrase; 0 where no phrase is marked."""
+    lost: NDArray[np.int64]
+    """[rows] tokens cut off all of these."""
     frame: SpecialTokens
 
     @cached_property
@@ -48,12 +50,14 @@ def fit_phrases(
     names = (*layout.columns, *([layout.siblings.column] if layout.siblings and marked else []))
     phrases = np.stack([tokens.find(table[name]) for name in names], axis=1)
     yielding = [layout.columns.index(name) for name in layout.yielding]
-    lengths = cut(tokens.lengths[phrases], phrase_room(layout, frame, max_length), yielding)
+    whole = tokens.lengths[phrases]
+    lengths = cut(whole, phrase_room(layout, frame, max_length), yielding)
     n_columns = len(layout.columns)
     return FittedPhrases(
         sources=tokens.starts[phrases[:, :n_columns]],
         lengths=lengths[:, :n_columns],
         own_lengths=lengths[:, -1] if marked else np.zeros(len(lengths), dtype=np.int64),
+        lost=(whole - lengths).sum(axis=1),
         frame=frame,
     )
 

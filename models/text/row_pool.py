@@ -58,6 +58,15 @@ class RowPool:
         siblings = [] if self.layout.siblings is None else [self.layout.siblings.column]
         return [self.tokens.find(self.table[name]) for name in dict.fromkeys([*self.layout.columns, *siblings])]
 
+    @property
+    def kept_and_lost(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Tokens of each row's text, and those that were cut off its phrases, [rows] each; siblings do not count."""
+        kept, lost = self._columns.sizes + self._columns.own_lengths, self._columns.lost
+        if self.layout.siblings is None or self.layout.siblings.arranged != "packed":
+            return kept, lost
+        own = self._packed_lengths
+        return kept + own, lost + self.tokens.lengths[self._sibling_phrase] - own
+
     def encode(self, epoch: int = 0) -> Encoded:
         """Return every row's token ids, at most `max_length` each.
 
@@ -110,10 +119,9 @@ class RowPool:
     def _pack(self, keys: NDArray[np.float64]) -> Encoded:
         """Put sibling groups' rows, by keys [rows] in [0, 1), into as few texts as hold them; spans mark phrases."""
         group, phrase, ahead = self._sibling_group, self._sibling_phrase, len(self.frame.between)
-        room = (self.max_length - self._columns.sizes)[np.unique(group, return_index=True)[1]]
-        length = np.minimum(self.tokens.lengths[phrase], np.maximum(room[group] // 2 - ahead, 1))
+        length = self._packed_lengths
         order = np.argsort(group + keys, kind="stable")
-        text = pack_rows(group[order], length[order] + ahead, room)
+        text = pack_rows(group[order], length[order] + ahead, self._packed_room)
         pieces = replace(self._led(text, phrase[order]), length=length[order] + ahead)
         first = np.searchsorted(text, np.arange(text[-1] + 2))
         heads = order[first[:-1]]
@@ -176,6 +184,17 @@ class RowPool:
         """Number of the phrase that each row adds to its group, [rows]."""
         assert self.layout.siblings is not None
         return self.tokens.find(self.table[self.layout.siblings.column])
+
+    @cached_property
+    def _packed_room(self) -> NDArray[np.int64]:
+        """Tokens that a shared text of each group has for its rows, [groups]."""
+        return (self.max_length - self._columns.sizes)[np.unique(self._sibling_group, return_index=True)[1]]
+
+    @cached_property
+    def _packed_lengths(self) -> NDArray[np.int64]:
+        """Tokens left of the phrase that each row adds to a shared text, [rows]."""
+        most = np.maximum(self._packed_room[self._sibling_group] // 2 - len(self.frame.between), 1)
+        return np.minimum(self.tokens.lengths[self._sibling_phrase], most)
 
     @cached_property
     def _members(self) -> SiblingPhrases:

@@ -1,11 +1,14 @@
 """`train_fold`: one candidate trained on all folds but one, with reports at rungs and exact resume."""
 
+import warnings
+from collections.abc import Callable
+
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from models.backbones.checkpoint_files import BackboneFiles
 from models.candidate import Candidate
 from models.text.fold_pools import load_fold_pools
-from models.text.unseen_text import check_known
+from models.text.unseen_text import check_known, cut_warning
 from models.training.build_learner import new_learner
 from models.training.checkpoint import CheckpointFolder
 from models.training.devices import find_device, make_repeatable
@@ -25,6 +28,7 @@ def train_fold(
     backbone: BackboneFiles,
     report: Report = never_stop,
     checkpoint: CheckpointFolder | None = None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> FoldPredictions | None:
     """Train `candidate` on every fold but `fold` and predict that fold, the test rows and the holdout.
 
@@ -32,7 +36,8 @@ def train_fold(
     not, what follows is computed in smaller parts (see `Learner`), whose sums and dropout masks are others.
 
     `report` is called at each rung, once even if the run is interrupted; where it returns False, the run stops and
-    returns None. A checkpoint folder that holds a state is resumed from.
+    returns None. A checkpoint folder that holds a state is resumed from. `warn` is called where
+    `max_length` cuts many rows.
 
     Raises:
         InputError: no such fold, rung or device, an unusable backbone, another run's checkpoint, no memory for a text,
@@ -48,6 +53,8 @@ def train_fold(
     make_repeatable(candidate.seed, device=device, threads=options.threads)
     pools = load_fold_pools(data, fold, candidate=candidate, tokenizer=backbone.tokenizer, cache=options.cache)
     check_known(pools, backbone.tokenizer, backbone=candidate.backbone)
+    if warning := cut_warning(pools, candidate):
+        warn(warning)
     learner = new_learner(candidate, data.task, backbone=backbone, vocabulary=pools.vocabulary, device=device)
     with training() as told_to_end:
         run = FoldTraining(

@@ -79,9 +79,9 @@ class FoldScheduler(FIFOScheduler):  # type: ignore[misc]
                 return self._conductor.observe(assignment, point).go and report.progress < 1.0
 
     def _show(self, assignment: Assignment, report: MessageReport) -> None:
-        if report.once and report.text in self._shown_once:
+        if report.once in self._shown_once:
             return
-        self._shown_once.update([report.text] if report.once else [])
+        self._shown_once.update([report.once] if report.once else [])
         self._conductor.note(assignment, report.text)
 
 

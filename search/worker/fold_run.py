@@ -37,6 +37,10 @@ SendSpeed = Callable[[float, float], None]
 """Takes the training rows gone through and the seconds that they took."""
 
 
+def ignore_message(text: str) -> None:
+    """Show nobody what was said before."""
+
+
 def ignore_speed(rows: float, seconds: float) -> None:
     """Show nobody how fast a fold run is."""
 
@@ -74,6 +78,9 @@ def _run_fold(settings: FoldRunSettings, order: FoldRunOrder, send: SendReport, 
     def send_message(text: str) -> None:
         send(MessageReport(text))
 
+    def warn_once(text: str) -> None:
+        send(MessageReport(text, once=f"texts of {candidate.family}"))
+
     assignment = order.assignment
     candidate, fold = assignment.candidate, assignment.fold
     data = load_prepared_once(settings.data, settings.split_hash)
@@ -82,7 +89,8 @@ def _run_fold(settings: FoldRunSettings, order: FoldRunOrder, send: SendReport, 
         send(_final_score(store, data.task.measure, assignment, seconds=0.0))
         return
     if candidate.precision == "auto":
-        send(MessageReport(_precision_chosen(order.device), once=True))
+        chosen = _precision_chosen(order.device)
+        send(MessageReport(chosen, once=chosen))
 
     @functools.cache
     def mention_micro_batches(micro_batches: int) -> None:
@@ -102,7 +110,9 @@ def _run_fold(settings: FoldRunSettings, order: FoldRunOrder, send: SendReport, 
 
     disk = DiskBudget(settings.run_dir, settings.disk_gb, send_message)
     backbone = locate_backbone(candidate.backbone, settings.backbones)
-    result = train(settings, order, data, backbone, on_rung=on_rung, send_message=send_message, disk=disk)
+    result = train(
+        settings, order, data, backbone, on_rung=on_rung, send_message=send_message, disk=disk, warn=warn_once
+    )
     assert result is not None, "only a report that returns False ends a fold run early"
     if is_dead(data.task.measure.utility(result.metric), settings.dead_below):
         send(ScoreReport(FINISHED, result.epoch, result.metric, result.seconds))
@@ -124,6 +134,7 @@ def train(
     on_rung: Callable[[Any], bool],
     send_message: SendMessage,
     disk: DiskBudget,
+    warn: SendMessage = ignore_message,
 ) -> Any:
     """Do what `models.training.train_fold` does, from a checkpoint if there is one; `on_rung` ends it with False."""
     from models.training.checkpoint import CheckpointFolder  # noqa: PLC0415 - imports torch
@@ -151,6 +162,7 @@ def train(
         backbone=backbone,
         report=on_rung,
         checkpoint=checkpoint,
+        warn=warn,
     )
 
 

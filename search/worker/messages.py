@@ -150,8 +150,8 @@ class MessageReport:
     """Something a person should know."""
 
     text: str
-    once: bool = False
-    """Whether it is to be shown once in a search, however many fold runs report it."""
+    once: str = ""
+    """Of the messages with the same name here, a search shows the first; empty: it shows each."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The verbs `list`, `explain` and `tiny`; `train` is tested with training."""
 
+import numpy as np
+from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from data_prep.errors import InputError
@@ -35,3 +37,18 @@ def test_tiny_says_how_to_use_what_it_made_and_explain_uses_it(tmp_path):
     told = run("explain", "--candidate", "exp029", "--backbones", tmp_path).output
     for part in ("embeddings", "head", "trained", "5e-06", "keep best", "split B", "cv 0.825", "lb 0.8283"):
         assert part in told, part
+
+
+def test_tokens_shows_percentiles_and_what_each_max_length_cuts(tiny_bert, prepared_tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLENDFOLD_CACHE", str(tmp_path))
+    shown = run("tokens", prepared_tiny.path, "--backbone", tiny_bert).output
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    rows = [*prepared_tiny.train.to_pylist(), *prepared_tiny.test.to_pylist()]
+    columns = ("anchor", "target", "context_text")
+    whole = [sum(len(tokenizer.tokenize(row[name])) for name in columns) + 4 for row in rows]
+    lines = {line.split("│")[1].strip(): line for line in shown.splitlines() if line.count("│") > 5}
+    for share, number in zip((50, 90, 99, 100), lines["all, with special tokens"].split("│")[2:6], strict=True):
+        assert int(number) == round(float(np.percentile(whole, share)))
+    cut = np.mean([length > 32 for length in whole])
+    assert f"{cut:.1%}" in lines["rows"]
+    assert set(lines) >= {*columns, "rows"}

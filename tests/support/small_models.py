@@ -1,5 +1,6 @@
 """A backbone, a learner and a fold run from a checkpoint's name and a few settings, as tests want them."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,7 @@ def train(
     folder: str | None = None,
     report: Report = never_stop,
     checkpoint: Any = None,
+    warn: Any = warnings.warn,
     **options: Any,
 ) -> FoldPredictions | None:
     """Do a fold run with some options."""
@@ -57,4 +59,5 @@ def train(
         backbone=locate_backbone(candidate.backbone, folder),
         report=report,
         checkpoint=checkpoint,
+        warn=warn,
     )

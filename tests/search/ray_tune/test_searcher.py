@@ -117,7 +117,9 @@ def test_a_message_is_shown_and_one_for_the_whole_search_only_once(once: bool) -
     searcher, scheduler, _ = set_up(conductor)
     for name in ("a", "b"):
         searcher.suggest(name)
-        assert deliver(scheduler, name, MessageReport("bf16", once=once)) == TrialScheduler.CONTINUE
+        assert (
+            deliver(scheduler, name, MessageReport("bf16", once="precision" if once else "")) == TrialScheduler.CONTINUE
+        )
     assert conductor.calls == [("note 0", "bf16"), ("note 1", "bf16")][: 1 if once else 2]
 
 

@@ -143,7 +143,9 @@ def fold_run(
     """Return a function that does a fold run and returns its reports."""
     monkeypatch.setenv("BLENDFOLD_CACHE", str(tmp_path / "cache"))
 
-    def run(*, attempt: int = 0, micro_batches: int = 1, name: str = "run", **changes: Any) -> list[Report]:
+    def run(
+        *, attempt: int = 0, micro_batches: int = 1, max_length: int = 64, name: str = "run", **changes: Any
+    ) -> list[Report]:
         settings = FoldRunSettings(
             run_dir=str(tmp_path / name),
             data=prepared_tiny.path,
@@ -156,7 +158,8 @@ def fold_run(
             home=str(Path.cwd()),
         )
         reports: list[Report] = []
-        asked = order(candidate, 1, attempt, micro_batches=micro_batches)
+        trained = candidate.model_copy(update={"max_length": max_length})
+        asked = order(trained, 1, attempt, micro_batches=micro_batches)
         run_fold(replace(settings, **changes), asked, reports.append)
         return reports
 
@@ -165,6 +168,15 @@ def fold_run(
 
 def messages(reports: list[Report]) -> list[str]:
     return [report.text for report in reports if isinstance(report, MessageReport) and not report.once]
+
+
+def test_texts_that_are_cut_are_told_once_for_each_family(fold_run: FoldRunner, candidate: Candidate) -> None:
+    for max_length in (9, 10):
+        reports = fold_run(max_length=max_length, name=f"cut-{max_length}")
+        (told,) = [report for report in reports if isinstance(report, MessageReport) and "are cut" in report.text]
+        assert f"max_length={max_length}: " in told.text
+        assert f"median {max_length} of " in told.text
+        assert told.once == f"texts of {candidate.family}"
 
 
 def test_a_fold_run_of_a_family_that_ran_out_of_memory_starts_with_smaller_parts(

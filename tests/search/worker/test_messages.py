@@ -28,7 +28,7 @@ from search.worker.messages import (
 EXAMPLES: list[Report] = [
     ScoreReport(0.5, 1.5, -0.25, 12.0),
     FailureReport("no such backbone"),
-    MessageReport("bf16", once=True),
+    MessageReport("bf16", once="precision"),
     FullDiskReport(28, "No space left on device", None),
     UnfitNodeReport(("node a: no such file", "node a: no such folder")),
 ]
