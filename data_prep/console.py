@@ -58,6 +58,14 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
+def duration_range(least: float, most: float | None) -> str:
+    """Return an estimate of seconds as text, such as `40s to 1h05m`; `most` is None where only the least is known."""
+    if most is None:
+        return f"at least {duration(least)}"
+    low, high = duration(least), duration(most)
+    return f"about {low}" if low == high else f"{low} to {high}"
+
+
 def print_line(text: str) -> None:
     """Print a line as it is, without wrapping."""
     console.print(text, soft_wrap=True)

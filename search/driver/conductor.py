@@ -13,6 +13,7 @@ from typing import Protocol
 
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore, Provenance
+from data_prep.wording import count
 from models.candidate import Candidate
 from search.driver.candidate_supply import CandidateSupply
 from search.driver.lost_tables import LostTables
@@ -23,6 +24,9 @@ from search.run_dir.rebuild_ladder import LadderFeed
 from search.run_dir.status_file import StatusFile, read_statuses, write_statuses
 from search.study.study_file import Study
 from search.worker.messages import Assignment
+
+SHOWN = 3
+"""Fold runs that are named where a search resumes."""
 
 
 class Watcher(Protocol):
@@ -128,6 +132,22 @@ class Conductor:
     def candidates_to_come(self) -> int:
         """How many candidates have not started, as far as the budget tells."""
         return 0 if self._time_is_up() else self._supply.n_to_come
+
+    def describe_record(self) -> str:
+        """Return what a search that starts now finds done and begun; empty where nothing has started."""
+        if not self._reports:
+            return ""
+        n_candidates = len(self.ladder.status()) + self.candidates_to_come
+        done = sum(1 for _ in self._store.fold_runs())
+        begun = [
+            f"fold {run.fold} of {self._supply.candidate(run.candidate).label} continues at {progress:.0%}"
+            for run, reports in self._reports.items()
+            if reports.open and (self._only is None or run.candidate in self._only)
+            for _, progress in [max(reports.seen, default=(0, 0.0))]
+        ]
+        more = [f"and {count(len(begun) - SHOWN, 'other fold run')}"] if len(begun) > SHOWN else []
+        total = count(n_candidates * self._data.manifest.n_folds, "fold run")
+        return f"resuming: {', '.join([f'{done:,} of {total} done', *begun[:SHOWN], *more])}"
 
     def _time_is_up(self) -> bool:
         hours = self.study.budget.hours

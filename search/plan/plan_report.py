@@ -9,7 +9,7 @@ from rich.table import Table
 from models.backbones.family_memory import GIB
 from models.candidate import Precision
 from models.cost.token_counts import PIECE
-from search.plan.forecast import ASSUMPTION
+from search.ladder.forecast import ASSUMPTION
 from search.plan.search_plan import NodePlan, SearchPlan
 from search.run_dir.disk_budget import GIGABYTE
 

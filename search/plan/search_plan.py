@@ -11,7 +11,7 @@ from models.candidate import Candidate, Precision
 from models.cost.memory_and_flops import Memory, ModelSize, forward_operations, model_size, peak_memory, step_passes
 from models.cost.token_counts import TokenCounter, TokenCounts
 from search.cluster.machines import Machines, NodeType
-from search.plan.forecast import FamilyForecast, forecast
+from search.ladder.forecast import FamilyForecast, forecast
 from search.study.read_candidates import read_candidates
 from search.study.read_space import read_space
 from search.study.read_study import read_study

@@ -37,6 +37,8 @@ def run_until_done(search: Search, *, open_session: OpenSession, tune: RunTune) 
         on_record = len(conductor.curves.entries)
         if death is None:
             count_earlier_runs(progress.statistics, conductor)
+            if resumed := conductor.describe_record():
+                progress.note(resumed)
         else:
             deaths = 0 if on_record > known else deaths + 1
             if deaths == MAX_DEATHS_WITHOUT_PROGRESS:

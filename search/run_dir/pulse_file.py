@@ -78,8 +78,8 @@ class Pulse:
     to_come: int
     """Candidates that have not started."""
     counts: Mapping[str, int]
-    """Fold runs of this run of the search: started, finished, stopped, dead (failed to learn), failed; and candidates
-    promoted."""
+    """Fold runs of this run of the search: started, finished, stopped, dead (failed to learn), failed; candidates
+    promoted; and fold runs done, those of earlier runs included."""
     rows_per_second: float | None
     """Training rows a second of the fold runs that have reported, scoring included, times how many run now."""
     seconds_left: float | None
@@ -94,12 +94,17 @@ class Pulse:
     """The latest ones, oldest first."""
     moved: float | None = None
     """When a fold run last started, reported or ended, in seconds since 1970; earlier versions did not say."""
+    seconds_left_most: float | None = None
+    """With the promotions to expect."""
+    left_most: Spent | None = None
+    """Likewise."""
 
 
 def describe_ends(counts: Mapping[str, int]) -> str:
-    """Return how many fold runs ended in which way."""
-    words = {"finished": "finished", "stopped": "stopped", "dead": "failed to learn", "failed": "failed"}
-    return ", ".join(f"{counts[name]} {word}" for name, word in words.items())
+    """Return how many fold runs ended in which way; the finished ones of earlier runs of the search count too."""
+    words = {"started": "started", "stopped": "stopped", "dead": "failed to learn", "failed": "failed"}
+    ends = ", ".join(f"{counts[name]} {word}" for name, word in words.items())
+    return f"{counts.get('done', counts['finished'])} finished; in this run {ends}"
 
 
 def write_pulse(pulse: Pulse, run_dir: str) -> None:
@@ -125,6 +130,7 @@ def _pulse(content: dict[str, Any]) -> Pulse:
         "running": tuple(LiveRun(**entry) for entry in content["running"]),
         "spent": Spent(**content["spent"]),
         "left": content["left"] and Spent(**content["left"]),
+        "left_most": content.get("left_most") and Spent(**content["left_most"]),
         "best": content["best"] and Leader(**content["best"]),
         "blend": content["blend"] and BestBlend(**content["blend"]),
         "troubles": tuple(Trouble(**entry) for entry in content["troubles"]),

@@ -4,7 +4,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from data_prep.console import duration
+from data_prep.console import duration, duration_range
+from data_prep.wording import count
 from models.candidate import Candidate
 from search.ladder.decisions import FINISHED, Decision
 from search.run_dir.curves import CurvePoint
@@ -86,7 +87,7 @@ class ConsoleLines:
 
     def _left(self) -> str:
         seconds = self.statistics.seconds_left()
-        return f"; at least {duration(seconds)} left" if seconds else ""
+        return f"; {duration_range(*seconds)} left" if seconds and seconds[1] else ""
 
     def _status(self) -> Group:
         now = self.statistics.clock()
@@ -94,8 +95,8 @@ class ConsoleLines:
             Text(f"  running  {label}  {duration(now - slot.since)}  {self._where(slot)}", style="cyan")
             for label, slot in self.statistics.slots.items()
         ]
-        ends = describe_ends(self.statistics.counts)
-        summary = f"{self.statistics.to_come()} candidates not started; fold runs: {ends}{self._left()}"
+        ends = describe_ends(self.statistics.totals())
+        summary = f"{count(self.statistics.to_come(), 'candidate')} not started; fold runs: {ends}{self._left()}"
         return Group(*lines, Text(f"  {summary}", style="bold"))
 
     def _where(self, slot: Slot) -> str:

@@ -7,11 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from data_prep.prepared import Prepared
 from data_prep.scoring.metrics import Metric
 from models.candidate import Candidate
 from search.ladder.decisions import FINISHED, Decision
+from search.ladder.forecast import forecast
+from search.ladder.settings import LadderSettings
 from search.run_dir.curves import CurvePoint
 from search.run_dir.pulse_file import Leader, LiveRun, Pulse, Spent, Trouble
 from search.study.study_file import Resources, Study, StudyResources
@@ -86,6 +89,7 @@ class RunStatistics:
         n_folds: int,
         resources: StudyResources,
         training_rows: Sequence[int],
+        ladder: LadderSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         today: Callable[[], float] = time.time,
     ) -> None:
@@ -99,16 +103,23 @@ class RunStatistics:
         self.blends = BlendWatch(clock)
         self._resources = resources
         self._training_rows = training_rows
+        self._ladder = ladder or LadderSettings()
         self._today = today
         self._lock = threading.RLock()
         self._moved = today()
         self._slots: dict[str, Slot] = {}
-        self._started: set[str] = set()
+        self._families: dict[str, str] = {}
+        """The family of each candidate that has started, in an earlier run too."""
+        self._done: set[tuple[str, int]] = set()
+        """Fold runs that have finished, in an earlier run too."""
+        self._over: set[str] = set()
+        """Candidates of which no other fold starts: stopped, or failed."""
         self._promoted: set[str] = set()
         self._n_promoted = 0
         self._best = _BestMeans(metric)
         self._speed = _Speed()
-        self._busy_seconds = 0.0
+        self._seconds: dict[str, list[float]] = {"first": [], "whole": [], "any": []}
+        """How long the fold runs that have ended held their slots: those of fold 0, those that finished, all."""
         self._spent_ended, self._spent_earlier = Spent(), Spent()
         self._troubles: deque[Trouble] = deque(maxlen=TROUBLES)
 
@@ -121,6 +132,7 @@ class RunStatistics:
             n_folds=n_folds,
             resources=study.resources,
             training_rows=[training_rows(data, fold) for fold in range(n_folds)],
+            ladder=study.ladder,
         )
 
     # ---------------------------------------------------------------- events
@@ -135,7 +147,8 @@ class RunStatistics:
         """Count a fold run that starts."""
         with self._event():
             self.counts["started"] += 1
-            self._started.add(assignment.candidate.id)
+            self._families[assignment.candidate.id] = assignment.candidate.family
+            self._over.discard(assignment.candidate.id)
             self._slots[assignment.label] = Slot(assignment, self.clock())
             if assignment.fold > 0 and assignment.candidate.id not in self._promoted:
                 self._promoted.add(assignment.candidate.id)
@@ -147,14 +160,18 @@ class RunStatistics:
             self._update(assignment, point)
             if point.progress >= FINISHED and decision.go:
                 self._end(assignment, "finished")
+                self._done.add((assignment.candidate.id, assignment.fold))
                 self._best.add(assignment.candidate, assignment.fold, point.metric)
             elif not decision.go:
                 self._end(assignment, "dead" if decision.retry else "stopped")
+                if not decision.retry:
+                    self._over.add(assignment.candidate.id)
 
     def failed(self, assignment: Assignment, reason: str) -> None:
         """Count a fold run that failed for good."""
         with self._event():
             self._end(assignment, "failed")
+            self._over.add(assignment.candidate.id)
             self._keep_trouble(f"{assignment.label} failed: {reason}")
 
     def lost(self, assignment: Assignment, reason: str) -> None:
@@ -166,6 +183,8 @@ class RunStatistics:
     def recalled(self, candidate: Candidate, fold: int, metric: float) -> None:
         """Take a fold run that an earlier run of the search finished."""
         with self._lock:
+            self._families[candidate.id] = candidate.family
+            self._done.add((candidate.id, fold))
             if fold > 0:
                 self._promoted.add(candidate.id)
             if not math.isnan(metric):
@@ -193,7 +212,10 @@ class RunStatistics:
 
     def _end(self, assignment: Assignment, how: str) -> None:
         self.counts[how] += 1
-        self._busy_seconds += self._leave(assignment.label)
+        seconds = self._leave(assignment.label)
+        for kind, counts in (("any", True), ("first", assignment.fold == 0), ("whole", how == "finished")):
+            if counts:
+                self._seconds[kind].append(seconds)
 
     def _leave(self, label: str) -> float:
         """Free a slot; return how many seconds it was held."""
@@ -224,30 +246,45 @@ class RunStatistics:
         with self._lock:
             return self._best.leader
 
-    def seconds_left(self) -> float | None:
-        """Estimate the time left from the work per candidate so far, without promotions; None: none has ended yet."""
+    def seconds_left(self) -> tuple[float, float] | None:
+        """Estimate the time left, at least and with the promotions to expect; None: no fold run has ended yet."""
         with self._lock:
             work = self._work_left()
-            return None if work is None else work / max(len(self._slots), 1)
+            n_slots = max(len(self._slots), 1)
+            return None if work is None else (work[0] / n_slots, work[1] / n_slots)
 
-    def _work_left(self) -> float | None:
-        """Return the seconds that fold runs will still hold their slots."""
-        ended = sum(self.counts.values()) - self.counts["started"]
-        if not ended:
+    def _work_left(self) -> tuple[float, float] | None:
+        """Return the seconds that fold runs will still hold slots, at least and with the promotions to expect."""
+        if not self._seconds["any"]:
             return None
-        to_come = self.to_come() * self.counts["started"] / max(len(self._started), 1)
-        return (to_come + len(self._slots) / 2) * self._busy_seconds / ended
+        first, whole, usual = (fmean(self._seconds[kind] or self._seconds["any"]) for kind in self._seconds)
+        to_come = self.to_come()
+        least = to_come * first + len(self._slots) / 2 * usual + self._open_folds() * whole
+        more = max(self._expected_promotions(to_come) - len(self._promoted), 0.0)
+        return least, least + more * (self.n_folds - 1) * whole
+
+    def _open_folds(self) -> int:
+        """Count the folds of promoted candidates that have not started."""
+        live = {(slot.assignment.candidate.id, slot.assignment.fold) for slot in self._slots.values()}
+        ids, folds = self._promoted - self._over, range(self.n_folds)
+        return sum((candidate, fold) not in self._done | live for candidate in ids for fold in folds)
+
+    def _expected_promotions(self, to_come: int) -> float:
+        """Return how many candidates will be promoted in all, those to come being of the families seen so far."""
+        found = forecast(self._families.values(), self._ladder, n_folds=self.n_folds).values()
+        return sum(family.promoted for family in found) * (1 + to_come / max(len(self._families), 1))
 
     def totals(self) -> dict[str, int]:
         """Return the counts of a pulse."""
         with self._lock:
-            return {**self.counts, "promoted": self._n_promoted}
+            return {**self.counts, "promoted": self._n_promoted, "done": len(self._done)}
 
     def pulse(self, ended: str) -> Pulse:
         """Return the state; `ended` is empty while the search runs. It may fit a blend, but blocks no other thread."""
         self.blends.refresh()
         with self._lock:
             now, today = self.clock(), self._today()
+            seconds, work = self.seconds_left() or (None, None), self._work_left() or (None, None)
             return Pulse(
                 metric=self.metric.name,
                 n_folds=self.n_folds,
@@ -258,22 +295,24 @@ class RunStatistics:
                 to_come=self.to_come(),
                 counts=self.totals(),
                 rows_per_second=self._speed.per_second(len(self._slots)),
-                seconds_left=self.seconds_left(),
+                seconds_left=seconds[0],
+                seconds_left_most=seconds[1],
                 spent=sum(
                     (_spent(now - slot.since, self._size(slot)) for slot in self._slots.values()),
                     start=self._spent_earlier + self._spent_ended,
                 ),
-                left=self._spent_from_now(),
+                left=self._spent_in(work[0]),
+                left_most=self._spent_in(work[1]),
                 best=self.leader,
                 blend=self.blends.best,
                 troubles=tuple(self._troubles),
                 moved=self._moved,
             )
 
-    def _spent_from_now(self) -> Spent | None:
+    def _spent_in(self, work: float | None) -> Spent | None:
         """Estimate what the remaining work will hold, as if it were like that of the fold runs that have ended."""
-        work = self._work_left()
-        return self._spent_ended * (work / self._busy_seconds) if work is not None and self._busy_seconds else None
+        busy = sum(self._seconds["any"])
+        return self._spent_ended * (work / busy) if work is not None and busy else None
 
 
 def _spent(seconds: float, size: Resources) -> Spent:

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from data_prep.console import duration
+from data_prep.console import duration, duration_range
 from search.run_dir.pulse_file import PULSE_SECONDS, LiveRun, Pulse, Spent, describe_ends
 from search.run_dir.run_dir import RunDir
 from search.watch.climbs import STATES, Climb, best_first
@@ -60,8 +60,8 @@ class Status:
         lines = [f"driver   {self._driver()}"]
         if pulse is not None:
             lines.append(
-                f"runs     {len(self._live())} on workers; {pulse.counts['started']} started: "
-                f"{describe_ends(pulse.counts)}; candidates: {pulse.counts['promoted']} promoted, "
+                f"runs     {len(self._live())} on workers, {describe_ends(pulse.counts)}; candidates: "
+                f"{pulse.counts['promoted']} promoted, "
                 f"{pulse.to_come} not started"
             )
             lines.append(f"time     {self._time(pulse)}")
@@ -90,7 +90,7 @@ class Status:
     def _time(self, pulse: Pulse) -> str:
         parts = [f"{duration(pulse.at - pulse.begun)} in this run"]
         if pulse.seconds_left and not self.is_over:
-            parts.append(f"at least {duration(pulse.seconds_left)} left")
+            parts.append(f"{duration_range(pulse.seconds_left, pulse.seconds_left_most)} left")
         if pulse.rows_per_second and not self.is_over:
             parts.append(f"{pulse.rows_per_second:,.0f} training rows/s")
         spent = pulse.spent
@@ -102,7 +102,9 @@ class Status:
         spent = f"{_money(pulse.spent, price)} so far"
         if pulse.left is None or self.is_over:
             return spent
-        return f"{spent}, at least {_money(pulse.left, price)} more"
+        if pulse.left_most is None:
+            return f"{spent}, at least {_money(pulse.left, price)} more"
+        return f"{spent}, {_money(pulse.left, price)} to {_money(pulse.left_most, price)} more"
 
     def _best(self, pulse: Pulse) -> list[str]:
         lines = []

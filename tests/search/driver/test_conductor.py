@@ -1,5 +1,6 @@
 """The conductor: cut off anywhere, a new one over the same directory goes on exactly as the old one would have."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,20 @@ def test_only_the_named_run_and_the_others_go_on_later(tmp_path: Path, prepared_
     assert conductor(settings, prepared_tiny, tmp_path).status()[ids["a"]].state == "running"
     ScriptedWorker(prepared_tiny, tmp_path).run(conductor(settings, prepared_tiny, tmp_path))
     assert {name: store.folds(identity) for name, identity in ids.items()} == {name: [0, 1, 2, 3] for name in THREE}
+
+
+def test_a_search_that_resumes_says_what_is_done_and_what_continues(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    settings = study(prepared_tiny, budget={"candidates": 3})
+    assert conductor(settings, prepared_tiny, tmp_path).describe_record() == ""
+    said = set()
+    for _ in range(6):
+        with pytest.raises(CutOffError):
+            ScriptedWorker(prepared_tiny, tmp_path, effects=1).run(conductor(settings, prepared_tiny, tmp_path))
+        again = conductor(settings, prepared_tiny, tmp_path)
+        done = sum(1 for _ in OofStore(tmp_path).fold_runs())
+        assert again.describe_record().startswith(f"resuming: {done} of 12 fold runs done")
+        said.add(again.describe_record())
+    assert any(re.search(r"done, fold \d of \S+ continues at \d\d%$", each) for each in said), said
 
 
 def test_with_only_nothing_is_drawn_and_a_stopped_candidate_of_another_name_stays_stopped(

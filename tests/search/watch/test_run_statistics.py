@@ -8,8 +8,10 @@ import pytest
 from data_prep.scoring.metrics import METRICS
 from models.candidate import Candidate
 from search.ladder.decisions import BestBlend, Decision
+from search.ladder.forecast import forecast
+from search.ladder.settings import LadderSettings
 from search.run_dir.curves import CurvePoint
-from search.run_dir.pulse_file import Leader, LiveRun, Spent
+from search.run_dir.pulse_file import Leader, LiveRun, Spent, describe_ends
 from search.study.study_file import Resources, StudyResources
 from search.watch.run_statistics import RunStatistics
 from search.worker.messages import Assignment
@@ -77,6 +79,40 @@ def test_a_pulse_says_what_runs_how_fast_and_at_what_cost() -> None:
     assert pulse.left == Spent(pytest.approx(70 * 2 / 3600), 0.0)
 
 
+@pytest.mark.parametrize("n_seen", [1, 4, 12])
+def test_the_time_left_counts_the_promotions_to_expect(n_seen: int) -> None:
+    """Of 12 candidates of one family the ladder promotes ceil(12 / 3); every fold run takes 10 seconds."""
+    clock = Clock()
+    candidates = [Candidate(seed=seed) for seed in range(12)]
+    for candidate in candidates[:n_seen]:
+        clock.report(clock.start(candidate, 0), 1.0, 0.5, took=10)
+    clock.statistics.to_come = lambda: 12 - n_seen
+    least, most = clock.statistics.seconds_left() or (0.0, 0.0)
+    first = (12 - n_seen) * 10
+    assert (least, most) == (pytest.approx(first), pytest.approx(first + n_promoted(n_seen) * 2 * 10))
+
+
+def n_promoted(n_seen: int) -> float:
+    """Return what the forecast for the candidates seen, scaled to 12, promises."""
+    ladder = LadderSettings()
+    return forecast(["bert"] * n_seen, ladder, n_folds=3)["bert"].promoted * 12 / n_seen
+
+
+def test_the_folds_of_a_promoted_candidate_are_time_left_until_it_ends() -> None:
+    clock = Clock()
+    promoted, other = Candidate(seed=1), Candidate(seed=2)
+    for candidate in (promoted, other):
+        clock.report(clock.start(candidate, 0), 1.0, 0.5, took=10)
+    second = clock.start(promoted, 1)
+    left = clock.statistics.seconds_left()
+    assert left is not None
+    assert left[0] == pytest.approx(5 + 10), "half of fold 1, and fold 2"
+    clock.report(second, 0.5, 0.5, took=5, decision=STOP)
+    left = clock.statistics.seconds_left()
+    assert left is not None
+    assert left[0] == 0
+
+
 def test_every_end_is_counted_once() -> None:
     clock = Clock()
     ends = {"finished": GO, "stopped": STOP, "dead": RETRY}
@@ -87,7 +123,7 @@ def test_every_end_is_counted_once() -> None:
     clock.start(LARGE, 0)
     clock.statistics.restarted("Ray Tune died")
     pulse = clock.statistics.pulse("done")
-    expected = {"started": 6, "finished": 1, "stopped": 1, "dead": 1, "failed": 1, "promoted": 1}
+    expected = {"started": 6, "finished": 1, "stopped": 1, "dead": 1, "failed": 1, "promoted": 1, "done": 1}
     assert dict(pulse.counts) == expected
     assert pulse.running == ()
     assert pulse.ended == "done"
@@ -102,7 +138,8 @@ def test_what_an_earlier_run_finished_is_ranked_but_not_counted() -> None:
     clock.start(LARGE, 2)
     pulse = clock.statistics.pulse("")
     assert pulse.best == Leader(LARGE.id, LARGE.label, 0.2, 2)
-    assert (pulse.counts["finished"], pulse.counts["promoted"]) == (0, 0)
+    assert (pulse.counts["finished"], pulse.counts["promoted"], pulse.counts["done"]) == (0, 0, 2)
+    assert describe_ends(pulse.counts).startswith("2 finished; in this run 1 started, 0 stopped")
 
 
 def test_the_best_blend_is_fitted_when_a_pulse_is_taken_and_others_have_finished() -> None:

@@ -48,8 +48,10 @@ PULSE = Pulse(
     counts={"started": 9, "finished": 4, "stopped": 1, "dead": 0, "failed": 1, "promoted": 3},
     rows_per_second=1234.0,
     seconds_left=300.0,
+    seconds_left_most=600.0,
     spent=Spent(12.0, 3.0),
     left=Spent(2.0, 0.5),
+    left_most=Spent(4.0, 1.0),
     best=Leader(ALL["done"].id, ALL["done"].label, 0.7, 2),
     blend=BestBlend(0.7321, 1, 1),
     troubles=(Trouble(NOW - 60, "some-run lost its worker (killed)"),),
@@ -134,9 +136,12 @@ def test_the_top_tells_of_driver_time_money_and_what_is_best(run_dir: str) -> No
         page = shown(read(run_dir))
     assert f"on {socket.gethostname()}, since 20" in page
     assert "updated 4s ago; work last moved 7m04s ago" in page
-    assert "1 on workers; 9 started: 4 finished, 1 stopped, 0 failed to learn, 1 failed; candidates: 3 promoted" in page
-    assert "10m00s in this run; at least 5m00s left; 1,234 training rows/s" in page
-    assert "12.00 so far, at least 2.00 more" in page, "12 x 0.5 + 3 x 2, and 2 x 0.5 + 0.5 x 2"
+    assert (
+        "1 on workers, 4 finished; in this run 9 started, 1 stopped, 0 failed to learn, 1 failed; candidates: 3 promo"
+        in page
+    )
+    assert "10m00s in this run; 5m00s to 10m00s left; 1,234 training rows/s" in page
+    assert "12.00 so far, 2.00 to 4.00 more" in page, "12 x 0.5 + 3 x 2, and 2 x 0.5 + 0.5 x 2"
     assert f"{ALL['done'].label} {ALL['done'].id[:6]}: pearson 0.7000 over 2 of 2 folds" in page
     assert "1 of 1 complete candidates: pearson 0.7321" in page
     assert f"failed   {ALL['broken'].label} {ALL['broken'].id[:6]}: its worker died 3 times" in page

@@ -6,8 +6,8 @@ import pytest
 
 from search.ladder.decisions import FoldRun
 from search.ladder.fold_ladder import FoldLadder
+from search.ladder.forecast import forecast, passing
 from search.ladder.settings import LadderSettings
-from search.plan.forecast import forecast, passing
 
 STRICT = LadderSettings(rungs=(0.5,), noise=0.0, growth=0.0, min_peers=2, dead_below=None)
 
