@@ -184,7 +184,9 @@ def _check_id(settings: Mapping[str, Any], candidate: str, path: str) -> None:
     Settings that this version does not know cannot be checked.
     """
     if "backbone" not in settings:
-        raise InputError(f"{path}: names no backbone, so it is not a candidate of a search; {REMEDY}")
+        raise InputError(
+            f"{path}: no settings of a model of ours; it cannot be trained. Fit a blend without it, or {REMEDY}"
+        )
     try:
         found = Candidate.model_validate(settings).id
     except ValidationError:
