@@ -175,7 +175,7 @@ def _show(record: Blend, about_earlier: list[str], folder: str) -> None:
         console.print(table)
     for sentence in (*sentences(record), *about_earlier):
         print_line(sentence)
-    rows = f"{record.submission.rows} rows, {record.submission.clipped} clipped to the task's range"
+    rows = f"{count(record.submission.rows, 'row')}, {record.submission.clipped} clipped to the task's range"
     submission = join(folder, SUBMISSION_FILE)
     print_line(f"wrote {submission} ({rows}) and the evidence in {join(folder, RECORD_FILE)}")
     options = {"--submission": submission, "--public": "SCORE"}

@@ -61,7 +61,7 @@ def _show(prepared: Prepared) -> None:
     folds, groups, targets = (prepared.train[name].to_numpy() for name in ("fold", "group", "score"))
     levels = manifest.task.score_levels or ()
     split = f"{manifest.scheme}, {manifest.n_folds} folds, seed {manifest.seed}"
-    table = Table(title=f"{manifest.task.name}: {split}; share of each score")
+    table = Table(title=f"{manifest.task.name}: {split}{'; share of each score' if levels else ''}")
     for name in ("fold", "rows", "groups", *(f"{level:g}" for level in levels), "mean"):
         table.add_column(name, justify="right", no_wrap=True)
     for fold in np.unique(folds).tolist():

@@ -55,7 +55,7 @@ def run(
             "--only": only,
         }
         print_line(
-            f"stopped; {outcome.finished} fold runs are finished in {outcome.run_dir}. "
+            f"stopped with {count(outcome.finished, 'fold run')} finished in {outcome.run_dir}. "
             f"To continue, run the same command again: {command('python -m search run', study, options=options)}"
         )
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -150,7 +150,7 @@ def track(
     done = []
     if tensorboard is not None:
         written, same = write_event_files(run, Path(tensorboard))
-        done.append(f"wrote {written} event files in {tensorboard}, {same} were up to date")
+        done.append(f"wrote {count(written, 'event file')} in {tensorboard}, {same} were up to date")
     if mlflow is not None:
         with activity("writing MLflow runs") as show:
             made, found = write_mlflow_runs(run, mlflow, note=show)
@@ -301,7 +301,7 @@ def refit(
         print_line("stopped; what is done is kept. To continue, run the same command again")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     done = (
-        f"wrote the weights of {trained} fold runs and the files of {kept} backbones"
+        f"wrote the weights of {count(trained, 'fold run')} and the files of {count(kept, 'backbone')}"
         if trained + kept
         else "nothing is missing"
     )

@@ -7,6 +7,7 @@ from blend.evidence.earlier_submissions import SubmissionSimilarity
 from blend.fit.weight_methods import METHODS
 from data_prep.console import new_table
 from data_prep.store.oof_store import retried_note
+from data_prep.wording import count
 
 MOST_EARLIER = 5
 """At most this many earlier submissions are listed."""
@@ -51,7 +52,7 @@ def similarity_sentences(earlier: list[SubmissionSimilarity]) -> list[str]:
         for other in earlier[:MOST_EARLIER]
     ]
     left = len(earlier) - len(found)
-    return [*found, f"and {left} earlier submissions that are less similar"] if left else found
+    return [*found, f"and {count(left, 'earlier submission')} that are less similar"] if left else found
 
 
 def _choice_sentences(record: Blend) -> list[str]:
@@ -60,7 +61,7 @@ def _choice_sentences(record: Blend) -> list[str]:
         best = max(record.path, key=lambda step: -step.behind)
         found.append(
             f"members: {len(record.members)}, the smallest ensemble within one standard error of the best "
-            f"({best.n_members} members, nested {best.score:.4f})"
+            f"({count(best.n_members, 'member')}, nested {best.score:.4f})"
         )
     if record.calibrations:
         best_name = next(iter(record.calibrations.values())).behind.against
@@ -73,7 +74,9 @@ def _choice_sentences(record: Blend) -> list[str]:
 def _search_sentences(record: Blend) -> list[str]:
     search, certificate = record.search, record.certificate
     state = "converged" if search.converged else "did NOT converge"
-    found = [f"{record.method}: {state} after {search.evaluations} evaluations, {search.restarts} restarts"]
+    found = [
+        f"{record.method}: {state} after {count(search.evaluations, 'evaluation')}, {count(search.restarts, 'restart')}"
+    ]
     if certificate:
         found.append(
             f"certificate: pooled Pearson {certificate.pearson:.6f}, exact optimum with non-negative weights "

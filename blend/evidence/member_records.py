@@ -11,6 +11,7 @@ from blend.fit.weight_methods import METHODS, exact_pearson
 from blend.members.member_predictions import MemberPredictions
 from data_prep.scoring.group_bootstrap import PairedDifference
 from data_prep.store.oof_store import UNKNOWN_SPLIT
+from data_prep.wording import count
 
 
 def member_records(fit: BlendFit) -> tuple[MemberRecord, ...]:
@@ -70,8 +71,8 @@ def notes_about(predictions: MemberPredictions) -> tuple[str, ...]:
     notes = []
     if unknown := [member.label for member in predictions.members if member.split_hash == UNKNOWN_SPLIT]:
         notes.append(
-            f"split unknown of {len(unknown)} candidates ({', '.join(unknown)}): rows may have been trained on by "
-            "the model that predicts them; nested scores can flatter"
+            f"split unknown of {count(len(unknown), 'candidate')} ({', '.join(unknown)}): rows may have been "
+            "trained on by the model that predicts them; nested scores can flatter"
         )
     named = {member.split_hash for member in predictions.members} - {UNKNOWN_SPLIT}
     if len(named) > 1:

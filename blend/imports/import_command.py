@@ -13,7 +13,7 @@ from data_prep.prepared import load_prepared
 from data_prep.scoring.metrics import DEAD_BELOW
 from data_prep.store.folder_lock import folder_lock
 from data_prep.store.oof_store import UNKNOWN_SPLIT
-from data_prep.wording import command
+from data_prep.wording import command, count
 
 FILES = "File (.csv, .parquet, .npy, .arrow, .feather), folder, or pattern in quotes whose * names the model or fold."
 
@@ -66,7 +66,7 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
             with folder_lock(out):
                 ids = write_imported(imported, out)
         _show(imported, ids)
-        print_line(f"Wrote {len(ids)} models to {out}.")
+        print_line(f"Wrote {count(len(ids), 'model')} to {out}.")
         if fit_blend:
             fit([out], data=data, clip=clip)
         else:

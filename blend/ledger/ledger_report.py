@@ -17,6 +17,7 @@ from blend.ledger.cv_vs_leaderboard import (
     TrackedSubmission,
 )
 from blend.ledger.ledger_entry import UNKNOWN
+from data_prep.wording import count
 
 ABSENT = "-"
 
@@ -29,7 +30,9 @@ def row_table(tracking: CvVsLeaderboard) -> Table:
         for name in ("cv", "nested", "expected", "public", "private")
         if name in ("cv", "public") or any(getattr(entry, name) is not None for entry in entries)
     ]
-    table = Table(title=f"{len(entries)} submissions; residual: {tracking.board} score minus the line of its split")
+    table = Table(
+        title=f"{count(len(entries), 'submission')}; residual: {tracking.board} score minus the line of its split"
+    )
     table.add_column("submission", overflow="fold")
     table.add_column("split", overflow="fold", min_width=10)
     for name in (*scores, "residual"):
@@ -99,7 +102,7 @@ def _flag_sentences(rows: tuple[TrackedSubmission, ...]) -> list[str]:
 
 
 def _scheme_sentence(scheme: SplitSummary, tracking: CvVsLeaderboard) -> str:
-    points = "1 point" if scheme.n == 1 else f"{scheme.n} points"
+    points = count(scheme.n, "point")
     over = f" over {len(scheme.splits)} splits" if len(scheme.splits) > 1 else ""
     head = f"{scheme.name} ({points}{over}): {tracking.board} leaderboard minus CV is {scheme.offset:+.4f} on average"
     head += "" if scheme.offset_sd is None else f" (sd {scheme.offset_sd:.4f})"
@@ -159,9 +162,9 @@ def _closeness_sentence(found: tuple[Closeness, ...], board: str) -> str:
     best = min(found, key=lambda item: item.error)
     parts = ", ".join(f"{item.name} {item.error:.4f} (bias {item.bias:+.4f})" for item in found)
     n = found[0].n
-    few = f"; {n} submissions are few, so do not rely on this" if n < ENOUGH else ""
+    few = f"; with {count(n, 'submission')} do not rely on this" if n < ENOUGH else ""
     return (
-        f"Mean distance to the {board} score over {n} submissions that have all of them: {parts}; "
+        f"Mean distance to the {board} score over {count(n, 'submission')} that have all of them: {parts}; "
         f"{best.name} is closest{few}."
     )
 
@@ -177,8 +180,8 @@ def verdict(tracking: CvVsLeaderboard) -> str:
     tail = f" The CV of {leaking} leaks." if leaking else ""
     if most < ENOUGH:
         return (
-            f"Too little data: no scheme has {ENOUGH} submissions with CV and {tracking.board} score (the most is "
-            f"{most}), so none can be said to track the leaderboard; offsets need at least {FEW}.{tail}"
+            f"Too little data: no scheme has {count(ENOUGH, 'submission')} with CV and {tracking.board} score (the "
+            f"most is {most}), so none can be said to track the leaderboard; offsets need at least {FEW}.{tail}"
         )
     return f"No scheme's CV can be said to track the {tracking.board} leaderboard.{tail}"
 

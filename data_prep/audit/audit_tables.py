@@ -8,6 +8,7 @@ from rich.table import Table
 from data_prep.audit.audit_report import AuditReport, Repeats
 from data_prep.console import new_table
 from data_prep.store.tables import HOLDOUT_FOLD
+from data_prep.wording import count
 
 LEFT: dict[str, Any] = {"title_justify": "left", "caption_justify": "left"}
 
@@ -23,7 +24,9 @@ def audit_tables(report: AuditReport) -> Iterator[Table]:
 def _folds(report: AuditReport) -> Table:
     levels = list(report.folds[0].score_counts)
     names = f", {report.group_names:,} names" if report.group_names is not None else ""
-    title = f"Rows with each score ({report.linked_groups:,} groups{names})"
+    title = (
+        f"{'Rows with each score' if levels else 'Rows of each fold'} ({count(report.linked_groups, 'group')}{names})"
+    )
     table = new_table(title, "fold", "rows", "groups", *levels, "mean", **LEFT)
     for one in report.folds:
         name = "holdout" if one.fold == HOLDOUT_FOLD else str(one.fold)

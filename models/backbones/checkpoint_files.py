@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from data_prep.errors import InputError
 from data_prep.store.file_starts import refuse_pointers
 from data_prep.store.weight_folders import EMBEDDING_FILE
+from data_prep.wording import count
 from models.backbones import cocolm
 from models.backbones.tokenizer_check import check_tokenizer, tokenizer_files
 
@@ -224,13 +225,13 @@ def _check_missing(keys: Sequence[str], name: str, model_type: str, model: str) 
     missing = [key for key in keys if key not in warned]
     if missing:
         raise InputError(
-            f"backbone {name!r}: the checkpoint has no values for {len(missing)} weights of {model}, "
+            f"backbone {name!r}: the checkpoint has no values for {count(len(missing), 'weight')} of {model}, "
             f"such as {', '.join(missing[:3])}; its files and its config.json do not belong together"
         )
     if warned:
         warnings.warn(
-            f"backbone {name!r}: the checkpoint has no values for {len(warned)} weights of {model}, which start from "
-            f"random ones: {', '.join(warned)}",
+            f"backbone {name!r}: the checkpoint has no values for {count(len(warned), 'weight')} of {model}, which "
+            f"start from random ones: {', '.join(warned)}",
             stacklevel=2,
         )
 

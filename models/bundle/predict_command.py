@@ -11,6 +11,7 @@ from data_prep.prepare.pairs import read_test
 from data_prep.scoring.combination import Floats
 from data_prep.store.files import write_bytes
 from data_prep.submission.submission_gate import render_submission
+from data_prep.wording import count
 from models.bundle.predict import ModelJob, PredictionWatcher, go_offline, predict_bundle, usable_cores
 from models.bundle.read_bundle import Bundle, open_bundle
 from models.training.devices import find_device
@@ -28,20 +29,21 @@ def write_submission(bundle: str, test: str, out: str, *, device: str, threads: 
     models = models if cpc is None else models.with_titles(cpc)
     table = read_test(test, models.task, texts=models.texts)
     contents, where = models.contents, find_device(device)
-    count = sum(len(member.folds) for member in contents.members)
+    n_models = sum(len(member.folds) for member in contents.members)
     cores = threads or usable_cores()
     print_line(
-        f"blend {contents.blend}: {count} models of {len(contents.members)} candidates, {contents.precision}, predict "
-        f"{table.num_rows} rows of {test} on {where}" + (f" with {cores} threads" if where.type == "cpu" else "")
+        f"blend {contents.blend}: {count(n_models, 'model')} of {count(len(contents.members), 'candidate')}, "
+        f"{contents.precision}, predict {count(table.num_rows, 'row')} of {test} on {where}"
+        + (f" with {count(cores, 'thread')}" if where.type == "cpu" else "")
     )
     prediction = _watched(models, table, device=device, threads=cores)
     if contents.clip:
         inside = np.clip(prediction, models.task.least, models.task.greatest)
-        print_line(f"{int((inside != prediction).sum())} predictions clipped to the task's range")
+        print_line(f"{count(int((inside != prediction).sum()), 'prediction')} clipped to the task's range")
         prediction = inside
     ids = table["id"].to_pylist()
     write_bytes(render_submission(ids, prediction, expected=ids, task=models.task), out)
-    print_line(f"wrote {out} ({table.num_rows} rows); it is ready to submit")
+    print_line(f"wrote {out} ({count(table.num_rows, 'row')}); it is ready to submit")
 
 
 def _watched(models: Bundle, table: pa.Table, *, device: str, threads: int) -> Floats:

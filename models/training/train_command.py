@@ -9,7 +9,7 @@ from data_prep.prepared import Prepared, load_prepared
 from data_prep.scoring.metrics import DEAD_BELOW, Metric
 from data_prep.store.files import join, write_json
 from data_prep.store.oof_store import OofStore
-from data_prep.wording import command
+from data_prep.wording import command, count
 from models.backbones.locate_backbone import locate_backbone
 from models.experiment_log import find_candidate
 from models.training.checkpoint import CheckpointFolder
@@ -69,7 +69,7 @@ def train_by_hand(
 def _show(report: RungReport, *, metric: Metric, checkpoint: CheckpointFolder | None) -> bool:
     """Print a report; one that would end a search's fold run as failed to learn ends this one."""
     print_line(
-        f"{report.progress:4.0%}  epoch {report.epoch:.2f}  metric {report.metric:.4f} on {report.rows} rows"
+        f"{report.progress:4.0%}  epoch {report.epoch:.2f}  metric {report.metric:.4f} on {count(report.rows, 'row')}"
         f"  {report.seconds:.0f} s"
     )
     fault = report.fault

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from data_prep.wording import count
 from models.backbones.family_memory import GIB
 from models.candidate import Precision
 from models.cost.token_counts import PIECE
@@ -31,8 +32,8 @@ def _summary(plan: SearchPlan) -> str:
     drawn = len(plan.runs) - plan.n_named
     random = f" and {drawn} random ones in place of those that the sampler will draw" if drawn else ""
     return (
-        f"{plan.study.name}: {plan.n_named} named candidates{random}, {plan.n_folds} folds. The full grid has "
-        f"{plan.full_grid} fold runs; the ladder is expected to run {plan.expected_runs:.0f} "
+        f"{plan.study.name}: {count(plan.n_named, 'named candidate')}{random}, {plan.n_folds} folds. The full grid has "
+        f"{count(plan.full_grid, 'fold run')}; the ladder is expected to run {plan.expected_runs:.0f} "
         f"({plan.expected_runs / plan.full_grid:.0%}). These are estimates, not measurements."
     )
 

@@ -12,7 +12,7 @@ from data_prep.store.files import absolute, exists
 from data_prep.store.oof_store import OofStore, Provenance, home_of
 from data_prep.store.sealed_records import read_record
 from data_prep.store.weight_folders import backbone_is_kept, find_weights
-from data_prep.wording import command
+from data_prep.wording import command, count
 from models.candidate import Candidate
 from search.driver.worker_settings import fold_run_settings
 from search.ray_tune.lost_workers import MAX_WORKER_DEATHS
@@ -167,7 +167,7 @@ def _train_all(
             pending[task.remote(settings, order, origin, force=force)] = (
                 f"{label} {origin.candidate}, fold {origin.fold}"
             )
-    message(f"training {len(pending)} fold runs again")
+    message(f"training {count(len(pending), 'fold run')} again")
     while pending:
         (done,), _ = ray.wait(list(pending))
         label = pending.pop(done)

@@ -9,6 +9,7 @@ from data_prep.console import console, duration
 from data_prep.prepared import load_prepared
 from data_prep.store.files import absolute, join
 from data_prep.store.oof_store import OofStore
+from data_prep.wording import count
 from search.driver.conductor import Conductor
 from search.ray_tune.ray_session import prepare_environment, ray_session
 from search.ray_tune.run_tune import RunTune, Search, run_tune
@@ -48,9 +49,9 @@ class Outcome:
         """What the search did, in three sentences."""
         saved = f" ({self.finished / self.full_grid:.0%})" if self.full_grid else ""
         return (
-            f"{self.finished} of the full grid's {self.full_grid} fold runs are finished{saved}; "
+            f"{self.finished} of the full grid's {count(self.full_grid, 'fold run')} are finished{saved}; "
             f"candidates: {self.complete} complete, {self.stopped} stopped early, {self.failed} failed. "
-            f"This run started {self.started} fold runs and took {duration(self.seconds)}. {self.disk}."
+            f"This run started {count(self.started, 'fold run')} and took {duration(self.seconds)}. {self.disk}."
         )
 
 

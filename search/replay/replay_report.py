@@ -3,6 +3,7 @@
 from rich.console import Group
 from rich.table import Table
 
+from data_prep.wording import count
 from search.replay.replay_search import Replay, SchedulerSummary, Spread
 
 
@@ -12,8 +13,10 @@ def replay_report(found: Replay) -> Group:
     families = len({candidate.family for candidate in recording.candidates})
     clock = "seconds as recorded" if recording.is_timed else "an epoch takes equally long for every candidate"
     notes = [
-        f"{len(recording.candidates)} candidates of {families} families on {recording.n_folds} folds, "
-        f"{recording.epochs:g} fold-epochs; {found.n_orders} orders of arrival, {found.n_workers} workers ({clock})",
+        f"{count(len(recording.candidates), 'candidate')} of {count(families, 'family', 'families')} on "
+        f"{recording.n_folds} folds, "
+        f"{recording.epochs:g} fold-epochs; {count(found.n_orders, 'order')} of arrival, "
+        f"{count(found.n_workers, 'worker')} ({clock})",
         *recording.left_out,
         "A score is the mean over folds at the end of each run. Over orders: mean ± standard deviation, range.",
     ]

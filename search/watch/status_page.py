@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data_prep.console import duration, duration_range
+from data_prep.wording import count
 from search.run_dir.pulse_file import PULSE_SECONDS, LiveRun, Pulse, Spent, describe_ends
 from search.run_dir.run_dir import RunDir
 from search.watch.climbs import STATES, Climb, best_first
@@ -113,8 +114,8 @@ class Status:
             lines.append(f"best     {best.label} {best.candidate[:6]}: {pulse.metric} {best.mean:.4f} over {where}")
         if blend := pulse.blend:
             lines.append(
-                f"blend    {blend.members} of {blend.candidates} complete candidates: pearson {blend.pearson:.4f} on "
-                "rows that its weights were not fitted on"
+                f"blend    {blend.members} of {count(blend.candidates, 'complete candidate')}: pearson "
+                f"{blend.pearson:.4f} on rows that its weights were not fitted on"
             )
         return lines
 

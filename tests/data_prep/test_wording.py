@@ -1,9 +1,11 @@
 import ast
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 
+from data_prep.__main__ import _show
 from data_prep.wording import command, count, visible
 from own_source import modules_of
 
@@ -38,6 +40,30 @@ def test_one_is_singular() -> None:
         "1 backbone family",
         "3 families",
     )
+
+
+PLURALS = re.compile(r" (fold run|event file|candidate|model|member|submission|backbone|worker|order of arrival)s\b")
+
+
+def test_no_number_is_printed_with_a_noun_that_is_always_plural() -> None:
+    """`count` knows one from many; a number of folds is at least two."""
+    found = [
+        f"{path}:{text.lineno}: {ast.unparse(value)}{after.value}"
+        for path, tree in modules_of("data_prep", "models", "search", "blend")
+        for text in ast.walk(tree)
+        if isinstance(text, ast.JoinedStr)
+        for value, after in zip(text.values, text.values[1:], strict=False)
+        if isinstance(value, ast.FormattedValue) and isinstance(after, ast.Constant) and PLURALS.match(str(after.value))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(("rule", "titled"), [({"score_levels": [0, 1]}, True), ({"score_range": [0, 1]}, False)])
+def test_a_title_promises_shares_only_where_there_are_levels(rule, titled, prepared_tiny, capsys) -> None:
+    task = prepared_tiny.task.model_copy(update={"score_levels": None, "score_range": None, **rule})
+    manifest = prepared_tiny.manifest.model_copy(update={"task": task})
+    _show(replace(prepared_tiny, manifest=manifest))
+    assert ("share of each score" in capsys.readouterr().out) == titled
 
 
 def test_a_shell_reads_the_same_words_from_a_printed_command() -> None:

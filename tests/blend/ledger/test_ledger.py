@@ -436,7 +436,7 @@ def test_which_of_cv_nested_and_expected_is_closest() -> None:
     assert found["nested"].bias == pytest.approx(0.003)
     assert found["expected"].error == pytest.approx(0.001)
     assert any("expected is closest." in sentence for sentence in describe(tracking))
-    assert any("are few, so do not rely" in sentence for sentence in describe(track_cv(entries[:3])))
+    assert any("with 3 submissions do not rely" in sentence for sentence in describe(track_cv(entries[:3])))
 
 
 def test_the_private_leaderboard_can_be_asked_too() -> None:

@@ -143,7 +143,7 @@ def test_the_top_tells_of_driver_time_money_and_what_is_best(run_dir: str) -> No
     assert "10m00s in this run; 5m00s to 10m00s left; 1,234 training rows/s" in page
     assert "12.00 so far, 2.00 to 4.00 more" in page, "12 x 0.5 + 3 x 2, and 2 x 0.5 + 0.5 x 2"
     assert f"{ALL['done'].label} {ALL['done'].id[:6]}: pearson 0.7000 over 2 of 2 folds" in page
-    assert "1 of 1 complete candidates: pearson 0.7321" in page
+    assert "1 of 1 complete candidate: pearson 0.7321" in page
     assert f"failed   {ALL['broken'].label} {ALL['broken'].id[:6]}: its worker died 3 times" in page
     assert "1m00s ago: some-run lost its worker (killed)" in page
 
