@@ -210,7 +210,8 @@ def test_the_command_prints_a_plan_and_writes_nothing(
     told = " ".join(done.stdout.split())  # lines break where the width ends
     assert "The full grid has 12 fold runs" in told
     assert "These are estimates, not measurements" in told
-    assert f"next: python -m search run {study}" in done.stdout
+    following = f"launch {study} --cluster {cluster} --data " if with_cluster else f"run {study}"
+    assert f"next: python -m search {following}" in told
     assert ("gpu_worker" in done.stdout) == with_cluster
     assert sorted(tmp_path.rglob("*")) == before
 
