@@ -7,6 +7,44 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KINDS = ("flip", "digit", "truncate", "extend", "delete", "swap")
+SNIPPETS = (
+    *(
+        '"',
+        "'",
+        ",",
+        ";",
+        "\t",
+        "\n",
+        "\r",
+        "\r\n",
+        "\0",
+        "\ufeff",
+        "\u202e",
+        "\x1b[2J",
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ": ",
+        "- ",
+    ),
+    *("nan", "-inf", "1e400", "1e300", "-0", "010", "1:30", "on", "no", "null", "~", "NA", "true", "9" * 5000),
+    *(
+        "&a [*a]",
+        "<<: *a",
+        "!!python/object:os.system x",
+        "? ",
+        "%YAML 1.1\n",
+        "---\n",
+        "# ",
+        "a" * 70_000,
+        "[" * 300,
+        "é",
+        "漢",
+    ),
+)
+"""What files that people write may hold by mistake or malice."""
 AGE = 1_000_000_000
 """Seconds since 1970: when every file was written, as far as readers see."""
 Snapshot = dict[str, bytes]
@@ -73,3 +111,28 @@ def do_damage(root: Path, files: Sequence[str], generator: random.Random) -> Dam
         if (root / file).exists():
             os.utime(root / file, (AGE, AGE))
     return Damage(kind, name, detail)
+
+
+def write_nonsense(path: Path, generator: random.Random) -> str:
+    """Change a file that a person writes, once to three times; return what was done."""
+    content, done = path.read_bytes(), []
+    for _ in range(generator.randint(1, 3)):
+        kind = generator.choice(("insert", "insert", "insert", "repeat", "drop", "flip", "cut"))
+        place = generator.randrange(len(content) + 1)
+        start, end = content.rfind(b"\n", 0, place) + 1, content.find(b"\n", place) + 1 or len(content)
+        if kind == "insert":
+            snippet = generator.choice(SNIPPETS)
+            content = content[:place] + snippet.encode() + content[place:]
+            kind = f"insert {snippet[:20]!r}"
+        elif kind == "repeat":
+            content = content[:end] + content[start:end] + content[end:]
+        elif kind == "drop":
+            content = content[:start] + content[end:]
+        elif kind == "cut":
+            content = content[:place]
+        elif content:
+            place = min(place, len(content) - 1)
+            content = content[:place] + bytes([content[place] ^ 1 << generator.randrange(8)]) + content[place + 1 :]
+        done.append(f"{kind} at {place}")
+    path.write_bytes(content)
+    return ", ".join(done)
