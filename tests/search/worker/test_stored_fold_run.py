@@ -23,7 +23,7 @@ from search.worker.messages import (
 )
 from store_server import Store
 
-REQUESTS = {"PUT": 16, "GET": 12, "HEAD": 25}
+REQUESTS = {"PUT": 16, "GET": 12, "HEAD": 26}
 """What a fold run with two rungs may ask of the store at most, data and backbone, kept with its weights, included."""
 
 
