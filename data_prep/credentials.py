@@ -4,11 +4,11 @@ import re
 
 CREDENTIALS = re.compile(
     r"""
-    (?P<scheme>[a-z][a-z0-9+.-]*://)
-    (?: [^\s/@:]*:(?!\d+/)\S*              # NAME:PASSWORD, not HOST:PORT/
+    (?P<scheme>(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://)
+    (?: [^\s/@:]*:(?!\d+/)\S{0,1000}       # NAME:PASSWORD, not HOST:PORT/
       | (?<=s3://|tp://|ps://)[^\s/@]+       # with S3 and HTTP, a name alone is a key or a token
     ) @
-  | (?P<option>[?&;][^\s=&?\#]*(?:secret|key|token|passw|pwd|sig|credential)[^\s=&]*=)
+  | (?P<option>[?&;][^\s=&?\#]{0,60}(?:secret|key|token|passw|pwd|sig|credential)[^\s=&]{0,60}=)
     [^\s&\#'"()<>]+?(?=[:,.;]?(?:[\s&\#'"()<>]|$))
     """,
     re.IGNORECASE | re.VERBOSE,

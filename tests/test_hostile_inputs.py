@@ -131,7 +131,7 @@ def test_nonsense_is_refused_or_read_and_nothing_is_half_written(
     with capsys.disabled():
         said = "; ".join(f"{name} {found['read']} read, {found['refused']} refused" for name, found in counts.items())
         print(f"\n{seed} changed files: {said}")  # noqa: T201
-    assert all(found["refused"] for found in counts.values()) or seed < 200
+    assert sum(found["refused"] for found in counts.values())
 
 
 def refusal_of(read: Callable[[], object], case: str) -> str | None:

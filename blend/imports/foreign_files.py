@@ -154,7 +154,7 @@ def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> Foreig
         raise InputError(f"{path}: expected a {suffix} file, found {what}")
     try:
         table = READERS[suffix](content, columns.id_names)
-    except (ValueError, OSError, EOFError, pa.ArrowException) as error:
+    except Exception as error:  # whatever damaged files bring about: numpy lets errors of Python's tokenizer through
         first_line = content.partition(b"\n")[0].decode(errors="replace") if suffix == ".csv" else ""
         hint = separator_hint(first_line.split(","))
         raise InputError(f"{path}: cannot be read as {suffix} ({error}){hint}") from error

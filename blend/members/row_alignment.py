@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from blend.members.member_predictions import Floats32
-from data_prep.errors import InputError
+from data_prep.errors import LONGEST_QUOTE, InputError
 from data_prep.prepared import Prepared
 from data_prep.scoring.combination import Floats
 from data_prep.store.tables import HOLDOUT_FOLD, one_array
@@ -128,5 +128,6 @@ def align(table: pa.Table, rows: ExpectedRows, path: str, candidate: str) -> NDA
 
 def list_ids(ids: pa.Array, mask: NDArray[np.bool_]) -> str:
     """Return the first of the ids where `mask` is set, for a message."""
-    shown = [str(value) for value in ids.filter(pa.array(mask)).slice(0, SHOWN_IDS).to_pylist()]
+    found = [str(value) for value in ids.filter(pa.array(mask)).slice(0, SHOWN_IDS).to_pylist()]
+    shown = [name if len(name) <= LONGEST_QUOTE else f"{name[:LONGEST_QUOTE]}..." for name in found]
     return ", ".join(shown) + (", ..." if mask.sum() > SHOWN_IDS else "")

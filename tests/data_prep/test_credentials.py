@@ -1,5 +1,7 @@
 """No credential inside a URI is ever shown."""
 
+import time
+
 import pytest
 
 from data_prep.console import print_line
@@ -59,3 +61,12 @@ def test_every_credential_is_masked_wherever_it_would_be_shown(
 )
 def test_what_is_no_credential_stays(text: str) -> None:
     assert mask_credentials(text) == text
+
+
+@pytest.mark.parametrize("part", ["a", "a://", "?key", ";", "a:b@", "s3://k@"])
+def test_masking_takes_no_longer_than_a_text_is_long(part: str) -> None:
+    """No text takes time that grows with the square of its length: a table's field of a megabyte stands in errors."""
+    text = part * (300_000 // len(part))
+    start = time.process_time()
+    mask_credentials(text)
+    assert time.process_time() - start < 20.0
