@@ -45,9 +45,7 @@ score_levels: [0, 0.25, 0.5, 0.75, 1]
 group_column: anchor
 metric: pearson
 """
-CANDIDATE = (
-    '{"backbone": "minilm-l6", "layers": 2, "recipe": "pair", "head": "mean", "epochs": 2, "backbone_lr": 1e-4}'
-)
+CANDIDATE = '{"backbone": "minilm-l6", "layers": 2, "recipe": "pair", "head": "mean", "epochs": 2, "backbone_lr": 1e-4}'
 LOG = "experiments:\n  one: {candidate: {recipe: pair, head: mean}, cv: [0.5, 0.6]}\n  two: {candidate: {loss: bce}}\n"
 MACHINES = "utilisation: 0.3\nutilisation_source: measured\n"
 
