@@ -1,5 +1,7 @@
 """Command line of data_prep: prepare a data set, and audit a prepared one."""
 
+import subprocess
+import sys
 from typing import Annotated
 
 import numpy as np
@@ -7,6 +9,7 @@ import typer
 from rich.table import Table
 
 from data_prep.console import activity, console, new_app, print_line, run_app
+from data_prep.errors import InputError
 from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.store.files import exists, join, write_json
@@ -77,10 +80,16 @@ def _show(prepared: Prepared) -> None:
 
 
 @app.command("audit")
-def audit_verb(folder: Annotated[str, typer.Argument(help="Prepared folder.")]) -> None:
+def audit_verb(
+    folder: Annotated[str, typer.Argument(help="Prepared folder.")],
+    *,
+    backbone: Annotated[
+        str | None, typer.Option(help="Also show how long the texts are for this backbone, as `models tokens` does.")
+    ] = None,
+) -> None:
     """Report leakage, repeated rows and other traps in a prepared folder; writes audit.json into it.
 
-    Example: `python -m data_prep audit data/pppm`
+    Example: `python -m data_prep audit data/pppm --backbone minilm-l6`
     """
     from data_prep.audit.audit_report import audit  # noqa: PLC0415 - pandas and scikit-learn are slow to import
     from data_prep.audit.audit_tables import audit_tables  # noqa: PLC0415
@@ -92,7 +101,18 @@ def audit_verb(folder: Annotated[str, typer.Argument(help="Prepared folder.")]) 
         console.print(table)
     write_json(report.model_dump(mode="json"), join(folder, "audit.json"))
     print_line(f"Wrote {join(folder, 'audit.json')}.")
-    print_line(f"Lengths of its texts: {command('python -m models tokens', folder)} --backbone NAME")
+    if backbone is None:
+        print_line(f"Lengths of its texts: {command('python -m data_prep audit', folder)} --backbone NAME")
+    else:  # in a process of its own: data_prep knows no models
+        counted = subprocess.run(
+            [sys.executable, "-m", "models", "tokens", folder, "--backbone", backbone],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if counted.returncode:
+            raise InputError(counted.stderr.strip().removeprefix("error: "))
+        print_line(counted.stdout.rstrip())
     print_line(f"Next: set `data: {folder}` in a study file, then python -m search run STUDY.yaml")
 
 

@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from data_prep.errors import InputError
-from data_prep.store.files import read_bytes, write_json
+from data_prep.store.files import open_file, write_json
 
 SEAL = "seal"
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, yaml.YAMLError)
@@ -54,7 +54,8 @@ def write_record(content: Mapping[str, Any], path: str | Path, *, name: str = ""
 def read_record(path: str | Path, decode: Callable[[dict[str, Any]], Record], *, remedy: str, name: str = "") -> Record:
     """Read a JSON record as `open_record` does; InputError if there is no such file, too."""
     try:
-        content = read_bytes(path)
+        with open_file(path) as file:
+            content = file.read()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; {remedy}") from error
     return open_record(content, path, decode, remedy=remedy, name=name)

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from shutil import copytree
 
 import pytest
 
@@ -44,6 +45,25 @@ def test_the_users_fault_gives_exit_code_two_and_no_traceback(inputs, tmp_path):
     assert "line 2 '[bold]'" in failed.stderr
     assert f"{test}, column target: may not be empty or blank; found 1: line 5" in failed.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_an_audit_shows_how_long_the_texts_are_for_a_backbone(prepared_tiny, tiny_bert, tmp_path):
+    folder = copytree(prepared_tiny.path, tmp_path / "prepared")
+    shown = data_prep("audit", folder, "--backbone", tiny_bert)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    counted = subprocess.run(
+        [sys.executable, "-m", "models", "tokens", str(folder), "--backbone", tiny_bert],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "all, with special tokens" in counted.stdout
+    assert counted.stdout.rstrip() in shown.stdout
+
+    failed = data_prep("audit", folder, "--backbone", "/nowhere")
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: ")
+    assert "/nowhere" in failed.stderr
 
 
 def test_auditing_what_is_not_prepared_says_how_to_prepare(tmp_path):
