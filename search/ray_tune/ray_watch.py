@@ -2,6 +2,7 @@
 
 import _thread
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from search.ray_tune.ray_errors import NoRayError
 
 Answer = TypeVar("Answer")
 
+SIGNAL = signal.SIGUSR2
+"""It interrupts the main thread. A process in the background of a script ignores SIGINT; SIGUSR1 is Tune's own."""
 CHECK_SECONDS = 1.0
 SILENT_SECONDS = 40.0
 """How long Ray may leave a question unanswered."""
@@ -46,13 +49,14 @@ def interrupted_by(
             if what := fault():
                 found.append(what)
                 for _ in range(INTERRUPTS):
-                    _thread.interrupt_main()
+                    _thread.interrupt_main(SIGNAL)
                     if over.wait(grace_seconds):
                         return
                 (end_process or _end_process)(what)
                 return
 
     watcher = threading.Thread(target=watch, name="watch-ray", daemon=True)
+    before = signal.signal(SIGNAL, signal.default_int_handler)
     try:
         watcher.start()
         try:
@@ -64,6 +68,8 @@ def interrupted_by(
         if found:
             raise NoRayError(found[0]) from None
         raise
+    finally:
+        signal.signal(SIGNAL, before)
 
 
 def in_time(ask: Callable[[], Answer], seconds: float = SILENT_SECONDS) -> Answer:

@@ -1,6 +1,7 @@
 """Waits that never end, end: by an interrupt, or with the process."""
 
 import _thread
+import signal
 import time
 from collections.abc import Callable
 
@@ -54,6 +55,15 @@ def test_a_lost_ray_ends_a_wait(is_alive: Callable[[], bool], message: str) -> N
         wait_for_ever()
 
 
+def test_a_process_in_the_background_of_a_script_is_interrupted_too() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(NoRayError), within(0.1, "it has been starting"):
+            wait_for_ever()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_by_the_user_stays_one_and_an_error_of_the_block_itself() -> None:
     for error in (KeyboardInterrupt, KeyError):
         with pytest.raises(error), watched(lambda: True, check_seconds=QUICK):
@@ -62,7 +72,7 @@ def test_an_interrupt_by_the_user_stays_one_and_an_error_of_the_block_itself() -
 
 def test_what_no_interrupt_reaches_ends_with_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     interrupts, ended = list[int](), list[str]()
-    monkeypatch.setattr(_thread, "interrupt_main", lambda: interrupts.append(1))
+    monkeypatch.setattr(_thread, "interrupt_main", lambda _: interrupts.append(1))
     with interrupted_by(lambda: "lost", check_seconds=QUICK, grace_seconds=QUICK, end_process=ended.append):
         while not ended:
             time.sleep(QUICK)
