@@ -1,6 +1,8 @@
 import ast
+import itertools
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -45,14 +47,20 @@ def test_one_is_singular() -> None:
 PLURALS = re.compile(r" (fold run|event file|candidate|model|member|submission|backbone|worker|order of arrival)s\b")
 
 
+def neighbours_in_texts() -> Iterator[tuple[str, ast.expr, ast.expr]]:
+    """Yield a place in our code and two parts of an f-string that follow each other there."""
+    for path, tree in modules_of("data_prep", "models", "search", "blend"):
+        for text in ast.walk(tree):
+            if isinstance(text, ast.JoinedStr):
+                for before, after in itertools.pairwise(text.values):
+                    yield f"{path}:{text.lineno}", before, after
+
+
 def test_no_number_is_printed_with_a_noun_that_is_always_plural() -> None:
     """`count` knows one from many; a number of folds is at least two."""
     found = [
-        f"{path}:{text.lineno}: {ast.unparse(value)}{after.value}"
-        for path, tree in modules_of("data_prep", "models", "search", "blend")
-        for text in ast.walk(tree)
-        if isinstance(text, ast.JoinedStr)
-        for value, after in zip(text.values, text.values[1:], strict=False)
+        f"{place}: {ast.unparse(value)}{after.value}"
+        for place, value, after in neighbours_in_texts()
         if isinstance(value, ast.FormattedValue) and isinstance(after, ast.Constant) and PLURALS.match(str(after.value))
     ]
     assert found == []
@@ -85,11 +93,8 @@ def test_a_shell_reads_the_same_words_from_a_printed_command() -> None:
 def test_no_command_is_printed_with_unquoted_words() -> None:
     """A value inside a command in an f-string must itself be made by `command`."""
     found = [
-        f"{path}:{text.lineno}: {before.value}"
-        for path, tree in modules_of("data_prep", "models", "search", "blend")
-        for text in ast.walk(tree)
-        if isinstance(text, ast.JoinedStr)
-        for before, value in zip(text.values, text.values[1:], strict=False)
+        f"{place}: {before.value}"
+        for place, before, value in neighbours_in_texts()
         if isinstance(before, ast.Constant)
         and isinstance(value, ast.FormattedValue)
         and PRINTED_COMMANDS.search(str(before.value))
