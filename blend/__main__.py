@@ -8,12 +8,9 @@ import typer
 
 from blend.blend_folder import RECORD_FILE, blend_folder, find_previous, read_blend, write_blend
 from blend.blend_record import Blend
-from blend.evidence.blend_report import sentences, similarity_sentences, tables
+from blend.evidence.blend_report import is_worse, more_sentences, sentences, similarity_sentences, tables
 from blend.evidence.earlier_submissions import compare_with_earlier, read_earlier
 from blend.fit.blend_settings import BlendSettings
-from blend.fit.calibration import CALIBRATIONS
-from blend.fit.member_selection import MOST_MEMBERS
-from blend.fit.weight_methods import METHODS
 from blend.imports.import_command import register
 from blend.ledger.ledger_commands import ledger_app
 from blend.make_blend import make_blend
@@ -31,6 +28,8 @@ from data_prep.submission.submission_manifest import SUBMISSION_FILE
 from data_prep.wording import command, count
 
 app = new_app("Blend out-of-fold predictions into a submission with a score that you can trust.")
+WORSE = 3
+"""Exit status where a simpler way is better than the blend that was written."""
 app.add_typer(ledger_app, name="ledger")
 
 
@@ -38,23 +37,28 @@ app.add_typer(ledger_app, name="ledger")
 def fit(
     runs: Annotated[list[str], typer.Argument(help="Run directories; the blend is written into the first.")],
     *,
-    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "nelder-mead",
-    calibration: Annotated[
+    method: Annotated[
         str | None,
-        typer.Option(
-            help=f"One of {', '.join(CALIBRATIONS)}.  [default: the simplest within one standard error of the best]"
-        ),
+        typer.Option(help="A way to blend, such as `greedy` or `ridge+line`.  [default: the best of all, nested]"),
     ] = None,
+    parsimony: Annotated[
+        bool,
+        typer.Option("--parsimony", help="Take the fewest members within one standard error of the best."),
+    ] = False,
     members: Annotated[
         str | None,
         typer.Option(help="Candidates to blend, all of them: ids or names of the study, separated by commas."),
     ] = None,
-    max_members: Annotated[int, typer.Option(help="Choose at most this many members.", min=1)] = MOST_MEMBERS,
+    max_members: Annotated[
+        int | None, typer.Option(help="Choose at most this many members.  [default: any number]", min=1)
+    ] = None,
     at_least_one_per: Annotated[
         str | None, typer.Option(help="`family`: every family takes part, even if it adds nothing.", metavar="family")
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Candidate id to leave out; repeatable.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the blend.  [default: --members, else the method]")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the blend.  [default: --members, else --method, else best]")
+    ] = None,
     against: Annotated[
         str | None, typer.Option(help="Blend in these runs to compare with.  [default: the last one written]")
     ] = None,
@@ -73,13 +77,14 @@ def fit(
         str | None, typer.Option(help="CSV with the column names and the row order to use.", metavar="FILE")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a blend of the same name.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show all evidence, not five lines of it.")] = False,
 ) -> None:
     """Choose members, fit weights, show the evidence, and write blend.json and submission.csv.
 
     Example: `python -m blend fit runs/demo --members packed-mse,pair-cls --name first --clip`
     """
     chosen = None if members is None else _split(members)
-    name = name or "-".join(chosen or [method])
+    name = name or "-".join(chosen or [re.sub(r"[^A-Za-z0-9._-]", "-", method or "best")])
     if not re.fullmatch(FOLDER_NAME, name):
         raise InputError(
             f"--name {quote(name)}: use at most {LONGEST_NAME} letters, digits, dots, dashes and underscores; "
@@ -91,8 +96,7 @@ def fit(
         raise InputError(f"--dead-below {dead_below}: must be a finite number")
     settings = BlendSettings(
         method=method,
-        calibration=calibration,
-        choose_members=chosen is None,
+        parsimony=parsimony,
         most_members=max_members,
         one_per_family=at_least_one_per == "family",
         clip=clip,
@@ -110,7 +114,7 @@ def fit(
             dead_below=dead_below,
         )
     candidates = count(len(predictions.members), "candidate")
-    with activity(f"blending {candidates} with {method}, then again without each fold"):
+    with activity(f"blending {candidates} in every way, then again without each part of the rows"):
         finished = make_blend(
             predictions,
             prepared,
@@ -126,7 +130,10 @@ def fit(
         finished.record,
         [*similarity_sentences(compare_with_earlier(ids, finished.prediction, earlier)), *unreadable],
         folder,
+        verbose=verbose,
     )
+    if is_worse(finished.record):
+        raise typer.Exit(WORSE)
 
 
 @app.command("bundle")
@@ -168,12 +175,13 @@ def _split(members: str) -> list[str]:
     return names
 
 
-def _show(record: Blend, about_earlier: list[str], folder: str) -> None:
+def _show(record: Blend, about_earlier: list[str], folder: str, *, verbose: bool) -> None:
     for sentence in record.left_out:
         print_line(f"left out: {sentence}")
-    for table in tables(record):
-        console.print(table)
-    for sentence in (*sentences(record), *about_earlier):
+    if verbose:
+        for table in tables(record):
+            console.print(table)
+    for sentence in (*sentences(record), *((*more_sentences(record), *about_earlier) if verbose else ())):
         print_line(sentence)
     rows = f"{count(record.submission.rows, 'row')}, {record.submission.clipped} clipped to the task's range"
     submission = join(folder, SUBMISSION_FILE)

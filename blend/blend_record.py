@@ -2,24 +2,24 @@
 
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from data_prep.frozen_record import FrozenRecord
 from data_prep.scoring.combination import Combination
 
 
 class ComparisonRecord(FrozenRecord):
-    """A paired difference of nested fold-mean utility; positive: better than `against`."""
+    """A paired difference of nested utility over all rows; positive: better than `against`."""
 
     against: str
     difference: float
     standard_error: float
     """From a bootstrap over groups."""
     low: float
-    """Lower end of the bootstrap's 95 % interval."""
+    """Lower end of the 95 % interval."""
     high: float
     is_noise: bool
-    """The difference is within two standard errors of zero."""
+    """The 95 % interval holds zero."""
 
 
 class SpreadRecord(FrozenRecord):
@@ -47,7 +47,7 @@ class MemberRecord(FrozenRecord):
     """The candidate's metric: mean over folds, raw predictions."""
     pooled: float
     nested_weights: tuple[float, ...]
-    """The weight when fold 0, 1, ... was left out; 0 if it was not a member then."""
+    """The weight when the first, second, ... unit (fold or group) was left out; 0 if it was not a member then."""
     resampled: SpreadRecord
     drop_cost: ComparisonRecord | None
     """How much worse the nested metric gets without it; None for a single member."""
@@ -105,32 +105,14 @@ class EvidenceRecord(FrozenRecord):
     """On holdout rows, whose predictions are means over fold models like the test's; None where there are none."""
 
 
-class MethodRecord(FrozenRecord):
-    """Another method to weight the same members."""
+class MakingRecord(FrozenRecord):
+    """One way to make a blend of these candidates."""
 
-    calibration: str
-    in_sample: MetricRecord
-    nested: MetricRecord
+    members: int
+    in_sample: float
+    nested: float
     behind: ComparisonRecord
-    """Against the best method, nested: the difference is 0 or less."""
-
-
-class CalibrationRecord(FrozenRecord):
-    """One way to bring members onto one scale."""
-
-    nested: MetricRecord
-    behind: ComparisonRecord
-    """Against the best calibration, nested."""
-
-
-class StepRecord(FrozenRecord):
-    """One ensemble size, with the best set of that size on the elimination path."""
-
-    n_members: int
-    score: float
-    """The nested metric with exact weights: mean over folds."""
-    behind: float
-    standard_error: float
+    """Against the best, nested: the difference is 0 or less."""
 
 
 class SubmissionRecord(FrozenRecord):
@@ -151,7 +133,7 @@ class Blend(FrozenRecord):
 
     name: str
     method: str
-    calibration: str
+    """The making's name."""
     metric: str
     data: str
     data_hash: str
@@ -168,14 +150,17 @@ class Blend(FrozenRecord):
     """Whether predictions beyond the task's range move to the nearest legal score."""
     search: SearchRecord
     certificate: CertificateRecord | None
-    """None where the best Pearson does not settle the metric, and with weights of free sign."""
+    """None where the squared error does not settle the metric, and with weights of free sign."""
     scores: dict[str, EvidenceRecord]
     """`blend`, `best_single` (the best candidate) and `mean` (equal weights of all standardized candidates)."""
-    methods: dict[str, MethodRecord]
-    calibrations: dict[str, CalibrationRecord]
-    """The calibrations that were tried; empty where one was given."""
-    path: tuple[StepRecord, ...]
-    """The ensemble sizes that were tried; empty where the members were given."""
+    makings: dict[str, MakingRecord] = Field(default_factory=dict)
+    """All that competed, the best first."""
+    optimism: float = 0.0
+    """How much better the chosen making's own nested metric is than the blend's, whose choice is nested too."""
+    units: str = "folds"
+    """What was left out: `folds`, or `groups` where there are few."""
+    n_groups: int | None = None
+    """Groups of train rows."""
     error_correlations: tuple[tuple[float, ...], ...]
     """[members, members]"""
     comparisons: tuple[ComparisonRecord, ...]

@@ -3,24 +3,22 @@
 import importlib.metadata
 from dataclasses import dataclass
 
-from blend.blend_record import Blend, SearchRecord, StepRecord, SubmissionRecord
-from blend.evidence.baselines import best_single, plain_mean
+from blend.blend_record import Blend, SearchRecord, SubmissionRecord
 from blend.evidence.comparisons import (
     PreviousBlend,
-    compare_calibrations,
-    compare_methods,
+    compare_makings,
     compare_with_baselines,
     compare_with_previous,
 )
 from blend.evidence.member_influence import error_correlations
-from blend.evidence.member_records import certify, left_out, member_records, notes_about
+from blend.evidence.member_records import certify, member_records, notes_about
 from blend.evidence.metric_evidence import measure_blend_and_baselines
 from blend.fit.blend_settings import BlendSettings
 from blend.fit.fit_blend import BlendFit, fit_blend
 from blend.members.member_predictions import MemberPredictions
-from blend.members.moment_sums import total
 from data_prep.prepared import Prepared
 from data_prep.scoring.combination import Floats
+from data_prep.scoring.moments import moments
 from data_prep.store.files import base_name
 from data_prep.submission.submission_gate import SubmissionFormat, clip, render_submission
 from data_prep.submission.submission_manifest import SUBMISSION_FILE, SubmissionManifest, hash_submission
@@ -61,12 +59,12 @@ def make_blend(
         file=SUBMISSION_FILE, sha256=hash_submission(submission), rows=len(ids), clipped=n_clipped
     )
     record = _record(fit, data, name=name, submission=written, previous=previous)
-    return FinishedBlend(record, fit.weights.held_out.prediction, prediction, submission, _manifest(record, data))
+    return FinishedBlend(record, fit.tournament.prediction, prediction, submission, _manifest(record, data))
 
 
 def _predict_test(fit: BlendFit, data: Prepared) -> tuple[Floats, int]:
     """Return the predictions for the test rows, and how many of them were clipped."""
-    columns = [fit.predictions.columns[member].test for member in fit.membership.members]
+    columns = [fit.predictions.columns[member].test for member in fit.members]
     prediction = fit.combination.predict(columns)
     return clip(prediction, data.task) if fit.settings.clip else (prediction, 0)
 
@@ -74,16 +72,14 @@ def _predict_test(fit: BlendFit, data: Prepared) -> tuple[Floats, int]:
 def _record(
     fit: BlendFit, data: Prepared, *, name: str, submission: SubmissionRecord, previous: PreviousBlend | None
 ) -> Blend:
-    manifest, search = data.manifest, fit.weights.fit
-    baselines = {
-        "best_single": best_single(fit.predictions, fit.utility),
-        "mean": plain_mean(fit.predictions, fit.sums),
-    }
-    errors = error_correlations(total(fit.sums).of(fit.membership.members).centred)
+    manifest, search, played = data.manifest, fit.formula.search, fit.tournament
+    columns = fit.rows.columns[:, fit.formula.members]
+    errors = error_correlations(moments(columns, fit.predictions.target))
+    scores = measure_blend_and_baselines(fit, data)
+    own = fit.metric.utility(float(played.utility[played.chosen]))
     return Blend(
         name=name,
-        method=fit.settings.method,
-        calibration=fit.calibration,
+        method=fit.making.name,
         metric=fit.metric.name,
         data=data.path,
         data_hash=manifest.data_hash,
@@ -96,19 +92,15 @@ def _record(
         clip=fit.settings.clip,
         search=SearchRecord(converged=search.converged, evaluations=search.evaluations, restarts=search.restarts),
         certificate=certify(fit),
-        scores=measure_blend_and_baselines(fit, baselines, data),
-        methods=compare_methods(fit),
-        calibrations=compare_calibrations(fit),
-        path=tuple(
-            StepRecord(
-                n_members=step.n_members, score=step.value, behind=step.behind, standard_error=step.standard_error
-            )
-            for step in fit.membership.path
-        ),
+        scores=scores,
+        makings=compare_makings(fit),
+        optimism=fit.metric.utility(own) - fit.metric.utility(scores["blend"].nested.pooled),
+        units="groups" if len(fit.rows.parts) != len(fit.predictions.folds) else "folds",
+        n_groups=fit.bootstrap.n_groups,
         error_correlations=tuple(tuple(row) for row in errors.tolist()),
-        comparisons=compare_with_baselines(fit, baselines),
+        comparisons=compare_with_baselines(fit),
         previous=compare_with_previous(fit, previous) if previous else None,
-        left_out=left_out(fit),
+        left_out=fit.predictions.left_out,
         notes=notes_about(fit.predictions),
         submission=submission,
     )

@@ -73,8 +73,14 @@ class Task(FrozenSettings):
             raise ValueError(f"score_range must be [least, greatest], got {limits}")
         if levels and limits and not limits[0] <= levels[0] <= levels[-1] <= limits[1]:
             raise ValueError(f"score_levels {levels} must lie in score_range {limits}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_metric(self) -> Self:
         if self.metric not in METRICS:
             raise ValueError(f"unknown metric {self.metric!r}; known: {', '.join(METRICS)}")
+        if fault := METRICS[self.metric].target_fault(self.score_levels, (self.least, self.greatest)):
+            raise ValueError(fault)
         return self
 
     @property
@@ -90,7 +96,7 @@ class Task(FrozenSettings):
     @property
     def measure(self) -> Metric:
         """The task's metric."""
-        return METRICS[self.metric]
+        return METRICS[self.metric].for_levels(self.score_levels)
 
 
 PPPM = Task(

@@ -4,7 +4,6 @@ from rich.table import Table
 
 from blend.blend_record import Blend, ComparisonRecord, MetricRecord
 from blend.evidence.earlier_submissions import SubmissionSimilarity
-from blend.fit.weight_methods import METHODS
 from data_prep.console import new_table
 from data_prep.store.oof_store import retried_note
 from data_prep.wording import count
@@ -15,33 +14,56 @@ WIDEST_CORRELATIONS = 12
 """With more members than this, their error correlations do not fit on a screen; blend.json has all."""
 
 
+FEW_GROUPS = 8
+"""With fewer groups, what a blend gains is hardly known."""
+
+
 def tables(record: Blend) -> list[Table]:
     """Return the tables of a blend's evidence, in reading order."""
     shown = [_members(record)]
     if 1 < len(record.members) <= WIDEST_CORRELATIONS:
         shown.append(_correlations(record))
-    if record.path:
-        shown.append(_path(record))
-    if record.calibrations:
-        shown.append(_calibrations(record))
-    return [*shown, _methods(record), _scores(record)]
+    return [*shown, _makings(record), _scores(record)]
 
 
 def sentences(record: Blend) -> list[str]:
-    """Return what the evidence says, one sentence a line."""
+    """Return what matters most: what was chosen, how good it is, what to expect, and what to beware of."""
+    blend = record.scores["blend"]
+    members = f"{len(record.members)} of its candidates" if len(record.members) > 1 else "a single candidate"
+    ties = [name for name, making in record.makings.items() if making.behind.is_noise and name != record.method]
     return [
-        *_choice_sentences(record),
-        *_search_sentences(record),
-        *(_compared("nested blend against " + entry.against, entry) for entry in record.comparisons),
-        *(
-            [_compared(f"nested blend against the earlier blend {record.previous.against}", record.previous)]
-            if record.previous
-            else []
-        ),
-        *_gain_sentences(record),
+        f"chosen: {record.method}, {members}, the best of {len(record.makings)} ways to blend"
+        + (f"; {len(ties)} others are within noise" if ties else ""),
+        f"nested {record.metric}: {blend.nested.pooled:.4f} (mean over folds {blend.nested.fold_mean:.4f}; in-sample "
+        f"{blend.in_sample.pooled:.4f}), every choice made without the {record.units} scored",
         *_test_sentences(record),
+        _compared("nested blend against the best single model", record.comparisons[0]),
         *_warnings(record),
     ]
+
+
+def more_sentences(record: Blend) -> list[str]:
+    """Return what else the evidence says, one sentence a line."""
+    search, certificate = record.search, record.certificate
+    state = "converged" if search.converged else "did NOT converge"
+    found = [f"{record.method}: {state} after {search.evaluations} evaluations, {search.restarts} restarts"]
+    if certificate:
+        found.append(
+            f"certificate: Pearson {certificate.pearson:.6f} in-sample, exact optimum of the same members with "
+            f"non-negative weights {certificate.exact:.6f}, gap {max(certificate.gap, 0.0):.1e}"
+        )
+    found.append(
+        f"choosing the best of {len(record.makings)} ways flatters it by {record.optimism:.4f}: taken off above"
+    )
+    found += [_compared(f"nested blend against the {entry.against}", entry) for entry in record.comparisons[1:]]
+    if record.previous:
+        found.append(_compared(f"nested blend against the earlier blend {record.previous.against}", record.previous))
+    return found
+
+
+def is_worse(record: Blend) -> bool:
+    """Tell whether the best single candidate or the plain mean is better, nested, than what was written."""
+    return any(entry.difference < 0.0 and not entry.is_noise for entry in record.comparisons)
 
 
 def similarity_sentences(earlier: list[SubmissionSimilarity]) -> list[str]:
@@ -55,49 +77,12 @@ def similarity_sentences(earlier: list[SubmissionSimilarity]) -> list[str]:
     return [*found, f"and {count(left, 'earlier submission')} that are less similar"] if left else found
 
 
-def _choice_sentences(record: Blend) -> list[str]:
-    found = []
-    if record.path:
-        best = max(record.path, key=lambda step: -step.behind)
-        found.append(
-            f"members: {len(record.members)}, the smallest ensemble within one standard error of the best "
-            f"({count(best.n_members, 'member')}, nested {best.score:.4f})"
-        )
-    if record.calibrations:
-        best_name = next(iter(record.calibrations.values())).behind.against
-        found.append(
-            f"calibration: {record.calibration}, the simplest within one standard error of the best ({best_name})"
-        )
-    return found
-
-
-def _search_sentences(record: Blend) -> list[str]:
-    search, certificate = record.search, record.certificate
-    state = "converged" if search.converged else "did NOT converge"
-    found = [
-        f"{record.method}: {state} after {count(search.evaluations, 'evaluation')}, {count(search.restarts, 'restart')}"
-    ]
-    if certificate:
-        found.append(
-            f"certificate: pooled Pearson {certificate.pearson:.6f}, exact optimum with non-negative weights "
-            f"{certificate.exact:.6f}, gap {max(certificate.gap, 0.0):.1e}"
-        )
-    return found
-
-
 def _compared(what: str, entry: ComparisonRecord) -> str:
     verdict = "within noise" if entry.is_noise else ("better" if entry.difference > 0 else "WORSE")
     return (
         f"{what}: {entry.difference:+.4f} (standard error {entry.standard_error:.4f}, "
         f"95 % {entry.low:+.4f} to {entry.high:+.4f}): {verdict}"
     )
-
-
-def _gain_sentences(record: Blend) -> list[str]:
-    against_best = record.comparisons[0]
-    if against_best.is_noise or against_best.difference < 0:
-        return ["the blend is not better than its best member by more than noise"]
-    return []
 
 
 def _test_sentences(record: Blend) -> list[str]:
@@ -107,28 +92,23 @@ def _test_sentences(record: Blend) -> list[str]:
             "expected on test: unknown; the fold models differ on test rows by more than their predictions vary on "
             "train rows, so the test rows are of another kind"
         ]
-    alone = (
-        ""
-        if single is None
-        else f"; the best member alone {single.value:.4f} (blending adds {blend.value - single.value:+.4f})"
-    )
+    alone = "" if single is None else f"; the best single model {single.value:.4f}"
     averaging = blend.value - record.scores["blend"].nested.pooled
     return [
-        f"expected on test: {blend.value:.4f} (95 % {blend.low:.4f} to {blend.high:.4f}): nested and pooled, plus "
-        f"{averaging:+.4f} for averaging the fold models{alone}"
+        f"expected on test: {blend.value:.4f} (95 % {blend.low:.4f} to {blend.high:.4f}): nested, and {averaging:+.4f} "
+        f"for averaging the fold models{alone}"
     ]
 
 
 def _warnings(record: Blend) -> list[str]:
-    found = []
-    if METHODS[record.method].free_sign:
-        nested = record.methods[record.method].nested.fold_mean
-        others = {name: entry for name, entry in record.methods.items() if not METHODS[name].free_sign}
-        best = max(others, key=lambda name: others[name].behind.difference)
+    found = [
+        f"WARNING: the {entry.against} is better, nested, by {-entry.difference:.4f} than this blend"
+        for entry in record.comparisons
+        if entry.difference < 0.0 and not entry.is_noise
+    ]
+    if record.n_groups is not None and record.n_groups < FEW_GROUPS:
         found.append(
-            f"WARNING: weights of free sign overfit: in-sample "
-            f"{record.methods[record.method].in_sample.fold_mean:.4f}, nested {nested:.4f}; "
-            f"{best} with weights of one sign {others[best].nested.fold_mean:.4f} nested"
+            f"WARNING: only {record.n_groups} groups: how others differ is hardly known, so intervals are wide"
         )
     return [*found, *(f"WARNING: {note}" for note in record.notes)]
 
@@ -160,40 +140,21 @@ def _correlations(record: Blend) -> Table:
     return table
 
 
-def _path(record: Blend) -> Table:
-    title = "Ensemble size (exact weights, scored on rows they were not fitted on)"
-    table = new_table(title, "members", record.metric, "behind the best", n_text=0)
-    for step in record.path:
-        chosen = " chosen" if step.n_members == len(record.members) else ""
-        table.add_row(
-            f"{step.n_members}{chosen}", f"{step.score:.4f}", f"{-step.behind:.4f} ± {step.standard_error:.4f}"
-        )
-    return table
-
-
-def _calibrations(record: Blend) -> Table:
-    title = "Calibrations (mean over folds / pooled; nested: on rows not fitted on)"
-    table = new_table(title, "", "nested", "behind the best")
-    for name, entry in record.calibrations.items():
-        chosen = " (chosen)" if name == record.calibration else ""
-        table.add_row(name + chosen, _pair(entry.nested), _behind(entry.behind))
-    return table
-
-
-def _methods(record: Blend) -> Table:
-    title = "Methods, same members (mean over folds / pooled; nested: on rows not fitted on)"
-    table = new_table(title, "", "in-sample", "nested", "behind the best", "")
-    for name, entry in record.methods.items():
-        chosen = " (this blend)" if name == record.method else ""
-        tie = "tie" if entry.behind.is_noise else ""
-        table.add_row(name + chosen, _pair(entry.in_sample), _pair(entry.nested), _behind(entry.behind), tie)
+def _makings(record: Blend) -> Table:
+    title = f"Ways to blend ({record.metric}; nested: on rows not fitted on)"
+    table = new_table(title, "", "members", "in-sample", "nested", "behind the best", "")
+    for name, making in record.makings.items():
+        chosen = " (chosen)" if name == record.method else ""
+        tie = "tie" if making.behind.is_noise else ""
+        numbers = (f"{making.in_sample:.4f}", f"{making.nested:.4f}", _behind(making.behind))
+        table.add_row(name + chosen, str(making.members), *numbers, tie)
     return table
 
 
 def _scores(record: Blend) -> Table:
     title = f"{record.metric} (mean over folds / pooled; nested: on rows not fitted on)"
     table = new_table(title, "", "in-sample", "nested", "expected on test", "holdout")
-    titles = {"blend": f"blend ({record.method})", "best_single": "best member", "mean": "plain mean"}
+    titles = {"blend": "blend", "best_single": "best single model", "mean": "plain mean"}
     for key, evidence in record.scores.items():
         test = evidence.expected
         expected = "-" if test is None else f"{test.value:.4f} ± {test.standard_error:.4f}"

@@ -1,17 +1,11 @@
-"""What the blend is compared with: other methods and calibrations, baselines, and the blend that was fitted before."""
+"""What the blend is compared with: other makings, the best candidate, the plain mean, and the blend fitted before."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from blend.blend_record import CalibrationRecord, ComparisonRecord, MethodRecord, MetricRecord
-from blend.evidence.baselines import Predictor
-from blend.fit.fit_blend import BlendFit
-from blend.fit.nested_ranking import NestedRanking, rank_nested
-from blend.fit.nested_score import measure_prediction
-from blend.fit.objective import MOMENT_METRICS
-from blend.fit.weight_methods import METHODS
+from blend.blend_record import ComparisonRecord, MakingRecord, MetricRecord
+from blend.fit.fit_blend import BlendFit, baselines_of
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.group_bootstrap import PairedDifference
 
@@ -33,56 +27,35 @@ def comparison(against: str, difference: PairedDifference) -> ComparisonRecord:
 
 def metric_record(fit: BlendFit, prediction: Floats) -> MetricRecord:
     """Return the metric of `prediction` [rows] as it is kept in the record."""
-    target, fold = fit.predictions.target, fit.predictions.fold
-    return MetricRecord(**asdict(measure_prediction(prediction, target, fold, fit.metric)))
+    target, metric = fit.predictions.target, fit.metric
+    folds = tuple(metric(target[rows], prediction[rows]) for rows in fit.predictions.folds)
+    return MetricRecord(fold_mean=float(np.mean(folds)), pooled=metric(target, prediction), folds=folds)
 
 
-def compare_calibrations(fit: BlendFit) -> dict[str, CalibrationRecord]:
-    """Return every calibration that was tried; none where it was given."""
-    if fit.tried is None:
-        return {}
-    return {
-        name: CalibrationRecord(nested=metric_record(fit, fit.tried.predictions[name]), behind=behind)
-        for name, behind in _behind(fit.tried).items()
-    }
-
-
-def compare_methods(fit: BlendFit) -> dict[str, MethodRecord]:
-    """Return every method beside the one that the blend uses, with the same members."""
-    chosen = fit.settings.method
-    names = [name for name, method in METHODS.items() if name == chosen or not method.free_sign]
-    if fit.metric.name not in MOMENT_METRICS:
-        names = [name for name in names if name == chosen or name not in ("nnls", "nelder-mead")]
-    shared = fit.calibration if fit.calibration != "rank" else "z"
-    calibrations = {name: METHODS[name].calibration or shared for name in names} | {chosen: fit.calibration}
-    weights = {name: fit.fitter.fit(name, calibrations[name]) for name in names}
-    ranking = rank_nested({name: entry.held_out.prediction for name, entry in weights.items()}, fit.bootstrap)
-    return {
-        name: MethodRecord(
-            calibration=calibrations[name],
-            in_sample=metric_record(fit, weights[name].prediction),
-            nested=metric_record(fit, weights[name].held_out.prediction),
-            behind=behind,
+def compare_makings(fit: BlendFit) -> dict[str, MakingRecord]:
+    """Return every making that competed, the best first."""
+    played, metric, target = fit.tournament, fit.metric, fit.predictions.target
+    draws = fit.bootstrap.draws(played.nested)
+    best = int(np.argmax(played.utility))
+    found = {}
+    for place in np.argsort(-played.utility, kind="stable").tolist():
+        making, formula = played.makings[place], played.formulas[place]
+        found[making.name] = MakingRecord(
+            members=len(formula.members),
+            in_sample=metric(target, formula.predict(fit.rows.columns)),
+            nested=metric.utility(float(played.utility[place])),
+            behind=comparison(played.makings[best].name, draws.difference(place, best)),
         )
-        for name, behind in _behind(ranking).items()
-    }
+    return found
 
 
-def _behind(ranking: NestedRanking) -> dict[str, ComparisonRecord]:
-    return {name: comparison(ranking.best, difference) for name, difference in ranking.behind.items()}
-
-
-def compare_with_baselines(fit: BlendFit, baselines: Mapping[str, Predictor]) -> tuple[ComparisonRecord, ...]:
-    """Return by how much the nested blend is better than something simpler."""
-    columns = {
-        "best member": baselines["best_single"].prediction,
-        "best member, picked without the scored fold": baselines["best_single"].held_out,
-        "mean": baselines["mean"].held_out,
-    }
-    draws = fit.bootstrap.draws(np.column_stack([fit.weights.held_out.prediction, *columns.values()]))
-    return tuple(comparison(against, draws.difference(0, place)) for place, against in enumerate(columns, start=1))
+def compare_with_baselines(fit: BlendFit) -> tuple[ComparisonRecord, ...]:
+    """Return by how much the nested blend is better than the best candidate alone and than the plain mean."""
+    places = [fit.tournament.place(baseline.name) for baseline in baselines_of(fit.metric)]
+    draws = fit.bootstrap.draws(np.column_stack([fit.tournament.prediction, fit.tournament.nested[:, places]]))
+    return tuple(comparison(name, draws.difference(0, 1 + k)) for k, name in enumerate(("best single model", "mean")))
 
 
 def compare_with_previous(fit: BlendFit, previous: PreviousBlend) -> ComparisonRecord:
     """Return by how much the nested blend is better than the one that was fitted before."""
-    return comparison(previous.name, fit.bootstrap.compare(fit.weights.held_out.prediction, previous.prediction))
+    return comparison(previous.name, fit.bootstrap.compare(fit.tournament.prediction, previous.prediction))

@@ -13,8 +13,8 @@ nested predictions,
     expected rmse^2  = nested rmse^2 - (1 - 1/K) v
 
 for a single member as for a blend: a member gains from averaging too, so a blend gains less on test rows than out of
-fold. Spearman is assumed to change in proportion to Pearson. Not covered: test rows that differ in kind from the train
-rows.
+fold. What `RANKED` metrics exceed chance by is assumed to change in proportion to Pearson; to other metrics nothing is
+added. Not covered: test rows that differ in kind from the train rows.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,11 @@ from numpy.typing import NDArray
 
 from blend.blend_record import ExpectationRecord
 from data_prep.scoring.combination import Floats
-from data_prep.scoring.group_bootstrap import GroupBootstrap
+from data_prep.scoring.group_bootstrap import GroupBootstrap, reach_95, standard_error
 from data_prep.scoring.metrics import Metric
+
+RANKED = {"spearman": 0.0, "kendall": 0.0, "auc": 0.5}
+"""Metrics of ranks, and what they are by chance."""
 
 
 def variance_removed(fold_models: Sequence[Floats]) -> float:
@@ -56,19 +59,22 @@ def expect(
     if not _possible(prediction, removed, target):
         return None
     whole = np.zeros(len(target), dtype=np.int8)
-    draws = GroupBootstrap(target, whole, group, metric, seed=seed).draws(
-        prediction[:, None], None if metric.name == "spearman" else lambda sums: _expected(sums, removed, metric.name)
+    bootstrap = GroupBootstrap(target, whole, group, metric, seed=seed)
+    exact = metric.name in ("pearson", "rmse", "mse", "r2")
+    draws = bootstrap.draws(
+        prediction[:, None], (lambda sums: _expected(sums, removed, metric.name)) if exact else None
     )
-    raised = _raised(prediction, removed) if metric.name == "spearman" else 1.0
-    value = metric.utility(float(draws.value[0])) * raised
-    n_groups = len(np.unique(group))
-    error = float(np.nanstd(draws.drawn[0], ddof=1)) * float(np.sqrt(1.0 + n_groups / test_groups))
-    most = 1.0 if metric.is_correlation else np.inf
+    value = metric.utility(float(draws.value[0]))
+    if metric.name in RANKED:
+        chance = RANKED[metric.name]
+        value = min(chance + (value - chance) * _raised(prediction, removed), 1.0)
+    error = standard_error(draws.drawn[0], draws.n_groups) * float(np.sqrt(1.0 + draws.n_groups / test_groups))
+    reach = reach_95(draws.n_groups) * error
     return ExpectationRecord(
         value=value,
         standard_error=error,
-        low=value - 1.96 * error,
-        high=min(value + 1.96 * error, most),
+        low=value - reach,
+        high=min(value + reach, 1.0) if metric.greater_is_better else value + reach,
         averaged_out=float(np.sqrt(removed)),
     )
 
@@ -89,8 +95,11 @@ def _raised(prediction: Floats, removed: float) -> float:
 def _expected(sums: Floats, removed: float, metric: str) -> Floats:
     """Return expected utilities [...] from sums [..., 6] of target and prediction (see `group_bootstrap`)."""
     count, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
-    if metric == "rmse":
-        return np.asarray(-np.sqrt(np.maximum((xx - 2.0 * xy + yy) / count - removed, 0.0)))
+    if metric != "pearson":
+        error = np.maximum((xx - 2.0 * xy + yy) / count - removed, 0.0)
+        return np.asarray(
+            {"rmse": -np.sqrt(error), "mse": -error, "r2": 1.0 - error / (xx / count - (x / count) ** 2)}[metric]
+        )
     variance = yy - y * y / count - count * removed
     variance = np.where(variance > 0.0, variance, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):

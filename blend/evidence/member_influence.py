@@ -6,12 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blend.blend_record import SpreadRecord
-from blend.fit.calibration import ScaledColumns
-from blend.fit.nested_score import Folds
-from blend.members.moment_sums import MomentSums, total
+from blend.fit.makings import Making, SeenRows
+from blend.fit.tournament import all_rows, play
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.group_bootstrap import GroupBootstrap, PairedDifference, cluster_groups
-from data_prep.scoring.metrics import Metric
 from data_prep.scoring.moments import Moments, best_nonnegative_weights
 
 WEIGHT_RESAMPLES = 200
@@ -55,37 +53,17 @@ def _centred(products: Floats) -> Moments:
 
 
 def drop_costs(
-    scaled: ScaledColumns,
-    members: Sequence[int],
-    target: Floats,
-    fold: Folds,
-    *,
-    group: NDArray[np.int32],
-    metric: Metric,
-    seed: int = 0,
+    rows: SeenRows, making: Making, members: Sequence[int], bootstrap: GroupBootstrap
 ) -> list[PairedDifference]:
-    """Return how much worse (positive) the nested metric gets without each of several members, with exact weights."""
-    everyone = list(members)
-    sets = [everyone, *([other for other in everyone if other != member] for member in everyone)]
-    predictions = np.empty((len(target), len(sets)))
-    for number, k in enumerate(np.unique(fold).tolist()):
-        parts, rows = scaled.sums(k), fold == k
-        others = total(part for place, part in enumerate(parts) if place != number).centred
-        weights = np.zeros((len(parts[0].mean), len(sets)))
-        for place, chosen in enumerate(sets):
-            weights[chosen, place] = best_nonnegative_weights(others.of(chosen))
-        slope, intercept = _lines(total(parts), weights)
-        predictions[rows] = intercept + slope * (scaled.without(k)[rows] @ weights)
-    draws = GroupBootstrap(target, fold, group, metric, seed=seed).draws(predictions)
-    return [draws.difference(0, 1 + place) for place in range(len(everyone))]
-
-
-def _lines(sums: MomentSums, weights: Floats) -> tuple[Floats, Floats]:
-    """Return slopes and intercepts [k], as `nested_score.fit_line`, but from sums; `weights` [members, k]."""
-    variance = np.einsum("mk,mk->k", weights, sums.centred.gram @ weights)
-    varies = variance > 0.0
-    slope = np.where(varies, sums.centred.cross @ weights / np.where(varies, variance, 1.0), 0.0)
-    return slope, sums.target_mean - slope * (sums.mean @ weights)
+    """Return how much worse (positive) the nested metric gets without each of several candidates, made the same way."""
+    whole = play(rows, [making]).nested[:, 0]
+    costs = []
+    for member in members:
+        left = np.delete(np.arange(rows.columns.shape[1]), member)
+        families = [rows.families[place] for place in left] if rows.families else ()
+        fewer = all_rows(rows.columns[:, left], rows.target, rows.unit, rows.metric, families)
+        costs.append(bootstrap.compare(whole, play(fewer, [making]).nested[:, 0]))
+    return costs
 
 
 def error_correlations(table: Moments) -> Floats:

@@ -1,42 +1,49 @@
 """The members as the record keeps them: weights and their spread, what each adds, and what to know of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from blend.blend_record import CertificateRecord, MemberRecord
 from blend.evidence.comparisons import comparison
 from blend.evidence.member_influence import drop_costs, weight_spread
 from blend.fit.fit_blend import BlendFit
-from blend.fit.objective import MOMENT_METRICS, PearsonOnMoments
-from blend.fit.weight_methods import METHODS, exact_pearson
+from blend.fit.objective import MOMENT_METRICS, MetricOnMoments, Readout
+from blend.fit.weight_methods import exact
 from blend.members.member_predictions import MemberPredictions
 from data_prep.scoring.group_bootstrap import PairedDifference
 from data_prep.store.oof_store import UNKNOWN_SPLIT
 from data_prep.wording import count
 
+MOST_DROPPED = 12
+"""With more members, it would take too long to make the blend again without each."""
+
 
 def member_records(fit: BlendFit) -> tuple[MemberRecord, ...]:
     """Return every member with its weight and what it adds to the blend."""
-    rows, places, weights = fit.predictions, fit.fitter.places, fit.weights
-    scaled = fit.fitter.scaled(fit.calibration)
-    spreads = weight_spread(scaled.columns[:, places], rows.target, rows.group, seed=fit.settings.seed)
-    costs: Sequence[PairedDifference | None] = [None]
-    if len(places) > 1:
-        costs = drop_costs(
-            scaled, places, rows.target, rows.fold, group=rows.group, metric=fit.metric, seed=fit.settings.seed
-        )
+    rows, formula, chosen = fit.predictions, fit.formula, fit.tournament.chosen
+    apart = [unit[chosen] for unit in fit.tournament.without]
+    nested = [dict(zip(f.members.tolist(), f.search.weights.tolist(), strict=True)) for f in apart]
+    spreads = weight_spread(fit.rows.columns[:, formula.members], rows.target, rows.group, seed=fit.settings.seed)
+    costs: Sequence[PairedDifference | None] = [None] * len(formula.members)
+    if 1 < len(formula.members) <= MOST_DROPPED:
+        quick = fit.metric.name in MOMENT_METRICS and fit.making.method == "nelder-mead"
+        making = replace(fit.making, method="nnls") if quick else fit.making  # the same weights
+        costs = drop_costs(fit.rows, making, formula.members.tolist(), fit.bootstrap)
     records = []
-    for number, (index, place) in enumerate(zip(fit.membership.members, places, strict=True)):
-        member, cost = rows.members[index], costs[number]
+    for number, place in enumerate(formula.members.tolist()):
+        member, cost, column = rows.members[fit.pool[place]], costs[number], fit.rows.columns[:, place]
         records.append(
             MemberRecord(
                 candidate=member.candidate,
                 label=member.label,
                 family=member.family,
                 run=member.run,
-                weight=float(weights.fit.weights[number]),
-                fold_mean=float(fit.values[index].mean()),
-                pooled=fit.metric(rows.target, fit.fitter.raw[:, place]),
-                nested_weights=tuple(weights.held_out.weights[:, place].tolist()),
+                weight=float(formula.search.weights[number]),
+                fold_mean=float(np.mean([fit.metric(rows.target[fold], column[fold]) for fold in rows.folds])),
+                pooled=fit.metric(rows.target, column),
+                nested_weights=tuple(weights.get(place, 0.0) for weights in nested),
                 resampled=spreads[number],
                 drop_cost=None if cost is None else comparison("the members without it", cost),
                 retried=member.retried,
@@ -47,23 +54,12 @@ def member_records(fit: BlendFit) -> tuple[MemberRecord, ...]:
 
 def certify(fit: BlendFit) -> CertificateRecord | None:
     """Return how near the weights are to the exact optimum; None where there is no exact optimum to compare with."""
-    if fit.metric.name not in MOMENT_METRICS or METHODS[fit.settings.method].free_sign:
+    searched = fit.making.method == "nelder-mead" and fit.metric.name in MOMENT_METRICS
+    if not searched or fit.making.calibration:
         return None
-    objective = PearsonOnMoments(fit.fitter.scaled(fit.calibration).sums()).of(fit.fitter.places)
-    value = objective(fit.weights.fit.weights)
-    exact = exact_pearson(objective).utility
-    return CertificateRecord(pearson=value, exact=exact, gap=exact - value)
-
-
-def left_out(fit: BlendFit) -> tuple[str, ...]:
-    """Return one sentence for each candidate that could not be a member, or that another one stands for."""
-    members = fit.predictions.members
-    merged = [
-        f"{members[entry.candidate].candidate} {members[entry.candidate].label}: predicts nearly the same as "
-        f"{members[entry.kept].candidate} {members[entry.kept].label} (r {entry.correlation:.4f})"
-        for entry in fit.membership.merged
-    ]
-    return (*fit.predictions.left_out, *merged)
+    objective = MetricOnMoments(fit.rows.parts, Readout.LINE).of(fit.formula.members.tolist())
+    value, best = objective(fit.formula.search.weights), objective(exact(objective).weights)
+    return CertificateRecord(pearson=value, exact=best, gap=best - value)
 
 
 def notes_about(predictions: MemberPredictions) -> tuple[str, ...]:

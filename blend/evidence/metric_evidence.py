@@ -1,27 +1,28 @@
 """How good one way to predict is: in-sample, nested, on holdout rows, and what to expect on test rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow.compute as pc
 
 from blend.blend_record import EvidenceRecord
-from blend.evidence.baselines import Predictor
 from blend.evidence.comparisons import metric_record
 from blend.evidence.expected_test import expect, variance_removed
-from blend.fit.fit_blend import BlendFit
+from blend.fit.fit_blend import BlendFit, baselines_of
+from blend.fit.makings import Formula
 from data_prep.prepared import Prepared
 from data_prep.scoring.combination import Combination, Floats
 from data_prep.store.oof_store import UNKNOWN_SPLIT
 
 
-def measure_blend_and_baselines(
-    fit: BlendFit, baselines: Mapping[str, Predictor], data: Prepared
-) -> dict[str, EvidenceRecord]:
+def measure_blend_and_baselines(fit: BlendFit, data: Prepared) -> dict[str, EvidenceRecord]:
     """Return the evidence for the blend and for each baseline."""
-    blend = Predictor(fit.combination, fit.membership.members, fit.weights.prediction, fit.weights.held_out.prediction)
-    test_groups = _count_test_groups(data)
-    return {name: _measure(fit, way, test_groups) for name, way in {"blend": blend, **baselines}.items()}
+    test_groups, played = _count_test_groups(data), fit.tournament
+    found = {"blend": _measure(fit, fit.formula, played.prediction, test_groups)}
+    for name, baseline in zip(("best_single", "mean"), baselines_of(fit.metric), strict=True):
+        place = played.place(baseline.name)
+        found[name] = _measure(fit, played.formulas[place], played.nested[:, place], test_groups)
+    return found
 
 
 def _count_test_groups(data: Prepared) -> int:
@@ -31,10 +32,11 @@ def _count_test_groups(data: Prepared) -> int:
     return int(pc.count_distinct(data.test[column]).as_py() if has_groups else data.test.num_rows)
 
 
-def _measure(fit: BlendFit, way: Predictor, test_groups: int) -> EvidenceRecord:
+def _measure(fit: BlendFit, formula: Formula, nested: Floats, test_groups: int) -> EvidenceRecord:
+    combination, members = fit.combination_of(formula), [fit.pool[place] for place in formula.members]
     expected = expect(
-        way.held_out,
-        variance_removed(_fold_models(fit, way.combination, way.members)),
+        nested,
+        variance_removed(_fold_models(fit, combination, members)),
         target=fit.predictions.target,
         group=fit.predictions.group,
         metric=fit.metric,
@@ -42,19 +44,19 @@ def _measure(fit: BlendFit, way: Predictor, test_groups: int) -> EvidenceRecord:
         seed=fit.settings.seed,
     )
     return EvidenceRecord(
-        in_sample=metric_record(fit, way.prediction),
-        nested=metric_record(fit, way.held_out),
+        in_sample=metric_record(fit, formula.predict(fit.rows.columns)),
+        nested=metric_record(fit, nested),
         expected=expected,
-        holdout=_holdout_value(fit, way),
+        holdout=_holdout_value(fit, combination, members),
     )
 
 
-def _holdout_value(fit: BlendFit, way: Predictor) -> float | None:
+def _holdout_value(fit: BlendFit, combination: Combination, members: Sequence[int]) -> float | None:
     """Return the metric on holdout rows; None where there are none, or a member has no predictions for them."""
-    target, columns = fit.predictions.holdout_target, [fit.predictions.columns[m].holdout for m in way.members]
+    target, columns = fit.predictions.holdout_target, [fit.predictions.columns[member].holdout for member in members]
     if target is None or not all(columns):
         return None
-    return fit.metric(target, way.combination.predict(columns))
+    return fit.metric(target, combination.predict(columns))
 
 
 def _fold_models(fit: BlendFit, combination: Combination, members: Sequence[int]) -> list[Floats]:

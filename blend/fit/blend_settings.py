@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from blend.fit.calibration import CALIBRATIONS
-from blend.fit.member_selection import MOST_MEMBERS
-from blend.fit.weight_methods import METHODS, check_method
+from blend.fit.makings import Making, makings_for
 from data_prep.errors import InputError
 from data_prep.scoring.metrics import Metric
 
@@ -13,28 +11,25 @@ from data_prep.scoring.metrics import Metric
 class BlendSettings:
     """How a blend is fitted."""
 
-    method: str = "nelder-mead"
-    """One of `blend.fit.weight_methods.METHODS`."""
-    calibration: str | None = None
-    """One of `blend.fit.calibration.CALIBRATIONS`; None: the simplest within one standard error of the best."""
-    choose_members: bool = True
-    """Whether fewer than all candidates may become members."""
-    most_members: int = MOST_MEMBERS
+    method: str | None = None
+    """Name of a making (see `blend.fit.makings`); None: the best of all, nested."""
+    parsimony: bool = False
+    """Whether to take the fewest members within one standard error of the best."""
+    most_members: int | None = None
     one_per_family: bool = False
-    """Whether every family takes part, whatever it adds; these members count beside `most_members`."""
+    """Whether every family takes part, whatever it adds."""
     clip: bool = False
     """Whether test predictions beyond the task's range move to the nearest legal score."""
     seed: int = 0
     """Of every bootstrap."""
 
-    def check(self, metric: Metric) -> None:
-        """Raise InputError, with the known ones, for a method or calibration that is unknown or does not fit."""
-        check_method(self.method, metric)
-        if self.calibration is None:
-            return
-        if self.calibration not in CALIBRATIONS:
-            raise InputError(f"unknown calibration {self.calibration!r}; known: {', '.join(CALIBRATIONS)}")
-        if METHODS[self.method].calibration not in (None, self.calibration):
-            raise InputError(
-                f"method {self.method!r} is the mean of ranks; leave --calibration {self.calibration} out, or use mean"
-            )
+    def makings(self, metric: Metric) -> list[Making]:
+        """Return the makings that compete for the blend; InputError, with the known ones, if there is no `method`."""
+        known = makings_for(metric, self.most_members)
+        if self.method is None:
+            return known
+        chosen = [making for making in known if making.name == self.method]
+        if not chosen:
+            names = ", ".join(making.name for making in known)
+            raise InputError(f"--method {self.method}: unknown for metric {metric.name}; known: {names}")
+        return chosen

@@ -1,19 +1,25 @@
-"""`fit_blend`: choose members, choose a calibration, fit weights."""
+"""`fit_blend`: the tournament of makings over the predictions of all candidates, and the blend that it chooses."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
 
 from blend.fit.blend_settings import BlendSettings
-from blend.fit.calibration_choice import choose_calibration
-from blend.fit.membership import Membership, choose_membership, everyone_is_member
-from blend.fit.nested_ranking import NestedRanking
-from blend.fit.nested_score import metric_by_fold
-from blend.fit.nested_weights import NestedWeights, WeightFitter
-from blend.fit.weight_methods import METHODS
+from blend.fit.elimination import eliminate
+from blend.fit.makings import Formula, Making, SeenRows
+from blend.fit.objective import MetricOnMoments, Readout
+from blend.fit.tournament import Tournament, all_rows, play, units_of
 from blend.members.member_predictions import MemberPredictions
-from blend.members.moment_sums import MomentSums
-from data_prep.scoring.combination import Combination, Floats
+from data_prep.scoring.combination import Combination, CombinationPart, Scaling
 from data_prep.scoring.group_bootstrap import GroupBootstrap
 from data_prep.scoring.metrics import Metric
+
+MOST_CELLS = 100_000_000
+"""As many predictions of candidates compete, at most (800 MB); of more candidates, only the best take part."""
+SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 30)
+"""Numbers of members that parsimony tries."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,56 +30,93 @@ class BlendFit:
     metric: Metric
     predictions: MemberPredictions
     """Of all candidates."""
-    sums: tuple[MomentSums, ...]
-    """Of all candidates, for each fold."""
-    values: Floats
-    """The metric of each candidate on each fold, [candidates, folds]."""
+    pool: tuple[int, ...]
+    """The candidates that competed, by their place in `predictions`, ascending."""
+    rows: SeenRows
+    """All rows of the pool."""
+    tournament: Tournament
     bootstrap: GroupBootstrap
-    """Draws groups of all rows; the metric is a mean over folds."""
-    membership: Membership
-    fitter: WeightFitter
-    """Fits other methods and calibrations to the same members."""
-    calibration: str
-    tried: NestedRanking | None
-    """The calibrations that `calibration` was chosen from; None where it was given."""
-    weights: NestedWeights
-    combination: Combination
-    """The blend as arithmetic; parts in the order of the members."""
+    """Draws groups; the metric is that of all rows together."""
 
     @property
-    def utility(self) -> Floats:
-        """`values` where more is better, [candidates, folds]."""
-        return self.values if self.metric.greater_is_better else -self.values
+    def making(self) -> Making:
+        """The making that was chosen."""
+        return self.tournament.makings[self.tournament.chosen]
+
+    @property
+    def formula(self) -> Formula:
+        """What it made of all rows."""
+        return self.tournament.formulas[self.tournament.chosen]
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """The candidates with weight, by their place in `predictions`."""
+        return tuple(self.pool[place] for place in self.formula.members)
+
+    @cached_property
+    def combination(self) -> Combination:
+        """The blend as arithmetic; parts in the order of `members`."""
+        return self.combination_of(self.formula)
+
+    def combination_of(self, formula: Formula) -> Combination:
+        """Return a formula as arithmetic."""
+        scalings = formula.scalings or (Scaling(),) * len(formula.members)
+        names = [self.predictions.members[self.pool[place]].candidate for place in formula.members]
+        weights = formula.search.weights.tolist()
+        return Combination(
+            parts=tuple(
+                CombinationPart(candidate=name, weight=weight, scalings=(scaling,))
+                for name, weight, scaling in zip(names, weights, scalings, strict=True)
+            ),
+            slope=formula.line.slope,
+            intercept=formula.line.intercept,
+            cuts=() if formula.cuts is None else tuple(formula.cuts.tolist()),
+            levels=() if formula.cuts is None else formula.levels,
+        )
+
+
+def baselines_of(metric: Metric) -> tuple[Making, Making]:
+    """Return what every blend is compared with: the best candidate alone, and the plain mean, both as they are."""
+    readout = Readout.LINE if metric.scale_free else Readout.RAW
+    return Making("single", readout), Making("mean", readout)
 
 
 def fit_blend(predictions: MemberPredictions, metric: Metric, settings: BlendSettings) -> BlendFit:
-    """Fit a blend of given candidates; InputError if method or calibration is unknown or does not suit the metric."""
-    settings.check(metric)
-    sums = predictions.sums()
-    values = metric_by_fold(predictions, sums, metric)
-    utility = values if metric.greater_is_better else -values
-    membership = (
-        choose_membership(predictions, sums, utility, metric, settings)
-        if settings.choose_members
-        else everyone_is_member(predictions)
-    )
-    fitter = WeightFitter(predictions, membership, metric, utility.mean(axis=1))
-    bootstrap = GroupBootstrap(predictions.target, predictions.fold, predictions.group, metric, seed=settings.seed)
-    calibration, tried = METHODS[settings.method].calibration or settings.calibration, None
-    if calibration is None:
-        calibration, tried = choose_calibration(fitter, settings.method, bootstrap)
-    weights = fitter.fit(settings.method, calibration)
-    return BlendFit(
-        settings=settings,
-        metric=metric,
-        predictions=predictions,
-        sums=sums,
-        values=values,
-        bootstrap=bootstrap,
-        membership=membership,
-        fitter=fitter,
-        calibration=calibration,
-        tried=tried,
-        weights=weights,
-        combination=fitter.combination(weights, calibration),
-    )
+    """Fit a blend of given candidates; InputError if there is no such method."""
+    makings = settings.makings(metric)
+    pool = _choose_pool(predictions)
+    families = [predictions.members[place].family for place in pool] if settings.one_per_family else ()
+    unit = units_of(predictions.fold, predictions.group)
+    rows = all_rows(predictions.oof(pool), predictions.target, unit, metric, families)
+    everywhere = np.zeros(len(unit), dtype=np.int8)
+    bootstrap = GroupBootstrap(predictions.target, everywhere, predictions.group, metric, seed=settings.seed)
+    tournament = _play(rows, makings, metric)
+    if settings.parsimony:
+        tournament = _play(rows, [_fewest(rows, tournament, bootstrap)], metric)
+    return BlendFit(settings, metric, predictions, tuple(pool), rows, tournament, bootstrap)
+
+
+def _play(rows: SeenRows, makings: Sequence[Making], metric: Metric) -> Tournament:
+    others = [baseline for baseline in baselines_of(metric) if baseline not in makings]
+    return play(rows, [*makings, *others], contenders=len(makings))
+
+
+def _fewest(rows: SeenRows, tournament: Tournament, bootstrap: GroupBootstrap) -> Making:
+    """Return the chosen making with the fewest members that does, nested, within one standard error as well."""
+    chosen = tournament.makings[tournament.chosen]
+    smaller = [replace(chosen, most=size) for size in SIZES]
+    nested = play(rows, smaller).nested
+    draws = bootstrap.draws(np.column_stack([tournament.nested[:, tournament.chosen], nested]))
+    behind = [draws.difference(0, place) for place in range(1, len(SIZES) + 1)]
+    close = [making for making, gap in zip(smaller, behind, strict=True) if gap.value <= gap.standard_error]
+    return (close or [chosen])[0]
+
+
+def _choose_pool(predictions: MemberPredictions) -> list[int]:
+    """Return the candidates that compete: all, or if that were too many predictions, those that serve best."""
+    n_candidates, most = len(predictions.members), max(1, MOST_CELLS // len(predictions.target))
+    if n_candidates <= most:
+        return list(range(n_candidates))
+    objective = MetricOnMoments(predictions.sums(), Readout.LINE)
+    alone = np.argsort(-objective.steps(np.zeros(n_candidates), 0.0, 1.0), kind="stable").tolist()
+    return sorted(list(dict.fromkeys([*eliminate(objective, most).tolist(), *alone]))[:most])

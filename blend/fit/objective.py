@@ -1,98 +1,190 @@
-"""The objective of a weight search: the metric of the weighted sum of columns.
+"""The objective of a weight search: what weights are worth, given what is fitted to their weighted sum afterwards.
 
-Pearson of a weighted sum needs only the moments of the columns, so a weight vector costs O(m^2) for m columns, however
-many rows there are. After the least-squares line onto the target, rmse^2 = var(target) (1 - r^2): the least rmse has
-the greatest Pearson, and the same moments serve both. Other metrics are measured on the rows.
+The errors of a weighted sum, and its Pearson, follow from the moments of the columns, so a weight vector costs O(m^2)
+for m columns, however many rows there are. After the least-squares line onto the target,
+mse = var(target) (1 - r^2): the least error has the greatest Pearson. Other metrics are measured on the rows.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
-from blend.members.moment_sums import MomentSums, measure, total
+from blend.members.moment_sums import MomentSums, total
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import Metric
-from data_prep.scoring.moments import pearson_of
 
-MOMENT_METRICS = ("pearson", "rmse")
-"""Metrics whose best weights are those with the greatest Pearson."""
+MOMENT_METRICS = ("pearson", "rmse", "mse", "r2")
+"""Metrics that follow from moments."""
+ROW_EVALUATIONS = 4_000_000
+"""A search on the rows may read about so many predictions of a weighted sum, or `LEAST_EVALUATIONS` whole ones."""
+LEAST_EVALUATIONS = 300
+
+
+class Readout(StrEnum):
+    """What is fitted to a weighted sum, to predict the target with it."""
+
+    RAW = "raw"
+    """Nothing."""
+    INTERCEPT = "intercept"
+    LINE = "line"
+    """Slope and intercept, by least squares."""
+    CUTS = "cuts"
+    """The line, then cut points between the task's levels."""
 
 
 class Objective(ABC):
-    """The utility (more is better) of weights; minus infinity if their sum is constant; `parts` are sums by fold."""
+    """The utility (more is better) of weights; minus infinity if their sum is useless; `parts` are sums of units."""
 
     tolerance: float
     """A gain in utility below this does not justify another evaluation."""
+    evaluations: float = math.inf
+    """As many, at most, are affordable."""
 
-    def __init__(self, parts: Sequence[MomentSums]) -> None:
-        self.parts = parts
-        self.moments = total(parts).centred
+    def __init__(self, parts: Sequence[MomentSums], readout: Readout) -> None:
+        self.parts, self.readout = parts, readout
+        self.sums = total(parts)
+        self.n_columns = len(self.sums.mean)
 
     @abstractmethod
     def of(self, columns: Sequence[int]) -> "Objective":
         """Return the utility of weights of some of the columns alone, in the order given."""
 
     @abstractmethod
-    def __call__(self, weights: Floats) -> float:
-        """Return the utility of `weights` [columns]."""
+    def mixed(self, shares: Floats) -> "Objective":
+        """Return the utility of weights of weighted sums of the columns, `shares` [sums, columns]."""
 
+    @abstractmethod
     def many(self, weights: Floats) -> Floats:
         """Return the utilities [k] of k weight vectors, `weights` [k, columns]."""
-        return np.array([self(row) for row in weights])
+
+    def __call__(self, weights: Floats) -> float:
+        """Return the utility of `weights` [columns]."""
+        return float(self.many(weights[None])[0])
+
+    def steps(self, weights: Floats, keep: float, add: float) -> Floats:
+        """Return the utility [columns] of `keep` * `weights` with `add` more for one column, for each column."""
+        return self.many(keep * weights + add * np.eye(self.n_columns))
+
+    def worth_elsewhere(self, weights: Floats, fitted: MomentSums, elsewhere: MomentSums) -> Floats:
+        """Return utilities [k] on other rows of `weights` [k, columns] that were fitted, readout and all, on `fitted`.
+
+        Always Pearson or the squared error: what a penalty is chosen by must be cheap.
+        """
+        square = np.einsum("km,km->k", weights @ elsewhere.centred.gram, weights)
+        cross, mean = weights @ elsewhere.centred.cross, weights @ elsewhere.mean
+        if self.readout is Readout.LINE or self.readout is Readout.CUTS:
+            return pearson_from(square, cross, elsewhere.centred.square)
+        shift = fitted.target_mean - weights @ fitted.mean if self.readout is Readout.INTERCEPT else 0.0
+        return explained_from(square, cross, elsewhere.target_mean - mean - shift, elsewhere)
 
 
-class PearsonOnMoments(Objective):
-    """Pearson of the weighted sum, from moments."""
+def pearson_from(square: Floats, cross: Floats, target: float) -> Floats:
+    """Return Pearson of weighted sums from their centred squares and products; minus infinity where one is constant."""
+    varies = square * target > 0.0
+    return np.asarray(np.where(varies, cross / np.sqrt(np.where(varies, square * target, 1.0)), -np.inf))
+
+
+def explained_from(square: Floats, cross: Floats, off: Floats, sums: MomentSums) -> Floats:
+    """Return the explained share of the target's variance; `off` is how far the mean prediction is off."""
+    return np.asarray((2.0 * cross - square - sums.count * off**2) / sums.centred.square)
+
+
+class MetricOnMoments(Objective):
+    """Pearson after a line, else the share of the target's variance that is explained."""
 
     tolerance = 1e-9
 
-    def of(self, columns: Sequence[int]) -> "PearsonOnMoments":
+    def of(self, columns: Sequence[int]) -> "MetricOnMoments":
         """Return the same for some of the columns."""
-        return PearsonOnMoments([part.of(columns) for part in self.parts])
+        return MetricOnMoments([part.of(columns) for part in self.parts], self.readout)
 
-    def __call__(self, weights: Floats) -> float:
-        """Return Pearson of one weight vector."""
-        value = pearson_of(self.moments, weights)
-        return -np.inf if math.isnan(value) else value
+    def mixed(self, shares: Floats) -> "MetricOnMoments":
+        """Return the same for weighted sums of the columns."""
+        return MetricOnMoments([part.mixed(shares) for part in self.parts], self.readout)
 
     def many(self, weights: Floats) -> Floats:
-        """Return Pearson of each row of `weights`."""
-        variance = np.einsum("km,km->k", weights @ self.moments.gram, weights) * self.moments.square
-        varies = variance > 0.0
-        return np.where(varies, weights @ self.moments.cross / np.sqrt(np.where(varies, variance, 1.0)), -np.inf)
+        """Return the utility of each row of `weights`."""
+        table = self.sums.centred
+        square = np.einsum("km,km->k", weights @ table.gram, weights)
+        return self._utility(square, weights @ table.cross, weights @ self.sums.mean)
+
+    def steps(self, weights: Floats, keep: float, add: float) -> Floats:
+        """Return the utility after one step, for each column, in O(columns^2)."""
+        table, products = self.sums.centred, self.sums.centred.gram @ weights
+        square = keep**2 * (weights @ products) + 2.0 * keep * add * products + add**2 * np.diag(table.gram)
+        cross = keep * (weights @ table.cross) + add * table.cross
+        return self._utility(square, cross, keep * (weights @ self.sums.mean) + add * self.sums.mean)
+
+    def _utility(self, square: Floats, cross: Floats, mean: Floats) -> Floats:
+        """Return utilities of weighted sums: their centred square, product with the target, and mean."""
+        if self.readout in (Readout.LINE, Readout.CUTS):
+            return pearson_from(square, cross, self.sums.centred.square)
+        off = self.sums.target_mean - mean if self.readout is Readout.RAW else np.zeros_like(mean)
+        return explained_from(square, cross, off, self.sums)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight line."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def __call__(self, values: Floats) -> Floats:
+        """Return the line's value for each of `values`."""
+        return self.slope * values + self.intercept
+
+
+def fit_line(values: Floats, target: Floats, readout: Readout, metric: Metric) -> Line:
+    """Return the line from `values` [rows] to `target` [rows]; an intercept suits the median for absolute errors."""
+    if readout is Readout.RAW:
+        return Line()
+    if readout is Readout.INTERCEPT:
+        middle = np.median if metric.name in ("mae", "medae") else np.mean
+        return Line(1.0, float(middle(target - values)))
+    centred = values - values.mean()
+    variance = float(centred @ centred)
+    slope = float(centred @ (target - target.mean())) / variance if variance > 0.0 else 0.0
+    return Line(slope, float(target.mean() - slope * values.mean()))
 
 
 class MetricOnRows(Objective):
-    """Any metric of the weighted sum, measured on the rows."""
+    """Any metric of the weighted sum, measured on the rows: `columns` [rows, columns] and `target` [rows]."""
 
     tolerance = 1e-6
 
-    def __init__(self, columns: Floats, target: Floats, metric: Metric, parts: Sequence[MomentSums]) -> None:
-        super().__init__(parts)
+    def __init__(
+        self, columns: Floats, target: Floats, metric: Metric, parts: Sequence[MomentSums], readout: Readout
+    ) -> None:
+        super().__init__(parts, readout)
         self._columns, self._target, self._metric = columns, target, metric
+        self.evaluations = max(LEAST_EVALUATIONS, ROW_EVALUATIONS / len(target))
 
     def of(self, columns: Sequence[int]) -> "MetricOnRows":
         """Return the same for some of the columns."""
-        parts = [part.of(columns) for part in self.parts]
-        return MetricOnRows(self._columns[:, list(columns)], self._target, self._metric, parts)
+        chosen = list(columns)
+        parts = [part.of(chosen) for part in self.parts]
+        return MetricOnRows(self._columns[:, chosen], self._target, self._metric, parts, self.readout)
 
-    def __call__(self, weights: Floats) -> float:
-        """Return the utility of one weight vector."""
-        value = self._metric.utility(self._metric(self._target, self._columns @ weights))
+    def mixed(self, shares: Floats) -> "MetricOnRows":
+        """Return the same for weighted sums of the columns."""
+        parts = [part.mixed(shares) for part in self.parts]
+        return MetricOnRows(self._columns @ shares.T, self._target, self._metric, parts, self.readout)
+
+    def many(self, weights: Floats) -> Floats:
+        """Return the utility of each row of `weights`."""
+        return np.array([self._utility(self._columns @ row) for row in weights])
+
+    def steps(self, weights: Floats, keep: float, add: float) -> Floats:
+        """Return the utility after one step, for each column."""
+        kept = keep * (self._columns @ weights)
+        return np.array([self._utility(kept + add * column) for column in self._columns.T])
+
+    def _utility(self, values: Floats) -> float:
+        line = Line() if self._metric.scale_free else fit_line(values, self._target, self.readout, self._metric)
+        value = self._metric.utility(self._metric(self._target, line(values)))
         return value if np.isfinite(value) else -np.inf
-
-
-def objective_of(metric: Metric, parts: Sequence[MomentSums], rows: Callable[[], tuple[Floats, Floats]]) -> Objective:
-    """Return the objective, on moments if the metric allows, else on `rows`: [rows, columns] and target [rows]."""
-    if metric.name in MOMENT_METRICS:
-        return PearsonOnMoments(parts)
-    return MetricOnRows(*rows(), metric, parts)
-
-
-def objective_for(metric: Metric, columns: Floats, target: Floats, fold: NDArray[np.int8]) -> Objective:
-    """Return the objective for `columns` [rows, columns], rows in `fold` [rows]."""
-    parts = [measure(columns[fold == k], target[fold == k]) for k in np.unique(fold)]
-    return objective_of(metric, parts, lambda: (columns, target))

@@ -1,17 +1,15 @@
 """Weight methods: ways to choose weights that sum to 1. To add one, write a function and register it in `METHODS`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from blend.fit.objective import MOMENT_METRICS, Objective
-from blend.members.moment_sums import total
-from data_prep.errors import InputError
+from blend.fit.objective import Objective, Readout
+from blend.members.moment_sums import MomentSums, total
 from data_prep.scoring.combination import Floats
-from data_prep.scoring.metrics import Metric
-from data_prep.scoring.moments import Moments, best_nonnegative_weights, pearson_of
+from data_prep.scoring.moments import Moments, best_nonnegative_weights, nonnegative_least_squares
 
 MAX_RESTARTS = 30
 SCREENING = 20
@@ -19,9 +17,15 @@ SCREENING = 20
 BUDGET = 1_000
 """Evaluations per member in one Nelder-Mead run; scipy's default of 200 does not converge from about 12 members."""
 SINGLE_STARTS = 3
+MOST_SEARCHED = 20
+"""Dimensions that Nelder-Mead searches, at most."""
 GREEDY_STEPS = 100
-PENALTIES = (0.0, *np.logspace(-5, 1, 13).tolist())
-"""Ridge penalties to try, as shares of each column's sum of squares."""
+BAGS, BAG_STEPS = 20, 50
+CLIMBS = 100
+STRIDES = np.arange(1, 26) / 50
+"""Shares that hill climbing gives to one more column."""
+PENALTIES = (0.0, *np.logspace(-4, 2, 10).tolist())
+"""Ridge penalties to try, as shares of the columns' mean sum of squares."""
 
 
 @dataclass(frozen=True)
@@ -29,49 +33,114 @@ class WeightFit:
     """Weights and how the search for them went."""
 
     weights: Floats
-    """[members], non-negative with sum 1; with free sign, absolute values sum to 1."""
-    utility: float
-    """Utility of the weights on the rows they were fitted on."""
-    converged: bool
-    evaluations: int
+    """[columns], with sum 1; of either sign, absolute values sum to 1."""
+    converged: bool = True
+    evaluations: int = 0
     """Evaluations of the objective; 0 if the method needs none."""
-    restarts: int
+    restarts: int = 0
+
+
+def single(objective: Objective) -> WeightFit:
+    """Take the best column alone."""
+    return WeightFit(best_single(objective))
+
+
+def best_single(objective: Objective) -> Floats:
+    """Return weights [columns] that are 1 for the best column and 0 for all others."""
+    columns = np.zeros(objective.n_columns)
+    columns[int(np.argmax(objective.steps(columns, 0.0, 1.0)))] = 1.0
+    return columns
+
+
+def mean(objective: Objective) -> WeightFit:
+    """Weigh every column equally."""
+    return WeightFit(np.full(objective.n_columns, 1.0 / objective.n_columns))
+
+
+def standardized_mean(objective: Objective) -> WeightFit:
+    """Weigh every column by the inverse of its standard deviation."""
+    return WeightFit(_to_sum_1(1.0 / _spread(objective.sums.centred)))
+
+
+def exact(objective: Objective) -> WeightFit:
+    """Take the exact non-negative optimum of Pearson or the squared error, by non-negative least squares."""
+    weights = _solve(objective.sums, objective.readout)
+    return WeightFit(weights if weights.any() else best_single(objective))
+
+
+def _solve(sums: MomentSums, readout: Readout, penalty: Floats | None = None, towards: Floats | None = None) -> Floats:
+    """Return the non-negative weights, sum 1, with the least squared error after the readout.
+
+    `penalty` [columns] weighs the squared distance to `towards` [columns].
+    """
+    table = sums.centred
+    if readout is Readout.RAW:
+        gram = table.gram + sums.count * np.outer(sums.mean, sums.mean)
+        table = Moments(gram, table.cross + sums.count * sums.target_mean * sums.mean, table.square)
+    if penalty is not None and towards is not None:
+        table = Moments(table.gram + np.diag(penalty), table.cross + penalty * towards, table.square)
+    if readout in (Readout.LINE, Readout.CUTS):
+        return best_nonnegative_weights(table)
+    rigid = 1e3 * float(np.trace(table.gram)) / len(table.cross)  # so heavy a penalty makes the weights' sum 1
+    return _to_sum_1(nonnegative_least_squares(table.gram + rigid, table.cross + rigid))
 
 
 def nelder_mead(objective: Objective) -> WeightFit:
     """Search the simplex with scipy's Nelder-Mead, from several starts, restarted until a restart gains nothing.
 
-    Starts (exact Pearson optimum, equal weights, best single members) are searched briefly, the best of them to its
-    end; then again from a fresh simplex there, because Nelder-Mead's simplex collapses in many dimensions.
+    It searches the columns that the exact optimum uses; where they are many, the weak ones move together, in the
+    proportions of that optimum. Starts (the optimum, equal weights, best single columns) are
+    searched briefly, the best of them to its end; then again from a fresh simplex there, because Nelder-Mead's simplex
+    collapses in many dimensions.
     """
-    n_members = len(objective.moments.cross)
-    if n_members == 1:
-        return WeightFit(np.ones(1), objective(np.ones(1)), converged=True, evaluations=1, restarts=0)
-    screened = [search_simplex(objective, start, budget=SCREENING * n_members) for start in _starts(objective)]
-    best = max(screened, key=lambda fit: fit.utility)
-    evaluations = sum(fit.evaluations for fit in screened)
+    optimum = exact(objective).weights
+    order = np.argsort(-optimum, kind="stable")[: int(np.count_nonzero(optimum))]
+    n_alone = len(order) if len(order) <= MOST_SEARCHED else MOST_SEARCHED - 1
+    shares = np.eye(objective.n_columns)[np.sort(order[:n_alone])]
+    if n_alone < len(order):
+        together = np.zeros(objective.n_columns)
+        together[order[n_alone:]] = optimum[order[n_alone:]]
+        shares = np.vstack([shares, _to_sum_1(together)])
+    found = _search(objective.mixed(shares))
+    return WeightFit(found.weights @ shares, found.converged, found.evaluations, found.restarts)
+
+
+def _search(objective: Objective) -> WeightFit:
+    n_columns = objective.n_columns
+    if n_columns == 1:
+        return WeightFit(np.ones(1), evaluations=1)
+    affordable = objective.evaluations
+    starts = _starts(objective)
+    screened = [
+        search_simplex(objective, start, budget=int(min(SCREENING * n_columns, affordable / 10))) for start in starts
+    ]
+    best, utility = max(screened, key=lambda found: found[1])
+    evaluations = sum(found.evaluations for found, _ in screened)
     for restart in range(1, MAX_RESTARTS + 1):
-        found = search_simplex(objective, best.weights, budget=BUDGET * n_members)
+        budget = int(min(BUDGET * n_columns, affordable - evaluations))
+        if budget < n_columns:
+            return WeightFit(best.weights, converged=False, evaluations=evaluations, restarts=restart - 1)
+        found, reached = search_simplex(objective, best.weights, budget=budget)
         evaluations += found.evaluations
-        gain = found.utility - best.utility
-        best = max(best, found, key=lambda fit: fit.utility)
+        gain = reached - utility
+        if gain > 0.0:
+            best, utility = found, reached
         if found.converged and gain < objective.tolerance:
-            return WeightFit(best.weights, best.utility, converged=True, evaluations=evaluations, restarts=restart)
-    return WeightFit(best.weights, best.utility, converged=False, evaluations=evaluations, restarts=MAX_RESTARTS)
+            return WeightFit(best.weights, evaluations=evaluations, restarts=restart)
+    return WeightFit(best.weights, converged=False, evaluations=evaluations, restarts=MAX_RESTARTS)
 
 
-def search_simplex(objective: Objective, start: Floats, *, budget: int) -> WeightFit:
-    """Run Nelder-Mead once from `start`, for at most about `budget` evaluations; `converged` is what scipy reports.
+def search_simplex(objective: Objective, start: Floats, *, budget: int) -> tuple[WeightFit, float]:
+    """Run Nelder-Mead once from `start`, for at most about `budget` evaluations; return weights and their utility.
 
     It uses the weights of standardized columns, where all directions are alike. Near an optimum utility falls with the
     square of the distance, so weights need the root of utility's tolerance.
     """
     from scipy.optimize import minimize  # noqa: PLC0415 - slow to import
 
-    n_members, spread = len(start), _spread(objective.moments)
+    n_columns, spread = len(start), _spread(objective.sums.centred)
     options: Any = {
-        "initial_simplex": _on_simplex(start * spread)
-        + np.vstack([np.zeros(n_members), np.eye(n_members) / n_members]),
+        "initial_simplex": _to_sum_1(start * spread) + np.vstack([np.zeros(n_columns), np.eye(n_columns) / n_columns]),
         "adaptive": True,
         "xatol": objective.tolerance**0.5,
         "fatol": objective.tolerance / 10,
@@ -84,100 +153,121 @@ def search_simplex(objective: Objective, start: Floats, *, budget: int) -> Weigh
         size = weights.sum()
         return -objective(weights / size) if size > 0.0 else np.inf
 
-    found = minimize(loss, np.zeros(n_members), method="Nelder-Mead", options=options)
-    weights = _on_simplex(np.maximum(found.x, 0.0) / spread)
-    return WeightFit(
-        weights, objective(weights), converged=bool(found.success), evaluations=int(found.nfev), restarts=0
-    )
+    found = minimize(loss, np.zeros(n_columns), method="Nelder-Mead", options=options)
+    weights = _to_sum_1(np.maximum(found.x, 0.0) / spread)
+    return WeightFit(weights, converged=bool(found.success), evaluations=int(found.nfev)), objective(weights)
 
 
-def exact_pearson(objective: Objective) -> WeightFit:
-    """Return the non-negative weights with the greatest Pearson, exactly, by non-negative least squares."""
-    weights = best_nonnegative_weights(objective.moments)
-    if not weights.any():
-        weights = best_single(objective)
-    return WeightFit(weights, objective(weights), converged=True, evaluations=0, restarts=0)
+def _starts(objective: Objective) -> list[Floats]:
+    alone = objective.steps(np.zeros(objective.n_columns), 0.0, 1.0)
+    order = np.argsort(-alone, kind="stable")[:SINGLE_STARTS]
+    return [exact(objective).weights, mean(objective).weights, *np.eye(objective.n_columns)[order]]
 
 
-def greedy(objective: Objective) -> WeightFit:
-    """Add one member at a time, with replacement; keep the best average passed on the way (Caruana et al. 2004).
+def greedy(objective: Objective, *, steps: int = GREEDY_STEPS) -> WeightFit:
+    """Add one column at a time, with replacement; keep the best average passed on the way (Caruana et al. 2004).
 
-    Ties go to the member least correlated with the average so far.
+    Ties go to the column least correlated with the average so far.
     """
-    n_members = len(objective.moments.cross)
-    counts = np.zeros(n_members)
-    best, best_utility = counts, -np.inf
-    for step in range(1, GREEDY_STEPS + 1):
-        choices = (counts + np.eye(n_members)) / step
-        utilities = objective.many(choices)
+    weights = np.zeros(objective.n_columns)
+    best, best_utility = weights, -np.inf
+    steps = max(1, min(steps, int(min(objective.evaluations, 1e9) / objective.n_columns)))
+    for step in range(1, steps + 1):
+        utilities = objective.steps(weights, (step - 1) / step, 1 / step)
         alike = np.flatnonzero(utilities >= utilities.max() - objective.tolerance)
-        chosen = int(alike[np.argmin(_correlations(objective.moments, counts)[alike])])
-        counts = choices[chosen] * step
+        chosen = int(alike[np.argmin(_correlations(objective.sums.centred, weights)[alike])])
+        weights = weights * ((step - 1) / step)
+        weights[chosen] += 1 / step
         if utilities[chosen] > best_utility + objective.tolerance:
-            best, best_utility = choices[chosen], float(utilities[chosen])
-    return WeightFit(best, best_utility, converged=True, evaluations=GREEDY_STEPS * n_members, restarts=0)
+            best, best_utility = weights, float(utilities[chosen])
+    return WeightFit(best, evaluations=steps * objective.n_columns)
+
+
+def bagged_greedy(objective: Objective) -> WeightFit:
+    """Average greedy selection over bags of half the columns (Caruana, Munson and Niculescu-Mizil 2006)."""
+    random, weights, size = np.random.default_rng(0), np.zeros(objective.n_columns), (objective.n_columns + 1) // 2
+    steps = max(2, int(min(BAG_STEPS, objective.evaluations / (BAGS * size))))
+    for _ in range(BAGS):
+        bag = np.sort(random.choice(objective.n_columns, size, replace=False))
+        weights[bag] += greedy(objective.of(bag.tolist()), steps=steps).weights / BAGS
+    return WeightFit(weights, evaluations=BAGS * steps * size)
+
+
+def climb(objective: Objective) -> WeightFit:
+    """Climb from the best column: each time one more column gets the share that helps most, until none helps."""
+    return _climb(objective, STRIDES)
+
+
+def free_climb(objective: Objective) -> WeightFit:
+    """Like `climb`, also with negative shares."""
+    return _climb(objective, np.concatenate([-STRIDES, STRIDES]))
+
+
+def _climb(objective: Objective, strides: Floats) -> WeightFit:
+    weights = best_single(objective)
+    utility, evaluations = objective(weights), 0
+    for _ in range(CLIMBS):
+        evaluations += len(strides) * objective.n_columns
+        if evaluations > objective.evaluations:
+            break
+        utilities = np.array([objective.steps(weights, 1.0 - share, share) for share in strides.tolist()])
+        stride, column = np.unravel_index(int(np.argmax(utilities)), utilities.shape)
+        if not utilities[stride, column] > utility + objective.tolerance:
+            break
+        utility = float(utilities[stride, column])
+        weights = weights * (1.0 - strides[stride])
+        weights[column] += strides[stride]
+    return WeightFit(weights, evaluations=evaluations)
 
 
 def ridge(objective: Objective) -> WeightFit:
-    """Least squares with a penalty on the squares of the (standardized) weights, which may not be negative.
+    """Non-negative least squares, drawn towards equal weights by a penalty that is chosen by leaving units out."""
 
-    The penalty is the one of `PENALTIES` with the best mean Pearson on held-out folds; none with a single fold.
-    """
-    return _penalised(objective, best_nonnegative_weights)
+    def solve(sums: MomentSums, penalty: float) -> Floats:
+        equal = 1.0 / _spread(sums.centred) if objective.readout is Readout.LINE else np.ones(objective.n_columns)
+        equal = _to_sum_1(equal)
+        scale = np.diag(sums.centred.gram).copy()
+        if objective.readout is Readout.LINE:
+            equal *= max(_slope(sums.centred, equal), 0.0)
+        else:
+            scale[:] = scale.mean()
+        return _solve(sums, objective.readout, penalty * scale, equal)
+
+    return _penalized(objective, solve)
 
 
 def free_ridge(objective: Objective) -> WeightFit:
-    """Like `ridge`, with weights of either sign, which overfit; absolute values sum to 1."""
-    return _penalised(objective, _least_squares)
+    """Least squares with a penalty on squared (standardized) weights, of either sign; absolute values sum to 1."""
+    return _penalized(objective, lambda sums, penalty: _least_squares(sums.centred, penalty))
 
 
-def _penalised(objective: Objective, solve: Callable[[Moments], Floats]) -> WeightFit:
+def _penalized(objective: Objective, solve: Callable[[MomentSums, float], Floats]) -> WeightFit:
+    """Return weights with the penalty that is best on average when each unit is left out."""
     parts = list(objective.parts)
-
-    def held_out(penalty: float) -> float:
-        values = []
-        for place, part in enumerate(parts):
-            others = total([*parts[:place], *parts[place + 1 :]]).centred
-            values.append(pearson_of(part.centred, solve(_penalise(others, penalty))))
-        return float(np.nan_to_num(values, nan=-1.0).mean())
-
-    penalty = max(PENALTIES, key=held_out) if len(parts) > 1 else PENALTIES[0]
-    weights = solve(_penalise(objective.moments, penalty))
-    if not weights.any():
-        weights = best_single(objective)
-    evaluations = len(PENALTIES) * len(parts) if len(parts) > 1 else 0
-    return WeightFit(weights, objective(weights), converged=True, evaluations=evaluations, restarts=0)
+    if len(parts) == 1:
+        weights = solve(objective.sums, PENALTIES[1])
+        return WeightFit(weights if weights.any() else best_single(objective))
+    worth = np.zeros(len(PENALTIES))
+    for place, part in enumerate(parts):
+        others = total([*parts[:place], *parts[place + 1 :]])
+        weights = np.array([solve(others, penalty) for penalty in PENALTIES])
+        worth += part.count * objective.worth_elsewhere(weights, others, part)
+    weights = solve(objective.sums, PENALTIES[int(np.argmax(worth))])
+    return WeightFit(weights if weights.any() else best_single(objective), evaluations=len(PENALTIES) * len(parts))
 
 
-def _penalise(table: Moments, penalty: float) -> Moments:
-    return Moments(table.gram + penalty * np.diag(np.diag(table.gram)), table.cross, table.square)
-
-
-def _least_squares(table: Moments) -> Floats:
+def _least_squares(table: Moments, penalty: float) -> Floats:
     """Return weights [columns] of either sign with the greatest Pearson; absolute values sum to 1."""
     spread = _spread(table)
-    weights = np.linalg.lstsq(table.gram / np.outer(spread, spread), table.cross / spread, rcond=1e-10)[0] / spread
+    gram = table.gram / np.outer(spread, spread) + penalty * np.eye(len(spread))
+    weights = np.linalg.lstsq(gram, table.cross / spread, rcond=1e-10)[0] / spread
     size = np.abs(weights).sum()
     return np.asarray(weights / size if size > 0 else weights)
 
 
-def mean(objective: Objective) -> WeightFit:
-    """Weigh every member equally."""
-    n_members = len(objective.moments.cross)
-    weights = np.full(n_members, 1.0 / n_members)
-    return WeightFit(weights, objective(weights), converged=True, evaluations=0, restarts=0)
-
-
-def best_single(objective: Objective) -> Floats:
-    """Return weights [members] that are 1 for the best member and 0 for all others."""
-    singles = np.eye(len(objective.moments.cross))
-    return np.asarray(singles[int(np.argmax(objective.many(singles)))])
-
-
-def _starts(objective: Objective) -> list[Floats]:
-    singles = np.eye(len(objective.moments.cross))
-    order = np.argsort(-objective.many(singles), kind="stable")[:SINGLE_STARTS]
-    return [exact_pearson(objective).weights, mean(objective).weights, *singles[order]]
+def _slope(table: Moments, weights: Floats) -> float:
+    variance = float(weights @ table.gram @ weights)
+    return float(weights @ table.cross) / variance if variance > 0.0 else 0.0
 
 
 def _spread(table: Moments) -> Floats:
@@ -186,8 +276,9 @@ def _spread(table: Moments) -> Floats:
     return np.sqrt(np.where(square > 0.0, square, 1.0))
 
 
-def _on_simplex(point: Floats) -> Floats:
-    return np.asarray(point / point.sum())
+def _to_sum_1(point: Floats) -> Floats:
+    size = float(point.sum())
+    return np.asarray(point / size if size != 0.0 else point)
 
 
 def _correlations(table: Moments, weights: Floats) -> Floats:
@@ -197,35 +288,27 @@ def _correlations(table: Moments, weights: Floats) -> Floats:
     return np.asarray(products / (_spread(table) * variance**0.5)) if variance > 0.0 else np.zeros(len(weights))
 
 
-def check_method(method: str, metric: Metric) -> None:
-    """Raise InputError, with the methods that can, if this one is unknown or cannot serve the metric."""
-    if method not in METHODS:
-        raise InputError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    if method == "nnls" and metric.name not in MOMENT_METRICS:
-        others = ", ".join(name for name in METHODS if name != "nnls")
-        raise InputError(
-            f"method 'nnls' finds the best {' or '.join(MOMENT_METRICS)}, the task's metric is {metric.name!r}; "
-            f"take one of: {others}"
-        )
-
-
 @dataclass(frozen=True)
 class WeightMethod:
-    """A way to choose weights, and what comes with it."""
+    """A way to choose weights, and what may be fitted to their sum."""
 
     fit: Callable[[Objective], WeightFit]
-    calibration: str | None = None
-    """The only one of `blend.fit.calibration.CALIBRATIONS` that it works with; None: any."""
+    readouts: Sequence[Readout] = (Readout.RAW, Readout.INTERCEPT, Readout.LINE)
     free_sign: bool = False
-    """Weights may be negative; the method is used only if the user chooses it."""
+    """Weights may be negative."""
 
 
 METHODS: dict[str, WeightMethod] = {
     "nelder-mead": WeightMethod(nelder_mead),
-    "nnls": WeightMethod(exact_pearson),
-    "greedy": WeightMethod(greedy),
-    "ridge": WeightMethod(ridge),
+    "single": WeightMethod(single),
     "mean": WeightMethod(mean),
-    "rank-mean": WeightMethod(mean, calibration="rank"),
-    "free-ridge": WeightMethod(free_ridge, free_sign=True),
+    "z-mean": WeightMethod(standardized_mean, (Readout.LINE,)),
+    "nnls": WeightMethod(exact),
+    "greedy": WeightMethod(greedy),
+    "bagged-greedy": WeightMethod(bagged_greedy),
+    "hill-climbing": WeightMethod(climb),
+    "free-hill-climbing": WeightMethod(free_climb, free_sign=True),
+    "ridge": WeightMethod(ridge),
+    "free-ridge": WeightMethod(free_ridge, (Readout.LINE,), free_sign=True),
 }
+"""By name; of equals, the first is taken."""

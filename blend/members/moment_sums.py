@@ -42,6 +42,12 @@ class MomentSums:
         chosen = np.asarray(list(columns), dtype=np.intp)
         return MomentSums(self.count, self.mean[chosen], self.target_mean, self.centred.of(chosen))
 
+    def mixed(self, shares: Floats) -> "MomentSums":
+        """Return the sums of weighted sums of the columns, `shares` [sums, columns]."""
+        centred = self.centred
+        moments = Moments(shares @ centred.gram @ shares.T, shares @ centred.cross, centred.square)
+        return MomentSums(self.count, shares @ self.mean, self.target_mean, moments)
+
 
 def measure(columns: Floats, target: Floats) -> MomentSums:
     """Return the sums of `columns` [rows, columns] against `target` [rows]."""

@@ -61,16 +61,25 @@ class CombinationPart(FrozenRecord):
         return np.asarray(np.mean(parts, axis=0))
 
 
+def decide(values: Floats, cuts: ArrayLike, levels: ArrayLike) -> Floats:
+    """Return for each of `values` the level whose number says how many of the ascending `cuts` it reaches."""
+    return np.asarray(levels, dtype=np.float64)[np.searchsorted(np.asarray(cuts), values, side="right")]
+
+
 class Combination(FrozenRecord):
     """A fitted blend as arithmetic."""
 
     parts: Annotated[tuple[CombinationPart, ...], Field(min_length=1)]
     slope: float
     intercept: float
+    cuts: tuple[float, ...] = ()
+    """Ascending; a prediction that reaches so many of them is that one of `levels`. None: it stays a number."""
+    levels: tuple[float, ...] = ()
 
     def finish(self, weighted: ArrayLike) -> Floats:
         """Return the prediction [rows] for the weighted sum [rows] of the members' means."""
-        return self.intercept + self.slope * np.asarray(weighted, dtype=np.float64)
+        values = self.intercept + self.slope * np.asarray(weighted, dtype=np.float64)
+        return decide(values, self.cuts, self.levels) if self.cuts else values
 
     def predict(self, predictions: Sequence[Sequence[ArrayLike]]) -> Floats:
         """Return the prediction [rows]; `predictions[p][k]` is [rows], of part p by the model of its k-th fold."""

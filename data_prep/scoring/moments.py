@@ -50,21 +50,29 @@ def best_nonnegative_weights(table: Moments) -> NDArray[np.float64]:
     """Return the weights >= 0, summing to 1, with the highest Pearson; all 0 when no column helps.
 
     Least squares with w >= 0 finds the direction of the greatest Pearson with w >= 0: at the best scale of a direction
-    the squared error is (1 - r^2) y'y. With G = gram and b = cross, ||X w - y||^2 = ||R w - q||^2 + constant for any
-    R, q with R'R = G and R'q = b; R comes from the eigenvectors of the scaled G, so collinear columns are harmless.
+    the squared error is (1 - r^2) y'y.
+    """
+    weights = nonnegative_least_squares(table.gram, table.cross)
+    total = float(weights.sum())
+    return weights / total if total > 0 else weights
+
+
+def nonnegative_least_squares(gram: NDArray[np.float64], cross: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return w >= 0 [columns] with the least ||X w - y||, from G = X'X and b = X'y; 0 for columns without length.
+
+    ||X w - y||^2 = ||R w - q||^2 + constant for any R, q with R'R = G and R'q = b; R comes from the eigenvectors of
+    the scaled G, so collinear columns are harmless.
     """
     from scipy.optimize import nnls  # noqa: PLC0415 - slow to import
 
-    scale = np.sqrt(np.diag(table.gram))
+    scale = np.sqrt(np.diag(gram))
     used = np.flatnonzero(scale > 0)
     weights = np.zeros(len(scale))
     if not used.size:
         return weights
-    correlation = table.gram[np.ix_(used, used)] / np.outer(scale[used], scale[used])
-    values, vectors = np.linalg.eigh(correlation)
+    values, vectors = np.linalg.eigh(gram[np.ix_(used, used)] / np.outer(scale[used], scale[used]))
     kept = values > _RANK_TOLERANCE * values[-1]
     root = np.sqrt(values[kept])[:, None] * vectors[:, kept].T
-    target = (vectors[:, kept].T @ (table.cross[used] / scale[used])) / np.sqrt(values[kept])
+    target = (vectors[:, kept].T @ (cross[used] / scale[used])) / np.sqrt(values[kept])
     weights[used] = nnls(root, target)[0] / scale[used]
-    total = float(weights.sum())
-    return weights / total if total > 0 else weights
+    return weights

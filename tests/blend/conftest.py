@@ -19,12 +19,17 @@ TEST_SCORE = np.arange(N_TEST) % 5 / 4
 """What the test rows' scores would be; known to the candidates here alone."""
 
 
-def make_prepared(folder: Path, *, task: Task = TASK, shift: int = 0, score_seed: int = 0) -> Prepared:
-    """Write a prepared folder: 4 folds of 60 rows in groups of 6, and 24 holdout rows; `shift` turns the folds."""
+def make_prepared(
+    folder: Path, *, task: Task = TASK, shift: int = 0, score_seed: int = 0, two: bool = False
+) -> Prepared:
+    """Write a prepared folder: 4 folds of 60 rows in groups of 6, and 24 holdout rows; `shift` turns the folds.
+
+    The targets have five values, or `two`.
+    """
     n_rows = N_FOLDS * PER_FOLD + N_HOLDOUT
     group = np.arange(n_rows) // 6
     fold = np.where(np.arange(n_rows) < N_HOLDOUT, -1, (group + shift) % N_FOLDS)
-    score = np.random.default_rng(score_seed).integers(0, 5, n_rows) / 4
+    score = np.random.default_rng(score_seed).integers(0, 2 if two else 5, n_rows) / (1 if two else 4)
     train = pa.table(
         {
             "id": [f"r{row:03d}" for row in range(n_rows)],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from blend.__main__ import app
+from blend.__main__ import WORSE, app
 from data_prep.console import console
 from data_prep.errors import InputError
 from data_prep.store.tables import read_table
@@ -38,12 +38,12 @@ def test_fit_writes_record_and_submission_and_says_where(full_run: Any) -> None:
     assert sum(member["weight"] for member in record["members"]) == pytest.approx(1.0)
     assert set(record["scores"]) == {"blend", "best_single", "mean"}
     assert str(folder / "submission.csv") in printed.splitlines()[-1]
-    assert "aaa-k2-pair-mean-mse" in printed
+    assert "best of" in printed
 
 
 def test_the_submission_is_what_the_record_says(full_run: Any) -> None:
-    blend("fit", full_run.path)
-    folder = full_run.root / "blends" / "nelder-mead"
+    blend("fit", full_run.path, "--method", "nelder-mead+line", "--name", "best")
+    folder = full_run.root / "blends" / "best"
     record = json.loads((folder / "blend.json").read_text())
     combination = record["combination"]
     expected = np.full(36, combination["intercept"])
@@ -53,8 +53,7 @@ def test_the_submission_is_what_the_record_says(full_run: Any) -> None:
             for fold in range(4)
         ]
         column = np.mean(np.array(folds, dtype=np.float64), axis=0)
-        scaling = member["scalings"][0]
-        expected += combination["slope"] * member["weight"] * (column - scaling["center"]) / scaling["scale"]
+        expected += combination["slope"] * member["weight"] * column
     written = np.loadtxt(folder / "submission.csv", delimiter=",", skiprows=1, usecols=1)
     np.testing.assert_allclose(written, np.clip(expected, 0, 1), atol=1e-7)
 
@@ -67,16 +66,16 @@ def test_same_blend_again_is_fine_and_another_needs_force(full_run: Any) -> None
     assert path.read_bytes() == before
 
     with pytest.raises(InputError, match="already holds another blend; choose another --name, or replace it with"):
-        blend("fit", full_run.path, "--name", "one", "--method", "mean")
+        blend("fit", full_run.path, "--name", "one", "--method", "mean+line")
     assert path.read_bytes() == before
-    blend("fit", full_run.path, "--name", "one", "--method", "mean", "--force")
+    blend("fit", full_run.path, "--name", "one", "--method", "mean+line", "--force")
     assert path.read_bytes() != before
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "magic"], "known: nelder-mead, nnls, greedy, ridge, mean"),
+        (["--method", "magic"], "known: nelder-mead.line, single.line, mean.line"),
         (["--name", "../up"], "it names a folder"),
         (["--name", "a" * 300], "at most 100 letters"),
         (["--dead-below", "nan"], "must be a finite number"),
@@ -170,7 +169,7 @@ def test_a_retried_fold_is_marked(run: Any, toolbox: Any) -> None:
     output = " ".join(blend("fit", run.path).split())
     assert output.count("died once, retried") == 1
     assert "(fold 1 died once, retried)" in output
-    record = json.loads((run.root / "blends" / "nelder-mead" / "blend.json").read_text())
+    record = json.loads((run.root / "blends" / "best" / "blend.json").read_text())
     assert {member["candidate"]: member["retried"] for member in record["members"]} == {"aaa": [], "bbb": [1]}
 
 
@@ -181,17 +180,21 @@ def test_a_study_that_names_no_data(full_run: Any) -> None:
     blend("fit", full_run.path, "--data", full_run.data.path)
 
 
-def test_noise_is_called_noise(run: Any) -> None:
+def test_what_is_printed_is_five_lines_and_everything_on_request(full_run: Any) -> None:
+    short = blend("fit", full_run.path, "--clip").splitlines()
+    assert [line.split()[0] for line in short] == ["chosen:", "nested", "expected", "nested", "wrote", "next:"]
+    everything = blend("fit", full_run.path, "--clip", "--verbose", "--force")
+    assert "Ways to blend" in everything
+    assert all(line in everything for line in short)
+
+
+def test_what_is_worse_than_a_single_model_is_said_loudly(run: Any) -> None:
     run.add("good", noise=0.1).add("poor", noise=2.0)
-    assert "not better than its best member by more than noise" in blend(
-        "fit", run.path, "--calibration", "none", "--clip"
-    )
-
-
-def test_a_gain_beyond_noise_is_not_called_noise(run: Any) -> None:
-    for name in ("aaa", "bbb", "ccc", "ddd"):
-        run.add(name, noise=0.4)
-    assert "beyond noise" not in blend("fit", run.path, "--calibration", "none", "--clip")
+    with console.capture() as capture:
+        status = app(["fit", run.path, "--method", "mean+line", "--clip"], standalone_mode=False)
+    assert status == WORSE
+    assert "WARNING: the best single model is better, nested, by" in capture.get()
+    assert app(["fit", run.path, "--clip"], standalone_mode=False) != WORSE
 
 
 def test_as_a_program_it_exits_with_two_and_one_message(tmp_path: Path) -> None:
@@ -216,6 +219,6 @@ def test_help_loads_no_slow_library(verb: list[str]) -> None:
 
 
 def test_a_fit_loads_the_parts_of_scipy_that_it_uses(full_run: Any) -> None:
-    found = loaded_libraries("blend", "fit", full_run.path, "--method", "greedy")
+    found = loaded_libraries("blend", "fit", full_run.path, "--method", "greedy+line")
     assert found - {"pandas"} == {"scipy", "scipy.optimize"}, "pyarrow loads pandas when it converts arrays"
-    assert (full_run.root / "blends" / "greedy" / "blend.json").exists()
+    assert (full_run.root / "blends" / "greedy-line" / "blend.json").exists()

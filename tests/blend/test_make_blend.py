@@ -12,77 +12,55 @@ from blend.blend_folder import find_previous, read_blend, write_blend
 from blend.blend_record import Blend
 from blend.evidence.comparisons import PreviousBlend
 from blend.fit.blend_settings import BlendSettings
-from blend.fit.calibration import CALIBRATIONS
-from blend.fit.calibration_choice import CHOICES
-from blend.fit.membership import LEAST_SHARE
-from blend.fit.weight_methods import METHODS
+from blend.fit.family_shares import LEAST_SHARE
+from blend.fit.makings import makings_for
 from blend.make_blend import FinishedBlend, make_blend
 from blend.members.load_predictions import load_predictions
 from data_prep.errors import InputError
-from data_prep.scoring.metrics import METRICS
+from data_prep.scoring.metrics import METRICS, Targets
 from data_prep.store.tables import OOF_SCHEMA, read_table
 
 
 def fit(run: Any, *, name: str = "x", previous: PreviousBlend | None = None, **settings: Any) -> FinishedBlend:
     predictions = load_predictions([run.path], run.data)
-    chosen = BlendSettings(**{"method": "nnls", "clip": True, **settings})
+    chosen = BlendSettings(**{"method": "nnls+line", "clip": True, **settings})
     return make_blend(predictions, run.data, chosen, name=name, previous=previous)
 
 
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("metric", METRICS)
-def test_every_method_serves_every_metric_to_the_end(tmp_path: Path, toolbox: Any, method: str, metric: str) -> None:
-    task = toolbox.task.model_copy(update={"metric": metric})
-    run = toolbox.Run(tmp_path / "run", toolbox.make_prepared(tmp_path / "prepared", task=task))
+def test_every_metric_is_served_to_the_end(tmp_path: Path, toolbox: Any, metric: str) -> None:
+    levels = {"score_levels": (0.0, 0.25, 0.5, 0.75, 1.0)}
+    if METRICS[metric].targets is Targets.TWO_LEVELS:
+        levels = {"score_levels": (0.0, 1.0)}
+    task = toolbox.task.model_copy(update={"metric": metric, **levels})
+    two = len(levels["score_levels"]) == 2
+    run = toolbox.Run(tmp_path / "run", toolbox.make_prepared(tmp_path / "prepared", task=task, two=two))
     run.add("aaa", noise=0.2).add("bbb", noise=0.3)
-    if method == "nnls" and metric == "spearman":
-        with pytest.raises(InputError, match="the task's metric is 'spearman'"):
-            fit(run, method=method)
-        return
-    record = fit(run, method=method).record
-    assert record.method == method
-    assert method in record.methods
+    record = fit(run, method=None).record
     assert sum(abs(member.weight) for member in record.members) == pytest.approx(1.0)
     better = METRICS[metric].utility
+    plain = "single+line" if METRICS[metric].scale_free else "single"
+    assert {record.method, plain} <= set(record.makings)
+    best = max(better(making.nested) for making in record.makings.values())
+    assert better(record.makings[record.method].nested) == pytest.approx(best, abs=1e-5)
     expected = record.scores["blend"].expected
     assert expected is not None
-    assert better(expected.value) > better(record.scores["blend"].nested.pooled), "the mean over folds helps"
+    assert expected.low <= expected.value <= expected.high
     assert record.scores["blend"].holdout is not None
-    assert better(record.scores["blend"].holdout) > better(record.scores["blend"].nested.pooled)
 
 
-@pytest.mark.parametrize("calibration", CALIBRATIONS)
-def test_test_rows_pass_the_same_scalings(full_run: Any, calibration: str) -> None:
+@pytest.mark.parametrize("method", [making.name for making in makings_for(METRICS["pearson"])])
+def test_test_rows_pass_the_same_arithmetic(full_run: Any, method: str) -> None:
     """What the record computes from the test tables is what stands in the submission."""
-    fitted = fit(full_run, calibration=calibration)
+    fitted = fit(full_run, method=method)
     predictions = load_predictions([full_run.path], full_run.data)
     columns = {m.candidate: c.test for m, c in zip(predictions.members, predictions.columns, strict=True)}
     restored = Blend.model_validate_json(fitted.record.model_dump_json())
     expected = restored.combination.predict([columns[part.candidate] for part in restored.combination.parts])
     written = np.array([float(line.split(b",")[1]) for line in fitted.submission.splitlines()[1:]])
     np.testing.assert_allclose(written, np.clip(expected, 0, 1), atol=1e-7)
-    n_scalings = {len(part.scalings) for part in restored.combination.parts}
-    assert n_scalings == {4 if calibration.endswith("by-fold") else 1}
-
-
-def test_drifting_folds_call_for_a_scale_of_their_own(run: Any, toolbox: Any) -> None:
-    def drift(fold: int, tables: Any, origin: Any) -> Any:
-        def moved(table: pa.Table) -> pa.Table:
-            values = table["prediction"].to_numpy() * (1 + 4 * fold) + 10 * fold
-            place = table.schema.get_field_index("prediction")
-            return table.set_column(place, "prediction", pa.array(values, pa.float32()))
-
-        return toolbox.replace(tables, oof=moved(tables.oof), test=moved(tables.test)), origin
-
-    for name in ("aaa", "bbb", "ccc"):
-        run.add(name, noise=0.2, change=drift if name != "ccc" else None)
-    record = fit(run).record
-    assert record.calibration == "z-by-fold"
-    assert set(record.calibrations) == set(CHOICES)
-    best = max(record.calibrations.values(), key=lambda entry: entry.nested.fold_mean)
-    chosen = record.calibrations[record.calibration]
-    assert best.nested.fold_mean - chosen.nested.fold_mean <= max(chosen.behind.standard_error, 1e-12)
-    assert record.calibrations["none"].nested.fold_mean < chosen.nested.fold_mean - 0.02
+    assert fitted.record.method == method
+    assert all(len(part.scalings) == 1 for part in restored.combination.parts)
 
 
 def test_nothing_that_is_chosen_saw_the_fold_that_it_is_scored_on(run: Any, toolbox: Any, tmp_path: Path) -> None:
@@ -97,7 +75,7 @@ def test_nothing_that_is_chosen_saw_the_fold_that_it_is_scored_on(run: Any, tool
     honest = run.add("good", noise=0.3).add("also", noise=0.35).add("third", noise=0.5)
     caught = toolbox.Run(tmp_path / "caught", run.data)
     caught.add("good", noise=0.3).add("also", noise=0.35).add("third", noise=0.5, change=cheat)
-    options = {"calibration": "isotonic", "most_members": 2}
+    options = {"method": "isotonic:greedy+line", "most_members": 2}
     weights = [
         {member.candidate: member.nested_weights for member in fit(r, **options).record.members}
         for r in (honest, caught)
@@ -109,25 +87,37 @@ def test_nothing_that_is_chosen_saw_the_fold_that_it_is_scored_on(run: Any, tool
         assert weights[0][candidate][2] == weights[1][candidate][2]
 
 
-def test_given_members_are_all_taken(full_run: Any, toolbox: Any) -> None:
+def test_without_a_method_the_best_of_all_nested_is_written(full_run: Any) -> None:
     full_run.add("useless", noise=20.0)
     everyone = load_predictions([full_run.path], full_run.data, dead_below=-1)
-    settings = BlendSettings(method="mean", clip=True)
-    all_of_them = toolbox.replace(settings, choose_members=False)
-    given = make_blend(everyone, full_run.data, all_of_them, name="x").record
-    assert [member.candidate for member in given.members] == ["aaa", "bbb", "ccc", "useless"]
-    assert given.path == ()
-    chosen = make_blend(everyone, full_run.data, settings, name="x").record
-    assert "useless" not in {member.candidate for member in chosen.members}
-    assert {step.n_members for step in chosen.path} >= {1, 2}
+    record = make_blend(everyone, full_run.data, BlendSettings(clip=True), name="x").record
+    nested = [making.nested for making in record.makings.values()]
+    assert nested == sorted(nested, reverse=True)
+    assert record.makings[record.method].nested == pytest.approx(nested[0], abs=1e-5)
+    assert record.optimism >= 0.0
+    assert len(record.makings) == len(makings_for(METRICS["pearson"]))
 
 
-def test_near_duplicates_are_reported(run: Any) -> None:
-    run.add("aaa", noise=0.2)
-    run.add_like("twin", "aaa", wobble=0.02)
-    record = fit(run).record
-    assert len(record.members) == 1
-    assert any("predicts nearly the same as" in sentence and "(r 0.99" in sentence for sentence in record.left_out)
+def test_a_method_of_ones_own_competes_with_nobody_and_is_compared_with_the_plain_ones(full_run: Any) -> None:
+    record = fit(full_run, method="mean+line").record
+    assert record.method == "mean+line"
+    assert set(record.makings) == {"mean+line", "single+line"}
+    assert [entry.against for entry in record.comparisons] == ["best single model", "mean"]
+    assert record.comparisons[1].difference == 0.0
+    with pytest.raises(
+        InputError, match=r"--method magic: unknown for metric pearson; known: nelder-mead\+line, single"
+    ):
+        fit(full_run, method="magic")
+
+
+def test_parsimony_takes_the_fewest_within_one_standard_error(run: Any) -> None:
+    run.add("good", noise=0.1)
+    for name in ("bbb", "ccc", "ddd"):
+        run.add(name, noise=0.6)
+    whole, few = (fit(run, method=None, parsimony=parsimony).record for parsimony in (False, True))
+    assert len(few.members) < len(whole.members)
+    price = whole.makings[whole.method].nested - few.makings[few.method].nested
+    assert 0.0 <= price < 0.02
 
 
 def test_every_family_takes_part_on_request(run: Any) -> None:
@@ -139,18 +129,11 @@ def test_every_family_takes_part_on_request(run: Any) -> None:
     assert sum(weights.values()) == pytest.approx(1.0)
 
 
-def test_weights_of_free_sign_are_never_taken_unless_asked_for(full_run: Any) -> None:
-    assert "free-ridge" not in fit(full_run).record.methods
-    assert "free-ridge" in fit(full_run, method="free-ridge").record.methods
-
-
 def test_certificate_is_the_exact_optimum_of_the_same_columns(full_run: Any) -> None:
-    record = fit(full_run, method="nelder-mead").record
+    record = fit(full_run, method="nelder-mead+line").record
     assert record.certificate is not None
     assert 0.0 <= record.certificate.gap + 1e-12 < 1e-8
-    worse = fit(full_run, method="mean").record.certificate
-    assert worse is not None
-    assert worse.gap > 1e-4
+    assert fit(full_run, method="mean+line").record.certificate is None, "it does not search for the optimum"
 
 
 def test_range_is_kept_only_on_request(run: Any, toolbox: Any) -> None:
@@ -180,9 +163,9 @@ def test_a_refused_blend_leaves_the_old_files_untouched(full_run: Any, toolbox: 
         columns=tuple(toolbox.replace(c, test=(np.full(36, 0.5, np.float32),) * 4) for c in predictions.columns),
     )
     with pytest.raises(InputError, match="submission refused: all 36 predictions are"):
-        make_blend(flat, full_run.data, BlendSettings(method="mean", clip=True), name="x")
+        make_blend(flat, full_run.data, BlendSettings(method="mean+line", clip=True), name="x")
     with pytest.raises(InputError, match="holds another blend"):
-        write_blend(fit(full_run, method="mean"), predictions, str(folder))
+        write_blend(fit(full_run, method="mean+line"), predictions, str(folder))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -201,7 +184,7 @@ def test_a_later_blend_is_compared_with_the_one_before(full_run: Any) -> None:
     predictions = load_predictions([full_run.path], full_run.data)
     runs = [full_run.path]
     assert find_previous(runs, "first", None, predictions) is None
-    first = fit(full_run, method="mean", name="first")
+    first = fit(full_run, method="mean+line", name="first")
     write_blend(first, predictions, str(full_run.root / "blends" / "first"))
     time.sleep(0.01)
     write_blend(fit(full_run, name="second"), predictions, str(full_run.root / "blends" / "second"))
@@ -215,7 +198,7 @@ def test_a_later_blend_is_compared_with_the_one_before(full_run: Any) -> None:
     record = fit(full_run, name="third", previous=found).record
     assert record.previous is not None
     assert record.previous.against == "first"
-    expected = record.scores["blend"].nested.fold_mean - first.record.scores["blend"].nested.fold_mean
+    expected = record.scores["blend"].nested.pooled - first.record.scores["blend"].nested.pooled
     assert record.previous.difference == pytest.approx(expected, abs=1e-6)
     with pytest.raises(InputError, match="--against nobody: no such blend; known: first, second"):
         find_previous(runs, "third", "nobody", predictions)

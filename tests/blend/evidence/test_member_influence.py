@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 
 from blend.evidence.member_influence import WEIGHT_RESAMPLES, drop_costs, error_correlations, weight_spread
-from blend.fit.calibration import CALIBRATIONS, ScaledColumns
-from data_prep.scoring.group_bootstrap import MOST_CLUSTERS, cluster_groups
-from data_prep.scoring.metrics import METRICS, pearson
+from blend.fit.makings import Making
+from blend.fit.objective import Readout
+from blend.fit.tournament import all_rows, play
+from data_prep.scoring.group_bootstrap import MOST_CLUSTERS, GroupBootstrap, cluster_groups
+from data_prep.scoring.metrics import METRICS
 from data_prep.scoring.moments import best_nonnegative_weights, moments
 
 
@@ -51,24 +53,20 @@ def test_weights_spread_as_over_rows_that_are_really_repeated(n_groups: int) -> 
         np.testing.assert_allclose([getattr(spread, field) for spread in found], expected, atol=1e-9)
 
 
-def test_a_drop_costs_what_the_nested_score_loses() -> None:
+def test_a_drop_costs_what_the_nested_metric_loses() -> None:
     data = toy()
-    columns, score, fold = data["columns"], data["score"], data["fold"]
-    scaled = ScaledColumns(
-        columns, score, fold, group=data["group"], own_folds=[fold] * 3, calibration=CALIBRATIONS["none"]
-    )
-    costs = drop_costs(scaled, range(3), score, fold, group=data["group"], metric=METRICS["pearson"])
+    columns, score = data["columns"], data["score"]
+    unit, pearson = data["fold"].astype(np.intp), METRICS["pearson"]
+    rows = all_rows(columns, score, unit, pearson)
+    bootstrap = GroupBootstrap(score, np.zeros(len(score), np.int8), data["group"], pearson)
+    making = Making("nnls", Readout.LINE)
+    costs = drop_costs(rows, making, range(3), bootstrap)
 
-    def nested_score(members: list[int]) -> float:
-        values = []
-        for k in range(4):
-            seen = fold != k
-            weights = best_nonnegative_weights(moments(columns[seen][:, members], score[seen]))
-            values.append(pearson(score[~seen], columns[~seen][:, members] @ weights))
-        return float(np.mean(values))
+    def nested_metric(members: list[int]) -> float:
+        return float(play(all_rows(columns[:, members], score, unit, pearson), [making]).utility[0])
 
     for member, others in enumerate([[1, 2], [0, 2], [0, 1]]):
-        assert costs[member].value == pytest.approx(nested_score([0, 1, 2]) - nested_score(others))
+        assert costs[member].value == pytest.approx(nested_metric([0, 1, 2]) - nested_metric(others), abs=1e-9)
     assert costs[0].value > 2 * costs[0].standard_error
     assert costs[2].is_noise
 

@@ -2,87 +2,116 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import root_mean_squared_error
 
-from blend.fit.objective import MetricOnRows, PearsonOnMoments, objective_for
-from blend.fit.weight_methods import METHODS
+from blend.fit.objective import MOMENT_METRICS, Line, MetricOnMoments, MetricOnRows, Objective, Readout, fit_line
 from blend.members.moment_sums import measure
 from data_prep.scoring.metrics import METRICS
+
+READOUTS = (Readout.RAW, Readout.INTERCEPT, Readout.LINE)
 
 
 def toy(seed: int, n_rows: int = 200, n_members: int = 5) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
-    score = random.integers(0, 5, n_rows) / 4
+    target = random.integers(0, 5, n_rows) / 4
     shared = random.normal(size=n_rows)
     noise = random.normal(size=(n_rows, n_members)) * np.linspace(0.3, 1.0, n_members)
-    return score[:, None] + noise + 0.2 * shared[:, None], score
+    return 0.2 + 0.7 * target[:, None] + noise + 0.2 * shared[:, None], target
 
 
-@given(seed=st.integers(0, 2**32 - 1), n_members=st.integers(1, 12))
+def on_moments(columns: np.ndarray, target: np.ndarray, readout: Readout) -> MetricOnMoments:
+    halves = (slice(0, 60), slice(60, None))
+    return MetricOnMoments([measure(columns[rows], target[rows]) for rows in halves], readout)
+
+
+def on_rows(columns: np.ndarray, target: np.ndarray, readout: Readout, metric: str) -> MetricOnRows:
+    return MetricOnRows(columns, target, METRICS[metric], [measure(columns, target)], readout)
+
+
+@given(seed=st.integers(0, 2**32 - 1), n_members=st.integers(1, 12), offset=st.floats(-1e3, 1e3))
 @settings(max_examples=30, deadline=None)
-def test_pearson_from_moments_is_numpys(seed: int, n_members: int) -> None:
-    columns, score = toy(seed, n_members=n_members)
+def test_pearson_from_moments_is_numpys(seed: int, n_members: int, offset: float) -> None:
+    columns, target = toy(seed, n_members=n_members)
     weights = np.random.default_rng(seed).dirichlet(np.ones(n_members))
-    objective = PearsonOnMoments([measure(columns, score)])
-    expected = np.corrcoef(columns @ weights, score)[0, 1]
-    assert objective(weights) == pytest.approx(expected, abs=1e-12)
-    assert objective.many(weights[None])[0] == pytest.approx(expected, abs=1e-12)
+    expected = np.corrcoef(columns @ weights, target)[0, 1]
+    assert on_moments(columns + offset, target, Readout.LINE)(weights) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("method", ["nelder-mead", "nnls", "ridge", "free-ridge"])
-@given(seed=st.integers(0, 2**32 - 1), size=st.floats(-6, 6))
-@settings(max_examples=10, deadline=None)
-def test_fitted_weights_make_up_for_shift_and_scale_of_columns(method: str, seed: int, size: float) -> None:
-    columns, score = toy(seed)
-    random, fold = np.random.default_rng(seed), (np.arange(len(score)) % 4).astype(np.int8)
-    shift, stretch = random.normal(size=5) * 10**size, 10 ** random.uniform(-2, 2, 5)
-    moved = columns * stretch + shift * stretch
-    before, after = (METHODS[method].fit(objective_for(METRICS["pearson"], x, score, fold)) for x in (columns, moved))
-    assert after.utility == pytest.approx(before.utility, abs=1e-7)
-    assert np.corrcoef(columns @ before.weights, moved @ after.weights)[0, 1] == pytest.approx(1.0, abs=1e-6)
-
-
+@pytest.mark.parametrize("readout", READOUTS)
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
-def test_order_of_rows_does_not_count(seed: int) -> None:
-    columns, score = toy(seed)
-    order = np.random.default_rng(seed).permutation(len(score))
-    weights = np.full(5, 0.2)
-    assert PearsonOnMoments([measure(columns, score)])(weights) == pytest.approx(
-        PearsonOnMoments([measure(columns[order], score[order])])(weights), abs=1e-12
+@settings(max_examples=15, deadline=None)
+def test_errors_from_moments_are_those_on_the_rows(readout: Readout, seed: int) -> None:
+    columns, target = toy(seed)
+    weights = np.random.default_rng(seed).dirichlet(np.ones(5))
+    line = fit_line(columns @ weights, target, readout, METRICS["rmse"])
+    explained = METRICS["r2"](target, line(columns @ weights))
+    found = on_moments(columns, target, readout)(weights)
+    assert (found**2 if readout is Readout.LINE else found) == pytest.approx(explained, abs=1e-10)
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_objective_serves_the_metric(metric: str, readout: Readout) -> None:
+    """More utility means a better metric after the readout, for random weights of every metric."""
+    columns, target = toy(3)
+    target = target.round() if metric in ("auc", "average_precision", "log_loss", "f1") else target
+    kind = METRICS[metric]
+    drawn = np.random.default_rng(0).dirichlet(np.ones(5), size=40)
+    values = []
+    for weights in drawn:
+        blended = columns @ weights
+        values.append(kind.utility(kind(target, fit_line(blended, target, readout, kind)(blended))))
+    assert np.argsort(on_rows(columns, target, readout, metric).many(drawn)).tolist() == np.argsort(values).tolist()
+    if metric in MOMENT_METRICS and not (metric == "pearson" and readout is not Readout.LINE):
+        assert np.argsort(on_moments(columns, target, readout).many(drawn)).tolist() == np.argsort(values).tolist()
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+@pytest.mark.parametrize("build", [on_moments, lambda *toy: on_rows(*toy, "mae")], ids=["moments", "rows"])
+def test_a_step_is_the_utility_of_the_weights_after_it(build: object, readout: Readout) -> None:
+    columns, target = toy(4)
+    objective: Objective = build(columns, target, readout)  # type: ignore[operator]
+    weights = np.array([0.5, 0.0, 0.3, 0.0, 0.2])
+    after = 0.9 * weights + 0.1 * np.eye(5)
+    np.testing.assert_allclose(objective.steps(weights, 0.9, 0.1), objective.many(after), atol=1e-12)
+    chosen = [3, 0]
+    np.testing.assert_allclose(
+        objective.of(chosen).many(np.array([[0.4, 0.6]])), objective.many(np.array([[0.6, 0, 0, 0.4, 0]])), atol=1e-12
     )
 
 
+@pytest.mark.parametrize("readout", READOUTS)
+def test_worth_elsewhere_is_the_metric_of_what_was_fitted_here(readout: Readout) -> None:
+    columns, target = toy(5)
+    here, there = slice(0, 120), slice(120, None)
+    fitted, elsewhere = (measure(columns[rows], target[rows]) for rows in (here, there))
+    weights = np.random.default_rng(0).dirichlet(np.ones(5), size=3)
+    found = MetricOnMoments([fitted], readout).worth_elsewhere(weights, fitted, elsewhere)
+    for row, worth in zip(weights, found, strict=True):
+        values = columns @ row
+        if readout is Readout.LINE:
+            assert worth == pytest.approx(np.corrcoef(values[there], target[there])[0, 1], abs=1e-12)
+        else:
+            line = fit_line(values[here], target[here], readout, METRICS["rmse"])
+            assert worth == pytest.approx(METRICS["r2"](target[there], line(values[there])), abs=1e-10)
+
+
 def test_a_sum_that_does_not_vary_is_worth_nothing() -> None:
-    columns, score = toy(0, n_members=2)
+    columns, target = toy(0, n_members=2)
     columns[:, 1] = 3.0
-    objective = PearsonOnMoments([measure(columns, score)])
     nothing = np.array([0.0, 1.0])
-    assert objective(nothing) == -np.inf
-    assert objective.many(nothing[None])[0] == -np.inf
-    assert MetricOnRows(columns, score, METRICS["pearson"], [measure(columns, score)])(nothing) == -np.inf
+    assert on_moments(columns, target, Readout.LINE)(nothing) == -np.inf
+    assert on_rows(columns, target, Readout.LINE, "spearman")(nothing) == -np.inf
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_the_objective_serves_the_metric(metric: str) -> None:
-    """More utility means a better metric after the least-squares line, for random weights of every metric."""
-    columns, score = toy(3)
-    measure_of = METRICS[metric]
-    objective = objective_for(measure_of, columns, score, np.zeros(len(score), np.int8))
-    drawn = np.random.default_rng(0).dirichlet(np.ones(5), size=40)
-    values = [measure_of.utility(measure_of(score, on_line(columns @ weights, score))) for weights in drawn]
-    assert len(values) == 40
-    assert np.argsort(objective.many(drawn)).tolist() == np.argsort(values).tolist()
-
-
-def on_line(blended: np.ndarray, score: np.ndarray) -> np.ndarray:
-    slope, intercept = np.polyfit(blended, score, 1)
-    return intercept + slope * blended
-
-
-def test_best_rmse_is_where_pearson_is_best() -> None:
-    columns, score = toy(5)
-    fit = METHODS["nnls"].fit(objective_for(METRICS["rmse"], columns, score, np.zeros(len(score), np.int8)))
-    best = root_mean_squared_error(score, on_line(columns @ fit.weights, score))
-    others = np.random.default_rng(0).dirichlet(np.ones(5), size=300)
-    assert all(best <= root_mean_squared_error(score, on_line(columns @ weights, score)) for weights in others)
+def test_the_line_is_least_squares_and_the_intercept_suits_the_metric() -> None:
+    columns, target = toy(6)
+    values, rmse = columns[:, 0], METRICS["rmse"]
+    found = fit_line(values, target, Readout.LINE, rmse)
+    assert (found.slope, found.intercept) == pytest.approx(tuple(np.polyfit(values, target, 1)))
+    assert fit_line(np.full(4, 2.0), np.array([0.0, 1.0, 0.0, 1.0]), Readout.LINE, rmse) == Line(0.0, 0.5)
+    assert fit_line(values, target, Readout.RAW, rmse) == Line()
+    for metric in ("rmse", "mae"):
+        kind = METRICS[metric]
+        shift = fit_line(values, target, Readout.INTERCEPT, kind).intercept
+        best = kind(target, values + shift)
+        assert all(best <= kind(target, values + shift + step) for step in (-0.1, -0.01, 0.01, 0.1))

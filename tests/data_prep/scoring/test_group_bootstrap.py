@@ -1,16 +1,26 @@
 import numpy as np
 import pytest
 
-from data_prep.scoring.group_bootstrap import MOST_CLUSTERS, GroupBootstrap, PairedDifference
-from data_prep.scoring.metrics import METRICS, Metric
+from data_prep.scoring.group_bootstrap import (
+    FROM_SUMS,
+    MOST_CLUSTERS,
+    RANKED,
+    DrawnUtilities,
+    GroupBootstrap,
+    PairedDifference,
+    reach_95,
+)
+from data_prep.scoring.metrics import METRICS, Metric, Targets
 
 
-def toy(seed: int = 0, n_groups: int = 60, per_group: int = 5) -> dict[str, np.ndarray]:
+def toy(seed: int = 0, n_groups: int = 60, per_group: int = 5, metric: str = "pearson") -> dict[str, np.ndarray]:
     """Rows of a group share an error, so that rows are not independent."""
     random = np.random.default_rng(seed)
     n_rows = n_groups * per_group
     group = np.repeat(np.arange(n_groups), per_group).astype(np.int32)
     score = random.integers(0, 5, n_rows) / 4
+    if METRICS[metric].targets in (Targets.TWO_LEVELS, Targets.PROBABILITIES):
+        score = score.round()
     shared = random.normal(size=n_groups)[group] * 0.3
     columns = score[:, None] + shared[:, None] + random.normal(size=(n_rows, 3)) * [0.4, 0.5, 0.8]
     return {"columns": columns, "score": score, "fold": (group % 4).astype(np.int8), "group": group}
@@ -27,7 +37,7 @@ def bootstrap(data: dict[str, np.ndarray], metric: str = "pearson", **options: i
 @pytest.mark.parametrize("metric", METRICS)
 def test_standard_error_is_that_of_a_bootstrap_on_rows(metric: str) -> None:
     """Groups drawn, scored from scratch on the rows: the same noise, as far as so many draws can tell."""
-    data = toy(n_groups=40)
+    data = toy(n_groups=40, per_group=12 if metric in FROM_SUMS else 100, metric=metric)
     measure = METRICS[metric]
     found = bootstrap(data, metric, resamples=2_000).compare(data["columns"][:, 0], data["columns"][:, 1])
     random = np.random.default_rng(7)
@@ -36,14 +46,16 @@ def test_standard_error_is_that_of_a_bootstrap_on_rows(metric: str) -> None:
         rows = np.concatenate([np.flatnonzero(data["group"] == g) for g in random.integers(0, 40, 40)])
         values = [fold_mean(p[rows], data["score"][rows], data["fold"][rows], measure) for p in data["columns"].T[:2]]
         draws.append(measure.utility(values[0]) - measure.utility(values[1]))
-    assert found.standard_error == pytest.approx(np.std(draws, ddof=1), rel=0.12)
-    np.testing.assert_allclose([found.low, found.high], np.quantile(draws, [0.025, 0.975]), atol=0.25 * np.std(draws))
+    exact = metric in FROM_SUMS and metric not in RANKED
+    assert found.standard_error == pytest.approx(np.std(draws, ddof=1) * (40 / 39) ** 0.5, rel=0.12 if exact else 0.3)
+    reach = found.high - found.value
+    assert reach == pytest.approx(found.value - found.low) == pytest.approx(2.0227 * found.standard_error, rel=1e-4)
 
 
-@pytest.mark.parametrize("metric", ["pearson", "rmse"])
+@pytest.mark.parametrize("metric", sorted(set(FROM_SUMS) - set(RANKED)))
 def test_a_draw_scores_its_rows(metric: str) -> None:
-    """Each draw's metric, from sums over groups, is that of the rows of the drawn groups (Spearman keeps its ranks)."""
-    data = toy(n_groups=30)
+    """Each draw's metric, from sums over groups, is that of the rows of the drawn groups (ranks are kept)."""
+    data = toy(n_groups=30, per_group=12, metric=metric)
     measure = METRICS[metric]
     counts = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), size=20)
     drawn = bootstrap(data, metric, resamples=20).draws(data["columns"]).drawn
@@ -70,7 +82,7 @@ def test_some_parts_are_compared_without_reading_the_others() -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_value_is_the_difference_of_utilities(metric: str) -> None:
-    data, measure = toy(), METRICS[metric]
+    data, measure = toy(metric=metric, per_group=10), METRICS[metric]
     scores = [fold_mean(p, data["score"], data["fold"], measure) for p in data["columns"].T]
     draws = bootstrap(data, metric).draws(data["columns"])
     np.testing.assert_allclose(draws.value, [measure.utility(score) for score in scores], rtol=1e-10)
@@ -110,7 +122,26 @@ def test_a_prediction_differs_from_itself_by_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "error", "noise"), [(0.01, 0.004, False), (-0.01, 0.004, False), (0.01, 0.006, True)]
+    ("low", "high", "noise"), [(0.001, 0.01, False), (-0.01, -0.002, False), (-0.001, 0.01, True), (0.0, 0.01, True)]
 )
-def test_two_standard_errors_part_noise_from_a_difference(value: float, error: float, noise: bool) -> None:
-    assert PairedDifference(value, error, 0.0, 0.0).is_noise is noise
+def test_an_interval_without_zero_parts_a_difference_from_noise(low: float, high: float, noise: bool) -> None:
+    assert PairedDifference((low + high) / 2, 0.004, low, high).is_noise is noise
+
+
+@pytest.mark.parametrize("n_groups", [2, 4, 8, 50])
+def test_intervals_hold_the_truth_however_few_groups_there_are(n_groups: int) -> None:
+    """Over fresh samples of a mean difference of zero between two equally good predictions."""
+    random, held = np.random.default_rng(n_groups), []
+    for _ in range(400):
+        shift = random.normal(size=n_groups)
+        times = random.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=500)
+        drawn = DrawnUtilities(
+            np.array([shift.mean(), 0.0]), np.stack([times @ shift / n_groups, np.zeros(500)]), n_groups
+        )
+        held.append(drawn.difference(0, 1).is_noise)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.03)
+
+
+def test_a_single_group_says_nothing() -> None:
+    assert reach_95(1) == np.inf
+    assert DrawnUtilities(np.array([1.0, 0.0]), np.zeros((2, 5)), 1).difference(0, 1).is_noise

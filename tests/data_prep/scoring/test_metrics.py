@@ -2,35 +2,73 @@ import math
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
-from sklearn.metrics import root_mean_squared_error
 
-from data_prep.scoring.metrics import METRICS, average_ranks
+from data_prep.scoring.metrics import METRICS, Targets, average_ranks
 
 REFERENCES = {
-    "pearson": lambda score, prediction: stats.pearsonr(score, prediction).statistic,
-    "spearman": lambda score, prediction: stats.spearmanr(score, prediction).statistic,
-    "rmse": root_mean_squared_error,
+    "pearson": lambda target, prediction: stats.pearsonr(target, prediction).statistic,
+    "spearman": lambda target, prediction: stats.spearmanr(target, prediction).statistic,
+    "kendall": lambda target, prediction: stats.kendalltau(target, prediction).statistic,
+    "rmse": sklearn.metrics.root_mean_squared_error,
+    "mse": sklearn.metrics.mean_squared_error,
+    "mae": sklearn.metrics.mean_absolute_error,
+    "medae": sklearn.metrics.median_absolute_error,
+    "r2": sklearn.metrics.r2_score,
+    "log_loss": sklearn.metrics.log_loss,
+    "auc": sklearn.metrics.roc_auc_score,
+    "average_precision": sklearn.metrics.average_precision_score,
+    "accuracy": lambda target, prediction: sklearn.metrics.accuracy_score(*level_names(target, prediction)),
+    "f1": lambda target, prediction: sklearn.metrics.f1_score(target == 1.0, prediction >= 0.5),
+    "qwk": lambda target, prediction: sklearn.metrics.cohen_kappa_score(
+        *level_names(target, prediction), weights="quadratic"
+    ),
 }
+LEVELS = np.array([0, 0.25, 0.5, 0.75, 1])
 
 
-def vectors(seed: int, n_rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores with ties and predictions that follow them."""
+def level_names(target: np.ndarray, prediction: np.ndarray) -> tuple[list[str], list[str]]:
+    """Return the nearest level of each value, as text."""
+    nearest = [np.abs(values[:, None] - LEVELS - 1e-9).argmin(axis=1) for values in (target, prediction)]
+    return [str(number) for number in nearest[0]], [str(number) for number in nearest[1]]
+
+
+def vectors(seed: int, n_rows: int = 300, metric: str = "pearson") -> tuple[np.ndarray, np.ndarray]:
+    """Return targets with ties that suit the metric, and predictions that follow them."""
     generator = np.random.default_rng(seed)
-    score = generator.choice([0, 0.25, 0.5, 0.75, 1], n_rows)
-    return score, score + generator.normal(0, 0.4, n_rows).round(1)
+    two = METRICS[metric].targets is Targets.TWO_LEVELS or metric == "log_loss"
+    target = generator.choice(LEVELS[[0, -1]] if two else LEVELS, n_rows)
+    prediction = target + generator.normal(0, 0.4, n_rows).round(1)
+    return target, np.clip(prediction, 0.01, 0.99) if metric == "log_loss" else prediction
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_equals_its_reference(name, seed):
-    score, prediction = vectors(seed)
-    assert METRICS[name](score, prediction) == pytest.approx(REFERENCES[name](score, prediction), rel=1e-12)
+    target, prediction = vectors(seed, metric=name)
+    assert METRICS[name](target, prediction) == pytest.approx(REFERENCES[name](target, prediction), rel=1e-12)
     narrow = prediction.astype(np.float32)
-    assert METRICS[name](score, narrow) == pytest.approx(METRICS[name](score, narrow.astype(float)), rel=1e-12)
+    assert METRICS[name](target, narrow) == pytest.approx(METRICS[name](target, narrow.astype(float)), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "qwk"])
+def test_a_metric_of_levels_takes_the_nearest_legal_one_also_where_no_row_has_it(name):
+    metric = METRICS[name].for_levels([1.0, 2.0, 4.0] if name != "f1" else [1.0, 2.0])
+    target, prediction = np.array([1.0, 1.0, 2.0, 2.0]), np.array([1.4, 1.6, 2.6, -9.0])
+    assert metric(target, prediction) == metric(target, np.array([1.0, 2.0, 2.0, 1.0]))
+    assert metric(target, target) == 1.0
+    if name == "qwk":
+        assert metric(target, np.array([1.0, 1.0, 2.0, 4.0])) == 0.75
+
+
+@pytest.mark.parametrize("name", ["auc", "average_precision"])
+def test_a_metric_of_two_levels_is_unknown_where_only_one_occurs(name):
+    assert math.isnan(METRICS[name](np.ones(5), np.arange(5.0)))
+    assert math.isnan(METRICS[name](np.arange(5.0), np.arange(5.0)))
 
 
 def test_equal_values_share_the_mean_of_their_ranks():
@@ -40,7 +78,7 @@ def test_equal_values_share_the_mean_of_their_ranks():
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_nan_never_hides(name):
-    score, prediction = vectors(0)
+    score, prediction = vectors(0, metric=name)
     prediction[3] = np.nan
     assert math.isnan(METRICS[name](score, prediction))
     assert math.isnan(METRICS[name](prediction, score))
@@ -56,10 +94,11 @@ def test_a_constant_side_has_no_correlation(name, n_rows):
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_scale_and_offset_leave_correlations_alone_and_nothing_else(name):
-    score, prediction = vectors(2)
-    unmoved = METRICS[name](score, 3 * prediction + 1) == pytest.approx(METRICS[name](score, prediction), rel=1e-9)
-    assert METRICS[name].is_correlation == unmoved
+def test_scale_and_offset_leave_scale_free_metrics_alone_and_nothing_else(name):
+    target, prediction = vectors(2, metric=name)
+    unmoved = METRICS[name](target, 3 * prediction + 1) == pytest.approx(METRICS[name](target, prediction), rel=1e-9)
+    assert METRICS[name].scale_free == unmoved
+    assert METRICS[name].scale_free >= METRICS[name].is_correlation
 
 
 def test_correlation_survives_a_large_offset():
@@ -82,6 +121,7 @@ def test_vectors_that_do_not_fit_are_refused(name, shapes):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_utility_is_greater_for_the_better_prediction(name):
-    score, prediction = vectors(2)
+    target, prediction = vectors(2, metric=name)
     metric = METRICS[name]
-    assert metric.utility(metric(score, score + 0.01 * prediction)) > metric.utility(metric(score, prediction))
+    better = target + 0.1 * (prediction - target)
+    assert metric.utility(metric(target, better)) > metric.utility(metric(target, prediction))

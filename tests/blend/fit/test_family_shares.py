@@ -1,6 +1,6 @@
 import numpy as np
 
-from blend.fit.membership import raise_families
+from blend.fit.family_shares import raise_families
 
 
 def test_a_family_is_raised_at_the_cost_of_all_others_alike() -> None:

@@ -1,0 +1,171 @@
+"""Makings: whole ways to make a blend, from predictions and targets to a formula that predicts other rows.
+
+A making is a weight method with what is fitted before it (a calibration of each column) and after it (a readout). It
+chooses everything from the rows it is given, so that leaving rows out shows how it does on rows it has not seen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blend.fit.calibration import CALIBRATIONS, cross_fitted
+from blend.fit.cut_points import fit_cuts
+from blend.fit.elimination import eliminate
+from blend.fit.family_shares import raise_families
+from blend.fit.objective import MOMENT_METRICS, Line, MetricOnMoments, MetricOnRows, Objective, Readout, fit_line
+from blend.fit.weight_methods import METHODS, MOST_SEARCHED, WeightFit, exact
+from blend.members.moment_sums import MomentSums, measure
+from data_prep.scoring.combination import Floats, Scaling, decide
+from data_prep.scoring.metrics import Metric, midpoints
+
+
+@dataclass(frozen=True, eq=False)
+class SeenRows:
+    """What a making may see: raw out-of-fold `columns` [rows, candidates] of some units of rows, and their targets."""
+
+    columns: Floats
+    target: Floats
+    """[rows]"""
+    unit: NDArray[np.intp]
+    """[rows]"""
+    parts: Sequence[MomentSums]
+    """The sums of each unit."""
+    metric: Metric
+    families: Sequence[str] = ()
+    """Of the candidates, where every family takes part; else empty."""
+
+    @cached_property
+    def _calibrated(self) -> dict[str, "CalibratedRows"]:
+        return {}
+
+    def calibrated(self, name: str) -> "CalibratedRows":
+        """Return these rows with the strongest candidates alone, after a calibration."""
+        if name not in self._calibrated:
+            places = np.sort(_strongest(self, MOST_SEARCHED))
+            fit, raw = CALIBRATIONS[name], self.columns[:, places]
+            columns = np.column_stack([cross_fitted(column, self.target, self.unit, fit) for column in raw.T])
+            masks = [self.unit == number for number in np.unique(self.unit)]
+            parts = [measure(columns[rows], self.target[rows]) for rows in masks]
+            families = [self.families[place] for place in places] if self.families else ()
+            seen = SeenRows(columns, self.target, self.unit, parts, self.metric, families)
+            scalings = tuple(fit(column, self.target) for column in raw.T)
+            self._calibrated[name] = CalibratedRows(places, scalings, seen)
+        return self._calibrated[name]
+
+    def objective(self, readout: Readout) -> Objective:
+        """Return what weights are worth with a readout."""
+        if self.metric.decides or self.metric.name in MOMENT_METRICS:
+            return MetricOnMoments(self.parts, readout)
+        return MetricOnRows(self.columns, self.target, self.metric, self.parts, readout)
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedRows:
+    """Rows with some of the candidates after a calibration."""
+
+    places: NDArray[np.intp]
+    """Of the candidates, ascending."""
+    scalings: tuple[Scaling, ...]
+    """Their curves for other rows."""
+    seen: SeenRows
+
+
+def _strongest(seen: SeenRows, most: int) -> NDArray[np.intp]:
+    """Return the candidates with the greatest weights in the exact optimum, `most` at most."""
+    weights = exact(MetricOnMoments(seen.parts, Readout.LINE)).weights
+    return np.argsort(-weights, kind="stable")[: min(most, int(np.count_nonzero(weights)))]
+
+
+@dataclass(frozen=True, eq=False)
+class Formula:
+    """A fitted making."""
+
+    members: NDArray[np.intp]
+    """The candidates with weight, ascending."""
+    search: WeightFit
+    """`weights` are those of `members`."""
+    scalings: tuple[Scaling, ...]
+    """One for each member; none: raw predictions are weighted."""
+    line: Line
+    cuts: Floats | None
+    """Between the task's levels; None: the prediction is a number."""
+    levels: tuple[float, ...]
+
+    def weigh(self, columns: Floats) -> Floats:
+        """Return the weighted sum [rows] of raw predictions [rows, all candidates], on the line."""
+        used = columns[:, self.members]
+        if self.scalings:
+            used = np.column_stack([scale(column) for scale, column in zip(self.scalings, used.T, strict=True)])
+        return self.line(used @ self.search.weights)
+
+    def predict(self, columns: Floats) -> Floats:
+        """Return the prediction [rows] for raw predictions [rows, all candidates]."""
+        values = self.weigh(columns)
+        return values if self.cuts is None else decide(values, self.cuts, self.levels)
+
+
+@dataclass(frozen=True)
+class Making:
+    """A whole way to make a blend."""
+
+    method: str
+    readout: Readout
+    calibration: str | None = None
+    most: int | None = None
+    """As many members, at most; None: any number."""
+
+    @property
+    def name(self) -> str:
+        """Return how the command line and the record call it."""
+        name = f"{self.calibration}:{self.method}" if self.calibration else self.method
+        return name if self.readout is Readout.RAW else f"{name}+{self.readout}"
+
+    def fit(self, seen: SeenRows) -> Formula:
+        """Choose everything from the rows seen."""
+        places, scalings = np.arange(seen.columns.shape[1]), ()
+        if self.calibration:
+            chosen = seen.calibrated(self.calibration)
+            places, scalings, seen = chosen.places, chosen.scalings, chosen.seen
+        search = self._weigh(seen)
+        used = np.flatnonzero(search.weights)
+        search = WeightFit(search.weights[used], search.converged, search.evaluations, search.restarts)
+        values = seen.columns[:, used] @ search.weights
+        line = fit_line(values, seen.target, self.readout, seen.metric)
+        cuts = None
+        if seen.metric.decides:
+            cuts = midpoints(seen.metric.levels)
+            if self.readout is Readout.CUTS:
+                cuts = fit_cuts(line(values), seen.target, seen.metric)
+        curves = tuple(scalings[place] for place in used) if scalings else ()
+        return Formula(places[used], search, curves, line, cuts, seen.metric.levels)
+
+    def _weigh(self, seen: SeenRows) -> WeightFit:
+        """Return weights of all candidates."""
+        objective = seen.objective(self.readout)
+        n_columns = objective.n_columns
+        kept = np.arange(n_columns) if self.most is None else eliminate(objective, self.most)
+        found = METHODS[self.method].fit(objective.of(kept.tolist()) if len(kept) < n_columns else objective)
+        weights = np.zeros(n_columns)
+        weights[kept] = found.weights
+        if seen.families:
+            weights = raise_families(weights, seen.families, objective.steps(np.zeros(n_columns), 0.0, 1.0))
+        return WeightFit(weights, found.converged, found.evaluations, found.restarts)
+
+
+def makings_for(metric: Metric, most: int | None = None) -> list[Making]:
+    """Return every making that suits a metric, with at most so many members; of equals, the first is taken."""
+    found = []
+    for name, method in METHODS.items():
+        for readout in method.readouts:
+            searched_twice = name == "nelder-mead" and readout is Readout.INTERCEPT
+            if readout is Readout.LINE or not (metric.scale_free or searched_twice):
+                found.append(Making(name, readout, most=most))
+        if metric.decides:
+            found.append(Making(name, Readout.CUTS, most=most))
+    last = Readout.CUTS if metric.decides else Readout.LINE
+    curved = [("rank", "mean")] if metric.scale_free else []
+    curved += [("isotonic", name) for name in ("nelder-mead", "greedy", "ridge", "mean")]
+    return [*found, *(Making(name, last, calibration, most) for calibration, name in curved)]

@@ -1,0 +1,110 @@
+"""The tournament: every making predicts rows that it has not seen, and the best of them makes the blend.
+
+Rows are left out in units: the folds, or, where there are few groups, the groups. Everything that a making chooses it
+chooses again without each unit, so that its nested score is its own. To choose the best of many makings flatters it,
+too: so the choice itself is made again without each unit, and the blend's nested score is that of the makings chosen
+then.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blend.fit.makings import Formula, Making, SeenRows
+from blend.members.moment_sums import measure
+from data_prep.scoring.combination import Floats
+from data_prep.scoring.metrics import Metric
+
+FEW_GROUPS = 20
+"""So many groups or fewer are left out one by one, in place of folds."""
+TIE = 1e-5
+"""Utilities that differ by less are equal; the first making is taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tournament:
+    """Makings, what they predict for rows that they have not seen, and which one is chosen."""
+
+    makings: tuple[Making, ...]
+    formulas: tuple[Formula, ...]
+    """Fitted on all rows."""
+    without: tuple[tuple[Formula, ...], ...]
+    """[units][makings], fitted without each unit."""
+    nested: Floats
+    """[rows, makings]; each unit's rows by formulas fitted without the unit."""
+    utility: Floats
+    """[makings], of `nested`."""
+    chosen: int
+    prediction: Floats
+    """[rows], of the makings chosen without each row's unit."""
+
+    def place(self, name: str) -> int:
+        """Return the place of the making of that name."""
+        return next(place for place, making in enumerate(self.makings) if making.name == name)
+
+
+def units_of(fold: NDArray[np.int8], group: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Return the number of each row's unit, from 0: its group's if there are few, else its fold's."""
+    groups, number = np.unique(group, return_inverse=True)
+    return number if 1 < len(groups) <= FEW_GROUPS else np.unique(fold, return_inverse=True)[1]
+
+
+def play(whole: SeenRows, makings: Sequence[Making], *, contenders: int | None = None) -> Tournament:
+    """Let `makings` compete on all rows; only the first `contenders` may be chosen (None: all)."""
+    columns, target, unit, metric = whole.columns, whole.target, whole.unit, whole.metric
+    formulas = tuple(making.fit(whole) for making in makings)
+    nested, without = np.empty((len(target), len(makings))), []
+    for number in range(len(whole.parts)):
+        rows = unit == number
+        parts = [*whole.parts[:number], *whole.parts[number + 1 :]]
+        seen = SeenRows(columns[~rows], target[~rows], unit[~rows], parts, metric, whole.families)
+        without.append(tuple(making.fit(seen) for making in makings))
+        for place, formula in enumerate(without[-1]):
+            like = formulas[place] if metric.scale_free else None
+            nested[rows, place] = (
+                formula.predict(columns[rows]) if like is None else _alike(formula, like, columns, rows)
+            )
+    utility = _utilities(nested, target, metric)
+    apart = [_utilities(nested[unit != number], target[unit != number], metric) for number in range(len(whole.parts))]
+    choices = np.array([_best(values[:contenders]) for values in apart])
+    return Tournament(
+        makings=tuple(makings),
+        formulas=formulas,
+        without=tuple(without),
+        nested=nested,
+        utility=utility,
+        chosen=_best(utility[:contenders]),
+        prediction=nested[np.arange(len(target)), choices[unit]],
+    )
+
+
+def all_rows(
+    columns: Floats, target: Floats, unit: NDArray[np.intp], metric: Metric, families: Sequence[str] = ()
+) -> SeenRows:
+    """Return all rows as a making may see them in the end; `unit` [rows] counts from 0."""
+    parts = [measure(columns[unit == number], target[unit == number]) for number in range(int(unit.max()) + 1)]
+    return SeenRows(columns, target, unit, parts, metric, families)
+
+
+def _alike(formula: Formula, whole: Formula, columns: Floats, rows: NDArray[np.bool_]) -> Floats:
+    """Return predictions for `rows` of a formula fitted without them, on the scale of the one fitted on all rows.
+
+    A metric without scale measures formulas of different units together, so their lines must not differ: one that was
+    fitted without the rows leans against their mean. Where all units choose the same weights, these are the
+    predictions of `whole`.
+    """
+    values, same = formula.weigh(columns), whole.weigh(columns)
+    spread = values.std()
+    return np.asarray(same.mean() + (values[rows] - values.mean()) * (same.std() / spread if spread > 0.0 else 0.0))
+
+
+def _utilities(predictions: Floats, target: Floats, metric: Metric) -> Floats:
+    values = np.array([metric.utility(metric(target, column)) for column in predictions.T])
+    return np.where(np.isfinite(values), values, -np.inf)
+
+
+def _best(utility: Floats) -> int:
+    """Return the first making that no other beats by more than a tie."""
+    return int(np.flatnonzero(utility >= utility.max() - TIE)[0])
