@@ -51,7 +51,7 @@ def compare_makings(fit: BlendFit) -> dict[str, MakingRecord]:
 
 def compare_with_baselines(fit: BlendFit) -> tuple[ComparisonRecord, ...]:
     """Return by how much the nested blend is better than the best candidate alone and than the plain mean."""
-    places = [fit.tournament.place(baseline.name) for baseline in baselines_of(fit.metric)]
+    places = [fit.tournament.names.index(baseline.name) for baseline in baselines_of(fit.metric)]
     draws = fit.bootstrap.draws(np.column_stack([fit.tournament.prediction, fit.tournament.nested[:, places]]))
     return tuple(comparison(name, draws.difference(0, 1 + k)) for k, name in enumerate(("best single model", "mean")))
 

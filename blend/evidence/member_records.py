@@ -28,8 +28,9 @@ def member_records(fit: BlendFit) -> tuple[MemberRecord, ...]:
     spreads = weight_spread(fit.rows.columns[:, formula.members], rows.target, rows.group, seed=fit.settings.seed)
     costs: Sequence[PairedDifference | None] = [None] * len(formula.members)
     if 1 < len(formula.members) <= MOST_DROPPED:
-        quick = fit.metric.name in MOMENT_METRICS and fit.making.method == "nelder-mead"
-        making = replace(fit.making, method="nnls") if quick else fit.making  # the same weights
+        making = fit.alone
+        if fit.metric.name in MOMENT_METRICS and making.method == "nelder-mead":
+            making = replace(making, method="nnls")  # the same weights, at once
         costs = drop_costs(fit.rows, making, formula.members.tolist(), fit.bootstrap)
     records = []
     for number, place in enumerate(formula.members.tolist()):
@@ -54,11 +55,11 @@ def member_records(fit: BlendFit) -> tuple[MemberRecord, ...]:
 
 def certify(fit: BlendFit) -> CertificateRecord | None:
     """Return how near the weights are to the exact optimum; None where there is no exact optimum to compare with."""
-    searched = fit.making.method == "nelder-mead" and fit.metric.name in MOMENT_METRICS
-    if not searched or fit.making.calibration:
+    if "nelder-mead+line" not in fit.tournament.names or fit.metric.name not in MOMENT_METRICS:
         return None
-    objective = MetricOnMoments(fit.rows.parts, Readout.LINE).of(fit.formula.members.tolist())
-    value, best = objective(fit.formula.search.weights), objective(exact(objective).weights)
+    formula = fit.tournament.formulas[fit.tournament.names.index("nelder-mead+line")]
+    objective = MetricOnMoments(fit.rows.parts, Readout.LINE).of(formula.members.tolist())
+    value, best = objective(formula.search.weights), objective(exact(objective).weights)
     return CertificateRecord(pearson=value, exact=best, gap=best - value)
 
 

@@ -20,7 +20,7 @@ def measure_blend_and_baselines(fit: BlendFit, data: Prepared) -> dict[str, Evid
     test_groups, played = _count_test_groups(data), fit.tournament
     found = {"blend": _measure(fit, fit.formula, played.prediction, test_groups)}
     for name, baseline in zip(("best_single", "mean"), baselines_of(fit.metric), strict=True):
-        place = played.place(baseline.name)
+        place = played.names.index(baseline.name)
         found[name] = _measure(fit, played.formulas[place], played.nested[:, place], test_groups)
     return found
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from blend.fit.consensus import CONSENSUS
 from blend.fit.makings import Making, makings_for
 from data_prep.errors import InputError
 from data_prep.scoring.metrics import Metric
@@ -26,10 +27,10 @@ class BlendSettings:
     def makings(self, metric: Metric) -> list[Making]:
         """Return the makings that compete for the blend; InputError, with the known ones, if there is no `method`."""
         known = makings_for(metric, self.most_members)
-        if self.method is None:
+        if self.method in (None, CONSENSUS.name):
             return known
         chosen = [making for making in known if making.name == self.method]
         if not chosen:
-            names = ", ".join(making.name for making in known)
+            names = ", ".join(making.name for making in (*known, CONSENSUS))
             raise InputError(f"--method {self.method}: unknown for metric {metric.name}; known: {names}")
         return chosen

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from blend.fit.blend_settings import BlendSettings
+from blend.fit.consensus import CONSENSUS, add_consensus
 from blend.fit.elimination import eliminate
 from blend.fit.makings import Formula, Making, SeenRows
 from blend.fit.objective import MetricOnMoments, Readout
@@ -42,6 +43,13 @@ class BlendFit:
     def making(self) -> Making:
         """The making that was chosen."""
         return self.tournament.makings[self.tournament.chosen]
+
+    @property
+    def alone(self) -> Making:
+        """The making that was chosen, or if that is the consensus, the best one in it."""
+        played = self.tournament
+        places = [place for place, making in enumerate(played.makings) if making is not CONSENSUS]
+        return self.making if self.making is not CONSENSUS else played.makings[max(places, key=played.utility.item)]
 
     @property
     def formula(self) -> Formula:
@@ -93,12 +101,15 @@ def fit_blend(predictions: MemberPredictions, metric: Metric, settings: BlendSet
     tournament = _play(rows, makings, metric)
     if settings.parsimony:
         tournament = _play(rows, [_fewest(rows, tournament, bootstrap)], metric)
+    elif settings.method in (None, CONSENSUS.name):
+        draws = bootstrap.draws(tournament.nested)
+        tournament = add_consensus(rows, tournament, draws, forced=settings.method is not None)
     return BlendFit(settings, metric, predictions, tuple(pool), rows, tournament, bootstrap)
 
 
 def _play(rows: SeenRows, makings: Sequence[Making], metric: Metric) -> Tournament:
     others = [baseline for baseline in baselines_of(metric) if baseline not in makings]
-    return play(rows, [*makings, *others], contenders=len(makings))
+    return play(rows, [*makings, *others], contenders=range(len(makings)))
 
 
 def _fewest(rows: SeenRows, tournament: Tournament, bootstrap: GroupBootstrap) -> Making:

@@ -5,7 +5,7 @@ chooses everything from the rows it is given, so that leaving rows out shows how
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -38,22 +38,41 @@ class SeenRows:
     """Of the candidates, where every family takes part; else empty."""
 
     @cached_property
-    def _calibrated(self) -> dict[str, "CalibratedRows"]:
+    def _calibrated(self) -> dict[str, "ChosenRows"]:
         return {}
 
-    def calibrated(self, name: str) -> "CalibratedRows":
+    def calibrated(self, name: str) -> "ChosenRows":
         """Return these rows with the strongest candidates alone, after a calibration."""
         if name not in self._calibrated:
             places = np.sort(_strongest(self, MOST_SEARCHED))
             fit, raw = CALIBRATIONS[name], self.columns[:, places]
             columns = np.column_stack([cross_fitted(column, self.target, self.unit, fit) for column in raw.T])
-            masks = [self.unit == number for number in np.unique(self.unit)]
-            parts = [measure(columns[rows], self.target[rows]) for rows in masks]
-            families = [self.families[place] for place in places] if self.families else ()
-            seen = SeenRows(columns, self.target, self.unit, parts, self.metric, families)
             scalings = tuple(fit(column, self.target) for column in raw.T)
-            self._calibrated[name] = CalibratedRows(places, scalings, seen)
+            self._calibrated[name] = ChosenRows(places, scalings, self._of(places, columns))
         return self._calibrated[name]
+
+    @cached_property
+    def _fewer(self) -> dict[int, "ChosenRows"]:
+        return {}
+
+    def fewer(self, most: int) -> "ChosenRows":
+        """Return these rows with the candidates alone that serve best together, at most so many."""
+        if most not in self._fewer:
+            places = eliminate(MetricOnMoments(self.parts, Readout.LINE), most)
+            self._fewer[most] = ChosenRows(places, (), self._of(places, self.columns[:, places]))
+        return self._fewer[most]
+
+    def _of(self, places: NDArray[np.intp], columns: Floats) -> "SeenRows":
+        """Return these rows with `columns` made from some candidates."""
+        masks = [self.unit == number for number in np.unique(self.unit)]
+        parts = [measure(columns[rows], self.target[rows]) for rows in masks]
+        families = [self.families[place] for place in places] if self.families else ()
+        return SeenRows(columns, self.target, self.unit, parts, self.metric, families)
+
+    def without(self, number: int) -> "SeenRows":
+        """Return the rows of the other units."""
+        rows, parts = self.unit != number, [*self.parts[:number], *self.parts[number + 1 :]]
+        return SeenRows(self.columns[rows], self.target[rows], self.unit[rows], parts, self.metric, self.families)
 
     def objective(self, readout: Readout) -> Objective:
         """Return what weights are worth with a readout."""
@@ -63,13 +82,13 @@ class SeenRows:
 
 
 @dataclass(frozen=True, eq=False)
-class CalibratedRows:
-    """Rows with some of the candidates after a calibration."""
+class ChosenRows:
+    """Rows with some of the candidates, perhaps after a calibration."""
 
     places: NDArray[np.intp]
     """Of the candidates, ascending."""
     scalings: tuple[Scaling, ...]
-    """Their curves for other rows."""
+    """Their curves for other rows; none: they are raw."""
     seen: SeenRows
 
 
@@ -101,10 +120,13 @@ class Formula:
             used = np.column_stack([scale(column) for scale, column in zip(self.scalings, used.T, strict=True)])
         return self.line(used @ self.search.weights)
 
+    def decide(self, values: Floats) -> Floats:
+        """Return the prediction [rows] for weighted sums [rows]."""
+        return values if self.cuts is None else decide(values, self.cuts, self.levels)
+
     def predict(self, columns: Floats) -> Floats:
         """Return the prediction [rows] for raw predictions [rows, all candidates]."""
-        values = self.weigh(columns)
-        return values if self.cuts is None else decide(values, self.cuts, self.levels)
+        return self.decide(self.weigh(columns))
 
 
 @dataclass(frozen=True)
@@ -126,33 +148,36 @@ class Making:
     def fit(self, seen: SeenRows) -> Formula:
         """Choose everything from the rows seen."""
         places, scalings = np.arange(seen.columns.shape[1]), ()
+        if self.most is not None:
+            chosen = seen.fewer(self.most)
+            places, seen = chosen.places, chosen.seen
         if self.calibration:
             chosen = seen.calibrated(self.calibration)
-            places, scalings, seen = chosen.places, chosen.scalings, chosen.seen
+            places, scalings, seen = places[chosen.places], chosen.scalings, chosen.seen
         search = self._weigh(seen)
         used = np.flatnonzero(search.weights)
         search = WeightFit(search.weights[used], search.converged, search.evaluations, search.restarts)
         values = seen.columns[:, used] @ search.weights
         line = fit_line(values, seen.target, self.readout, seen.metric)
-        cuts = None
-        if seen.metric.decides:
-            cuts = midpoints(seen.metric.levels)
-            if self.readout is Readout.CUTS:
-                cuts = fit_cuts(line(values), seen.target, seen.metric)
         curves = tuple(scalings[place] for place in used) if scalings else ()
+        cuts = cut(line(values), seen, self.readout)
         return Formula(places[used], search, curves, line, cuts, seen.metric.levels)
 
     def _weigh(self, seen: SeenRows) -> WeightFit:
-        """Return weights of all candidates."""
+        """Return weights of all candidates that are left."""
         objective = seen.objective(self.readout)
-        n_columns = objective.n_columns
-        kept = np.arange(n_columns) if self.most is None else eliminate(objective, self.most)
-        found = METHODS[self.method].fit(objective.of(kept.tolist()) if len(kept) < n_columns else objective)
-        weights = np.zeros(n_columns)
-        weights[kept] = found.weights
-        if seen.families:
-            weights = raise_families(weights, seen.families, objective.steps(np.zeros(n_columns), 0.0, 1.0))
-        return WeightFit(weights, found.converged, found.evaluations, found.restarts)
+        found = METHODS[self.method].fit(objective)
+        if not seen.families:
+            return found
+        alone = objective.steps(np.zeros(objective.n_columns), 0.0, 1.0)
+        return replace(found, weights=raise_families(found.weights, seen.families, alone))
+
+
+def cut(values: Floats, seen: SeenRows, readout: Readout) -> Floats | None:
+    """Return the cut points between levels for weighted sums [rows]; None where the metric takes numbers."""
+    if not seen.metric.decides:
+        return None
+    return fit_cuts(values, seen.target, seen.metric) if readout is Readout.CUTS else midpoints(seen.metric.levels)
 
 
 def makings_for(metric: Metric, most: int | None = None) -> list[Making]:

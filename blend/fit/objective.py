@@ -19,9 +19,9 @@ from data_prep.scoring.metrics import Metric
 
 MOMENT_METRICS = ("pearson", "rmse", "mse", "r2")
 """Metrics that follow from moments."""
-ROW_EVALUATIONS = 4_000_000
-"""A search on the rows may read about so many predictions of a weighted sum, or `LEAST_EVALUATIONS` whole ones."""
-LEAST_EVALUATIONS = 300
+ROW_EVALUATIONS = 1_000_000
+"""A search on the rows may read about so many predictions of a weighted sum, but from 200 to 2,000 whole ones."""
+LEAST_EVALUATIONS, MOST_EVALUATIONS = 200, 2_000
 
 
 class Readout(StrEnum):
@@ -39,6 +39,8 @@ class Readout(StrEnum):
 class Objective(ABC):
     """The utility (more is better) of weights; minus infinity if their sum is useless; `parts` are sums of units."""
 
+    has_optimum = False
+    """Whether the exact non-negative optimum is the best there is."""
     tolerance: float
     """A gain in utility below this does not justify another evaluation."""
     evaluations: float = math.inf
@@ -96,6 +98,7 @@ def explained_from(square: Floats, cross: Floats, off: Floats, sums: MomentSums)
 class MetricOnMoments(Objective):
     """Pearson after a line, else the share of the target's variance that is explained."""
 
+    has_optimum = True
     tolerance = 1e-9
 
     def of(self, columns: Sequence[int]) -> "MetricOnMoments":
@@ -111,6 +114,15 @@ class MetricOnMoments(Objective):
         table = self.sums.centred
         square = np.einsum("km,km->k", weights @ table.gram, weights)
         return self._utility(square, weights @ table.cross, weights @ self.sums.mean)
+
+    def __call__(self, weights: Floats) -> float:
+        """Return the utility of `weights` [columns]; ten times as fast as `many` with one row."""
+        table = self.sums.centred
+        square, cross = float(weights @ (table.gram @ weights)), float(weights @ table.cross)
+        if self.readout in (Readout.LINE, Readout.CUTS):
+            return cross / math.sqrt(square * table.square) if square * table.square > 0.0 else -math.inf
+        off = self.sums.target_mean - float(weights @ self.sums.mean) if self.readout is Readout.RAW else 0.0
+        return (2.0 * cross - square - self.sums.count * off * off) / table.square
 
     def steps(self, weights: Floats, keep: float, add: float) -> Floats:
         """Return the utility after one step, for each column, in O(columns^2)."""
@@ -162,7 +174,7 @@ class MetricOnRows(Objective):
     ) -> None:
         super().__init__(parts, readout)
         self._columns, self._target, self._metric = columns, target, metric
-        self.evaluations = max(LEAST_EVALUATIONS, ROW_EVALUATIONS / len(target))
+        self.evaluations = min(max(LEAST_EVALUATIONS, ROW_EVALUATIONS / len(target)), MOST_EVALUATIONS)
 
     def of(self, columns: Sequence[int]) -> "MetricOnRows":
         """Return the same for some of the columns."""

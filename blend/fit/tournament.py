@@ -32,17 +32,22 @@ class Tournament:
     """Fitted on all rows."""
     without: tuple[tuple[Formula, ...], ...]
     """[units][makings], fitted without each unit."""
+    values: Floats
+    """[rows, makings]; each unit's rows by formulas fitted without the unit, before cut points."""
     nested: Floats
-    """[rows, makings]; each unit's rows by formulas fitted without the unit."""
+    """[rows, makings], after them."""
     utility: Floats
     """[makings], of `nested`."""
+    apart: Floats
+    """[units, makings]: the utility without each unit."""
     chosen: int
     prediction: Floats
     """[rows], of the makings chosen without each row's unit."""
 
-    def place(self, name: str) -> int:
-        """Return the place of the making of that name."""
-        return next(place for place, making in enumerate(self.makings) if making.name == name)
+    @property
+    def names(self) -> list[str]:
+        """The makings' names."""
+        return [making.name for making in self.makings]
 
 
 def units_of(fold: NDArray[np.int8], group: NDArray[np.int32]) -> NDArray[np.intp]:
@@ -51,31 +56,50 @@ def units_of(fold: NDArray[np.int8], group: NDArray[np.int32]) -> NDArray[np.int
     return number if 1 < len(groups) <= FEW_GROUPS else np.unique(fold, return_inverse=True)[1]
 
 
-def play(whole: SeenRows, makings: Sequence[Making], *, contenders: int | None = None) -> Tournament:
-    """Let `makings` compete on all rows; only the first `contenders` may be chosen (None: all)."""
-    columns, target, unit, metric = whole.columns, whole.target, whole.unit, whole.metric
+def play(whole: SeenRows, makings: Sequence[Making], *, contenders: Sequence[int] | None = None) -> Tournament:
+    """Let `makings` compete on all rows; only `contenders`, given by their places, may be chosen (None: all)."""
     formulas = tuple(making.fit(whole) for making in makings)
-    nested, without = np.empty((len(target), len(makings))), []
+    values, without = np.empty((len(whole.target), len(makings))), []
     for number in range(len(whole.parts)):
-        rows = unit == number
-        parts = [*whole.parts[:number], *whole.parts[number + 1 :]]
-        seen = SeenRows(columns[~rows], target[~rows], unit[~rows], parts, metric, whole.families)
+        rows, seen = whole.unit == number, whole.without(number)
         without.append(tuple(making.fit(seen) for making in makings))
         for place, formula in enumerate(without[-1]):
-            like = formulas[place] if metric.scale_free else None
-            nested[rows, place] = (
-                formula.predict(columns[rows]) if like is None else _alike(formula, like, columns, rows)
-            )
+            like = formulas[place] if whole.metric.scale_free else None
+            values[rows, place] = _alike(formula, like, whole.columns, rows) if like else formula.weigh(whole.columns[rows])
+    return judge(whole, makings, formulas, without, values, contenders=contenders)
+
+
+def judge(
+    whole: SeenRows,
+    makings: Sequence[Making],
+    formulas: Sequence[Formula],
+    without: Sequence[Sequence[Formula]],
+    values: Floats,
+    *,
+    contenders: Sequence[int] | None = None,
+) -> Tournament:
+    """Choose the best making by what each predicted, and choose again without each unit."""
+    target, unit, metric = whole.target, whole.unit, whole.metric
+    nested = np.empty_like(values)
+    for number, fitted in enumerate(without):
+        rows = unit == number
+        for place, formula in enumerate(fitted):
+            nested[rows, place] = formula.decide(values[rows, place])
     utility = _utilities(nested, target, metric)
-    apart = [_utilities(nested[unit != number], target[unit != number], metric) for number in range(len(whole.parts))]
-    choices = np.array([_best(values[:contenders]) for values in apart])
+    apart = np.array(
+        [_utilities(nested[unit != number], target[unit != number], metric) for number in range(len(whole.parts))]
+    )
+    places = np.arange(len(makings)) if contenders is None else np.asarray(contenders)
+    choices = np.array([places[_best(worth[places])] for worth in apart])
     return Tournament(
         makings=tuple(makings),
-        formulas=formulas,
-        without=tuple(without),
+        formulas=tuple(formulas),
+        without=tuple(tuple(fitted) for fitted in without),
+        values=values,
         nested=nested,
         utility=utility,
-        chosen=_best(utility[:contenders]),
+        apart=apart,
+        chosen=int(places[_best(utility[places])]),
         prediction=nested[np.arange(len(target)), choices[unit]],
     )
 

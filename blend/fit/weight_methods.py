@@ -20,7 +20,7 @@ SINGLE_STARTS = 3
 MOST_SEARCHED = 20
 """Dimensions that Nelder-Mead searches, at most."""
 GREEDY_STEPS = 100
-BAGS, BAG_STEPS = 20, 50
+BAGS, BAG_STEPS = 20, 25
 CLIMBS = 100
 STRIDES = np.arange(1, 26) / 50
 """Shares that hill climbing gives to one more column."""
@@ -88,10 +88,10 @@ def _solve(sums: MomentSums, readout: Readout, penalty: Floats | None = None, to
 def nelder_mead(objective: Objective) -> WeightFit:
     """Search the simplex with scipy's Nelder-Mead, from several starts, restarted until a restart gains nothing.
 
-    It searches the columns that the exact optimum uses; where they are many, the weak ones move together, in the
-    proportions of that optimum. Starts (the optimum, equal weights, best single columns) are
-    searched briefly, the best of them to its end; then again from a fresh simplex there, because Nelder-Mead's simplex
-    collapses in many dimensions.
+    It searches the columns that the exact optimum of the squared error uses; where they are many, the weak ones move
+    together, in the proportions of that optimum. If the metric has another optimum, several starts (that one, equal
+    weights, best single columns) are searched briefly. The best goes to its end, then again from a fresh simplex there,
+    because Nelder-Mead's simplex collapses in many dimensions.
     """
     optimum = exact(objective).weights
     order = np.argsort(-optimum, kind="stable")[: int(np.count_nonzero(optimum))]
@@ -110,10 +110,8 @@ def _search(objective: Objective) -> WeightFit:
     if n_columns == 1:
         return WeightFit(np.ones(1), evaluations=1)
     affordable = objective.evaluations
-    starts = _starts(objective)
-    screened = [
-        search_simplex(objective, start, budget=int(min(SCREENING * n_columns, affordable / 10))) for start in starts
-    ]
+    screening = int(min(SCREENING * n_columns, affordable / 10))
+    screened = [search_simplex(objective, start, budget=screening) for start in _starts(objective)]
     best, utility = max(screened, key=lambda found: found[1])
     evaluations = sum(found.evaluations for found, _ in screened)
     for restart in range(1, MAX_RESTARTS + 1):
@@ -159,6 +157,8 @@ def search_simplex(objective: Objective, start: Floats, *, budget: int) -> tuple
 
 
 def _starts(objective: Objective) -> list[Floats]:
+    if objective.has_optimum:
+        return [exact(objective).weights]
     alone = objective.steps(np.zeros(objective.n_columns), 0.0, 1.0)
     order = np.argsort(-alone, kind="stable")[:SINGLE_STARTS]
     return [exact(objective).weights, mean(objective).weights, *np.eye(objective.n_columns)[order]]

@@ -21,7 +21,7 @@ class Scaling(FrozenRecord):
     """From raw predictions of one fold's model to the scale that members are weighted on.
 
     First standardized, (prediction - center) / scale; then, if there are knots, the piecewise linear curve through
-    them, constant beyond its ends.
+    them, constant beyond its ends, and `slope` times the standardized prediction on top.
     """
 
     center: float = 0.0
@@ -30,6 +30,7 @@ class Scaling(FrozenRecord):
     """Knots of the curve, ascending; none: a straight line."""
     y: tuple[float, ...] = ()
     """The curve's value at each knot."""
+    slope: float = 0.0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -40,7 +41,7 @@ class Scaling(FrozenRecord):
     def __call__(self, prediction: ArrayLike) -> Floats:
         """Return scaled predictions, of the shape given."""
         standard = (np.asarray(prediction, dtype=np.float64) - self.center) / self.scale
-        return np.interp(standard, self.x, self.y) if self.x else standard
+        return np.interp(standard, self.x, self.y) + self.slope * standard if self.x else standard
 
 
 class CombinationPart(FrozenRecord):

@@ -80,8 +80,11 @@ def test_to_choose_the_best_of_many_useless_makings_flatters_and_that_is_taken_o
         def __init__(self, formula: object, number: int) -> None:
             self.formula, self.number = formula, number
 
-        def predict(self, columns: np.ndarray) -> np.ndarray:
+        def weigh(self, columns: np.ndarray) -> np.ndarray:
             return self.formula.predict(columns[:, [self.number]])  # type: ignore[attr-defined]
+
+        def decide(self, values: np.ndarray) -> np.ndarray:
+            return values
 
     for _ in range(60):
         target = random.normal(size=60)
@@ -99,7 +102,7 @@ def test_only_contenders_are_chosen() -> None:
     columns, target, unit = toy()
     kind = METRICS["rmse"]
     makings = sorted(makings_for(kind), key=lambda making: making.method != "single")
-    found = play(all_rows(columns, target, unit, kind), makings, contenders=3)
+    found = play(all_rows(columns, target, unit, kind), makings, contenders=[0, 1, 2])
     assert found.makings[found.chosen].method == "single"
     best = found.nested[:, :3].T
     assert all(any(row == value for value in column) for row, column in zip(found.prediction, best.T, strict=True))
@@ -112,7 +115,7 @@ def test_a_model_alone_is_scored_as_it_is_where_scale_does_not_matter(metric: st
     target = target.round() if metric in ("auc", "average_precision") else target
     columns[:, 0] = target + 0.01 * columns[:, 0]
     found = play(all_rows(columns, target, unit, METRICS[metric]), makings_for(METRICS[metric]))
-    place = found.place("single+line")
+    place = found.names.index("single+line")
     assert found.utility[place] == pytest.approx(METRICS[metric](target, columns[:, 0]), abs=1e-12)
     line = found.formulas[place].predict(columns)
     np.testing.assert_allclose(found.nested[:, place], line, atol=1e-12)
