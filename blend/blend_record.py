@@ -113,6 +113,8 @@ class MakingRecord(FrozenRecord):
     nested: float
     behind: ComparisonRecord
     """Against the best, nested: the difference is 0 or less."""
+    share: float = 0.0
+    """In the consensus."""
 
 
 class SubmissionRecord(FrozenRecord):

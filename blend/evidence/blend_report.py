@@ -4,6 +4,7 @@ from rich.table import Table
 
 from blend.blend_record import Blend, ComparisonRecord, MetricRecord
 from blend.evidence.earlier_submissions import SubmissionSimilarity
+from blend.fit.consensus import CONSENSUS
 from data_prep.console import new_table
 from data_prep.store.oof_store import retried_note
 from data_prep.wording import count
@@ -29,17 +30,25 @@ def tables(record: Blend) -> list[Table]:
 def sentences(record: Blend) -> list[str]:
     """Return what matters most: what was chosen, how good it is, what to expect, and what to beware of."""
     blend = record.scores["blend"]
-    members = f"{len(record.members)} of its candidates" if len(record.members) > 1 else "a single candidate"
-    ties = [name for name, making in record.makings.items() if making.behind.is_noise and name != record.method]
     return [
-        f"chosen: {record.method}, {members}, the best of {len(record.makings)} ways to blend"
-        + (f"; {len(ties)} others are within noise" if ties else ""),
+        _chosen(record),
         f"nested {record.metric}: {blend.nested.pooled:.4f} (mean over folds {blend.nested.fold_mean:.4f}; in-sample "
         f"{blend.in_sample.pooled:.4f}), every choice made without the {record.units} scored",
         *_test_sentences(record),
         _compared("nested blend against the best single model", record.comparisons[0]),
         *_warnings(record),
     ]
+
+
+def _chosen(record: Blend) -> str:
+    ways, members = len(record.makings), count(len(record.members), "member")
+    if record.method == CONSENSUS.name:
+        taking_part = sum(making.share > 0.0 for making in record.makings.values())
+        return f"chosen: the consensus of {taking_part} of {ways - 1} ways to blend, {members}"
+    ties = [name for name, making in record.makings.items() if making.behind.is_noise and name != record.method]
+    best, tied = next(iter(record.makings)), f"; it ties with {count(len(ties), 'other way')}" if ties else ""
+    of_all = f"the best of {count(ways, 'way')}" if best == record.method else f"of {count(ways, 'way')}"
+    return f"chosen: {record.method}, {of_all} to blend, {members}{tied}"
 
 
 def more_sentences(record: Blend) -> list[str]:
@@ -52,9 +61,8 @@ def more_sentences(record: Blend) -> list[str]:
             f"certificate: Pearson {certificate.pearson:.6f} in-sample, exact optimum of the same members with "
             f"non-negative weights {certificate.exact:.6f}, gap {max(certificate.gap, 0.0):.1e}"
         )
-    found.append(
-        f"choosing the best of {len(record.makings)} ways flatters it by {record.optimism:.4f}: taken off above"
-    )
+    if abs(record.optimism) >= 5e-5:
+        found.append(f"choosing it among {len(record.makings)} ways flatters it by {record.optimism:.4f}: taken off above")
     found += [_compared(f"nested blend against the {entry.against}", entry) for entry in record.comparisons[1:]]
     if record.previous:
         found.append(_compared(f"nested blend against the earlier blend {record.previous.against}", record.previous))
@@ -142,12 +150,13 @@ def _correlations(record: Blend) -> Table:
 
 def _makings(record: Blend) -> Table:
     title = f"Ways to blend ({record.metric}; nested: on rows not fitted on)"
-    table = new_table(title, "", "members", "in-sample", "nested", "behind the best", "")
+    table = new_table(title, "", "members", "in-sample", "nested", "behind the best", "", "in consensus")
     for name, making in record.makings.items():
         chosen = " (chosen)" if name == record.method else ""
         tie = "tie" if making.behind.is_noise else ""
         numbers = (f"{making.in_sample:.4f}", f"{making.nested:.4f}", _behind(making.behind))
-        table.add_row(name + chosen, str(making.members), *numbers, tie)
+        share = f"{making.share:.3f}" if making.share else ""
+        table.add_row(name + chosen, str(making.members), *numbers, tie, share)
     return table
 
 

@@ -45,6 +45,7 @@ def compare_makings(fit: BlendFit) -> dict[str, MakingRecord]:
             in_sample=metric(target, formula.predict(fit.rows.columns)),
             nested=metric.utility(float(played.utility[place])),
             behind=comparison(played.makings[best].name, draws.difference(place, best)),
+            share=0.0 if played.shares is None else float(played.shares[place]),
         )
     return found
 

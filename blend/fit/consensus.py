@@ -1,7 +1,9 @@
-"""The consensus: the mean of all makings that are within one standard error of the best, as one formula.
+"""The consensus: the mean of all makings, each weighed by how likely it is that the best is no better, as one formula.
 
-The makings near the top differ in what they get wrong, and which of them is best on the rows at hand is mostly chance;
-so their mean does better on other rows than the one that happened to win (see `docs/results.md`, section Truth).
+Which making is best on the rows at hand is mostly chance, and those near the top differ in what they get wrong; so
+their mean does better on other rows than the one that happened to win (`docs/results.md`, section Truth). A making that
+lies z standard errors behind the best weighs exp(-z^2 / 2), the likelihood of such a gap between equals. Nelder-Mead
+weighs twice as much as all others together, and less only where z is over 2: by so much the best of many leads by luck.
 """
 
 from collections import defaultdict
@@ -9,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from blend.fit.makings import Formula, Making, SeenRows, cut
+from blend.fit.makings import Formula, Making, SeenRows, cut, last_readout
 from blend.fit.objective import Line, Readout
 from blend.fit.tournament import Tournament, judge
 from blend.fit.weight_methods import WeightFit
@@ -20,47 +21,66 @@ from data_prep.scoring.group_bootstrap import DrawnUtilities
 
 CONSENSUS = Making("consensus", Readout.RAW)
 """The name under which it competes."""
+LEAST_LIKELY = 0.01
+"""A making of which less is likely does not take part."""
+HONOR = 2.0
+"""What Nelder-Mead weighs, where all others together weigh 1."""
+LUCK = 2.0
+"""So many standard errors the best of many makings leads by luck."""
 
 
 def add_consensus(whole: SeenRows, played: Tournament, draws: DrawnUtilities, *, forced: bool) -> Tournament:
-    """Let the consensus compete too; `draws` are of `played.nested`. With `forced`, it is what is chosen.
+    """Let the consensus compete too, and choose it; `draws` are of `played.nested`.
 
-    Which makings take part is decided again without each unit.
+    Unless it is `forced`, Nelder-Mead is chosen for Pearson where it ties with the best. Who takes part is decided
+    again without each unit.
     """
+    favorite = played.names.index(Making("nelder-mead", last_readout(whole.metric)).name)
     column, without = np.empty(len(whole.target)), []
     for number, fitted in enumerate(played.without):
-        near, rows = _near(played.apart[number], draws), whole.unit == number
-        seen = whole.without(number)
-        without.append((*fitted, mean_formula([fitted[place] for place in near], seen, played.makings[near[0]].readout)))
-        column[rows] = played.values[rows][:, near].mean(axis=1)
-    near = _near(played.utility, draws)
-    formula = mean_formula([played.formulas[place] for place in near], whole, played.makings[near[0]].readout)
-    return judge(
-        whole,
-        [*played.makings, CONSENSUS],
-        [*played.formulas, formula],
-        without,
-        np.column_stack([played.values, column]),
-        contenders=[len(played.makings)] if forced else None,
-    )
+        shares, rows = shares_of(played.apart[number], draws, favorite), whole.unit == number
+        without.append((*fitted, mean_formula(fitted, shares, whole.without(number), _readout(played, shares))))
+        column[rows] = played.values[rows] @ shares
+    shares = shares_of(played.utility, draws, favorite)
+    formula = mean_formula(played.formulas, shares, whole, _readout(played, shares))
+
+    def choose(utility: Floats) -> int:
+        best = int(np.argmax(utility[:-1]))
+        tie = utility[best] - utility[favorite] <= draws.difference(best, favorite).reach
+        return favorite if tie and whole.metric.name == "pearson" and not forced else len(played.makings)
+
+    makings, formulas = [*played.makings, CONSENSUS], [*played.formulas, formula]
+    found = judge(whole, makings, formulas, without, np.column_stack([played.values, column]), choose)
+    return replace(found, shares=np.append(shares, 0.0))
 
 
-def _near(utility: Floats, draws: DrawnUtilities) -> NDArray[np.intp]:
-    """Return the makings within one standard error of the best, the best first."""
+def _readout(played: Tournament, shares: Floats) -> Readout:
+    """Return the readout of the making that is best."""
+    return played.makings[int(np.argmax(shares))].readout
+
+
+def shares_of(utility: Floats, draws: DrawnUtilities, favorite: int) -> Floats:
+    """Return the share [makings] of each making in the consensus; `favorite` is the place of Nelder-Mead."""
     best = int(np.argmax(utility))
     errors = np.array([draws.difference(best, place).standard_error for place in range(len(utility))])
-    order = np.argsort(-utility, kind="stable")
-    return order[utility[order] >= utility[best] - errors[order]]
+    behind = (utility[best] - utility) / np.maximum(errors, np.finfo(np.float64).tiny)
+    likely = np.exp(-0.5 * np.minimum(behind, 10.0) ** 2)
+    likely[favorite] = 0.0
+    likely[likely < LEAST_LIKELY] = 0.0
+    others = float(likely.sum()) or 1.0
+    likely[favorite] = HONOR * others * np.exp(-0.5 * np.clip(behind[favorite] - LUCK, 0.0, 10.0) ** 2)
+    return np.asarray(likely / likely.sum())
 
 
-def mean_formula(formulas: Sequence[Formula], seen: SeenRows, readout: Readout) -> Formula:
-    """Return the formula whose weighted sum is the mean of those of `formulas`; `readout` tells how it decides.
+def mean_formula(formulas: Sequence[Formula], parts: Floats, seen: SeenRows, readout: Readout) -> Formula:
+    """Return the formula whose sum is the mean of those of `formulas`, weighed by `parts` [formulas], which sum to 1.
 
-    Where a candidate has curves, its weight says how far its part of the sum moves when its raw prediction does.
+    `readout` tells how it decides. Where a candidate has curves, its weight says how far its part of the sum moves when its raw prediction does.
     """
     straight, curves = np.zeros(seen.columns.shape[1]), defaultdict(list)
-    for formula in formulas:
-        shares = formula.search.weights * (formula.line.slope / len(formulas))
+    used = [(formula, part) for formula, part in zip(formulas, parts.tolist(), strict=True) if part]
+    for formula, part in used:
+        shares = formula.search.weights * (part * formula.line.slope)
         if not formula.scalings:
             straight[formula.members] += shares
             continue
@@ -74,11 +94,11 @@ def mean_formula(formulas: Sequence[Formula], seen: SeenRows, readout: Readout) 
     size = float(np.abs(weights).sum())
     search = WeightFit(
         weights / size,
-        converged=all(formula.search.converged for formula in formulas),
-        evaluations=sum(formula.search.evaluations for formula in formulas),
-        restarts=sum(formula.search.restarts for formula in formulas),
+        converged=all(formula.search.converged for formula, _ in used),
+        evaluations=sum(formula.search.evaluations for formula, _ in used),
+        restarts=sum(formula.search.restarts for formula, _ in used),
     )
-    line = Line(size, float(np.mean([formula.line.intercept for formula in formulas])))
+    line = Line(size, sum(part * formula.line.intercept for formula, part in used))
     found = Formula(members, search, tuple(scalings) if curves else (), line, None, seen.metric.levels)
     return replace(found, cuts=cut(found.weigh(seen.columns), seen, readout))
 

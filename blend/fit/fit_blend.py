@@ -109,7 +109,7 @@ def fit_blend(predictions: MemberPredictions, metric: Metric, settings: BlendSet
 
 def _play(rows: SeenRows, makings: Sequence[Making], metric: Metric) -> Tournament:
     others = [baseline for baseline in baselines_of(metric) if baseline not in makings]
-    return play(rows, [*makings, *others], contenders=range(len(makings)))
+    return play(rows, [*makings, *others], contenders=len(makings))
 
 
 def _fewest(rows: SeenRows, tournament: Tournament, bootstrap: GroupBootstrap) -> Making:

@@ -180,6 +180,11 @@ def cut(values: Floats, seen: SeenRows, readout: Readout) -> Floats | None:
     return fit_cuts(values, seen.target, seen.metric) if readout is Readout.CUTS else midpoints(seen.metric.levels)
 
 
+def last_readout(metric: Metric) -> Readout:
+    """Return the readout that fits most."""
+    return Readout.CUTS if metric.decides else Readout.LINE
+
+
 def makings_for(metric: Metric, most: int | None = None) -> list[Making]:
     """Return every making that suits a metric, with at most so many members; of equals, the first is taken."""
     found = []
@@ -190,7 +195,7 @@ def makings_for(metric: Metric, most: int | None = None) -> list[Making]:
                 found.append(Making(name, readout, most=most))
         if metric.decides:
             found.append(Making(name, Readout.CUTS, most=most))
-    last = Readout.CUTS if metric.decides else Readout.LINE
+    last = last_readout(metric)
     curved = [("rank", "mean")] if metric.scale_free else []
     curved += [("isotonic", name) for name in ("nelder-mead", "greedy", "ridge", "mean")]
     return [*found, *(Making(name, last, calibration, most) for calibration, name in curved)]

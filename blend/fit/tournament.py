@@ -6,7 +6,7 @@ too: so the choice itself is made again without each unit, and the blend's neste
 then.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,8 @@ class Tournament:
     chosen: int
     prediction: Floats
     """[rows], of the makings chosen without each row's unit."""
+    shares: Floats | None = None
+    """[makings], what part each has in the consensus; None: there is none."""
 
     @property
     def names(self) -> list[str]:
@@ -56,8 +58,12 @@ def units_of(fold: NDArray[np.int8], group: NDArray[np.int32]) -> NDArray[np.int
     return number if 1 < len(groups) <= FEW_GROUPS else np.unique(fold, return_inverse=True)[1]
 
 
-def play(whole: SeenRows, makings: Sequence[Making], *, contenders: Sequence[int] | None = None) -> Tournament:
-    """Let `makings` compete on all rows; only `contenders`, given by their places, may be chosen (None: all)."""
+Choose = Callable[[Floats], int]
+"""Returns the place of the making to take, given the utility [makings] of each."""
+
+
+def play(whole: SeenRows, makings: Sequence[Making], *, contenders: int | None = None) -> Tournament:
+    """Let `makings` compete on all rows; the best of the first `contenders` is chosen (None: of all)."""
     formulas = tuple(making.fit(whole) for making in makings)
     values, without = np.empty((len(whole.target), len(makings))), []
     for number in range(len(whole.parts)):
@@ -66,7 +72,7 @@ def play(whole: SeenRows, makings: Sequence[Making], *, contenders: Sequence[int
         for place, formula in enumerate(without[-1]):
             like = formulas[place] if whole.metric.scale_free else None
             values[rows, place] = _alike(formula, like, whole.columns, rows) if like else formula.weigh(whole.columns[rows])
-    return judge(whole, makings, formulas, without, values, contenders=contenders)
+    return judge(whole, makings, formulas, without, values, lambda utility: _best(utility[:contenders]))
 
 
 def judge(
@@ -75,10 +81,9 @@ def judge(
     formulas: Sequence[Formula],
     without: Sequence[Sequence[Formula]],
     values: Floats,
-    *,
-    contenders: Sequence[int] | None = None,
+    choose: Choose,
 ) -> Tournament:
-    """Choose the best making by what each predicted, and choose again without each unit."""
+    """Choose a making by what each predicted, and choose again without each unit."""
     target, unit, metric = whole.target, whole.unit, whole.metric
     nested = np.empty_like(values)
     for number, fitted in enumerate(without):
@@ -89,8 +94,7 @@ def judge(
     apart = np.array(
         [_utilities(nested[unit != number], target[unit != number], metric) for number in range(len(whole.parts))]
     )
-    places = np.arange(len(makings)) if contenders is None else np.asarray(contenders)
-    choices = np.array([places[_best(worth[places])] for worth in apart])
+    choices = np.array([choose(worth) for worth in apart])
     return Tournament(
         makings=tuple(makings),
         formulas=tuple(formulas),
@@ -99,7 +103,7 @@ def judge(
         nested=nested,
         utility=utility,
         apart=apart,
-        chosen=int(places[_best(utility[places])]),
+        chosen=choose(utility),
         prediction=nested[np.arange(len(target)), choices[unit]],
     )
 

@@ -42,6 +42,11 @@ class PairedDifference:
     high: float
 
     @property
+    def reach(self) -> float:
+        """How far the 95 % interval reaches to each side."""
+        return self.high - self.value
+
+    @property
     def is_noise(self) -> bool:
         """Whether the 95 % interval holds zero."""
         return not (self.low > 0.0 or self.high < 0.0)

@@ -16,7 +16,7 @@ def toy(seed: int = 0, n_rows: int = 200) -> tuple[np.ndarray, np.ndarray, np.nd
 @pytest.mark.parametrize("metric", ["pearson", "rmse", "spearman"])
 def test_nothing_that_is_chosen_for_a_unit_has_seen_it(metric: str) -> None:
     """Targets and predictions of unit 2 spoiled: what is fitted without it, and chosen without it, stays the same."""
-    columns, target, unit = toy()
+    columns, target, unit = toy(n_rows=80)
     kind, rows = METRICS[metric], unit == 2
     makings = makings_for(kind)
     before = play(all_rows(columns, target, unit, kind), makings)
@@ -34,7 +34,7 @@ def test_nothing_that_is_chosen_for_a_unit_has_seen_it(metric: str) -> None:
 
 
 def test_nested_is_the_loop_a_person_would_write() -> None:
-    columns, target, unit = toy()
+    columns, target, unit = toy(n_rows=80)
     makings = makings_for(METRICS["rmse"])
     found = play(all_rows(columns, target, unit, METRICS["rmse"]), makings)
     for number in range(4):
@@ -94,15 +94,15 @@ def test_to_choose_the_best_of_many_useless_makings_flatters_and_that_is_taken_o
         honest.append(kind(target, found.prediction))
         truth.append(1.0)
     error = np.std(honest) / np.sqrt(60)
-    assert np.mean(own) < 1.0 - 10 * error
+    assert np.mean(own) < 1.0 - 5 * error
     assert np.mean(honest) == pytest.approx(1.0, abs=4 * error)
 
 
 def test_only_contenders_are_chosen() -> None:
-    columns, target, unit = toy()
+    columns, target, unit = toy(n_rows=80)
     kind = METRICS["rmse"]
     makings = sorted(makings_for(kind), key=lambda making: making.method != "single")
-    found = play(all_rows(columns, target, unit, kind), makings, contenders=[0, 1, 2])
+    found = play(all_rows(columns, target, unit, kind), makings, contenders=3)
     assert found.makings[found.chosen].method == "single"
     best = found.nested[:, :3].T
     assert all(any(row == value for value in column) for row, column in zip(found.prediction, best.T, strict=True))
@@ -111,7 +111,7 @@ def test_only_contenders_are_chosen() -> None:
 @pytest.mark.parametrize("metric", [name for name, metric in METRICS.items() if metric.scale_free])
 def test_a_model_alone_is_scored_as_it_is_where_scale_does_not_matter(metric: str) -> None:
     """Every unit chooses the same model, so that its nested metric is the model's own."""
-    columns, target, unit = toy()
+    columns, target, unit = toy(n_rows=80)
     target = target.round() if metric in ("auc", "average_precision") else target
     columns[:, 0] = target + 0.01 * columns[:, 0]
     found = play(all_rows(columns, target, unit, METRICS[metric]), makings_for(METRICS[metric]))
