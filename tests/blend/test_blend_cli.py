@@ -38,7 +38,7 @@ def test_fit_writes_record_and_submission_and_says_where(full_run: Any) -> None:
     assert sum(member["weight"] for member in record["members"]) == pytest.approx(1.0)
     assert set(record["scores"]) == {"blend", "best_single", "mean"}
     assert str(folder / "submission.csv") in printed.splitlines()[-1]
-    assert "best of" in printed
+    assert "chosen: " in printed
 
 
 def test_the_submission_is_what_the_record_says(full_run: Any) -> None:
@@ -100,7 +100,7 @@ def members_of(folder: Path) -> list[str]:
 
 def test_members_by_name_or_id_are_blended_alone_and_name_the_blend(full_run: Any) -> None:
     name_candidates(full_run, first="aaa", third="ccc")
-    printed = blend("fit", full_run.path, "--members", "third, bbb")
+    printed = blend("fit", full_run.path, "--members", "third, bbb", "--verbose")
     assert members_of(full_run.root / "blends" / "third-bbb") == ["ccc", "bbb"]
     assert "third ccc-k2-pair-mean-mse" in printed
     assert "left out: other candidates: 1, which were not asked for" in printed
@@ -153,11 +153,11 @@ def test_a_member_that_cannot_take_part_is_an_error(full_run: Any, members: str,
 
 def test_the_bound_of_the_dead_can_be_lowered(run: Any) -> None:
     run.add("good", noise=0.1).add("dead", noise=500.0)
-    blend("fit", run.path, "--name", "without")
+    blend("fit", run.path, "--name", "without", "--clip")
     assert members_of(run.root / "blends" / "without") == ["good"]
     with pytest.raises(InputError, match="dead in fold"):
         blend("fit", run.path, "--members", "good,dead")
-    blend("fit", run.path, "--members", "good,dead", "--dead-below", "-1")
+    blend("fit", run.path, "--members", "good,dead", "--dead-below", "-1", "--clip")
     assert members_of(run.root / "blends" / "good-dead") == ["good", "dead"]
 
 
@@ -166,7 +166,7 @@ def test_a_retried_fold_is_marked(run: Any, toolbox: Any) -> None:
         return tables, toolbox.replace(origin, attempt=int(fold == 1))
 
     run.add("aaa").add("bbb", change=retry_second)
-    output = " ".join(blend("fit", run.path).split())
+    output = " ".join(blend("fit", run.path, "--verbose").split())
     assert output.count("died once, retried") == 1
     assert "(fold 1 died once, retried)" in output
     record = json.loads((run.root / "blends" / "best" / "blend.json").read_text())
