@@ -1,13 +1,13 @@
 """Measure what a blend of many candidates costs, and what other packages need for the same columns.
 
     python benchmarks/bench_blend_scale.py                                           # 300 candidates, 36,473 rows
-    python benchmarks/bench_blend_scale.py --candidates 1000 --rows 1000000 --calibration z   # needs 25 GB of disk
+    python benchmarks/bench_blend_scale.py --candidates 1000 --rows 1000000 --method nelder-mead+line   # 25 GB of disk
     python benchmarks/bench_blend_scale.py --peers peers/bin/python                  # also AutoGluon and hillclimbers
 
 A separate process writes a prepared folder and a run directory to a temporary folder, through the product's own
 writers: 5 folds, groups of 50 rows, candidates with a Pearson of about .70 to .86. Their errors have a part that all
 share, a part that the family shares, a part of the candidate and a part of the fold model. Then this process does what
-`python -m blend fit` does: it reads and checks every table, chooses members, calibration and weights by nested scores,
+`python -m blend fit` does: it reads and checks every table, lets all ways to blend compete,
 and computes the evidence with 1,000 bootstrap resamples.
 
 Memory is the process's own memory, sampled. Pages of mapped files do not count, because the system reclaims them when
@@ -36,16 +36,15 @@ import pyarrow as pa
 import yaml
 
 from blend.fit.blend_settings import BlendSettings
-from blend.fit.nested_score import measure_prediction
-from blend.fit.objective import PearsonOnMoments, objective_for
-from blend.fit.weight_methods import METHODS, exact_pearson, nelder_mead
+from blend.fit.objective import MetricOnMoments, Readout
+from blend.fit.weight_methods import METHODS, exact, nelder_mead
 from blend.make_blend import FinishedBlend, make_blend
 from blend.members.load_predictions import load_predictions
 from blend.members.member_predictions import MemberPredictions
-from blend.members.moment_sums import total
+from blend.members.moment_sums import measure, total
 from data_prep.prepared import PreparedManifest, hash_data, hash_split, load_prepared, write_prepared
 from data_prep.scoring.combination import Floats
-from data_prep.scoring.metrics import METRICS
+from data_prep.scoring.metrics import pearson
 from data_prep.store.oof_store import OofStore, Provenance
 from data_prep.task import Task
 
@@ -209,12 +208,12 @@ def measured(work: Callable[[], Result]) -> tuple[Result, Cost]:
     return found, Cost(time.perf_counter() - wall, time.process_time() - cpu, memory.peak - memory.start)
 
 
-def bench_fit(folder: Path, calibration: str | None) -> tuple[MemberPredictions, FinishedBlend]:
+def bench_fit(folder: Path, method: str | None) -> tuple[MemberPredictions, FinishedBlend]:
     """Read and fit as `python -m blend fit` does, and print what it took."""
     prepared, run = load_prepared(folder / "prepared"), str(folder / "run")
     predictions, reading = measured(lambda: load_predictions([run], prepared))
     fitted, fitting = measured(
-        lambda: make_blend(predictions, prepared, BlendSettings(calibration=calibration, clip=True), name="scale")
+        lambda: make_blend(predictions, prepared, BlendSettings(method=method, clip=True), name="scale")
     )
     print(f"{'':10} {'wall s':>8} {'CPU s':>8} {'own memory MB':>14}")
     for name, cost in (("reading", reading), ("fitting", fitting)):
@@ -230,12 +229,12 @@ def bench_fit(folder: Path, calibration: str | None) -> tuple[MemberPredictions,
     assert record.certificate is not None
     single = record.scores["best_single"].in_sample.fold_mean
     print(
-        f"{len(record.members)} members, calibration {record.calibration}; nested "
+        f"{record.method}, {len(record.members)} members; nested "
         f"{record.scores['blend'].nested.fold_mean:.6f}, best single {single:.6f}, "
         f"certificate gap {record.certificate.gap:.1e}"
     )
-    for name, method in record.methods.items():
-        print(f"  {name:12} nested {method.nested.fold_mean:.6f}")
+    for name, making in record.makings.items():
+        print(f"  {name:28} nested {making.nested:.6f}")
     return predictions, fitted
 
 
@@ -243,9 +242,9 @@ def bench_certificates(predictions: MemberPredictions) -> None:
     """Print how far Nelder-Mead stays from the exact optimum."""
     whole = total(predictions.sums())
     for n_members in (n for n in CERTIFIED if n <= len(predictions.members)):
-        objective = PearsonOnMoments([whole.of(range(n_members))])
+        objective = MetricOnMoments([whole.of(range(n_members))], Readout.LINE)
         fit, cost = measured(lambda objective=objective: nelder_mead(objective))  # type: ignore[misc]
-        gap = exact_pearson(objective).utility - fit.utility
+        gap = objective(exact(objective).weights) - objective(fit.weights)
         verdict = "within 1e-5" if gap <= 1e-5 else "NOT within 1e-5"
         print(f"certificate, {n_members:2} members: gap {gap:.1e}, {verdict}; {cost.cpu:.2f} CPU s")
 
@@ -269,7 +268,7 @@ def bench_peers(predictions: MemberPredictions, python: str, n_candidates: int, 
     print(f"weights of {columns.shape[1]} candidates, {len(score)} rows, without each fold and on all rows:")
     print(f"{'':32} {'wall s':>8} {'nested':>9}")
     for name, (seconds, prediction) in found.items():
-        nested = measure_prediction(prediction, score, fold, METRICS["pearson"]).fold_mean
+        nested = np.mean([pearson(score[fold == k], prediction[fold == k]) for k in np.unique(fold)])
         print(f"{name:32} {seconds:8.2f} {nested:9.6f}")
 
 
@@ -278,10 +277,16 @@ def weigh_columns(method: str, columns: Floats, score: Floats, fold: np.ndarray)
     start, prediction = time.perf_counter(), np.empty_like(score)
     for held_out in np.unique(fold).tolist():
         seen = fold != held_out
-        objective = objective_for(METRICS["pearson"], columns[seen], score[seen], fold[seen])
-        prediction[~seen] = columns[~seen] @ METHODS[method].fit(objective).weights
-    METHODS[method].fit(objective_for(METRICS["pearson"], columns, score, fold))
+        prediction[~seen] = (
+            columns[~seen] @ METHODS[method].fit(objective_for(columns[seen], score[seen], fold[seen])).weights
+        )
+    METHODS[method].fit(objective_for(columns, score, fold))
     return time.perf_counter() - start, prediction
+
+
+def objective_for(columns: Floats, score: Floats, fold: np.ndarray) -> MetricOnMoments:
+    """Return Pearson of weighted sums, by fold."""
+    return MetricOnMoments([measure(columns[fold == k], score[fold == k]) for k in np.unique(fold)], Readout.LINE)
 
 
 def main() -> None:
@@ -290,7 +295,7 @@ def main() -> None:
     arguments.add_argument("--candidates", type=int, default=300)
     arguments.add_argument("--rows", type=int, default=36_473)
     arguments.add_argument("--test-rows", type=int, default=12_000)
-    arguments.add_argument("--calibration", help="as of `python -m blend fit`; by default all are tried")
+    arguments.add_argument("--method", help="as of `python -m blend fit`; by default all compete")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--peers", metavar="PYTHON", help="a python with autogluon.core and hillclimbers")
     arguments.add_argument("--peer-candidates", type=int, default=40, help="how many of the candidates peers weigh")
@@ -306,7 +311,7 @@ def main() -> None:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as writer:
             writer.submit(write_run, folder, sizes).result()
         print(f"written in {time.perf_counter() - start:.0f} s; load average {os.getloadavg()[0]:.1f}", flush=True)
-        predictions, _ = bench_fit(folder, options.calibration)
+        predictions, _ = bench_fit(folder, options.method)
         bench_certificates(predictions)
         if options.peers:
             bench_peers(predictions, options.peers, options.peer_candidates, folder)

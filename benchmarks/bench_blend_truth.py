@@ -1,29 +1,37 @@
 """Fit blends on a part of the rows and measure them on rows that were set aside: real predictions, and drawn ones.
 
     python benchmarks/bench_blend_truth.py [--draws 20] [--only KIND] [--essays FILE] [--hurricane FILE] [--all]
+        [--earlier FOLDER]
 
 The kinds that are drawn differ in what they do to a blend: rows that are exchangeable, few groups, levels or scales
 that drift from group to group, one broken model, near copies, models that help with a negative weight, and many models
 with few groups. The files are out-of-fold predictions of real competitions (`id`, `score`, one column a model; the
 essays also `topic` and `fold`); of the essays, rows or two whole topics are set aside.
 
-For each kind: what was nested, expected and true of the blend that is written, of the best making in hindsight (on
-average) and of the best single model; how often "better than the best single model" was said and true; how often the
-95 % interval held the truth. `--all` lists every making.
+For each kind, means over draws: the nested utility and the truth of the blend that is written (and of what an earlier
+version writes), the best making on average in hindsight and how far behind it the blend is, the best single model, how
+often "better than the best single model" was said and true, and how often the 95 % interval held the truth. Utilities:
+more is better, so errors are negative. `--all` lists every making.
 """
 
 import argparse
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from blend.blend_record import ExpectationRecord
 from blend.evidence.comparisons import compare_with_baselines
 from blend.evidence.expected_test import expect
 from blend.fit.blend_settings import BlendSettings
-from blend.fit.fit_blend import baselines_of, fit_blend
+from blend.fit.fit_blend import fit_blend
 from blend.members.member_predictions import Member, MemberColumns, MemberPredictions
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import METRICS, Metric
@@ -42,6 +50,7 @@ class Rows:
     fold: np.ndarray
 
     def take(self, mask: np.ndarray) -> "Rows":
+        """Return some of the rows."""
         return Rows(self.columns[mask], self.target[mask], self.group[mask], self.fold[mask])
 
 
@@ -67,6 +76,7 @@ class World:
     metric: str = "rmse"
 
     def draw(self, seed: int) -> tuple[Rows, Rows]:
+        """Return rows to fit on, and rows set aside."""
         random = np.random.default_rng(seed)
         n_kinds = -(-self.n_models // self.copies)
         kinds = np.repeat(np.arange(n_kinds), self.copies)[: self.n_models]
@@ -105,7 +115,11 @@ KINDS: dict[str, World] = {
 }
 
 
-def real(path: str, kind: str) -> Callable[[int], tuple[Rows, Rows]]:
+Draw = Callable[[int], tuple[Rows, Rows]]
+"""Returns rows to fit on and rows set aside, from a seed."""
+
+
+def real(path: str, kind: str) -> Draw:
     """Return what draws fit rows and rows set aside from a file of out-of-fold predictions."""
     table = pd.read_parquet(path)
     about = ["id", "score", "topic", "fold", "source", "persuade_corpus"]
@@ -153,75 +167,97 @@ def as_predictions(rows: Rows, test: Rows) -> MemberPredictions:
     )
 
 
-def play(draw: Callable[[int], tuple[Rows, Rows]], metric: Metric, n_draws: int) -> Iterator[dict[str, object]]:
+@dataclass(frozen=True)
+class Outcome:
+    """What one draw says; all metrics as utilities, more is better."""
+
+    truth: dict[str, float]
+    """Of each making on the rows set aside; `written` is the blend, `earlier` what the earlier version writes."""
+    nested: float
+    expected: ExpectationRecord | None
+    said_better: bool
+    """Than the best single model, by the nested comparison."""
+
+
+def play(draw: Draw, metric: Metric, n_draws: int, earlier: str | None) -> Iterator[Outcome]:
     """Yield what each draw says."""
     for seed in range(n_draws):
         rows, test = draw(seed)
         fit = fit_blend(as_predictions(rows, test), metric, BlendSettings())
-        played = fit.tournament
-        truth = {
-            making.name: metric.utility(metric(test.target, formula.predict(test.columns)))
-            for making, formula in zip(played.makings, played.formulas, strict=True)
-        }
-        expected = expect(
-            played.prediction,
-            0.0,
-            target=fit.predictions.target,
-            group=fit.predictions.group,
-            metric=metric,
-            test_groups=len(np.unique(test.group)),
-        )
+        played, formulas = fit.tournament, dict(zip(fit.tournament.names, fit.tournament.formulas, strict=True))
+        predicted = {name: formula.predict(test.columns) for name, formula in formulas.items()}
+        predicted["written"] = predicted[fit.making.name]
+        if earlier:
+            predicted["earlier"] = predict_by_earlier(earlier, rows, test, metric)
         against = compare_with_baselines(fit)[0]
-        yield {
-            "truth": truth,
-            "chosen": fit.making.name,
-            "nested": metric.utility(metric(fit.predictions.target, played.prediction)),
-            "expected": expected,
-            "better": against.difference > 0.0 and not against.is_noise,
-            "single": truth[baselines_of(metric)[0].name],
-            "error": against.standard_error,
-        }
+        yield Outcome(
+            truth={name: metric.utility(metric(test.target, values)) for name, values in predicted.items()},
+            nested=metric.utility(metric(fit.predictions.target, played.prediction)),
+            expected=expect(
+                played.prediction,
+                0.0,
+                target=fit.predictions.target,
+                group=fit.predictions.group,
+                metric=metric,
+                test_groups=len(np.unique(test.group)),
+            ),
+            said_better=against.difference > 0.0 and not against.is_noise,
+        )
 
 
-def report(name: str, draws: list[dict[str, object]], metric: Metric, *, everything: bool) -> None:
+def predict_by_earlier(folder: str, rows: Rows, test: Rows, metric: Metric) -> Floats:
+    """Return what the code in another folder, an earlier version, predicts for the rows set aside by its defaults."""
+    with tempfile.TemporaryDirectory() as name:
+        np.savez(f"{name}/rows.npz", *vars(rows).values(), test.columns)
+        script = str(Path(__file__).with_name("earlier_blend.py"))
+        environment = {**os.environ, "PYTHONPATH": folder}
+        subprocess.run([sys.executable, script, name, metric.name], check=True, cwd=name, env=environment)
+        return np.asarray(np.load(f"{name}/prediction.npy"))
+
+
+def report(name: str, outcomes: list[Outcome], *, everything: bool) -> None:
     """Print what the draws of one kind say together."""
-    truth = pd.DataFrame([draw["truth"] for draw in draws])
-    written = np.array([draw["truth"][draw["chosen"]] for draw in draws])
-    single = np.array([draw["single"] for draw in draws])
-    said = np.array([draw["better"] for draw in draws])
-    nested = np.array([draw["nested"] for draw in draws])
-    values = np.array([metric.utility(value) for value in written])
-    held = np.mean([d["expected"].low <= v <= d["expected"].high for d, v in zip(draws, values, strict=True)])
-    best = truth.mean()
+    truth = pd.DataFrame([outcome.truth for outcome in outcomes])
+    mean, single = truth.mean(), "single+line" if "single" not in truth else "single"
+    best = str(mean.drop(["written", "earlier", "consensus"], errors="ignore").idxmax())
+    behind, said = mean[best] - mean["written"], np.array([outcome.said_better for outcome in outcomes])
+    gap = truth["written"] - truth[single]
+    error = float(gap.std()) / len(gap) ** 0.5
+    known = [(o.expected, written) for o, written in zip(outcomes, truth["written"], strict=True) if o.expected]
+    held = np.mean([expected.low <= abs(written) <= expected.high for expected, written in known])
+    beside = f" | earlier {mean['earlier']:+.5f}" if "earlier" in truth else ""
+    true = f"{np.mean(gap[said] > 0.0):.0%}" if said.any() else "-"
     print(
-        f"{name:24s} nested {nested.mean():+.5f} truth {written.mean():+.5f} | best making {best.max():+.5f} "
-        f"({best.idxmax()}), behind it {best.max() - written.mean():.5f} ({(best.max() - written.mean()) / abs(best.max()):.2%}) | single {single.mean():+.5f}, "
-        f"worse than it in {np.mean(written < single):.0%} | said better {said.mean():.0%}, true in "
-        f"{np.mean((written > single)[said]) if said.any() else np.nan:.0%} | interval held {held:.0%}",
+        f"{name:22s} nested {np.mean([outcome.nested for outcome in outcomes]):+.5f} | truth {mean['written']:+.5f}"
+        f"{beside} | best {mean[best]:+.5f} {best}, behind it {behind:+.5f} ({behind / abs(mean[best]):+.2%}) | "
+        f"single {mean[single]:+.5f}, gap {gap.mean():+.5f} ± {error:.5f} | said better {said.mean():.0%}, "
+        f"true {true} | interval held {held:.0%}",
         flush=True,
     )
     if everything:
-        chosen = pd.Series([draw["chosen"] for draw in draws]).value_counts()
-        print(pd.DataFrame({"truth": best, "chosen": chosen}).sort_values("truth", ascending=False).to_string())
+        print(mean.sort_values(ascending=False).to_string())
 
 
 def main() -> None:
+    """Draw and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--only")
-    parser.add_argument("--essays")
-    parser.add_argument("--hurricane")
-    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--only", help="this kind alone")
+    parser.add_argument("--essays", metavar="FILE")
+    parser.add_argument("--hurricane", metavar="FILE")
+    parser.add_argument("--earlier", metavar="FOLDER", help="a checkout of an earlier version, to stand beside")
+    parser.add_argument("--all", action="store_true", help="list every making")
     options = parser.parse_args()
-    kinds = {name: (world.draw, METRICS[world.metric]) for name, world in KINDS.items()}
+    kinds: dict[str, tuple[Draw, Metric]] = {name: (world.draw, METRICS[world.metric]) for name, world in KINDS.items()}
     if options.essays:
         kinds["essays, rows"] = real(options.essays, "rows"), METRICS["rmse"]
         kinds["essays, topics"] = real(options.essays, "topics"), METRICS["rmse"]
     if options.hurricane:
         kinds["hurricane"] = real(options.hurricane, "rows"), METRICS["rmse"]
+        kinds["hurricane, pearson"] = real(options.hurricane, "rows"), METRICS["pearson"]
     for name, (draw, metric) in kinds.items():
         if options.only in (None, name):
-            report(name, list(play(draw, metric, options.draws)), metric, everything=options.all)
+            report(name, list(play(draw, metric, options.draws, options.earlier)), everything=options.all)
 
 
 if __name__ == "__main__":

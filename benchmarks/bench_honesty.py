@@ -163,8 +163,12 @@ def simulate(seed: int, n_groups: int, n_candidates: int) -> dict[str, float]:
         "policy: best single member": single_truth,
         "policy: plain mean": pearson(test_score, np.mean([m.mean(axis=0) for m in test_models], axis=0)),
     }
-    for name, method in (("Nelder-Mead", "nelder-mead"), ("free ridge", "free-ridge")):
-        settings = BlendSettings(method=method, calibration="z", choose_members=False)
+    for name, method in (
+        ("Nelder-Mead", "nelder-mead+line"),
+        ("free ridge", "free-ridge+line"),
+        ("the consensus", "consensus"),
+    ):
+        settings = BlendSettings(method=method)
         found[f"policy: every candidate, {name}"] = submitted(
             fit_blend(predictions, TASK.measure, settings).combination
         )

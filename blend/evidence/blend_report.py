@@ -62,7 +62,9 @@ def more_sentences(record: Blend) -> list[str]:
             f"non-negative weights {certificate.exact:.6f}, gap {max(certificate.gap, 0.0):.1e}"
         )
     if abs(record.optimism) >= 5e-5:
-        found.append(f"choosing it among {len(record.makings)} ways flatters it by {record.optimism:.4f}: taken off above")
+        found.append(
+            f"choosing it among {len(record.makings)} ways flatters it by {record.optimism:.4f}: taken off above"
+        )
     found += [_compared(f"nested blend against the {entry.against}", entry) for entry in record.comparisons[1:]]
     if record.previous:
         found.append(_compared(f"nested blend against the earlier blend {record.previous.against}", record.previous))

@@ -60,7 +60,7 @@ def drop_costs(
     costs = []
     for member in members:
         left = np.delete(np.arange(rows.columns.shape[1]), member)
-        families = [rows.families[place] for place in left] if rows.families else ()
+        families = [rows.families[place] for place in left.tolist()] if rows.families else ()
         fewer = all_rows(rows.columns[:, left], rows.target, rows.unit, rows.metric, families)
         costs.append(bootstrap.compare(whole, play(fewer, [making]).nested[:, 0]))
     return costs

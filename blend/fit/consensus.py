@@ -50,7 +50,7 @@ def add_consensus(whole: SeenRows, played: Tournament, draws: DrawnUtilities, *,
         return favorite if tie and whole.metric.name == "pearson" and not forced else len(played.makings)
 
     makings, formulas = [*played.makings, CONSENSUS], [*played.formulas, formula]
-    found = judge(whole, makings, formulas, without, np.column_stack([played.values, column]), choose)
+    found = judge(whole, makings, formulas, without, np.column_stack([played.values, column]), choose=choose)
     return replace(found, shares=np.append(shares, 0.0))
 
 
@@ -75,7 +75,8 @@ def shares_of(utility: Floats, draws: DrawnUtilities, favorite: int) -> Floats:
 def mean_formula(formulas: Sequence[Formula], parts: Floats, seen: SeenRows, readout: Readout) -> Formula:
     """Return the formula whose sum is the mean of those of `formulas`, weighed by `parts` [formulas], which sum to 1.
 
-    `readout` tells how it decides. Where a candidate has curves, its weight says how far its part of the sum moves when its raw prediction does.
+    `readout` tells how it decides. Where a candidate has curves, its weight says how far its part of the sum moves when
+    its raw prediction does.
     """
     straight, curves = np.zeros(seen.columns.shape[1]), defaultdict(list)
     used = [(formula, part) for formula, part in zip(formulas, parts.tolist(), strict=True) if part]

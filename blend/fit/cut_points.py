@@ -1,6 +1,7 @@
 """Cut points: where a prediction turns from one level of the task into the next, chosen for the task's metric."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.group_bootstrap import metric_of_counts
@@ -29,7 +30,7 @@ def fit_cuts(prediction: Floats, target: Floats, metric: Metric) -> Floats:
     return np.asarray(grid[places - 1])
 
 
-def _improved(places: Floats, below: Floats, metric: Metric) -> tuple[Floats, float]:
+def _improved(places: NDArray[np.intp], below: Floats, metric: Metric) -> tuple[NDArray[np.intp], float]:
     """Return better places of the cuts in the columns of `below`, and their utility."""
     best = float(_utilities(places[None], below, metric)[0])
     for _ in range(ROUNDS):
@@ -47,7 +48,7 @@ def _improved(places: Floats, below: Floats, metric: Metric) -> tuple[Floats, fl
     return places, best
 
 
-def _utilities(places: Floats, below: Floats, metric: Metric) -> Floats:
+def _utilities(places: NDArray[np.intp], below: Floats, metric: Metric) -> Floats:
     """Return the utility [k] of cuts at `places` [k, levels - 1]."""
     ends = np.zeros((len(places), 1), dtype=np.intp)
     edges = np.concatenate([ends, places, ends + below.shape[1] - 1], axis=1)

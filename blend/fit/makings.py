@@ -147,7 +147,7 @@ class Making:
 
     def fit(self, seen: SeenRows) -> Formula:
         """Choose everything from the rows seen."""
-        places, scalings = np.arange(seen.columns.shape[1]), ()
+        places, scalings = np.arange(seen.columns.shape[1]), tuple[Scaling, ...]()
         if self.most is not None:
             chosen = seen.fewer(self.most)
             places, seen = chosen.places, chosen.seen

@@ -71,8 +71,10 @@ def play(whole: SeenRows, makings: Sequence[Making], *, contenders: int | None =
         without.append(tuple(making.fit(seen) for making in makings))
         for place, formula in enumerate(without[-1]):
             like = formulas[place] if whole.metric.scale_free else None
-            values[rows, place] = _alike(formula, like, whole.columns, rows) if like else formula.weigh(whole.columns[rows])
-    return judge(whole, makings, formulas, without, values, lambda utility: _best(utility[:contenders]))
+            values[rows, place] = (
+                _alike(formula, like, whole.columns, rows) if like else formula.weigh(whole.columns[rows])
+            )
+    return judge(whole, makings, formulas, without, values, choose=lambda utility: _best(utility[:contenders]))
 
 
 def judge(
@@ -81,6 +83,7 @@ def judge(
     formulas: Sequence[Formula],
     without: Sequence[Sequence[Formula]],
     values: Floats,
+    *,
     choose: Choose,
 ) -> Tournament:
     """Choose a making by what each predicted, and choose again without each unit."""

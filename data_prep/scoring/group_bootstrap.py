@@ -190,12 +190,13 @@ def _cluster_sums(predictions: Floats, target: Floats, members: "csr_array", met
 
 def metric_of_counts(counts: Floats, metric: Metric) -> Floats:
     """Return a metric of levels [...] from the numbers of rows, `counts` [..., target level, decided level]."""
-    target, decision = np.indices(counts.shape[-2:], dtype=np.float64)
+    levels = np.indices(counts.shape[-2:], dtype=np.float64)
+    target, decision = levels[0], levels[1]
     if metric.name in ROW_VALUES:
         target, decision = np.zeros_like(target), ROW_VALUES[metric.name](target, decision)
     terms = (np.ones_like(target), target, decision, target**2, decision**2, target * decision)
     sums = np.stack([(counts * term).sum(axis=(-2, -1)) for term in terms], axis=-1)
-    return FROM_SUMS[metric.name](sums)
+    return np.asarray(FROM_SUMS[metric.name](sums))
 
 
 def _mean_where_known(values: Floats) -> Floats:
