@@ -138,7 +138,7 @@ def _load_columns(
     return MemberColumns(
         oof=oof,
         own_fold=own_fold,
-        test=_load_folds(member, "test", row_sets.test),
+        test=_distinct(_load_folds(member, "test", row_sets.test)),
         holdout=_load_folds(member, "holdout", row_sets.holdout) if has_holdout else (),
     )
 
@@ -208,6 +208,12 @@ def _load_folds(member: Member, kind: str, rows: ExpectedRows) -> tuple[Floats32
     if faults:
         raise InputError(*faults)
     return tuple(columns)
+
+
+def _distinct(columns: tuple[Floats32, ...]) -> tuple[Floats32, ...]:
+    """Return one column in place of copies of it: an imported model has one for all of its folds."""
+    first, *others = columns
+    return (first,) if all(np.array_equal(first, other) for other in others) else columns
 
 
 def _read_column(table: pa.Table, rows: ExpectedRows, path: str, candidate: str) -> Floats32:

@@ -41,7 +41,7 @@ class MemberColumns:
     own_fold: tuple[NDArray[np.int8], ...] | None
     """Number of the candidate's own fold for each row of `oof`; None: the fold of the prepared data."""
     test: tuple[Floats32, ...]
-    """For each of the candidate's folds [test rows]."""
+    """For each of the candidate's folds [test rows]; a single one where its fold models are not known apart."""
     holdout: tuple[Floats32, ...]
     """For each of the candidate's folds [holdout rows]; empty without holdout, or if it was trained on these rows."""
 
