@@ -70,6 +70,10 @@ def fit(
     dead_below: Annotated[
         float, typer.Option(help="Leave out candidates whose Pearson is below this in any fold: they failed to learn.")
     ] = DEAD_BELOW,
+    drop_drifting: Annotated[
+        bool,
+        typer.Option("--drop-drifting", help="Leave out candidates whose test predictions drift from the others'."),
+    ] = False,
     clip: Annotated[
         bool, typer.Option("--clip", help="Move predictions beyond the task's range to the nearest legal score.")
     ] = False,
@@ -99,6 +103,7 @@ def fit(
         parsimony=parsimony,
         most_members=max_members,
         one_per_family=at_least_one_per == "family",
+        drop_drifting=drop_drifting,
         clip=clip,
     )
     prepared = load_prepared(data or find_data(runs[0]))

@@ -117,6 +117,22 @@ class MakingRecord(FrozenRecord):
     """In the consensus."""
 
 
+class DriftRecord(FrozenRecord):
+    """A quantity of a candidate's test predictions, beside what the others' test predictions suggest for it."""
+
+    candidate: str
+    quantity: str
+    """`level` (mean), `spread` (standard deviation in groups) or `correlation` (with the mean of the others)."""
+    group: str | None
+    """Of test rows; None: all of them."""
+    found: float
+    expected: float
+    """If it differed from the other candidates as it does out of fold."""
+    excess: float
+    """How far it is off, relative to the most that chance explains or that does not matter."""
+    drifts: bool
+
+
 class SubmissionRecord(FrozenRecord):
     """The submission file beside the record."""
 
@@ -170,6 +186,8 @@ class Blend(FrozenRecord):
     previous: ComparisonRecord | None
     """Against the blend that was fitted before, if there is one."""
     left_out: tuple[str, ...]
+    drift: tuple[DriftRecord, ...] = ()
+    """How each candidate does on test rows, also those left out for it; on groups, where they drift."""
     notes: tuple[str, ...]
     """What a person should know about the candidates."""
     submission: SubmissionRecord

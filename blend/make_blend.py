@@ -3,13 +3,14 @@
 import importlib.metadata
 from dataclasses import dataclass
 
-from blend.blend_record import Blend, SearchRecord, SubmissionRecord
+from blend.blend_record import Blend, DriftRecord, SearchRecord, SubmissionRecord
 from blend.evidence.comparisons import (
     PreviousBlend,
     compare_makings,
     compare_with_baselines,
     compare_with_previous,
 )
+from blend.evidence.member_drift import find_drift, leave_drifting_out
 from blend.evidence.member_influence import error_correlations
 from blend.evidence.member_records import certify, member_records, notes_about
 from blend.evidence.metric_evidence import measure_blend_and_baselines
@@ -51,6 +52,9 @@ def make_blend(
     Raises:
         InputError: as `fit_blend`, or the gate refuses the submission.
     """
+    drift = find_drift(predictions, data, seed=settings.seed)
+    if settings.drop_drifting:
+        predictions = leave_drifting_out(predictions, drift)
     fit = fit_blend(predictions, data.task.measure, settings)
     prediction, n_clipped = _predict_test(fit, data)
     ids = data.test["id"].to_pylist()
@@ -58,7 +62,7 @@ def make_blend(
     written = SubmissionRecord(
         file=SUBMISSION_FILE, sha256=hash_submission(submission), rows=len(ids), clipped=n_clipped
     )
-    record = _record(fit, data, name=name, submission=written, previous=previous)
+    record = _record(fit, data, name=name, submission=written, previous=previous, drift=drift)
     return FinishedBlend(record, fit.tournament.prediction, prediction, submission, _manifest(record, data))
 
 
@@ -70,7 +74,13 @@ def _predict_test(fit: BlendFit, data: Prepared) -> tuple[Floats, int]:
 
 
 def _record(
-    fit: BlendFit, data: Prepared, *, name: str, submission: SubmissionRecord, previous: PreviousBlend | None
+    fit: BlendFit,
+    data: Prepared,
+    *,
+    name: str,
+    submission: SubmissionRecord,
+    previous: PreviousBlend | None,
+    drift: tuple[DriftRecord, ...],
 ) -> Blend:
     manifest, search, played = data.manifest, fit.formula.search, fit.tournament
     columns = fit.rows.columns[:, fit.formula.members]
@@ -101,6 +111,7 @@ def _record(
         comparisons=compare_with_baselines(fit),
         previous=compare_with_previous(fit, previous) if previous else None,
         left_out=fit.predictions.left_out,
+        drift=drift,
         notes=notes_about(fit.predictions),
         submission=submission,
     )

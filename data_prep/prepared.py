@@ -53,6 +53,12 @@ class Prepared:
         return self.manifest.task
 
     @property
+    def test_group(self) -> pa.ChunkedArray | None:
+        """The group of each test row; None where the folder does not have it."""
+        column = self.task.group_column
+        return self.test[column] if column in self.test.column_names else None
+
+    @property
     def section_titles(self) -> dict[str, str]:
         """Title of each CPC section, by letter.
 

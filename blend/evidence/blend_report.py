@@ -4,6 +4,7 @@ from rich.table import Table
 
 from blend.blend_record import Blend, ComparisonRecord, MetricRecord
 from blend.evidence.earlier_submissions import SubmissionSimilarity
+from blend.evidence.member_drift import drift_sentences
 from blend.fit.consensus import CONSENSUS
 from data_prep.console import new_table
 from data_prep.store.oof_store import retried_note
@@ -120,6 +121,8 @@ def _warnings(record: Blend) -> list[str]:
         found.append(
             f"WARNING: only {record.n_groups} groups: how others differ is hardly known, so intervals are wide"
         )
+    drift = drift_sentences(record.drift)
+    found += [f"WARNING: {m.label} drifts: {drift[m.candidate]}" for m in record.members if m.candidate in drift]
     return [*found, *(f"WARNING: {note}" for note in record.notes)]
 
 

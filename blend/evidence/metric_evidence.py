@@ -26,10 +26,9 @@ def measure_blend_and_baselines(fit: BlendFit, data: Prepared) -> dict[str, Evid
 
 
 def _count_test_groups(data: Prepared) -> int:
-    """Return the number of groups of the test rows: of values in the group column, of rows where test has none."""
-    column = data.task.group_column
-    has_groups = column is not None and column in data.test.column_names
-    return int(pc.count_distinct(data.test[column]).as_py() if has_groups else data.test.num_rows)
+    """Return the number of groups of the test rows; of rows, where the folder does not have them."""
+    group = data.test_group
+    return data.test.num_rows if group is None else int(pc.count_distinct(group).as_py())
 
 
 def _measure(fit: BlendFit, formula: Formula, nested: Floats, test_groups: int) -> EvidenceRecord:
@@ -60,7 +59,10 @@ def _holdout_value(fit: BlendFit, combination: Combination, members: Sequence[in
 
 
 def _fold_models(fit: BlendFit, combination: Combination, members: Sequence[int]) -> list[Floats]:
-    """Return, for each split, what its members contribute for test rows by fold model, [folds, test rows]."""
+    """Return, for each split, what its members contribute for test rows by fold model, [folds, test rows].
+
+    A member with one test column is a fold model of its own, whatever its split: nothing averages out there.
+    """
     splits: dict[str, Floats] = {}
     for member, part in zip(members, combination.parts, strict=True):
         columns = fit.predictions.columns[member].test

@@ -19,6 +19,8 @@ class BlendSettings:
     most_members: int | None = None
     one_per_family: bool = False
     """Whether every family takes part, whatever it adds."""
+    drop_drifting: bool = False
+    """Whether candidates whose test predictions drift from the others' are left out."""
     clip: bool = False
     """Whether test predictions beyond the task's range move to the nearest legal score."""
     seed: int = 0

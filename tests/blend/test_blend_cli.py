@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -195,6 +196,31 @@ def test_what_is_worse_than_a_single_model_is_said_loudly(run: Any) -> None:
     assert status == WORSE
     assert "WARNING: the best single model is better, nested, by" in capture.get()
     assert app(["fit", run.path, "--clip"], standalone_mode=False) != WORSE
+
+
+def test_a_candidate_that_drifts_is_named_and_left_out_on_request(full_run: Any, toolbox: Any) -> None:
+    def lift(fold: int, tables: Any, origin: Any) -> Any:
+        values = pa.array(tables.test["prediction"].to_numpy() + 1.36, pa.float32())
+        test = tables.test.drop_columns(["prediction"]).append_column("prediction", values)
+        return toolbox.replace(tables, test=test), origin
+
+    full_run.add("ddd", noise=0.2, change=lift)
+    warned = blend("fit", full_run.path, "--method", "mean+line", "--name", "all", "--clip")
+    said = "ddd-k2-pair-mean-mse drifts: on test rows its level is 1.8"
+    assert [line for line in warned.splitlines() if "drifts" in line] == [
+        line for line in warned.splitlines() if line.startswith(f"WARNING: {said}")
+    ]
+    assert said in warned
+    record = json.loads((full_run.root / "blends" / "all" / "blend.json").read_text())
+    figures = {(entry["candidate"], entry["quantity"]): entry for entry in record["drift"] if entry["group"] is None}
+    assert len(figures) == 4 * 3
+    assert [entry["candidate"] for entry in figures.values() if entry["drifts"]] == ["ddd"]
+    assert figures["ddd", "level"]["found"] - figures["ddd", "level"]["expected"] == pytest.approx(1.36, abs=0.1)
+
+    dropped = blend("fit", full_run.path, "--method", "mean+line", "--name", "some", "--clip", "--drop-drifting")
+    assert f"left out: ddd {said.replace(' drifts', ': drifts')}" in dropped
+    assert "WARNING" not in dropped
+    assert members_of(full_run.root / "blends" / "some") == ["aaa", "bbb", "ccc"]
 
 
 def test_as_a_program_it_exits_with_two_and_one_message(tmp_path: Path) -> None:
