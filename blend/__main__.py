@@ -16,6 +16,7 @@ from blend.ledger.ledger_commands import ledger_app
 from blend.make_blend import make_blend
 from blend.members.load_predictions import load_predictions
 from blend.members.run_dirs import find_data
+from blend.row_choice import choose_rows
 from blend.write_bundle import write_bundle
 from data_prep.console import activity, console, new_app, print_line, run_app
 from data_prep.errors import InputError, quote
@@ -77,6 +78,17 @@ def fit(
     clip: Annotated[
         bool, typer.Option("--clip", help="Move predictions beyond the task's range to the nearest legal score.")
     ] = False,
+    score_on: Annotated[
+        list[str] | None,
+        typer.Option(help="Score only rows like the test: COLUMN=VALUE[,VALUE]; repeatable.", metavar="COLUMN=VALUE"),
+    ] = None,
+    fit_on: Annotated[
+        list[str] | None, typer.Option(help="Fit only on such rows; repeatable.", metavar="COLUMN=VALUE")
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="File with ids and more columns for --score-on and --fit-on.", metavar="FILE"),
+    ] = None,
     sample_submission: Annotated[
         str | None, typer.Option(help="CSV with the column names and the row order to use.", metavar="FILE")
     ] = None,
@@ -104,6 +116,8 @@ def fit(
         most_members=max_members,
         one_per_family=at_least_one_per == "family",
         drop_drifting=drop_drifting,
+        score_on=tuple(score_on or ()),
+        fit_on=tuple(fit_on or ()),
         clip=clip,
     )
     prepared = load_prepared(data or find_data(runs[0]))
@@ -118,19 +132,21 @@ def fit(
             allow_mixed_splits=allow_mixed_splits,
             dead_below=dead_below,
         )
+    scored, fitted_on = choose_rows(predictions, prepared, settings, rows)
     candidates = count(len(predictions.members), "candidate")
     with activity(f"blending {candidates} in every way, then again without each part of the rows"):
         finished = make_blend(
-            predictions,
+            scored,
             prepared,
             settings,
             name=name,
             form=form,
-            previous=find_previous(runs, name, against, predictions),
+            previous=find_previous(runs, name, against, scored),
+            fitted_on=fitted_on,
         )
     folder = blend_folder(runs[0], name)
     earlier, unreadable = read_earlier(runs, ids, leave_out=folder)
-    write_blend(finished, predictions, folder, force=force)
+    write_blend(finished, scored, folder, force=force)
     _show(
         finished.record,
         [*similarity_sentences(compare_with_earlier(ids, finished.prediction, earlier)), *unreadable],

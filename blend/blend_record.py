@@ -133,6 +133,14 @@ class DriftRecord(FrozenRecord):
     drifts: bool
 
 
+class RowsRecord(FrozenRecord):
+    """Train rows that were chosen."""
+
+    chosen: tuple[str, ...]
+    """As on the command line, such as `source=1`; none: all rows."""
+    rows: int
+
+
 class SubmissionRecord(FrozenRecord):
     """The submission file beside the record."""
 
@@ -185,6 +193,10 @@ class Blend(FrozenRecord):
     """The nested blend against simpler predictions."""
     previous: ComparisonRecord | None
     """Against the blend that was fitted before, if there is one."""
+    scored_rows: RowsRecord | None = None
+    """The rows that all scores, and every choice between makings, stand on; None: all, as for the fit."""
+    fitted_rows: RowsRecord | None = None
+    """The rows that makings are fitted on."""
     left_out: tuple[str, ...]
     drift: tuple[DriftRecord, ...] = ()
     """How each candidate does on test rows, also those left out for it; on groups, where they drift."""

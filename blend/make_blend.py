@@ -3,7 +3,7 @@
 import importlib.metadata
 from dataclasses import dataclass
 
-from blend.blend_record import Blend, DriftRecord, SearchRecord, SubmissionRecord
+from blend.blend_record import Blend, DriftRecord, RowsRecord, SearchRecord, SubmissionRecord
 from blend.evidence.comparisons import (
     PreviousBlend,
     compare_makings,
@@ -46,16 +46,20 @@ def make_blend(
     name: str,
     form: SubmissionFormat | None = None,
     previous: PreviousBlend | None = None,
+    fitted_on: MemberPredictions | None = None,
 ) -> FinishedBlend:
     """Fit a blend and pass its submission through the gate; without `form`, it has the task's names and test order.
+
+    `predictions` are for the rows that are scored, `fitted_on` for those that are fitted on (None: the same).
 
     Raises:
         InputError: as `fit_blend`, or the gate refuses the submission.
     """
-    drift = find_drift(predictions, data, seed=settings.seed)
+    drift = find_drift(fitted_on or predictions, data, seed=settings.seed)
     if settings.drop_drifting:
         predictions = leave_drifting_out(predictions, drift)
-    fit = fit_blend(predictions, data.task.measure, settings)
+        fitted_on = leave_drifting_out(fitted_on, drift) if fitted_on else None
+    fit = fit_blend(predictions, data.task.measure, settings, fitted_on)
     prediction, n_clipped = _predict_test(fit, data)
     ids = data.test["id"].to_pylist()
     submission = render_submission(ids, prediction, expected=ids, task=data.task, form=form)
@@ -83,6 +87,7 @@ def _record(
     drift: tuple[DriftRecord, ...],
 ) -> Blend:
     manifest, search, played = data.manifest, fit.formula.search, fit.tournament
+    settings, chosen = fit.settings, bool(fit.settings.score_on or fit.settings.fit_on)
     columns = fit.rows.columns[:, fit.formula.members]
     errors = error_correlations(moments(columns, fit.predictions.target))
     scores = measure_blend_and_baselines(fit, data)
@@ -110,6 +115,8 @@ def _record(
         error_correlations=tuple(tuple(row) for row in errors.tolist()),
         comparisons=compare_with_baselines(fit),
         previous=compare_with_previous(fit, previous) if previous else None,
+        scored_rows=RowsRecord(chosen=settings.score_on, rows=len(fit.predictions.target)) if chosen else None,
+        fitted_rows=RowsRecord(chosen=settings.fit_on, rows=len(fit.fitted_on.target)) if chosen else None,
         left_out=fit.predictions.left_out,
         drift=drift,
         notes=notes_about(fit.predictions),

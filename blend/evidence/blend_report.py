@@ -35,6 +35,7 @@ def sentences(record: Blend) -> list[str]:
         _chosen(record),
         f"nested {record.metric}: {blend.nested.pooled:.4f} (mean over folds {blend.nested.fold_mean:.4f}; in-sample "
         f"{blend.in_sample.pooled:.4f}), every choice made without the {record.units} scored",
+        *_rows(record),
         *_test_sentences(record),
         _compared("nested blend against the best single model", record.comparisons[0]),
         *_warnings(record),
@@ -70,6 +71,15 @@ def more_sentences(record: Blend) -> list[str]:
     if record.previous:
         found.append(_compared(f"nested blend against the earlier blend {record.previous.against}", record.previous))
     return found
+
+
+def _rows(record: Blend) -> list[str]:
+    """Return on which rows scores and weights stand, where they were chosen."""
+    return [
+        f"{what} on {count(rows.rows, 'row')} ({' and '.join(rows.chosen) or 'all'})"
+        for what, rows in (("all scores stand", record.scored_rows), ("weights were fitted", record.fitted_rows))
+        if rows
+    ]
 
 
 def is_worse(record: Blend) -> bool:

@@ -76,7 +76,7 @@ def find_drift(predictions: MemberPredictions, data: Prepared, *, seed: int = 0)
     both drift or none.
     """
     blocks = [part for rows in predictions.folds for part in _blocks(predictions.group[rows], start=rows.start)]
-    left, records = list(range(len(predictions.members))), []
+    left, records = list(range(len(predictions.members))), list[DriftRecord]()
     if len(left) < 2 or len(blocks) < 2:
         return ()
     while True:
@@ -92,7 +92,7 @@ def find_drift(predictions: MemberPredictions, data: Prepared, *, seed: int = 0)
 
 def drift_sentences(records: Sequence[DriftRecord]) -> dict[str, str]:
     """Return, by candidate, what differs for each that drifts: by how much, and where."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for record in sorted((record for record in records if record.drifts), key=lambda record: -record.excess):
         where = "on test rows" if record.group is None else f"on test rows of {record.group!r}"
         said = (

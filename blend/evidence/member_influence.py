@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from blend.blend_record import SpreadRecord
 from blend.fit.makings import Making, SeenRows
-from blend.fit.tournament import all_rows, play
+from blend.fit.tournament import play
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.group_bootstrap import GroupBootstrap, PairedDifference, cluster_groups
 from data_prep.scoring.moments import Moments, best_nonnegative_weights
@@ -59,9 +59,7 @@ def drop_costs(
     whole = play(rows, [making]).nested[:, 0]
     costs = []
     for member in members:
-        left = np.delete(np.arange(rows.columns.shape[1]), member)
-        families = [rows.families[place] for place in left.tolist()] if rows.families else ()
-        fewer = all_rows(rows.columns[:, left], rows.target, rows.unit, rows.metric, families)
+        fewer = rows.of(np.delete(np.arange(rows.columns.shape[1]), member))
         costs.append(bootstrap.compare(whole, play(fewer, [making]).nested[:, 0]))
     return costs
 

@@ -25,7 +25,8 @@ def member_records(fit: BlendFit) -> tuple[MemberRecord, ...]:
     rows, formula, chosen = fit.predictions, fit.formula, fit.tournament.chosen
     apart = [unit[chosen] for unit in fit.tournament.without]
     nested = [dict(zip(f.members.tolist(), f.search.weights.tolist(), strict=True)) for f in apart]
-    spreads = weight_spread(fit.rows.columns[:, formula.members], rows.target, rows.group, seed=fit.settings.seed)
+    fitted, columns = fit.fitted_on, fit.rows.fitted.columns[:, formula.members]
+    spreads = weight_spread(columns, fitted.target, fitted.group, seed=fit.settings.seed)
     costs: Sequence[PairedDifference | None] = [None] * len(formula.members)
     if 1 < len(formula.members) <= MOST_DROPPED:
         making = fit.alone
@@ -58,7 +59,7 @@ def certify(fit: BlendFit) -> CertificateRecord | None:
     if "nelder-mead+line" not in fit.tournament.names or fit.metric.name not in MOMENT_METRICS:
         return None
     formula = fit.tournament.formulas[fit.tournament.names.index("nelder-mead+line")]
-    objective = MetricOnMoments(fit.rows.parts, Readout.LINE).of(formula.members.tolist())
+    objective = MetricOnMoments(fit.rows.fitted.parts, Readout.LINE).of(formula.members.tolist())
     value, best = objective(formula.search.weights), objective(exact(objective).weights)
     return CertificateRecord(pearson=value, exact=best, gap=best - value)
 

@@ -21,6 +21,10 @@ class BlendSettings:
     """Whether every family takes part, whatever it adds."""
     drop_drifting: bool = False
     """Whether candidates whose test predictions drift from the others' are left out."""
+    score_on: tuple[str, ...] = ()
+    """Which rows are scored, as `column=value`; none: all."""
+    fit_on: tuple[str, ...] = ()
+    """Which rows makings are fitted on; none: all."""
     clip: bool = False
     """Whether test predictions beyond the task's range move to the nearest legal score."""
     seed: int = 0

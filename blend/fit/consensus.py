@@ -39,10 +39,10 @@ def add_consensus(whole: SeenRows, played: Tournament, draws: DrawnUtilities, *,
     column, without = np.empty(len(whole.target)), []
     for number, fitted in enumerate(played.without):
         shares, rows = shares_of(played.apart[number], draws, favorite), whole.unit == number
-        without.append((*fitted, mean_formula(fitted, shares, whole.without(number), _readout(played, shares))))
+        without.append((*fitted, mean_formula(fitted, shares, whole.fitted.without(number), _readout(played, shares))))
         column[rows] = played.values[rows] @ shares
     shares = shares_of(played.utility, draws, favorite)
-    formula = mean_formula(played.formulas, shares, whole, _readout(played, shares))
+    formula = mean_formula(played.formulas, shares, whole.fitted, _readout(played, shares))
 
     def choose(utility: Floats) -> int:
         best = int(np.argmax(utility[:-1]))

@@ -11,7 +11,7 @@ from blend.fit.consensus import CONSENSUS, add_consensus
 from blend.fit.elimination import eliminate
 from blend.fit.makings import Formula, Making, SeenRows
 from blend.fit.objective import MetricOnMoments, Readout
-from blend.fit.tournament import Tournament, all_rows, play, units_of
+from blend.fit.tournament import Tournament, all_rows, play, units_beside, units_of
 from blend.members.member_predictions import MemberPredictions
 from data_prep.scoring.combination import Combination, CombinationPart, Scaling
 from data_prep.scoring.group_bootstrap import GroupBootstrap
@@ -30,11 +30,13 @@ class BlendFit:
     settings: BlendSettings
     metric: Metric
     predictions: MemberPredictions
-    """Of all candidates."""
+    """Of all candidates, for the rows that are scored."""
+    fitted_on: MemberPredictions
+    """For the rows that makings are fitted on: the same, unless others were chosen."""
     pool: tuple[int, ...]
     """The candidates that competed, by their place in `predictions`, ascending."""
     rows: SeenRows
-    """All rows of the pool."""
+    """All rows that are scored, for the pool; `rows.fitted` are those of `fitted_on`."""
     tournament: Tournament
     bootstrap: GroupBootstrap
     """Draws groups; the metric is that of all rows together."""
@@ -89,13 +91,25 @@ def baselines_of(metric: Metric) -> tuple[Making, Making]:
     return Making("single", readout), Making("mean", readout)
 
 
-def fit_blend(predictions: MemberPredictions, metric: Metric, settings: BlendSettings) -> BlendFit:
-    """Fit a blend of given candidates; InputError if there is no such method."""
+def fit_blend(
+    predictions: MemberPredictions,
+    metric: Metric,
+    settings: BlendSettings,
+    fitted_on: MemberPredictions | None = None,
+) -> BlendFit:
+    """Fit a blend of given candidates, on other rows than those that are scored if given; InputError: no such method.
+
+    Rows of a unit are scored by what was fitted without the unit, whichever rows those are.
+    """
     makings = settings.makings(metric)
-    pool = _choose_pool(predictions)
+    pool = _choose_pool(fitted_on or predictions)
     families = [predictions.members[place].family for place in pool] if settings.one_per_family else ()
     unit = units_of(predictions.fold, predictions.group)
-    rows = all_rows(predictions.oof(pool), predictions.target, unit, metric, families)
+    others = None
+    if fitted_on is not None:
+        beside = units_beside(predictions, fitted_on)
+        others = all_rows(fitted_on.oof(pool), fitted_on.target, beside, metric, families)
+    rows = all_rows(predictions.oof(pool), predictions.target, unit, metric, families, others=others)
     everywhere = np.zeros(len(unit), dtype=np.int8)
     bootstrap = GroupBootstrap(predictions.target, everywhere, predictions.group, metric, seed=settings.seed)
     tournament = _play(rows, makings, metric)
@@ -104,7 +118,7 @@ def fit_blend(predictions: MemberPredictions, metric: Metric, settings: BlendSet
     elif settings.method in (None, CONSENSUS.name):
         draws = bootstrap.draws(tournament.nested)
         tournament = add_consensus(rows, tournament, draws, forced=settings.method is not None)
-    return BlendFit(settings, metric, predictions, tuple(pool), rows, tournament, bootstrap)
+    return BlendFit(settings, metric, predictions, fitted_on or predictions, tuple(pool), rows, tournament, bootstrap)
 
 
 def _play(rows: SeenRows, makings: Sequence[Making], metric: Metric) -> Tournament:

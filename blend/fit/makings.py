@@ -36,6 +36,26 @@ class SeenRows:
     metric: Metric
     families: Sequence[str] = ()
     """Of the candidates, where every family takes part; else empty."""
+    others: "SeenRows | None" = None
+    """The rows that makings are fitted on, where these are scored alone."""
+
+    @property
+    def fitted(self) -> "SeenRows":
+        """The rows that makings are fitted on."""
+        return self.others or self
+
+    def without(self, number: int) -> "SeenRows":
+        """Return the rows of the other units."""
+        rows, names = self.unit != number, np.unique(self.unit)
+        parts = [part for name, part in zip(names, self.parts, strict=True) if name != number]
+        return SeenRows(self.columns[rows], self.target[rows], self.unit[rows], parts, self.metric, self.families)
+
+    def of(self, places: NDArray[np.intp]) -> "SeenRows":
+        """Return the same rows with some of the candidates."""
+        families = [self.families[place] for place in places.tolist()] if self.families else ()
+        parts = [part.of(places.tolist()) for part in self.parts]
+        others = self.others.of(places) if self.others else None
+        return SeenRows(self.columns[:, places], self.target, self.unit, parts, self.metric, families, others)
 
     @cached_property
     def _calibrated(self) -> dict[str, "ChosenRows"]:
@@ -68,11 +88,6 @@ class SeenRows:
         parts = [measure(columns[rows], self.target[rows]) for rows in masks]
         families = [self.families[place] for place in places] if self.families else ()
         return SeenRows(columns, self.target, self.unit, parts, self.metric, families)
-
-    def without(self, number: int) -> "SeenRows":
-        """Return the rows of the other units."""
-        rows, parts = self.unit != number, [*self.parts[:number], *self.parts[number + 1 :]]
-        return SeenRows(self.columns[rows], self.target[rows], self.unit[rows], parts, self.metric, self.families)
 
     def objective(self, readout: Readout) -> Objective:
         """Return what weights are worth with a readout."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blend.fit.makings import Formula, Making, SeenRows
+from blend.members.member_predictions import MemberPredictions
 from blend.members.moment_sums import measure
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import Metric
@@ -58,16 +59,24 @@ def units_of(fold: NDArray[np.int8], group: NDArray[np.int32]) -> NDArray[np.int
     return number if 1 < len(groups) <= FEW_GROUPS else np.unique(fold, return_inverse=True)[1]
 
 
+def units_beside(scored: MemberPredictions, fitted: MemberPredictions) -> NDArray[np.intp]:
+    """Return the unit of each row that is fitted on, as `units_of` numbers those that are scored; the rest by fold."""
+    by_group = 1 < len(np.unique(scored.group)) <= FEW_GROUPS
+    names, own = np.unique(scored.group if by_group else scored.fold), fitted.group if by_group else fitted.fold
+    place = np.minimum(np.searchsorted(names, own), len(names) - 1)
+    return np.where(names[place] == own, place, len(names) + fitted.fold.astype(np.intp))
+
+
 Choose = Callable[[Floats], int]
 """Returns the place of the making to take, given the utility [makings] of each."""
 
 
 def play(whole: SeenRows, makings: Sequence[Making], *, contenders: int | None = None) -> Tournament:
     """Let `makings` compete on all rows; the best of the first `contenders` is chosen (None: of all)."""
-    formulas = tuple(making.fit(whole) for making in makings)
+    formulas = tuple(making.fit(whole.fitted) for making in makings)
     values, without = np.empty((len(whole.target), len(makings))), []
     for number in range(len(whole.parts)):
-        rows, seen = whole.unit == number, whole.without(number)
+        rows, seen = whole.unit == number, whole.fitted.without(number)
         without.append(tuple(making.fit(seen) for making in makings))
         for place, formula in enumerate(without[-1]):
             like = formulas[place] if whole.metric.scale_free else None
@@ -112,11 +121,17 @@ def judge(
 
 
 def all_rows(
-    columns: Floats, target: Floats, unit: NDArray[np.intp], metric: Metric, families: Sequence[str] = ()
+    columns: Floats,
+    target: Floats,
+    unit: NDArray[np.intp],
+    metric: Metric,
+    families: Sequence[str] = (),
+    *,
+    others: SeenRows | None = None,
 ) -> SeenRows:
     """Return all rows as a making may see them in the end; `unit` [rows] counts from 0."""
-    parts = [measure(columns[unit == number], target[unit == number]) for number in range(int(unit.max()) + 1)]
-    return SeenRows(columns, target, unit, parts, metric, families)
+    parts = [measure(columns[unit == number], target[unit == number]) for number in np.unique(unit)]
+    return SeenRows(columns, target, unit, parts, metric, families, others)
 
 
 def _alike(formula: Formula, whole: Formula, columns: Floats, rows: NDArray[np.bool_]) -> Floats:

@@ -145,24 +145,8 @@ def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> Foreig
     Raises:
         InputError: the file cannot be read, has no prediction column, or has one that is partly text; all its faults.
     """
-    suffix = _suffix(path)
-    if suffix not in READERS:
-        raise InputError(f"{path}: unknown format {suffix!r}; known: {', '.join(READERS)}")
-    content = read_bytes(path)
-    what = start_says(content)
-    if what not in (None, start_says(STARTS[suffix])):
-        raise InputError(f"{path}: expected a {suffix} file, found {what}")
-    try:
-        table = READERS[suffix](content, columns.id_names)
-    except Exception as error:  # whatever damaged files bring about: numpy lets errors of Python's tokenizer through
-        first_line = content.partition(b"\n")[0].decode(errors="replace") if suffix == ".csv" else ""
-        hint = separator_hint(first_line.split(","))
-        raise InputError(f"{path}: cannot be read as {suffix} ({error}){hint}") from error
+    content, table = read_file(path, columns.id_names)
     names = table.column_names
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"{path}: columns named more than once: {_listed(repeated)}")
-    if not table.num_rows:
-        raise InputError(f"{path}: has no rows")
     id_name = _id_column(path, names, columns)
     numbers, faults = _numbers(table, path, id_name, columns)
     chosen, truth = _choose(list(numbers), columns, is_test=is_test)
@@ -181,7 +165,7 @@ def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> Foreig
         path=path,
         n_rows=table.num_rows,
         content=content,
-        ids=None if id_name is None else _as_text(table[id_name], path, id_name),
+        ids=None if id_name is None else read_ids(table[id_name], path, id_name),
         predictions={name: numbers[name] for name in chosen},
         fold=None if fold_name is None else tuple(table[fold_name].to_pylist()),
         target=None if truth is None else numbers[truth],
@@ -189,6 +173,33 @@ def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> Foreig
             name for name in names if name not in {*used, *_reserved(columns)} and not INDEX_COLUMN.fullmatch(name)
         ),
     )
+
+
+def read_file(path: str, id_names: Sequence[str]) -> tuple[bytes, pa.Table]:
+    """Return content and table of a file; a column with one of `id_names` is text in it.
+
+    Raises:
+        InputError: its format is unknown, it cannot be read, names a column twice, or has no rows.
+    """
+    suffix = _suffix(path)
+    if suffix not in READERS:
+        raise InputError(f"{path}: unknown format {suffix!r}; known: {', '.join(READERS)}")
+    content = read_bytes(path)
+    what = start_says(content)
+    if what not in (None, start_says(STARTS[suffix])):
+        raise InputError(f"{path}: expected a {suffix} file, found {what}")
+    try:
+        table = READERS[suffix](content, id_names)
+    except Exception as error:  # whatever damaged files bring about: numpy lets errors of Python's tokenizer through
+        first_line = content.partition(b"\n")[0].decode(errors="replace") if suffix == ".csv" else ""
+        hint = separator_hint(first_line.split(","))
+        raise InputError(f"{path}: cannot be read as {suffix} ({error}){hint}") from error
+    names = table.column_names
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{path}: columns named more than once: {_listed(repeated)}")
+    if not table.num_rows:
+        raise InputError(f"{path}: has no rows")
+    return content, table
 
 
 def join_tables(tables: Sequence[ForeignTable]) -> ForeignTable:
@@ -291,7 +302,8 @@ def _is_numeric(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _as_text(column: pa.ChunkedArray, path: str, name: str) -> pa.Array:
+def read_ids(column: pa.ChunkedArray, path: str, name: str) -> pa.Array:
+    """Return ids as text; InputError if one is missing or cannot be text."""
     try:
         ids = column.cast(pa.string()).combine_chunks()
     except pa.ArrowException as error:

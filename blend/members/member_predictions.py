@@ -1,7 +1,7 @@
 """`MemberPredictions`: the predictions of all candidates for the same rows, in the same order."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -71,6 +71,27 @@ class MemberPredictions:
         """The rows of each fold."""
         ends = np.cumsum(np.unique(self.fold, return_counts=True)[1]).tolist()
         return tuple(slice(start, end) for start, end in zip([0, *ends], ends, strict=False))
+
+    def take(self, chosen: NDArray[np.bool_]) -> "MemberPredictions":
+        """Return the same for some of the rows; folds without any of them are gone."""
+        kept = [(fold, chosen[rows]) for fold, rows in enumerate(self.folds) if chosen[rows].any()]
+
+        def part(columns: MemberColumns) -> MemberColumns:
+            own = columns.own_fold
+            return replace(
+                columns,
+                oof=tuple(columns.oof[fold][rows] for fold, rows in kept),
+                own_fold=None if own is None else tuple(own[fold][rows] for fold, rows in kept),
+            )
+
+        return replace(
+            self,
+            columns=tuple(part(columns) for columns in self.columns),
+            ids=self.ids.filter(pa.array(chosen)),
+            target=self.target[chosen],
+            fold=self.fold[chosen],
+            group=self.group[chosen],
+        )
 
     def oof(self, members: Iterable[int]) -> Floats:
         """Return the out-of-fold predictions of some members, [rows, chosen]."""
