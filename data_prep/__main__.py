@@ -5,6 +5,7 @@ import sys
 from typing import Annotated
 
 import numpy as np
+import pyarrow.compute as pc
 import typer
 from rich.table import Table
 
@@ -13,10 +14,10 @@ from data_prep.errors import InputError
 from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.store.files import exists, join, write_json
-from data_prep.store.tables import HOLDOUT_FOLD
+from data_prep.store.tables import HOLDOUT_FOLD, one_array
 from data_prep.store.yaml_documents import read_document
 from data_prep.task import PPPM, Task
-from data_prep.wording import command
+from data_prep.wording import command, count
 
 app = new_app("Turn CSV files into a prepared folder with checked texts and scores and fixed folds.")
 
@@ -76,6 +77,8 @@ def _show(prepared: Prepared) -> None:
     table.add_section()
     table.add_row("test", f"{manifest.rows['test']:,}")
     console.print(table)
+    if n_shared := pc.sum(pc.is_in(prepared.test["id"], value_set=one_array(prepared.train["id"]))).as_py():
+        print_line(f"{count(n_shared, 'id')} of test occur in train too; rows are told apart by their file.")
     print_line(f"data_hash  {manifest.data_hash}\nsplit_hash {manifest.split_hash}")
 
 

@@ -51,8 +51,6 @@ def read_pairs(
     for records in (train_rows, test_rows):
         if records:
             _check_rows(records, task, texts, faults)
-    if train_rows and test_rows:
-        _check_disjoint(train_rows, test_rows, task, faults)
     groups = _check_groups(train_rows, task, scheme, n_folds, faults) if train_rows else None
     faults.raise_all()
     assert train_rows is not None
@@ -177,18 +175,6 @@ def _check_codes(records: CsvRecords, task: Task, texts: dict[str, str], faults:
         if text := codes[row].as_py().strip():
             rule = "must be a known CPC section or class, like 'A47' (--cpc takes other titles)"
             faults.add(_where(records, task.cpc_column), rule, line=records.lines.of(row), found=text)
-
-
-def _check_disjoint(train: CsvRecords, test: CsvRecords, task: Task, faults: InputFaults) -> None:
-    name = task.id_column
-    if name not in train.table.column_names or name not in test.table.column_names:
-        return
-    ids, others = test.table[name], train.table[name]
-    shared = pc.unique(others.filter(pc.is_in(others, value_set=ids.combine_chunks())))
-    for row in np.flatnonzero(pc.is_in(ids, value_set=shared).to_numpy()).tolist():
-        if text := ids[row].as_py().strip():
-            rule = f"may not repeat an id of {train.path}"
-            faults.add(_where(test, name), rule, line=test.lines.of(row), found=text)
 
 
 def _check_groups(
