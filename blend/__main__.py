@@ -14,6 +14,7 @@ from blend.fit.blend_settings import BlendSettings
 from blend.imports.import_command import register
 from blend.ledger.ledger_commands import ledger_app
 from blend.make_blend import make_blend
+from blend.members.candidate_folds import with_candidates_folds
 from blend.members.load_predictions import load_predictions
 from blend.members.run_dirs import find_data
 from blend.row_choice import choose_rows
@@ -92,6 +93,9 @@ def fit(
     sample_submission: Annotated[
         str | None, typer.Option(help="CSV with the column names and the row order to use.", metavar="FILE")
     ] = None,
+    no_submission: Annotated[
+        bool, typer.Option("--no-submission", help="Only evidence; candidates may lack test predictions.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a blend of the same name.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show all evidence, not five lines of it.")] = False,
 ) -> None:
@@ -120,7 +124,11 @@ def fit(
         fit_on=tuple(fit_on or ()),
         clip=clip,
     )
-    prepared = load_prepared(data or find_data(runs[0]))
+    named = load_prepared(data or find_data(runs[0]))
+    prepared = with_candidates_folds(named, runs, chosen, exclude or ())
+    if prepared is not named:
+        folds = count(prepared.manifest.n_folds, "fold")
+        print_line(f"nested scores are by the {folds} that the candidates were trained on, not those of {named.path}")
     ids = prepared.test["id"].to_pylist()
     form = None if sample_submission is None else read_sample_submission(sample_submission, ids, prepared.task)
     with activity("reading predictions"):
@@ -131,6 +139,7 @@ def fit(
             exclude=exclude or (),
             allow_mixed_splits=allow_mixed_splits,
             dead_below=dead_below,
+            with_test=not no_submission,
         )
     scored, fitted_on = choose_rows(predictions, prepared, settings, rows)
     candidates = count(len(predictions.members), "candidate")
@@ -147,12 +156,8 @@ def fit(
     folder = blend_folder(runs[0], name)
     earlier, unreadable = read_earlier(runs, ids, leave_out=folder)
     write_blend(finished, scored, folder, force=force)
-    _show(
-        finished.record,
-        [*similarity_sentences(compare_with_earlier(ids, finished.prediction, earlier)), *unreadable],
-        folder,
-        verbose=verbose,
-    )
+    similar = [] if finished.prediction is None else compare_with_earlier(ids, finished.prediction, earlier)
+    _show(finished.record, [*similarity_sentences(similar), *unreadable], folder, verbose=verbose)
     if is_worse(finished.record):
         raise typer.Exit(WORSE)
 
@@ -204,6 +209,9 @@ def _show(record: Blend, about_earlier: list[str], folder: str, *, verbose: bool
             console.print(table)
     for sentence in (*sentences(record), *((*more_sentences(record), *about_earlier) if verbose else ())):
         print_line(sentence)
+    if record.submission is None:
+        print_line(f"wrote no submission, for want of test predictions; the evidence is in {join(folder, RECORD_FILE)}")
+        return
     rows = f"{count(record.submission.rows, 'row')}, {record.submission.clipped} clipped to the task's range"
     submission = join(folder, SUBMISSION_FILE)
     print_line(f"wrote {submission} ({rows}) and the evidence in {join(folder, RECORD_FILE)}")

@@ -12,12 +12,12 @@ from blend.make_blend import FinishedBlend
 from blend.members.member_predictions import MemberPredictions
 from data_prep.errors import InputError
 from data_prep.scoring.combination import Floats
-from data_prep.store.files import exists, file_info, join, list_names
+from data_prep.store.files import exists, file_info, join, list_names, remove
 from data_prep.store.folder_lock import folder_lock
 from data_prep.store.sealed_records import read_record, write_record
 from data_prep.store.tables import OOF_SCHEMA, one_array, read_table
 from data_prep.store.tables import write_table as write_arrow
-from data_prep.submission.submission_manifest import write_submission
+from data_prep.submission.submission_manifest import MANIFEST_FILE, SUBMISSION_FILE, write_submission
 from data_prep.wording import command
 
 RECORD_FILE = "blend.json"
@@ -31,7 +31,7 @@ def blend_folder(run: str, name: str) -> str:
 
 
 def write_blend(finished: FinishedBlend, predictions: MemberPredictions, folder: str, *, force: bool = False) -> None:
-    """Write the submission with its manifest, `oof.arrow`, then `blend.json`; the same blend again changes nothing.
+    """Write any submission with its manifest, `oof.arrow`, then `blend.json`; the same blend again changes nothing.
 
     Raises:
         InputError: the folder holds another blend and `force` is not given.
@@ -45,7 +45,11 @@ def _write_blend(finished: FinishedBlend, predictions: MemberPredictions, folder
     path = join(folder, RECORD_FILE)
     if exists(path) and not force and not _holds(path, content):
         raise InputError(f"{path}: already holds another blend; choose another --name, or replace it with --force")
-    write_submission(finished.submission, finished.manifest, folder)
+    if finished.submission is None or finished.manifest is None:
+        for file in (MANIFEST_FILE, SUBMISSION_FILE):  # of the blend that this one replaces
+            remove(join(folder, file))
+    else:
+        write_submission(finished.submission, finished.manifest, folder)
     columns = [
         predictions.ids,
         predictions.fold,

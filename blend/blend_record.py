@@ -202,7 +202,8 @@ class Blend(FrozenRecord):
     """How each candidate does on test rows, also those left out for it; on groups, where they drift."""
     notes: tuple[str, ...]
     """What a person should know about the candidates."""
-    submission: SubmissionRecord
+    submission: SubmissionRecord | None
+    """None for members without test predictions."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

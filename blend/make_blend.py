@@ -17,6 +17,7 @@ from blend.evidence.metric_evidence import measure_blend_and_baselines
 from blend.fit.blend_settings import BlendSettings
 from blend.fit.fit_blend import BlendFit, fit_blend
 from blend.members.member_predictions import MemberPredictions
+from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.moments import moments
@@ -32,10 +33,10 @@ class FinishedBlend:
     record: Blend
     nested: Floats
     """Nested predictions, [rows]."""
-    prediction: Floats
-    """[test rows], as in the submission."""
-    submission: bytes
-    manifest: SubmissionManifest
+    prediction: Floats | None
+    """[test rows], as in the submission; None where a member has no test predictions, so that there is none."""
+    submission: bytes | None
+    manifest: SubmissionManifest | None
 
 
 def make_blend(
@@ -51,15 +52,21 @@ def make_blend(
     """Fit a blend and pass its submission through the gate; without `form`, it has the task's names and test order.
 
     `predictions` are for the rows that are scored, `fitted_on` for those that are fitted on (None: the same).
+    Without test predictions there is no submission.
 
     Raises:
         InputError: as `fit_blend`, or the gate refuses the submission.
     """
-    drift = find_drift(fitted_on or predictions, data, seed=settings.seed)
+    drift = find_drift(fitted_on or predictions, data, seed=settings.seed) if predictions.has_test else ()
     if settings.drop_drifting:
         predictions = leave_drifting_out(predictions, drift)
         fitted_on = leave_drifting_out(fitted_on, drift) if fitted_on else None
     fit = fit_blend(predictions, data.task.measure, settings, fitted_on)
+    if not predictions.has_test:
+        if form is not None:
+            raise InputError("--sample-submission: without test predictions there is no submission; leave it out")
+        record = _record(fit, data, name=name, submission=None, previous=previous, drift=drift)
+        return FinishedBlend(record, fit.tournament.prediction, None, None, None)
     prediction, n_clipped = _predict_test(fit, data)
     ids = data.test["id"].to_pylist()
     submission = render_submission(ids, prediction, expected=ids, task=data.task, form=form)
@@ -67,7 +74,8 @@ def make_blend(
         file=SUBMISSION_FILE, sha256=hash_submission(submission), rows=len(ids), clipped=n_clipped
     )
     record = _record(fit, data, name=name, submission=written, previous=previous, drift=drift)
-    return FinishedBlend(record, fit.tournament.prediction, prediction, submission, _manifest(record, data))
+    manifest = _manifest(record, written, data)
+    return FinishedBlend(record, fit.tournament.prediction, prediction, submission, manifest)
 
 
 def _predict_test(fit: BlendFit, data: Prepared) -> tuple[Floats, int]:
@@ -82,7 +90,7 @@ def _record(
     data: Prepared,
     *,
     name: str,
-    submission: SubmissionRecord,
+    submission: SubmissionRecord | None,
     previous: PreviousBlend | None,
     drift: tuple[DriftRecord, ...],
 ) -> Blend:
@@ -124,10 +132,10 @@ def _record(
     )
 
 
-def _manifest(record: Blend, data: Prepared) -> SubmissionManifest:
+def _manifest(record: Blend, submission: SubmissionRecord, data: Prepared) -> SubmissionManifest:
     evidence = record.scores["blend"]
     return SubmissionManifest(
-        **record.submission.model_dump(),
+        **submission.model_dump(),
         blend=record.name,
         method=record.method,
         metric=record.metric,

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from data_prep.cpc import section_titles, shipped_texts
 from data_prep.errors import InputError
@@ -103,6 +105,25 @@ def hash_split(train: pa.Table) -> str:
 def checksum_of(*parts: str) -> str:
     """Return one checksum for several."""
     return checksum(pa.table({"part": pa.array(parts, pa.string())}))
+
+
+def refold(data: Prepared, fold: NDArray[np.int8]) -> Prepared:
+    """Return the same data with other folds [train rows]; the holdout stays."""
+    groups = data.train["group"].to_numpy()
+    n_folds = int(fold.max()) + 1
+    train = data.train.set_column(data.train.column_names.index("fold"), "fold", pa.array(fold, pa.int8()))
+    split = {
+        "scheme": "kfold" if data.task.group_column is None or split_groups(groups, fold) else "group",
+        "n_folds": n_folds,
+        "split_hash": hash_split(train),
+    }
+    return Prepared(data.path, data.manifest.model_copy(update=split), train, data.test)
+
+
+def split_groups(groups: NDArray[np.int32], fold: NDArray[np.int8]) -> int:
+    """Return how many groups have rows in several folds."""
+    pairs = np.unique(np.column_stack([groups, fold]), axis=0)
+    return int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
 
 
 def write_prepared(folder: str | Path, manifest: PreparedManifest, train: pa.Table, test: pa.Table) -> None:

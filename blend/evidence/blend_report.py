@@ -114,11 +114,9 @@ def _test_sentences(record: Blend) -> list[str]:
             "train rows, so the test rows are of another kind"
         ]
     alone = "" if single is None else f"; the best single model {single.value:.4f}"
-    averaging = blend.value - record.scores["blend"].nested.pooled
-    return [
-        f"expected on test: {blend.value:.4f} (95 % {blend.low:.4f} to {blend.high:.4f}): nested, and {averaging:+.4f} "
-        f"for averaging the fold models{alone}"
-    ]
+    averaging = f", and {blend.value - record.scores['blend'].nested.pooled:+.4f} for averaging the fold models"
+    added = averaging if blend.averaged_out else "; what averaging fold models adds is unknown"
+    return [f"expected on test: {blend.value:.4f} (95 % {blend.low:.4f} to {blend.high:.4f}): nested{added}{alone}"]
 
 
 def _warnings(record: Blend) -> list[str]:

@@ -65,7 +65,8 @@ def _fold_models(fit: BlendFit, combination: Combination, members: Sequence[int]
     """
     splits: dict[str, Floats] = {}
     for member, part in zip(members, combination.parts, strict=True):
-        columns = fit.predictions.columns[member].test
+        if not (columns := fit.predictions.columns[member].test):
+            continue
         share = combination.slope * part.weight
         scaled = np.stack([share * part.scaled(place, column) for place, column in enumerate(columns)])
         split = fit.predictions.members[member].split_hash

@@ -3,28 +3,31 @@
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.feather as pa_feather
 import pyarrow.parquet as pa_parquet
 
+from blend.imports.column_roles import INDEX_COLUMN, TARGET, role_by_name
 from data_prep.errors import InputError, quote
 from data_prep.scoring.combination import Floats
 from data_prep.store.csv_records import separator_hint
 from data_prep.store.file_starts import start_says
-from data_prep.store.files import base_name, exists, is_file, join, list_names, read_bytes
+from data_prep.store.files import base_name, exists, join, list_names, locate, read_bytes
 from data_prep.store.object_store import split_options
 from data_prep.task import RESERVED_COLUMNS, Task
 
-FOLD_COLUMNS = ("fold", "kfold")
 FOLD_SUFFIX = re.compile(r"(?:(.+?)[ ._-]+)?k?fold[ ._-]*(\d+)", re.IGNORECASE)
 """A name that ends with the number of a fold, as `oof_x_fold0`."""
-INDEX_COLUMN = re.compile(r"(Unnamed: \d+|__index_level_\d+__|index)?")
-"""Names that pandas gives to a column of row numbers."""
+FOLD_COLUMNS = ("fold", "kfold")
+NAME_FROM = ("star", "file", "folder")
+"""What names a model: the text that the stars of a pattern stand for, a file's name, or that of the folder it is in."""
+AS_ASKED = "excluded as asked"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class FoundFiles:
     """The files that a path, folder or pattern matches."""
 
     paths: dict[str, tuple[str, ...]]
-    """By model name: what the star matches, or the file's name without its suffix. Several: one for each fold."""
+    """By model name (see `NAME_FROM`). Several files: one for each fold."""
     is_single: bool
     """The path names one file, or the files of the folds of one model."""
     passed_over: tuple[str, ...] = ()
@@ -48,6 +51,10 @@ class ForeignColumns:
     """None: the task's name for it, else `id`."""
     predictions: Sequence[str] = ()
     """Empty: every numeric column without another role."""
+    fold: str | None = None
+    """The column with the folds that the models were trained on; None: one of `FOLD_COLUMNS` is only compared."""
+    exclude: Mapping[str, str] = field(default_factory=dict)
+    """Columns to leave out, and why."""
 
     @property
     def id_names(self) -> tuple[str, ...]:
@@ -66,37 +73,44 @@ class ForeignTable:
     """None: the file has no ids."""
     predictions: dict[str, Floats]
     """[rows] by column name; NaN where the file has no value."""
-    fold: tuple[object, ...] | None
+    fold: pa.Array | None
+    """The name of each row's fold, null where it has none."""
     target: Floats | None
-    passed_over: tuple[str, ...] = field(default=())
-    """Columns without any of these roles that are not the task's either."""
+    fold_name: str = FOLD_COLUMNS[0]
+    others: dict[str, str] = field(default_factory=dict)
+    """What each column is that is none of these and not the task's, by its name."""
 
 
-def find_files(where: str, flag: str) -> FoundFiles:
-    """Return the files that `where` matches: one file, a folder, or a pattern with one `*`.
+def find_files(where: str, flag: str, name_from: str | None = None) -> FoundFiles:
+    """Return the files that `where` matches: one file, a folder, or a pattern with a `*` in one part or several.
 
     Files whose names differ only in the number of a fold at the end (`oof_x_fold0.csv`) are those of one model.
 
     Raises:
         InputError: there is no file of a known format, or two have the same name.
     """
+    if name_from not in (None, *NAME_FROM):
+        raise InputError(f"--name-from {name_from}: must be one of {', '.join(NAME_FROM)}")
     if names := list_names(where):
         models = {join(where, name): _stem(name) for name in names}
-    elif where.count("*") > 1:
-        raise InputError(f"{flag} {where}: a pattern has exactly one *, which matches the name of a model")
     elif "*" in where:
         models = _matches(where)
     elif exists(where):
-        return FoundFiles({_stem(base_name(where)): (where,)}, is_single=True)
+        name = _folder_of(where) if name_from == "folder" else _stem(base_name(where))
+        return FoundFiles({name: (where,)}, is_single=True)
     else:
         raise InputError(f"{flag} {where}: no such file or folder")
+    known = {path: name for path, name in models.items() if _suffix(path) in READERS}
+    if name_from in ("file", "folder"):
+        known = {path: _stem(base_name(path)) for path in known}
     paths: dict[str, dict[int, str]] = {}
     faults: list[str] = []
-    known = {path: name for path, name in models.items() if _suffix(path) in READERS}
-    for path, (model, fold) in _name_folds(known).items():
+    for path, (model, fold) in _name_folds(known, by_folder=name_from == "folder").items():
         files = paths.setdefault(model, {})
         if fold in files:
-            faults.append(f"{flag} {where}: {files[fold]} and {base_name(path)} are both called {model!r}; rename one")
+            faults.append(
+                f"{flag} {where}: {files[fold]} and {path} are both called {model!r}; rename one, or choose --name-from"
+            )
         files[fold] = path
     if not paths:
         faults.append(f"{flag} {where}: no file with one of the suffixes {', '.join(READERS)}")
@@ -108,32 +122,49 @@ def find_files(where: str, flag: str) -> FoundFiles:
     )
 
 
-def _name_folds(names: dict[str, str]) -> dict[str, tuple[str, int]]:
+def _name_folds(names: dict[str, str], *, by_folder: bool) -> dict[str, tuple[str, int]]:
     """Return model and fold of each path; a name with a fold's number that stands alone is a model's own."""
-    numbered = {path: found for path, name in names.items() if (found := FOLD_SUFFIX.fullmatch(name))}
-    stems = [found[1] or "" for found in numbered.values()]
-    return {
-        path: (found[1] or "", int(found[2]))
-        if (found := numbered.get(path)) and stems.count(found[1] or "") > 1
+    places = {path: _folder_of(path) if by_folder else "" for path in names}
+    numbered = {path: match for path, name in names.items() if (match := FOLD_SUFFIX.fullmatch(name))}
+    stems = [(places[path], match[1]) for path, match in numbered.items()]
+    found = {
+        path: (number[1] or "", int(number[2]))
+        if (number := numbered.get(path)) and stems.count((places[path], number[1])) > 1
         else (name, 0)
         for path, name in names.items()
     }
+    return {path: (places[path] if by_folder else name, fold) for path, (name, fold) in found.items()}
+
+
+def _folder_of(path: str) -> str:
+    return base_name(locate(path)[1].rpartition("/")[0])
 
 
 def _matches(where: str) -> dict[str, str]:
-    """Return the model name of each path that a pattern matches; the star is in a folder's name or in the file's."""
+    """Return the name of each path that a pattern matches: the texts that its stars stand for, joined by dashes."""
     place, options = split_options(where)
-    before, after = place.split("*")
-    folder, slash, start = before.rpartition("/")
-    end, *rest = after.split("/")
-    pattern = re.compile(f"{re.escape(start)}(.+){re.escape(end)}")
-    found: dict[str, str] = {}
-    for name in list_names((folder or slash or ".") + options):
-        path = join((folder or slash or ".") + options, name, *rest)
-        if (match := pattern.fullmatch(name)) and (not rest or is_file(path)):
-            part = match[1] if end or rest else _stem(match[1])
-            is_number = part.isdecimal() and FOLD_SUFFIX.fullmatch(f"{start}{part}")
-            found[path] = f"fold{part}" if is_number else part
+    parts = place.split("/")
+    first = next(number for number, part in enumerate(parts) if "*" in part)
+    start = "/".join(parts[:first]) or ("/" if first else ".")
+    found: dict[str, tuple[str, ...]] = {start + options: ()}
+    for part in parts[first:]:
+        found = {path: names for folder, before in found.items() for path, names in _step(folder, part, before).items()}
+    return {path: "-".join(names) for path, names in found.items()}
+
+
+def _step(folder: str, part: str, before: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Return what one part of a pattern matches in a folder, with the texts of its stars after those `before`."""
+    if "*" not in part:
+        return {join(folder, part): before} if exists(join(folder, part)) else {}
+    literals = part.split("*")
+    pattern = re.compile("(.+)".join(map(re.escape, literals)))
+    found = {}
+    for name in list_names(folder):
+        if match := pattern.fullmatch(name):
+            *texts, last = match.groups()
+            last = last if literals[-1] else _stem(last)
+            is_number = last.isdecimal() and FOLD_SUFFIX.fullmatch(f"{literals[-2]}{last}")
+            found[join(folder, name)] = (*before, *texts, f"fold{last}" if is_number else last)
     return found
 
 
@@ -149,7 +180,8 @@ def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> Foreig
     names = table.column_names
     id_name = _id_column(path, names, columns)
     numbers, faults = _numbers(table, path, id_name, columns)
-    chosen, truth = _choose(list(numbers), columns, is_test=is_test)
+    others = _others(names, numbers, id_name, columns)
+    chosen, truth = _choose(list(numbers), others, columns, is_test=is_test)
     missing = [name for name in columns.predictions if name not in names]
     if not is_test and missing:
         faults.append(
@@ -159,19 +191,18 @@ def read_foreign(path: str, columns: ForeignColumns, *, is_test: bool) -> Foreig
         faults.append(f"{path}: has no numeric prediction column; it has {_listed(names)}{separator_hint(names)}")
     if faults:
         raise InputError(*faults)
-    fold_name = next((name for name in FOLD_COLUMNS if name in names and name not in chosen), None)
-    used = {id_name, fold_name, truth, *chosen}
+    fold_names = FOLD_COLUMNS if columns.fold is None else (columns.fold,)
+    fold_name = next((name for name in fold_names if name in names and name not in chosen), None)
     return ForeignTable(
         path=path,
         n_rows=table.num_rows,
         content=content,
         ids=None if id_name is None else read_ids(table[id_name], path, id_name),
         predictions={name: numbers[name] for name in chosen},
-        fold=None if fold_name is None else tuple(table[fold_name].to_pylist()),
+        fold=None if fold_name is None else as_whole_numbers(_as_text(table[fold_name], path, fold_name)),
         target=None if truth is None else numbers[truth],
-        passed_over=tuple(
-            name for name in names if name not in {*used, *_reserved(columns)} and not INDEX_COLUMN.fullmatch(name)
-        ),
+        fold_name=fold_name or FOLD_COLUMNS[0],
+        others={name: role for name, role in others.items() if name not in {*chosen, fold_name, truth}},
     )
 
 
@@ -223,7 +254,8 @@ def join_tables(tables: Sequence[ForeignTable]) -> ForeignTable:
         )
     if faults:
         raise InputError(*faults)
-    folds = [table.fold or (number,) * table.n_rows for number, table in enumerate(tables)]
+    numbers = [pa.array([str(number)] * table.n_rows) for number, table in enumerate(tables)]
+    folds = [number if table.fold is None else table.fold for table, number in zip(tables, numbers, strict=True)]
     targets = [table.target for table in tables if table.target is not None]
     return ForeignTable(
         path=f"{first.path} (and {len(others)} more)",
@@ -231,9 +263,9 @@ def join_tables(tables: Sequence[ForeignTable]) -> ForeignTable:
         content=b"".join(table.content for table in tables),
         ids=pa.concat_arrays([table.ids for table in tables]),
         predictions={name: np.concatenate([table.predictions[name] for table in tables]) for name in first.predictions},
-        fold=tuple(fold for part in folds for fold in part),
+        fold=pa.concat_arrays(folds),
         target=np.concatenate(targets) if len(targets) == len(tables) else None,
-        passed_over=tuple(dict.fromkeys(name for table in tables for name in table.passed_over)),
+        others={name: role for table in tables for name, role in table.others.items()},
     )
 
 
@@ -284,15 +316,36 @@ def _numbers(
 def _reserved(columns: ForeignColumns) -> set[str | None]:
     """Return names of columns that are never predictions, unless --prediction-column names them."""
     task = columns.task
-    names = {*RESERVED_COLUMNS, *FOLD_COLUMNS, *task.text_columns, task.group_column}
-    return names - {"score", "prediction", *columns.predictions}
+    names = {*RESERVED_COLUMNS, *FOLD_COLUMNS, *task.text_columns, task.group_column, columns.fold}
+    return {*(names - {"score", "prediction", *columns.predictions}), *columns.exclude}
 
 
-def _choose(numeric: Sequence[str], columns: ForeignColumns, *, is_test: bool) -> tuple[list[str], str | None]:
+def _others(
+    names: Sequence[str], numbers: dict[str, Floats], id_name: str | None, columns: ForeignColumns
+) -> dict[str, str]:
+    """Return what columns are, by their names, that are no predictions; the task's own are not worth a word."""
+    own = {id_name, *RESERVED_COLUMNS, *columns.task.text_columns, columns.task.group_column} - {"fold", "prediction"}
+    found: dict[str, str] = {}
+    for name in names:
+        if name in columns.exclude:
+            found[name] = columns.exclude[name]
+        elif columns.predictions or (name in own and name not in numbers):
+            continue
+        elif role := role_by_name(name):
+            found[name] = f"{role}, by its name"
+        elif name not in numbers:
+            found[name] = "not numbers"
+    return found
+
+
+def _choose(
+    numeric: Sequence[str], others: dict[str, str], columns: ForeignColumns, *, is_test: bool
+) -> tuple[list[str], str | None]:
     """Return the prediction columns and the target column; a test file has no target."""
-    named = [name for name in columns.predictions if name in numeric]
     truths = [name for name in dict.fromkeys((columns.task.score_column, "score")) if name in numeric]
-    chosen = named or [name for name in numeric if name not in truths] or truths
+    named = [name for name in columns.predictions if name in numeric]
+    like_targets = [name for name in numeric if role_by_name(name) == TARGET]
+    chosen = named or [name for name in numeric if name not in {*truths, *others}] or truths or like_targets
     truth = next((name for name in truths if name not in chosen), None)
     return chosen, None if is_test else truth
 
@@ -302,15 +355,24 @@ def _is_numeric(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
+def _as_text(column: pa.ChunkedArray, path: str, name: str) -> pa.Array:
+    try:
+        return column.cast(pa.string()).combine_chunks()
+    except pa.ArrowException as error:
+        raise InputError(f"{path}, column {name}: must be UTF-8 text or whole numbers ({error})") from error
+
+
 def read_ids(column: pa.ChunkedArray, path: str, name: str) -> pa.Array:
     """Return ids as text; InputError if one is missing or cannot be text."""
-    try:
-        ids = column.cast(pa.string()).combine_chunks()
-    except pa.ArrowException as error:
-        raise InputError(f"{path}, column {name}: ids must be UTF-8 text or whole numbers ({error})") from error
+    ids = _as_text(column, path, name)
     if ids.null_count:
         raise InputError(f"{path}, column {name}: {ids.null_count} of {len(ids)} rows have no id")
     return ids
+
+
+def as_whole_numbers(texts: pa.Array) -> pa.Array:
+    """Return texts with every whole number in one spelling: `7`, `007` and `7.0` are `7`."""
+    return pc.replace_substring_regex(texts, r"^(-?)0*(\d+?)(\.0*)?$", r"\1\2")
 
 
 def _listed(names: Sequence[str]) -> str:

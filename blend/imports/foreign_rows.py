@@ -7,17 +7,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from blend.imports.foreign_files import ForeignTable
+from blend.imports.column_roles import TARGET_TOLERANCE, TRUTH, is_target, roles_by_content, same_parts
+from blend.imports.foreign_files import ForeignTable, as_whole_numbers
 from blend.members.row_alignment import SHOWN_IDS, list_ids
 from data_prep.errors import InputError
+from data_prep.prepare.folds import MOST_FOLDS, number_by_appearance
 from data_prep.prepared import Prepared
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import DEAD_BELOW, METRICS, Metric
 from data_prep.store.tables import HOLDOUT_FOLD, one_array
+from data_prep.wording import count
 
 CHANCE = 3.09
 """Standard normal quantile of 99.9 %."""
-TARGET_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -51,31 +53,59 @@ class MatchedPredictions:
 
     columns: dict[str, Floats]
     """[prepared rows] by column name; NaN on holdout rows that the file does not have."""
-    truths: tuple[str, ...]
-    """Columns that are the target itself; they are not in `columns`."""
-    has_own_folds: bool
-    """The file has folds, and they are those of the prepared rows."""
+    others: dict[str, str]
+    """What each column is that is no model's predictions."""
+    fold: NDArray[np.int8] | None
+    """[prepared rows]: the file's folds, numbered by first appearance, -1 on holdout rows; None if it has none."""
+    as_numbers: bool
+    """Ids were matched as numbers: `7.0` with `7`."""
     order_checked: bool
     """The rows have no ids, and the targets confirm their order."""
 
 
 def match_rows(
-    table: ForeignTable, rows: PreparedRows, *, metric: Metric, trust_row_order: bool, check_fold: bool
+    table: ForeignTable,
+    rows: PreparedRows,
+    *,
+    metric: Metric,
+    trust_row_order: bool,
+    check_fold: bool,
+    needs_fold: bool = False,
+    all_models: bool = False,
 ) -> MatchedPredictions:
-    """Bring a file's predictions into the order of the prepared rows.
+    """Bring a file's predictions into the order of the prepared rows; `all_models` if all columns were asked for.
 
     Without ids, the order must be trusted; the metric then checks it against the targets.
 
     Raises:
         InputError: faults of rows, values, columns, targets, folds, or an order that targets contradict; all at once.
     """
-    position = _by_order(table, rows, trusted=trust_row_order) if table.ids is None else _by_id(table, table.ids, rows)
-    if faults := [*_target_faults(table, rows, position), *(_fold_faults(table, rows, position) if check_fold else [])]:
+    as_numbers = table.ids is not None and _match_as_numbers(table.ids, rows.ids)
+    if table.ids is None:
+        position = _by_order(table, rows, trusted=trust_row_order)
+    elif as_numbers:
+        position = _by_id(table, as_whole_numbers(table.ids), rows, as_whole_numbers(rows.ids))
+    else:
+        position = _by_id(table, table.ids, rows, rows.ids)
+    faults = _target_faults(table, rows, position)
+    fold = None
+    if table.fold is not None and rows.fold is not None:
+        fold, unusable = _number_folds(table.fold, rows, position)
+        if unusable and needs_fold:
+            faults.append(f"{table.path}: {unusable}")
+        if check_fold and not (fold is not None and same_parts(fold[rows.wanted], rows.fold[rows.wanted])):
+            faults.append(
+                f"{table.path}: its folds are not those of --split; name the folder that they used, or leave --split "
+                "out (--fold-column takes the file's own)"
+            )
+    if faults:
         raise InputError(*faults)
-    truths = _truths(table, rows, position)
-    columns = {name: column for name, column in table.predictions.items() if name not in truths}
+    others = _others(table, rows, position, fold, all_models=all_models)
+    columns = {name: column for name, column in table.predictions.items() if name not in others}
     if not columns:
-        raise InputError(f"{table.path}, column {truths[0]}: is the true score in every row, not a prediction")
+        raise InputError(
+            *(f"{table.path}, column {name}: is {role}, not a prediction" for name, role in others.items())
+        )
     faults = [fault for name, column in columns.items() for fault in _value_faults(table, name, column, rows, position)]
     if table.ids is None and rows.target is not None and not faults:
         faults = [
@@ -87,23 +117,57 @@ def match_rows(
         raise InputError(*faults)
     return MatchedPredictions(
         columns={name: _scatter(column, position, len(rows.ids)) for name, column in columns.items()},
-        truths=truths,
-        has_own_folds=table.fold is not None and rows.fold is not None and _matches_folds(table, rows, position),
+        others={**table.others, **others},
+        fold=fold,
+        as_numbers=as_numbers,
         order_checked=table.ids is None and rows.target is not None,
     )
 
 
-def _matches_folds(table: ForeignTable, rows: PreparedRows, position: NDArray[np.intp]) -> bool:
-    """Tell whether the file's folds divide the wanted rows like ours; the names of the folds do not matter."""
-    assert table.fold is not None
-    assert rows.fold is not None
+def _match_as_numbers(ids: pa.Array, expected: pa.Array) -> bool:
+    """Tell whether ids are unknown as they are spelled, and known if `7`, `007` and `7.0` are the same."""
+    if pc.all(pc.is_in(ids, value_set=expected)).as_py():
+        return False
+    spelled = as_whole_numbers(expected)
+    is_unique = pc.count_distinct(spelled).as_py() == len(expected)
+    return bool(is_unique and pc.any(pc.is_in(as_whole_numbers(ids), value_set=spelled)).as_py())
+
+
+def _number_folds(
+    fold: pa.Array, rows: PreparedRows, position: NDArray[np.intp]
+) -> tuple[NDArray[np.int8] | None, str]:
+    """Return the file's folds [prepared rows], numbered by first appearance, the holdout's as -1; or why not."""
     wanted = rows.wanted[position]
-    pairs = {
-        (theirs, ours)
-        for theirs, ours, is_wanted in zip(table.fold, rows.fold[position], wanted, strict=True)
-        if is_wanted
-    }
-    return len(pairs) == len({theirs for theirs, _ in pairs}) == len({ours for _, ours in pairs})
+    lacking = wanted & fold.is_null().to_numpy(zero_copy_only=False)
+    if lacking.any():
+        ids = _show_at(rows, position, lacking)
+        return None, f"{int(lacking.sum())} of {int(wanted.sum())} rows have no fold (ids {ids})"
+    placed = np.full(len(rows.ids), HOLDOUT_FOLD, dtype=np.int64)
+    placed[position] = fold.dictionary_encode().indices.fill_null(-1).to_numpy()
+    number = number_by_appearance(placed[rows.wanted])
+    if not 2 <= (n_folds := int(number.max()) + 1) <= MOST_FOLDS:
+        return None, f"its fold column holds {count(n_folds, 'fold')}, which must be from 2 to {MOST_FOLDS}"
+    placed[:] = HOLDOUT_FOLD
+    placed[rows.wanted] = number
+    return placed.astype(np.int8), ""
+
+
+def _others(
+    table: ForeignTable,
+    rows: PreparedRows,
+    position: NDArray[np.intp],
+    fold: NDArray[np.int8] | None,
+    *,
+    all_models: bool,
+) -> dict[str, str]:
+    """Return what columns of out-of-fold predictions are, by their content, that are no predictions."""
+    if rows.target is None:
+        return {}
+    target = rows.target[position]
+    if all_models:
+        return {name: TRUTH for name, column in table.predictions.items() if is_target(column, target)}
+    folds = [known[position] for known in (rows.fold, fold) if known is not None]
+    return roles_by_content(table.predictions, ids=table.ids, target=target, folds=folds)
 
 
 def _by_order(table: ForeignTable, rows: PreparedRows, *, trusted: bool) -> NDArray[np.intp]:
@@ -121,8 +185,8 @@ def _by_order(table: ForeignTable, rows: PreparedRows, *, trusted: bool) -> NDAr
     raise InputError(f"{table.path}: {table.n_rows} rows without ids, expected {counts} {rows.noun} rows")
 
 
-def _by_id(table: ForeignTable, ids: pa.Array, rows: PreparedRows) -> NDArray[np.intp]:
-    found = pc.index_in(ids, value_set=rows.ids)
+def _by_id(table: ForeignTable, ids: pa.Array, rows: PreparedRows, expected: pa.Array) -> NDArray[np.intp]:
+    found = pc.index_in(ids, value_set=expected)
     unknown = found.is_null().to_numpy(zero_copy_only=False)
     position: NDArray[np.intp] = found.fill_null(0).to_numpy().astype(np.intp)
     times = np.bincount(position[~unknown], minlength=len(rows.ids))
@@ -157,20 +221,6 @@ def _target_faults(table: ForeignTable, rows: PreparedRows, position: NDArray[np
         f"{table.path}: {int(other.sum())} of {len(other)} rows have another score than the prepared data "
         f"(ids {_show_at(rows, position, other)}); its ids may be shuffled, or it was made from other data"
     ]
-
-
-def _fold_faults(table: ForeignTable, rows: PreparedRows, position: NDArray[np.intp]) -> list[str]:
-    if table.fold is None or rows.fold is None or _matches_folds(table, rows, position):
-        return []
-    return [f"{table.path}: its folds are not those of --split; name the folder that they used, or leave --split out"]
-
-
-def _truths(table: ForeignTable, rows: PreparedRows, position: NDArray[np.intp]) -> tuple[str, ...]:
-    if rows.target is None:
-        return ()
-    target = rows.target[position]
-    close = {name: np.abs(column - target) <= TARGET_TOLERANCE for name, column in table.predictions.items()}
-    return tuple(name for name, mask in close.items() if mask.all())
 
 
 def _value_faults(

@@ -25,14 +25,25 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
     def import_verb(
         *,
         oof: Annotated[str, typer.Option(help=f"Out-of-fold predictions. {FILES}")],
-        test: Annotated[str, typer.Option(help="Test predictions, in the same form; files and columns pair by name.")],
         data: Annotated[str, typer.Option(help="Prepared folder.")],
         out: Annotated[str, typer.Option(help="Run directory for imported models; may already hold some.")],
+        test: Annotated[
+            str | None,
+            typer.Option(help="Test predictions, in the same form; files and columns pair by name.  [default: none]"),
+        ] = None,
         name: Annotated[str | None, typer.Option(help="Name of the model; with many models, a prefix.")] = None,
+        name_from: Annotated[
+            str | None,
+            typer.Option(help="What names models: `star`, `file`, `folder` (where the file is).  [default: see docs]"),
+        ] = None,
+        exclude: Annotated[list[str] | None, typer.Option(help="Column or model to leave out; repeatable.")] = None,
         family: Annotated[str | None, typer.Option(help="Family of all these models.  [default: each its own]")] = None,
         split: Annotated[
             str, typer.Option(help="Prepared folder with the folds that the models were trained on.")
         ] = UNKNOWN_SPLIT,
+        fold_column: Annotated[
+            str | None, typer.Option(help="Column of --oof with the folds that the models were trained on.")
+        ] = None,
         trust_row_order: Annotated[
             bool, typer.Option("--trust-row-order", help="Rows without ids are in the order of the prepared files.")
         ] = False,
@@ -60,6 +71,9 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
             trust_row_order=trust_row_order,
             id_column=id_column,
             prediction_columns=tuple(prediction_column or ()),
+            fold_column=fold_column,
+            exclude=tuple(exclude or ()),
+            name_from=name_from,
         )
         with activity("reading and aligning predictions"):
             imported = read_request(request, prepared)
@@ -76,25 +90,25 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
 
 
 def _show(imported: ImportedModels, ids: dict[str, str]) -> None:
-    task, manifest = imported.data.task, imported.data.manifest
-    title, numbers = f"Imported: {task.metric} on the folds of {imported.data.path}", ("rows", "holdout", "test")
-    table = new_table(title, "model", "candidate", *numbers, "mean of folds", "pooled", n_text=2)
+    data, numbers = imported.data, ("rows", "holdout", "test")
+    table = new_table(
+        f"Imported: {data.task.metric}", "model", "candidate", *numbers, "mean of folds", "pooled", n_text=2
+    )
     table.columns[0].overflow = "fold"
     dead: list[str] = []
     for model in imported.models:
-        metrics = imported.fold_metrics(model)
         covered = np.isfinite(model.oof)
-        n_rows, n_holdout = int((covered & imported.trained).sum()), int((covered & ~imported.trained).sum())
+        n_rows, n_holdout = int((covered & model.trained).sum()), int((covered & ~model.trained).sum())
         table.add_row(
             model.name,
             ids[model.name],
             f"{n_rows:,}",
-            f"{n_holdout:,}" if manifest.rows["holdout"] else "-",
-            f"{len(model.test):,}",
-            f"{np.mean(metrics):.4f}",
-            f"{imported.pooled(model):.4f}",
+            f"{n_holdout:,}" if data.manifest.rows["holdout"] else "-",
+            "-" if model.test is None else f"{len(model.test):,}",
+            f"{np.mean(model.fold_metrics()):.4f}",
+            f"{model.pooled():.4f}",
         )
-        if not imported.least_pearson(model) >= DEAD_BELOW:
+        if not model.least_pearson() >= DEAD_BELOW:
             dead.append(model.name)
     console.print(table)
     print_line("Every row matched: none is missing, unknown or repeated.")
@@ -102,8 +116,16 @@ def _show(imported: ImportedModels, ids: dict[str, str]) -> None:
         print_line(note)
     if dead:
         print_line(f"Pearson below {DEAD_BELOW} in some fold, so `blend fit` leaves them out: {', '.join(dead)}")
-    if imported.split_hash == UNKNOWN_SPLIT:
+    if imported.models[0].test is None:
+        print_line("No test predictions: a blend of these models writes its evidence and no submission.")
+    splits = {model.split_hash for model in imported.models}
+    if len(splits) > 1:
+        print_line(
+            f"The models have {len(splits)} splits: `blend fit` refuses them together, or with --allow-mixed-splits "
+            f"scores them by the folds of {data.path}."
+        )
+    if UNKNOWN_SPLIT in splits:
         print_line(
             "Split unknown: rows may have been trained on by the model that predicts them; nested scores can flatter. "
-            "If the models used the folds of a prepared folder, name it with --split."
+            "If you know the folds, name them with --fold-column, or with --split PREPARED."
         )

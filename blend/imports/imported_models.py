@@ -27,25 +27,22 @@ class ForeignModel:
     family: str
     oof: Floats
     """[train rows, including holdout]; NaN on holdout rows that the file does not have."""
-    test: Floats
-    """[test rows]"""
+    test: Floats | None
+    """[test rows]; None if there are no predictions for them."""
     column: str
     sources: tuple[tuple[str, str], ...]
-    """Path and sha256 of the file of out-of-fold predictions, and of the file of test predictions."""
-
-
-@dataclass(frozen=True)
-class ImportedModels:
-    """All models of a request, not yet written."""
-
-    models: tuple[ForeignModel, ...]
+    """Path and sha256 of the file of out-of-fold predictions, and of the file of test predictions, if there is one."""
     data: Prepared
-    """The prepared folder whose folds the tables have: that of the split, if it is known."""
-    named_data: str
-    """Path of the prepared folder on the command line."""
+    """The prepared folder, with the folds of the model's tables: those it was trained on, if they are known."""
     split_hash: str
-    notes: tuple[str, ...]
-    """What a person should know: ignored columns and files, and what could not be checked."""
+
+    @property
+    def identity(self) -> str:
+        """The candidate id: 12 hex digits of a hash of name, family, data and predictions."""
+        parts = (self.name, self.family, self.split_hash, self.data.manifest.data_hash)
+        predictions = self.oof if self.test is None else np.append(self.oof, self.test)
+        values = pa.table({"oof": pa.array(predictions, pa.float32())})
+        return hashlib.sha256("\0".join([*parts, checksum(values)]).encode()).hexdigest()[:12]
 
     @property
     def trained(self) -> NDArray[np.bool_]:
@@ -61,23 +58,28 @@ class ImportedModels:
         fold = self.data.train["fold"].to_numpy()
         return [fold == number for number in range(self.data.manifest.n_folds)]
 
-    def identity(self, model: ForeignModel) -> str:
-        """Return the candidate id: 12 hex digits of a hash of name, family, data and predictions."""
-        parts = (model.name, model.family, self.split_hash, self.data.manifest.data_hash)
-        values = pa.table({"oof": pa.array(np.append(model.oof, model.test), pa.float32())})
-        return hashlib.sha256("\0".join([*parts, checksum(values)]).encode()).hexdigest()[:12]
-
-    def fold_metrics(self, model: ForeignModel) -> list[float]:
+    def fold_metrics(self) -> list[float]:
         """Return the task's metric on each fold."""
-        return [self.data.task.measure(self._target[mask], model.oof[mask]) for mask in self._fold_masks]
+        return [self.data.task.measure(self._target[mask], self.oof[mask]) for mask in self._fold_masks]
 
-    def least_pearson(self, model: ForeignModel) -> float:
+    def least_pearson(self) -> float:
         """Return the lowest Pearson of any fold; NaN if the model is constant in a fold."""
-        return float(np.min([pearson(self._target[mask], model.oof[mask]) for mask in self._fold_masks]))
+        return float(np.min([pearson(self._target[mask], self.oof[mask]) for mask in self._fold_masks]))
 
-    def pooled(self, model: ForeignModel) -> float:
+    def pooled(self) -> float:
         """Return the task's metric on all rows outside the holdout."""
-        return self.data.task.measure(self._target[self.trained], model.oof[self.trained])
+        return self.data.task.measure(self._target[self.trained], self.oof[self.trained])
+
+
+@dataclass(frozen=True)
+class ImportedModels:
+    """All models of a request, not yet written."""
+
+    models: tuple[ForeignModel, ...]
+    data: Prepared
+    """The prepared folder on the command line."""
+    notes: tuple[str, ...]
+    """What a person should know: ignored columns and files, and what could not be checked."""
 
 
 def write_imported(imported: ImportedModels, out: str) -> dict[str, str]:
@@ -87,14 +89,14 @@ def write_imported(imported: ImportedModels, out: str) -> dict[str, str]:
         InputError: `out` belongs to a search or to other data, or has another model of the same name.
     """
     study = read_study(out)
-    ids = {model.name: imported.identity(model) for model in imported.models}
+    ids = {model.name: model.identity for model in imported.models}
     _check_room(study, out, ids, imported.data)
     for model in imported.models:
         if not exists(candidate_path(out, ids[model.name])):
-            write_settings(_settings(model, imported), out, ids[model.name])
+            write_settings(_settings(model), out, ids[model.name])
     content = {
         "name": base_name(out),
-        "data": imported.named_data,
+        "data": imported.data.path,
         **study,
         "imported": True,
         "data_hash": imported.data.manifest.data_hash,
@@ -103,7 +105,7 @@ def write_imported(imported: ImportedModels, out: str) -> dict[str, str]:
     if content != study:
         write_study_record(content, out)
     for model in imported.models:
-        _write_tables(model, ids[model.name], imported, OofStore(out))
+        _write_tables(model, ids[model.name], OofStore(out))
     return ids
 
 
@@ -125,35 +127,34 @@ def _check_room(study: dict[str, object], out: str, ids: dict[str, str], data: P
         raise InputError(*faults)
 
 
-def _settings(model: ForeignModel, imported: ImportedModels) -> dict[str, object]:
-    (oof_path, oof_hash), (test_path, test_hash) = model.sources
+def _settings(model: ForeignModel) -> dict[str, object]:
+    sources = zip(("oof", "test"), model.sources, strict=False)
     return {
         "imported": True,
         "name": model.name,
         "family": model.family,
         "column": model.column,
-        "oof": {"file": oof_path, "sha256": oof_hash},
-        "test": {"file": test_path, "sha256": test_hash},
-        "split_hash": imported.split_hash,
+        **{kind: {"file": path, "sha256": digest} for kind, (path, digest) in sources},
+        "split_hash": model.split_hash,
     }
 
 
-def _write_tables(model: ForeignModel, candidate: str, imported: ImportedModels, store: OofStore) -> None:
+def _write_tables(model: ForeignModel, candidate: str, store: OofStore) -> None:
     """Write the tables of every fold; all folds share the one column of test predictions."""
-    data = imported.data
+    data = model.data
     train, fold_of = data.train, data.train["fold"].to_numpy()
     held = fold_of == HOLDOUT_FOLD
     has_holdout = bool(held.any()) and bool(np.isfinite(model.oof[held]).all())
     for fold in range(data.manifest.n_folds):
         if store.is_finished(candidate, fold):
             continue
-        origin = Provenance(candidate, fold, data.manifest.data_hash, imported.split_hash, seed=0, epoch=0.0)
+        origin = Provenance(candidate, fold, data.manifest.data_hash, model.split_hash, seed=0, epoch=0.0)
         store.write(
             origin,
             oof=_table(
                 train.filter(pa.array(fold_of == fold)).select(["id", "score"]), fold, model.oof[fold_of == fold]
             ),
-            test=_table(data.test.select(["id"]), fold, model.test),
+            test=None if model.test is None else _table(data.test.select(["id"]), fold, model.test),
             holdout=_table(train.filter(pa.array(held)).select(["id", "score"]), fold, model.oof[held])
             if has_holdout
             else None,

@@ -83,6 +83,11 @@ class _SubmissionFacts(BaseModel):
 def find_submission(submission: str) -> tuple[str, str]:
     """Return path and sha256 of a submission, given as CSV or its blend's folder; InputError if there is none."""
     path = submission if submission.endswith(".csv") else join(submission, SUBMISSION_FILE)
+    if not exists(path) and exists(join(submission, "blend.json")):
+        raise InputError(
+            f"{submission}: holds a blend without test predictions, so there is no submission; import its members with "
+            "--test, or blend others"
+        )
     return path, hashlib.sha256(read_bytes(path)).hexdigest()
 
 

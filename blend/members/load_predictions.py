@@ -17,7 +17,7 @@ from blend.members.row_alignment import (
     has_ids,
     values_of,
 )
-from blend.members.run_dirs import choose_members, is_imported, list_candidates, read_label
+from blend.members.run_dirs import choose_members, list_candidates, read_imported, read_label
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.scoring.metrics import DEAD_BELOW, pearson
@@ -37,6 +37,7 @@ def load_predictions(
     exclude: Collection[str] = (),
     allow_mixed_splits: bool = False,
     dead_below: float = DEAD_BELOW,
+    with_test: bool = True,
 ) -> MemberPredictions:
     """Load every finished candidate of `runs`, or only the `members`, aligned by id to the prepared tables.
 
@@ -44,6 +45,7 @@ def load_predictions(
     `members`, candidates are left out, with a sentence each, if they are in `exclude`, have unfinished folds, are
     constant, failed to learn a fold (Pearson below `dead_below`, or not a number), or came with an earlier run already.
     One of another split is left out unless its folds cover all rows; it has no holdout: it was trained on those.
+    `with_test`: one without test predictions is left out, too, if others have them; else nobody's are loaded.
 
     Raises:
         InputError: faults of members, rows, ids, scores, values, data or splits; all faults of all candidates.
@@ -62,12 +64,22 @@ def load_predictions(
             tables = {fold: store.read("oof", candidate, fold) for fold in store.folds(candidate)}
             member = _describe(run, candidate, data, tables, allow_mixed_splits=allow_mixed_splits)
             own_split = member.split_hash == data.manifest.split_hash
-            taken.append((member, _load_columns(member, tables, row_sets, own_split=own_split, dead_below=dead_below)))
+            columns = _load_columns(member, tables, row_sets, own_split=own_split, dead_below=dead_below)
+            taken.append((member, columns if with_test else replace(columns, test=())))
         except _LeftOutError as error:
             sentence = f"{candidate} {read_label(run, candidate)[0]}: {error}"
             (left_out if members is None else faults).append(sentence)
         except InputError as error:
             faults.extend(error.faults)
+    if untested := [member for member, columns in taken if not columns.test]:
+        tested = [(member, columns) for member, columns in taken if columns.test]
+        sentences = [
+            f"{member.candidate} {member.label}: has no test predictions, which others have; --no-submission blends all"
+            for member in untested
+        ]
+        if tested:
+            taken = tested
+            (left_out if members is None else faults).extend(sentences)
     if faults:
         raise InputError(*faults)
     if not taken:
@@ -132,13 +144,14 @@ def _load_columns(
     member: Member, tables: dict[int, pa.Table], row_sets: ExpectedRowSets, *, own_split: bool, dead_below: float
 ) -> MemberColumns:
     oof, own_fold = _load_oof(member, tables, row_sets, own_split=own_split, dead_below=dead_below)
-    has_holdout = own_split and len(row_sets.holdout.ids) > 0
-    if has_holdout and is_imported(member.run, member.candidate):
+    has_holdout, imported = own_split and len(row_sets.holdout.ids) > 0, read_imported(member.run, member.candidate)
+    if has_holdout and imported:
         has_holdout = exists(join(member.run, "holdout", member.candidate))
+    has_test = imported is None or "test" in imported
     return MemberColumns(
         oof=oof,
         own_fold=own_fold,
-        test=_distinct(_load_folds(member, "test", row_sets.test)),
+        test=_distinct(_load_folds(member, "test", row_sets.test)) if has_test else (),
         holdout=_load_folds(member, "holdout", row_sets.holdout) if has_holdout else (),
     )
 

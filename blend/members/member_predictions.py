@@ -72,6 +72,11 @@ class MemberPredictions:
         ends = np.cumsum(np.unique(self.fold, return_counts=True)[1]).tolist()
         return tuple(slice(start, end) for start, end in zip([0, *ends], ends, strict=False))
 
+    @property
+    def has_test(self) -> bool:
+        """Whether there are test predictions: those of all members, or of none."""
+        return all(columns.test for columns in self.columns)
+
     def take(self, chosen: NDArray[np.bool_]) -> "MemberPredictions":
         """Return the same for some of the rows; folds without any of them are gone."""
         kept = [(fold, chosen[rows]) for fold, rows in enumerate(self.folds) if chosen[rows].any()]

@@ -85,9 +85,10 @@ def read_label(run: str, candidate: str) -> tuple[str, str]:
     return " ".join([*names, label]), family
 
 
-def is_imported(run: str, candidate: str) -> bool:
-    """Tell whether a candidate was imported: its predictions were made elsewhere."""
-    return bool((_read_settings(run, candidate) or {}).get("imported"))
+def read_imported(run: str, candidate: str) -> dict[str, Any] | None:
+    """Return the settings of an imported candidate, whose predictions were made elsewhere; None for any other."""
+    settings = _read_settings(run, candidate) or {}
+    return settings if settings.get("imported") else None
 
 
 def _read_settings(run: str, candidate: str) -> dict[str, Any] | None:

@@ -136,6 +136,15 @@ def check_measurable(folds: NDArray[np.int8], targets: NDArray[np.floating], met
     Raises:
         InputError: some hold too few rows, or rows of one score; names all of them.
     """
+    if faults := unmeasurable(folds, targets):
+        raise InputError(
+            f"{metric} says nothing there: {'; '.join(faults)}. Every part needs {LEAST_ROWS} rows and two different "
+            "scores: use fewer folds (--folds), another --seed or --scheme, or a larger --holdout"
+        )
+
+
+def unmeasurable(folds: NDArray[np.int8], targets: NDArray[np.floating]) -> list[str]:
+    """Return the folds, and the holdout, that hold too few rows or rows of one score, each with what it holds."""
     faults = []
     for fold in np.unique(folds).tolist():
         mine = targets[folds == fold]
@@ -144,11 +153,7 @@ def check_measurable(folds: NDArray[np.int8], targets: NDArray[np.floating], met
             faults.append(f"{name} holds {len(mine)} row{'s' if len(mine) > 1 else ''}")
         elif mine.min() == mine.max():
             faults.append(f"all {len(mine):,} rows of {name} have the score {mine[0]:g}")
-    if faults:
-        raise InputError(
-            f"{metric} says nothing there: {'; '.join(faults)}. Every part needs {LEAST_ROWS} rows and two different "
-            "scores: use fewer folds (--folds), another --seed or --scheme, or a larger --holdout"
-        )
+    return faults
 
 
 def too_few(n_units: int, n_folds: int, scheme: str) -> str:

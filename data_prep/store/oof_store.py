@@ -92,10 +92,13 @@ class OofStore:
         """Return the path of a table; `kind` is `oof`, `test` or `holdout`."""
         return join(self.root, kind, candidate, f"fold-{fold}.arrow")
 
-    def write(self, provenance: Provenance, *, oof: pa.Table, test: pa.Table, holdout: pa.Table | None = None) -> None:
+    def write(
+        self, provenance: Provenance, *, oof: pa.Table, test: pa.Table | None, holdout: pa.Table | None = None
+    ) -> None:
         """Keep the predictions of one finished fold run.
 
         `oof` has the fold's rows, `test` and `holdout` all of theirs, with the fold of the model; in prepared order.
+        Only models that others trained may have no predictions for the test rows.
 
         Raises:
             FileExistsError: the fold run is already finished.
@@ -104,7 +107,8 @@ class OofStore:
         if exists(self.path("oof", *where)):
             raise FileExistsError(f"{self.path('oof', *where)}: a finished fold run is never rewritten")
         metadata = provenance.to_metadata()
-        write_table(test, self.path("test", *where), schema=TEST_SCHEMA, metadata=metadata)
+        if test is not None:
+            write_table(test, self.path("test", *where), schema=TEST_SCHEMA, metadata=metadata)
         if holdout is not None:
             write_table(holdout, self.path("holdout", *where), schema=OOF_SCHEMA, metadata=metadata)
         write_table(oof, self.path("oof", *where), schema=OOF_SCHEMA, metadata=metadata)

@@ -18,12 +18,15 @@ from blend.evidence.member_records import notes_about
 from blend.imports.foreign_files import ForeignColumns, _arrow_reader, read_foreign
 from blend.imports.foreign_models import ImportRequest, read_request
 from blend.imports.imported_models import write_imported
+from blend.members.candidate_folds import with_candidates_folds
 from blend.members.load_predictions import load_predictions
 from data_prep.console import console
 from data_prep.errors import InputError
+from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import Prepared
 from data_prep.scoring.metrics import pearson
 from data_prep.store.oof_store import OofStore, Provenance
+from data_prep.task import Task
 
 ROOT = Path(__file__).parents[3]
 N_TRAIN, N_HOLDOUT, N_TEST = 240, 24, 36
@@ -65,9 +68,9 @@ class Team:
         WRITERS[path.suffix](frame, path)
         return str(path)
 
-    def request(self, oof: pd.DataFrame, test: pd.DataFrame, **settings: Any) -> ImportRequest:
+    def request(self, oof: pd.DataFrame, test: pd.DataFrame | None, **settings: Any) -> ImportRequest:
         """Write both as CSV and return what asks for them."""
-        files = {"oof": self.write(oof, "oof.csv"), "test": self.write(test, "test.csv")}
+        files = {"oof": self.write(oof, "oof.csv"), "test": None if test is None else self.write(test, "test.csv")}
         return ImportRequest(**{"name": "theirs", **files, **settings})
 
 
@@ -156,7 +159,8 @@ def test_a_wide_file_is_one_model_for_each_numeric_column(team: Team, tmp_path: 
     oof.insert(0, "Unnamed: 0", range(N_TRAIN))
     imported = read_request(team.request(oof, team.test("0.5", "a", "b c")), team.data)
     assert [model.name for model in imported.models] == ["theirs-a", "theirs-b c", "theirs-0.5"]
-    assert any("'comment'" in note and "'left'" not in note for note in imported.notes)
+    assert any("'comment' (not numbers)" in note for note in imported.notes)
+    assert not any("'left'" in note for note in imported.notes)
     expected = by_id(team.test("b c"), "b c", team.data.test["id"].to_pylist())
     np.testing.assert_allclose(imported.models[1].test, expected, atol=1e-12)
 
@@ -165,7 +169,7 @@ def test_a_copy_of_the_score_is_no_model(team: Team) -> None:
     oof = team.oof("a", "b").assign(label=lambda frame: frame["worth"])
     imported = read_request(team.request(oof, team.test("a", "b")), team.data)
     assert [model.name for model in imported.models] == ["theirs-a", "theirs-b"]
-    assert any("not used as predictions ('label')" in note for note in imported.notes)
+    assert any("no model: column 'label' (the target, by its name)" in note for note in imported.notes)
     alone = team.oof().rename(columns={"worth": "label"})
     with pytest.raises(InputError, match="column label: is the true score in every row, not a prediction"):
         read_request(team.request(alone, team.test("a")), team.data)
@@ -175,15 +179,15 @@ def test_a_submission_in_place_of_out_of_fold_has_predictions_in_the_score_colum
     oof = team.oof("pred").drop(columns="worth").rename(columns={"pred": "worth"})
     imported = read_request(team.request(oof, team.test("worth")), team.data)
     assert imported.models[0].column == "worth"
-    assert imported.pooled(imported.models[0]) == pytest.approx(0.76, abs=0.1)
+    assert imported.models[0].pooled() == pytest.approx(0.76, abs=0.1)
 
 
 def test_reported_scores_are_those_of_the_rows(team: Team) -> None:
     oof = team.oof("pred")
     imported = read_request(team.request(oof, team.test("pred")), team.data)
     expected = [pearson(rows["worth"], rows["pred"]) for _, rows in oof.groupby("fold")]
-    np.testing.assert_allclose(imported.fold_metrics(imported.models[0]), expected, atol=1e-12)
-    assert imported.pooled(imported.models[0]) == pytest.approx(pearson(oof["worth"], oof["pred"]), abs=1e-12)
+    np.testing.assert_allclose(imported.models[0].fold_metrics(), expected, atol=1e-12)
+    assert imported.models[0].pooled() == pytest.approx(pearson(oof["worth"], oof["pred"]), abs=1e-12)
 
 
 def test_ids_of_digits_stay_text(tmp_path: Path, prepared: Prepared) -> None:
@@ -226,9 +230,9 @@ def spoil(frame: pd.DataFrame, row: int, column: str, value: object) -> pd.DataF
         (lambda oof: oof.assign(worth=oof["worth"].to_numpy()[::-1]), r"rows have another score"),
         (
             lambda oof: oof.rename(columns={"b": "d"}),
-            r"column d: there is no column of that name in .*test.csv\n.*column b: ",
+            r"column d: there is no column of that name in .*test.csv; leave .*\n.*column b: ",
         ),
-        (lambda oof: oof[["id", "worth"]].assign(word="x"), r"the true score"),
+        (lambda oof: oof[["id", "worth"]].assign(word="x"), r"column worth: is the true score"),
         (lambda oof: oof[["id"]].assign(word="x"), r"no numeric prediction column; it has 'id', 'word'"),
         (lambda oof: oof.iloc[:0], r"has no rows"),
         (lambda oof: oof.assign(**{"a,b": oof["a"]}), r"a,b: there is no column"),
@@ -259,22 +263,175 @@ def test_folds_are_checked_whatever_they_are_called(team: Team, toolbox: Any, tm
     oof, test = team.oof("a"), team.test("a")
     renamed = oof.assign(fold=oof["fold"].map({0: "w", 1: "x", 2: "y", 3: "z"}))
     known = read_request(team.request(renamed, test, split=team.data.path), team.data)
-    assert known.split_hash == team.data.manifest.split_hash
+    assert known.models[0].split_hash == team.data.manifest.split_hash
     assert not known.notes
     unknown = read_request(team.request(renamed, test), team.data)
-    assert any(f"add --split {team.data.path}" in note for note in unknown.notes)
+    assert any(f"has the folds of {team.data.path}; if the models" in note for note in unknown.notes)
     with pytest.raises(InputError, match="its folds are not those of --split"):
         read_request(team.request(spoil(oof, 30, "fold", 0), test, split=team.data.path), team.data)
     finer = oof.assign(fold=2 * oof["fold"] + (oof["id"] > "r120"))
     with pytest.raises(InputError, match="its folds are not those of --split"):
         read_request(team.request(finer, test, split=team.data.path), team.data)
     other = toolbox.make_prepared(tmp_path / "shifted", shift=1)
-    assert read_request(team.request(oof.drop(columns="fold"), test, split=other.path), team.data).split_hash == (
-        other.manifest.split_hash
-    )
+    named = read_request(team.request(oof.drop(columns="fold"), test, split=other.path), team.data)
+    assert named.models[0].split_hash == other.manifest.split_hash
     foreign = toolbox.make_prepared(tmp_path / "other", score_seed=5)
     with pytest.raises(InputError, match="was made from other data"):
         read_request(team.request(oof, test, split=foreign.path), team.data)
+
+
+def test_a_blend_is_scored_by_the_folds_of_its_models(team: Team, full_run: Any, tmp_path: Path) -> None:
+    rows = team.oof("a", "b")
+    rows["cv"] = pd.factorize(rows["id"])[0] % 3 + 1.0
+    request = team.request(rows, team.test("a", "b"), fold_column="cv")
+    imported = read_request(request, team.data)
+    out = str(tmp_path / "out")
+    write_imported(imported, out)
+    assert any(note.startswith("trained on 3 folds, not those of") for note in imported.notes)
+    assert any("WARNING: 40 of 44 groups have rows in several of these folds" in note for note in imported.notes)
+    data = with_candidates_folds(team.data, [out], None, ())
+    assert data.manifest.split_hash == imported.models[0].split_hash != team.data.manifest.split_hash
+    assert (data.manifest.n_folds, data.manifest.scheme) == (3, "kfold")
+    found = load_predictions([out], data)
+    by_row = dict(zip(rows["id"], rows["cv"], strict=True))
+    assert len({(by_row[row], fold) for row, fold in zip(found.ids.to_pylist(), found.fold, strict=True)}) == 3
+    assert notes_about(found)[0].startswith("no holdout score")
+    blend("fit", out, "--name", "own", "--clip", "--method", "mean+line")
+    record = json.loads((tmp_path / "out/blends/own/blend.json").read_text())
+    assert (record["split_hash"], record["mixed_splits"]) == (data.manifest.split_hash, False)
+    assert len(record["scores"]["blend"]["nested"]["folds"]) == 3
+
+    assert with_candidates_folds(team.data, [full_run.path, out], None, ()) is team.data
+    with pytest.raises(InputError, match=r"was trained on another split .* --allow-mixed-splits"):
+        load_predictions([full_run.path, out], team.data)
+    write_imported(read_request(team.request(rows, team.test("a", "b"), name="more"), team.data), out)
+    assert with_candidates_folds(team.data, [out], None, ()).manifest.n_folds == 3
+    coarse = rows.assign(cv=rows["cv"].clip(upper=2))
+    other = team.request(coarse, team.test("a", "b"), fold_column="cv", name="coarse")
+    write_imported(read_request(other, team.data), out)
+    assert with_candidates_folds(team.data, [out], None, ()) is team.data
+    assert with_candidates_folds(team.data, [out], ["coarse-a"], ()).manifest.n_folds == 2
+
+
+def test_folds_of_a_column_that_are_those_of_the_data_are_the_same_split(team: Team, tmp_path: Path) -> None:
+    renamed = team.oof("a").assign(fold=lambda frame: 4 - frame["fold"])
+    imported = read_request(team.request(renamed, team.test("a"), fold_column="fold"), team.data)
+    assert imported.models[0].split_hash == team.data.manifest.split_hash
+    write_imported(imported, str(tmp_path / "out"))
+    assert with_candidates_folds(team.data, [str(tmp_path / "out")], None, ()) is team.data
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda oof: oof.assign(cv=1), r"its fold column holds 1 fold, which must be from 2 to 100"),
+        (lambda oof: oof.assign(cv=range(N_TRAIN)), r"its fold column holds 240 folds, which must be"),
+        (lambda oof: spoil(oof.assign(cv=oof["fold"]), 33, "cv", None), r"1 of 240 rows have no fold \(ids r033\)"),
+        (lambda oof: oof.assign(cv=(oof["id"] == "r033").astype(int)), r"pearson says nothing .* fold 1 holds 1 row"),
+    ],
+)
+def test_folds_that_cannot_be_used_are_refused(team: Team, change: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_request(team.request(change(team.oof("a")), team.test("a"), fold_column="cv"), team.data)
+
+
+def test_columns_that_are_no_models_are_named(team: Team) -> None:
+    oof, test = team.oof("a", "b", "c"), team.test("a", "b", "c")
+    oof = oof.assign(
+        truth2=oof["worth"],
+        kfold=9 - oof["fold"],
+        part=lambda frame: 3.0 - frame["fold"],
+        rest=(oof["worth"] - oof["a"]).astype(np.float32),
+        gap=oof["b"] - oof["worth"],
+        loss=(oof["worth"] - oof["c"]) ** 2,
+        place=range(7, N_TRAIN + 7),
+        number=oof["id"].str.slice(1).astype(int),
+        topic=np.arange(N_TRAIN) % 11,
+        target=oof["worth"] > 0.5,
+        Residual=0.25,
+        sample_weight=1.0,
+    ).astype({"target": int})
+    imported = read_request(team.request(oof, test.assign(topic=0, part=1, Residual=np.nan)), team.data)
+    assert [model.column for model in imported.models] == ["a", "b", "c"]
+    found = {
+        note.split("'")[1]: note.partition(" (")[2].rpartition("):")[0] for note in imported.notes if "no model" in note
+    }
+    assert found == {
+        "truth2": "the true score in every row",
+        "kfold": "folds, by its name",
+        "part": "the number of each row's fold",
+        "rest": "target - 'a'",
+        "gap": "'b' - target",
+        "loss": "(target - 'c')^2",
+        "place": "row numbers",
+        "number": "whole numbers, where others have fractions",
+        "topic": "whole numbers, where others have fractions",
+        "target": "the target, by its name",
+        "Residual": "an error, by its name",
+        "sample_weight": "weights of rows, by its name",
+    }
+    named = team.request(oof, test.assign(topic=range(N_TEST)), prediction_columns=("topic", "a"))
+    assert [model.column for model in read_request(named, team.data).models] == ["topic", "a"]
+
+
+def test_a_prediction_is_told_from_its_residual_whichever_comes_first(team: Team) -> None:
+    oof = team.oof("a")
+    oof = oof.assign(a=oof["worth"].mean() + 0.2 * (oof["worth"] - oof["worth"].mean()) + 0.01 * oof["a"])
+    oof.insert(1, "b", oof["worth"] - oof["a"])
+    (model,) = read_request(team.request(oof, None), team.data).models
+    assert model.column == "a"
+
+
+def test_what_is_excluded_is_not_read(team: Team) -> None:
+    oof, test = team.oof("a", "b").assign(c="some text", d=np.nan), team.test("a", "b", "e")
+    request = team.request(oof, test, exclude=("d", "theirs-b", "e"))
+    imported = read_request(request, team.data)
+    assert [model.name for model in imported.models] == ["theirs"]
+    assert imported.models[0].column == "a"
+    write_folder(team, ["one", "two"])
+    (team.folder / "test" / "two.csv").unlink()
+    folders = {"oof": str(team.folder / "oof"), "test": str(team.folder / "test"), "name": "x"}
+    for name in ("two", "x-two"):
+        imported = read_request(ImportRequest(**folders, exclude=(name,)), team.data)
+        assert [model.name for model in imported.models] == ["x-one"]
+    with pytest.raises(InputError, match="--exclude: leaves no model"):
+        read_request(ImportRequest(**folders, exclude=("one", "two")), team.data)
+
+
+def numbered(folder: Path, *, ids: Callable[[int], str]) -> Prepared:
+    """Return a prepared folder whose train and test ids are the same numbers."""
+    rows = [f"{ids(row)},text {row},{row % 5 / 4}" for row in range(60)]
+    folder.mkdir()
+    (folder / "train.csv").write_text("\n".join(["id,left,worth", *rows]))
+    (folder / "test.csv").write_text("\n".join(["id,left", *(row.rpartition(",")[0] for row in rows[:20])]))
+    task = Task(name="toy", text_columns=("left",), score_range=(0.0, 1.0), score_column="worth")
+    return prepare(
+        train=folder / "train.csv", test=folder / "test.csv", out=folder / "out", task=task, scheme="kfold", n_folds=3
+    )
+
+
+@pytest.mark.parametrize("ids", ["{}", "{:04d}", "{}.0"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("kind", [int, float, str])
+def test_ids_are_told_apart_by_file_and_numbers_are_numbers(tmp_path: Path, ids: str, suffix: str, kind: type) -> None:
+    data = numbered(tmp_path / "data", ids=ids.format)
+    team = Team(tmp_path / "team", data)
+    number = np.random.default_rng(0).permutation(60)
+    oof = pd.DataFrame({"id": number.astype(kind), "p": number + 0.5})
+    test = pd.DataFrame({"id": np.arange(20)[::-1].astype(kind), "p": -1.5 - np.arange(20)[::-1]})
+    request = ImportRequest(oof=team.write(oof, f"a{suffix}"), test=team.write(test, f"b{suffix}"), name="a")
+    (model,) = read_request(request, data).models
+    assert model.oof.tolist() == [row + 0.5 for row in range(60)]
+    assert model.test is not None
+    assert model.test.tolist() == [-1.5 - row for row in range(20)]
+
+
+def test_numbers_that_two_ids_spell_are_not_matched(tmp_path: Path) -> None:
+    data = numbered(tmp_path / "data", ids=lambda row: "007" if row == 0 else str(row))
+    team = Team(tmp_path / "team", data)
+    oof = pd.DataFrame({"id": [f"{row}.0" for row in range(60)], "p": np.arange(60) + 0.5})
+    with pytest.raises(InputError, match="60 of 60 ids that are in no row"):
+        read_request(ImportRequest(oof=team.write(oof, "a.csv"), test=None, name="a"), data)
 
 
 def in_order(team: Team, *, holdout: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -296,7 +453,7 @@ def test_row_order_is_taken_on_trust_and_checked_by_score(team: Team, holdout: b
     oof, test = in_order(team, holdout=holdout)
     imported = read_request(array_request(team, oof, test), team.data)
     assert [model.name for model in imported.models] == ["theirs-0", "theirs-1"]
-    trained = imported.trained
+    trained = imported.models[1].trained
     np.testing.assert_array_equal(imported.models[1].oof[trained], oof[-N_TRAIN:, 1])
     assert np.isfinite(imported.models[1].oof).sum() == len(oof)
     assert any("by order, which cannot be checked without targets" in note for note in imported.notes)
@@ -423,6 +580,39 @@ def test_the_star_may_be_a_folder(team: Team) -> None:
     assert [model.name for model in read_request(request, team.data).models] == ["one", "two"]
 
 
+@pytest.mark.parametrize("name_from", ["folder", "star", None])
+def test_a_model_may_have_the_name_of_its_folder(team: Team, name_from: str | None) -> None:
+    write_folder(team, ["one", "two"], oof="exp{}/oof.csv", test="exp{}/sub.csv")
+    patterns = {"oof": str(team.folder / "exp*/oof.csv"), "test": str(team.folder / "exp*/sub.csv")}
+    found = read_request(ImportRequest(**patterns, name=None, name_from=name_from), team.data).models
+    assert [model.name for model in found] == (["expone", "exptwo"] if name_from == "folder" else ["one", "two"])
+    files = {"oof": str(team.folder / "expone/oof.csv"), "test": str(team.folder / "expone/sub.csv")}
+    if name_from == "folder":
+        assert read_request(ImportRequest(**files, name=None, name_from="folder"), team.data).models[0].name == "expone"
+        named = ImportRequest(**files, name=None, name_from="file")
+        assert read_request(named, team.data).models[0].name == "oof"
+
+
+@pytest.mark.parametrize(
+    ("oof_name", "pattern", "name_from"),
+    [
+        ("{}/oof_fold{}.csv", "*/oof_fold*.csv", None),
+        ("{}/oof_fold{}.csv", "*/oof_fold*.csv", "folder"),
+        ("{}/fold{}/oof.csv", "*/fold*/oof.csv", None),
+    ],
+)
+def test_several_stars_name_model_and_fold(team: Team, oof_name: str, pattern: str, name_from: str | None) -> None:
+    for name in ("one", "two"):
+        whole = team.oof(name)
+        for fold in range(4):
+            team.write(whole[whole["fold"] == fold].drop(columns="fold"), oof_name.format(name, fold))
+        team.write(team.test(name), f"{name}/sub.csv")
+    files = {"oof": str(team.folder / pattern), "test": str(team.folder / "*/sub.csv"), "name": None}
+    found = read_request(ImportRequest(**files, name_from=name_from, fold_column="fold"), team.data).models
+    assert [model.name for model in found] == ["one", "two"]
+    assert {model.split_hash for model in found} == {team.data.manifest.split_hash}
+
+
 FOLD_FILES = {
     "star before the fold": ("oof_{}_fold{}.csv", "oof_*.csv", "test_{}.csv", "test_*.csv"),
     "star for the fold": ("oof_{}_fold{}.csv", "oof_a_fold*.csv", "test_{}.csv", "test_a.csv"),
@@ -495,7 +685,10 @@ def test_files_without_a_partner_and_every_other_fault_come_at_once(team: Team) 
         ({"oof": "{}/nowhere.csv"}, r"--oof .*nowhere.csv: no such file or folder"),
         ({"oof": "{}/oof/one.txt"}, r"unknown format '.txt'; known: .csv, .parquet"),
         ({"oof": "{}/oof/*.txt", "test": "{}/oof"}, r"--oof .*: no file with one of the suffixes"),
-        ({"oof": "{}/*/*one*"}, r"a pattern has exactly one \*"),
+        ({"oof": "{}/oof/one.csv", "name_from": "stem"}, r"--name-from stem: must be one of star, file, folder"),
+        ({"fold_column": "cv"}, r"has no column 'cv', which --fold-column names"),
+        ({"fold_column": "fold", "split": "there"}, r"give --split or --fold-column, not both"),
+        ({"exclude": ("two",)}, r"--exclude two: there is no such model or column; models: theirs"),
         ({"oof": "{}/oof"}, r"must both be a file, or both a folder"),
         ({"name": None}, r"name the model with --name"),
         ({"name": "a\x1b[2J"}, r"'a\\x1b\[2J': a name may not be empty, .* control characters"),
@@ -586,10 +779,10 @@ def test_from_files_of_a_team_to_a_blend_in_one_command(team: Team, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert f"Wrote 12 models to {out}." in done.stdout
     assert "nested scores can flatter" in done.stdout
-    record = json.loads((out / "blends" / "nelder-mead" / "blend.json").read_text())
+    record = json.loads((out / "blends" / "best" / "blend.json").read_text())
     assert 1 < len(record["members"]) <= 12
-    assert {member["label"] for member in record["members"]} < {f"m{number:02d} (imported)" for number in range(12)}
-    assert (out / "blends" / "nelder-mead" / "submission.csv").exists()
+    assert {member["label"] for member in record["members"]} <= {f"m{number:02d} (imported)" for number in range(12)}
+    assert (out / "blends" / "best" / "submission.csv").exists()
 
 
 def test_imported_models_blend_behind_a_run(team: Team, full_run: Any, tmp_path: Path) -> None:
@@ -606,6 +799,37 @@ def test_imported_models_blend_behind_a_run(team: Team, full_run: Any, tmp_path:
     assert [member["label"] for member in record["members"]][-1] == "theirs (imported)"
     assert record["mixed_splits"] is False
     blend("fit", full_run.path, out, "--members", "aaa,theirs", "--name", "two")
+
+
+def test_without_test_predictions_there_is_evidence_and_no_submission(team: Team, tmp_path: Path) -> None:
+    out, options = tmp_path / "out", ("--data", team.data.path, "--out", tmp_path / "out")
+    wide = team.write(team.oof("a", "b"), "wide.csv")
+    printed = blend("import", "--oof", wide, *options)
+    assert "No test predictions: a blend of these models writes its evidence and no submission." in printed
+    printed = blend("fit", out, "--name", "first", "--method", "mean+line")
+    assert "wrote no submission" in printed
+    assert "next: submit" not in printed
+    assert {path.name for path in (out / "blends/first").iterdir()} == {"blend.json", "oof.arrow"}
+    record = json.loads((out / "blends/first/blend.json").read_text())
+    assert record["submission"] is None
+    assert record["scores"]["blend"]["expected"]["value"] == record["scores"]["blend"]["nested"]["pooled"]
+    with pytest.raises(InputError, match="holds a blend without test predictions, so there is no submission"):
+        blend("ledger", "add", "--submission", out / "blends/first", "--public", ".5", "--ledger", tmp_path / "l.csv")
+    with pytest.raises(InputError, match="no models to bundle"):
+        blend("bundle", out, "--blend", "first", "--out", tmp_path / "bundle")
+
+    tested = team.write(team.oof("c"), "c.csv"), team.write(team.test("c"), "c-test.csv")
+    blend("import", "--oof", tested[0], "--test", tested[1], "--name", "c", *options)
+    printed = blend(
+        "fit", out, "--name", "second", "--against", "first", "--clip", "--verbose", "--method", "mean+line"
+    )
+    assert printed.count("has no test predictions, which others have; --no-submission blends all") == 2
+    assert "against the earlier blend first" in printed
+    assert (out / "blends/second/submission.csv").exists()
+    with pytest.raises(InputError, match=r"a \(imported\): has no test predictions, which others have"):
+        blend("fit", out, "--members", "a,c")
+    blend("fit", out, "--members", "a,c", "--name", "second", "--no-submission", "--force", "--method", "mean+line")
+    assert {path.name for path in (out / "blends/second").iterdir()} == {"blend.json", "oof.arrow"}
 
 
 def test_a_dead_one_is_named(team: Team, tmp_path: Path) -> None:
