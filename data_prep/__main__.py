@@ -26,8 +26,10 @@ app = new_app("Turn CSV files into a prepared folder with checked texts and scor
 def prepare_verb(
     *,
     train: Annotated[str, typer.Option(help="CSV with ids, texts and scores.")],
-    test: Annotated[str, typer.Option(help="CSV with ids and texts.")],
     out: Annotated[str, typer.Option(help="Prepared folder to write.")],
+    test: Annotated[
+        str | None, typer.Option(help="CSV with ids and texts. Only blends of imports do without.  [default: none]")
+    ] = None,
     cpc: Annotated[str | None, typer.Option(help="CPC titles like Kaggle's titles.csv.  [default: shipped]")] = None,
     task: Annotated[str | None, typer.Option(help="Task file in YAML.  [default: PPPM]")] = None,
     scheme: Annotated[str, typer.Option(help="kfold, stratified, group or stratified_group.")] = "stratified_group",

@@ -54,6 +54,11 @@ class Prepared:
         """The task that the folder was prepared for."""
         return self.manifest.task
 
+    def require_test(self) -> None:
+        """Raise InputError if there are no test rows, which every model that is trained here predicts."""
+        if not self.test.num_rows:
+            raise InputError(f"{self.path}: has no test rows to predict; prepare the data with --test")
+
     @property
     def test_group(self) -> pa.ChunkedArray | None:
         """The group of each test row; None where the folder does not have it."""

@@ -108,6 +108,8 @@ def _compared(what: str, entry: ComparisonRecord) -> str:
 
 def _test_sentences(record: Blend) -> list[str]:
     blend, single = record.scores["blend"].expected, record.scores["best_single"].expected
+    if blend is None and record.submission is None:
+        return ["expected on test: no more is known than nested; the data has no test rows"]
     if blend is None:
         return [
             "expected on test: unknown; the fold models differ on test rows by more than their predictions vary on "

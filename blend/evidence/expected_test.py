@@ -53,10 +53,12 @@ def expect(
 ) -> ExpectationRecord | None:
     """Return the metric to expect on test rows; None where Pearson would be 1 or more: they differ in kind from train.
 
+    None, too, where there are no test rows.
+
     `prediction` [rows] is nested, `removed` comes from `variance_removed` on test rows, and `test_groups` is the number
     of their groups, or of rows if they have no groups.
     """
-    if not _possible(prediction, removed, target):
+    if not test_groups or not _possible(prediction, removed, target):
         return None
     whole = np.zeros(len(target), dtype=np.int8)
     bootstrap = GroupBootstrap(target, whole, group, metric, seed=seed)

@@ -18,6 +18,8 @@ from data_prep.wording import count
 
 MOST_DROPPED = 12
 """With more members, it would take too long to make the blend again without each."""
+SHOWN = 3
+"""So many candidates are named in a note."""
 
 
 def member_records(fit: BlendFit) -> tuple[MemberRecord, ...]:
@@ -68,8 +70,9 @@ def notes_about(predictions: MemberPredictions) -> tuple[str, ...]:
     """Return what a person should know about the candidates, one sentence each."""
     notes = []
     if unknown := [member.label for member in predictions.members if member.split_hash == UNKNOWN_SPLIT]:
+        shown = ", ".join(unknown[:SHOWN]) + (", ..." if len(unknown) > SHOWN else "")
         notes.append(
-            f"split unknown of {count(len(unknown), 'candidate')} ({', '.join(unknown)}): rows may have been "
+            f"split unknown of {count(len(unknown), 'candidate')} ({shown}): rows may have been "
             "trained on by the model that predicts them; nested scores can flatter"
         )
     named = {member.split_hash for member in predictions.members} - {UNKNOWN_SPLIT}

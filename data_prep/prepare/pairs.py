@@ -35,7 +35,7 @@ class Pairs:
 
 
 def read_pairs(
-    train: str | Path, test: str | Path, task: Task, *, cpc: str | Path | None, scheme: str, n_folds: int
+    train: str | Path, test: str | Path | None, task: Task, *, cpc: str | Path | None, scheme: str, n_folds: int
 ) -> Pairs:
     """Read and check both files; there must be enough groups for the split.
 
@@ -46,7 +46,9 @@ def read_pairs(
     texts = _context_texts(task, cpc, faults)
     train_rows = read_records(train, required=train_columns(task), faults=faults)
     group_only = tuple(name for name in (task.group_column,) if name and name not in task.text_columns)
-    test_rows = read_records(test, required=test_columns(task), optional=group_only, faults=faults)
+    test_rows = None
+    if test is not None:
+        test_rows = read_records(test, required=test_columns(task), optional=group_only, faults=faults)
     targets = _check_targets(train_rows, task, faults) if train_rows else None
     for records in (train_rows, test_rows):
         if records:
@@ -54,12 +56,12 @@ def read_pairs(
     groups = _check_groups(train_rows, task, scheme, n_folds, faults) if train_rows else None
     faults.raise_all()
     assert train_rows is not None
-    assert test_rows is not None
     assert targets is not None
     assert groups is not None
+    train_table = _text_table(train_rows, task, texts)
     return Pairs(
-        train=_text_table(train_rows, task, texts).append_column("score", targets),
-        test=_text_table(test_rows, task, texts),
+        train=train_table.append_column("score", targets),
+        test=train_table.slice(0, 0) if test_rows is None else _text_table(test_rows, task, texts),
         groups=groups,
         section_titles=section_titles(texts) if task.cpc_column else None,
     )

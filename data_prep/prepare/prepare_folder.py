@@ -26,7 +26,7 @@ from data_prep.task import PPPM, Task
 def prepare(
     *,
     train: str | Path,
-    test: str | Path,
+    test: str | Path | None,
     out: str | Path,
     task: Task = PPPM,
     cpc: str | Path | None = None,
@@ -36,6 +36,8 @@ def prepare(
     holdout: float = 0.0,
 ) -> Prepared:
     """Check both files, split the rows, and write the prepared folder; the same preparation is left unchanged.
+
+    Without a `test` file there are no test rows.
 
     `cpc` holds titles as in Kaggle's `titles.csv`, instead of those that ship with the package; `holdout` is the share
     of the train rows, in whole groups, that is kept out of all folds.

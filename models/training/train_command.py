@@ -31,6 +31,7 @@ def train_by_hand(
     """
     settings, _ = find_candidate(candidate)
     prepared = load_prepared(data)
+    prepared.require_test()
     store = None if out is None else OofStore(out)
     if store is not None and store.is_finished(settings.id, fold):
         raise InputError(f"{store.path('oof', settings.id, fold)}: this fold run is finished, nothing to do")

@@ -398,16 +398,15 @@ def test_what_is_excluded_is_not_read(team: Team) -> None:
         read_request(ImportRequest(**folders, exclude=("one", "two")), team.data)
 
 
-def numbered(folder: Path, *, ids: Callable[[int], str]) -> Prepared:
-    """Return a prepared folder whose train and test ids are the same numbers."""
+def numbered(folder: Path, *, ids: Callable[[int], str], with_test: bool = True) -> Prepared:
+    """Return a prepared folder whose train and test ids are the same numbers; or one without test rows."""
     rows = [f"{ids(row)},text {row},{row % 5 / 4}" for row in range(60)]
     folder.mkdir()
     (folder / "train.csv").write_text("\n".join(["id,left,worth", *rows]))
     (folder / "test.csv").write_text("\n".join(["id,left", *(row.rpartition(",")[0] for row in rows[:20])]))
     task = Task(name="toy", text_columns=("left",), score_range=(0.0, 1.0), score_column="worth")
-    return prepare(
-        train=folder / "train.csv", test=folder / "test.csv", out=folder / "out", task=task, scheme="kfold", n_folds=3
-    )
+    test = folder / "test.csv" if with_test else None
+    return prepare(train=folder / "train.csv", test=test, out=folder / "out", task=task, scheme="kfold", n_folds=3)
 
 
 @pytest.mark.parametrize("ids", ["{}", "{:04d}", "{}.0"])
@@ -830,6 +829,16 @@ def test_without_test_predictions_there_is_evidence_and_no_submission(team: Team
         blend("fit", out, "--members", "a,c")
     blend("fit", out, "--members", "a,c", "--name", "second", "--no-submission", "--force", "--method", "mean+line")
     assert {path.name for path in (out / "blends/second").iterdir()} == {"blend.json", "oof.arrow"}
+
+
+def test_data_without_test_rows_are_enough_for_evidence(tmp_path: Path) -> None:
+    data = numbered(tmp_path / "data", ids="r{}".format, with_test=False)
+    noise = np.random.default_rng(0).normal(size=(60, 2)) / 4
+    values = {name: data.train["score"].to_numpy() + noise[:, place] for place, name in enumerate("ab")}
+    oof = Team(tmp_path / "team", data).write(pd.DataFrame({"id": data.train["id"].to_pylist(), **values}), "oof.csv")
+    printed = blend("import", "--oof", oof, "--data", data.path, "--out", tmp_path / "out", "--fit")
+    assert "expected on test: no more is known than nested; the data has no test rows" in printed
+    assert "wrote no submission" in printed
 
 
 def test_a_dead_one_is_named(team: Team, tmp_path: Path) -> None:

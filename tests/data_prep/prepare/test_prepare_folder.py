@@ -36,6 +36,14 @@ def test_the_prepared_folder_is_as_the_contract_says(inputs, prepare_inputs, tmp
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "test.arrow", "train.arrow"]
 
 
+def test_without_a_test_file_there_are_no_test_rows(inputs, prepare_inputs, tmp_path):
+    train, _ = inputs.write()
+    alone = prepare(train=train, test=None, out=tmp_path / "alone", n_folds=4)
+    assert (alone.test.num_rows, alone.manifest.rows["test"]) == (0, 0)
+    assert alone.test.schema.equals(test_schema(PPPM))
+    assert alone.train.equals(prepare_inputs(inputs).train)
+
+
 def test_context_text_is_section_and_class(inputs, prepare_inputs):
     prepared = prepare_inputs(inputs)
     texts = dict(zip(*(prepared.train[name].to_pylist() for name in ("context", "context_text")), strict=True))
