@@ -1,11 +1,14 @@
 """`Blend`: names, weights and the evidence for them, stored as `blend.json`."""
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from data_prep.frozen_record import FrozenRecord
 from data_prep.scoring.combination import Combination
+
+EARLIER_TABLES = ("calibration", "calibrations", "methods", "path")
+"""What versions before the tournament recorded of their choices."""
 
 
 class ComparisonRecord(FrozenRecord):
@@ -204,6 +207,13 @@ class Blend(FrozenRecord):
     """What a person should know about the candidates."""
     submission: SubmissionRecord | None
     """None for members without test predictions."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_earlier_tables(cls, record: Any) -> Any:
+        if not isinstance(record, dict):
+            return record
+        return {key: value for key, value in record.items() if key not in EARLIER_TABLES}
 
     @model_validator(mode="after")
     def _check(self) -> Self:

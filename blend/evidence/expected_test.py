@@ -14,7 +14,8 @@ nested predictions,
 
 for a single member as for a blend: a member gains from averaging too, so a blend gains less on test rows than out of
 fold. What `RANKED` metrics exceed chance by is assumed to change in proportion to Pearson; to other metrics nothing is
-added. Not covered: test rows that differ in kind from the train rows.
+added. The interval has half the degrees of freedom of its groups, because a mean of squares over few of them is skewed
+(`benchmarks/bench_intervals.py`). Not covered: test rows that differ in kind from the train rows.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from data_prep.scoring.combination import Floats
 from data_prep.scoring.group_bootstrap import GroupBootstrap, reach_95, standard_error
 from data_prep.scoring.metrics import Metric
 
+TINY = float(np.finfo(np.float64).tiny)
 RANKED = {"spearman": 0.0, "kendall": 0.0, "auc": 0.5}
 """Metrics of ranks, and what they are by chance."""
 
@@ -70,14 +72,15 @@ def expect(
     if metric.name in RANKED:
         chance = RANKED[metric.name]
         value = min(chance + (value - chance) * _raised(prediction, removed), 1.0)
-    error = standard_error(draws.drawn[0], draws.n_groups) * float(np.sqrt(1.0 + draws.n_groups / test_groups))
-    reach = reach_95(draws.n_groups) * error
+    both = float(np.sqrt(1.0 + draws.n_groups / test_groups))  # noise of the train groups and of the test groups
+    reach = reach_95(max((draws.n_groups + 1) / 2, 2.0)) * both
+    error = standard_error(draws.drawn[0], draws.n_groups)
+    low, high = value - reach * error, min(value + reach * error, 1.0)
+    if not metric.greater_is_better:  # errors spread in proportion to their size
+        factor = float(np.exp(reach * standard_error(np.log(np.maximum(-draws.drawn[0], TINY)), draws.n_groups)))
+        low, high = value / factor, value * factor
     return ExpectationRecord(
-        value=value,
-        standard_error=error,
-        low=value - reach,
-        high=min(value + reach, 1.0) if metric.greater_is_better else value + reach,
-        averaged_out=float(np.sqrt(removed)),
+        value=value, standard_error=error * both, low=low, high=high, averaged_out=float(np.sqrt(removed))
     )
 
 

@@ -19,7 +19,8 @@ BUDGET = 1_000
 SINGLE_STARTS = 3
 MOST_SEARCHED = 20
 """Dimensions that Nelder-Mead searches, at most."""
-GREEDY_STEPS = 100
+LEAST_STEPS, MOST_STEPS = 25, 100
+"""Greedy selection takes as many steps as there are columns, within these bounds."""
 BAGS, BAG_STEPS = 20, 25
 CLIMBS = 100
 STRIDES = np.arange(1, 26) / 50
@@ -164,13 +165,14 @@ def _starts(objective: Objective) -> list[Floats]:
     return [exact(objective).weights, mean(objective).weights, *np.eye(objective.n_columns)[order]]
 
 
-def greedy(objective: Objective, *, steps: int = GREEDY_STEPS) -> WeightFit:
+def greedy(objective: Objective, *, steps: int | None = None) -> WeightFit:
     """Add one column at a time, with replacement; keep the best average passed on the way (Caruana et al. 2004).
 
     Ties go to the column least correlated with the average so far.
     """
     weights = np.zeros(objective.n_columns)
     best, best_utility = weights, -np.inf
+    steps = steps or min(max(objective.n_columns, LEAST_STEPS), MOST_STEPS)
     steps = max(1, min(steps, int(min(objective.evaluations, 1e9) / objective.n_columns)))
     for step in range(1, steps + 1):
         utilities = objective.steps(weights, (step - 1) / step, 1 / step)

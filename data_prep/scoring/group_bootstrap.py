@@ -12,6 +12,7 @@ matter they are taken once. The others (`kendall`, `medae`, `average_precision`)
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,7 +77,7 @@ def standard_error(drawn: Floats, n_groups: int) -> float:
     return float(np.nanstd(drawn, ddof=1)) * float(np.sqrt(n_groups / max(n_groups - 1, 1)))
 
 
-def reach_95(n_groups: int) -> float:
+def reach_95(n_groups: float) -> float:
     """Return how many standard errors a 95 % interval reaches to each side; infinite with a single group."""
     from scipy.special import stdtrit  # noqa: PLC0415 - slow to import
 
@@ -106,7 +107,7 @@ class GroupBootstrap:
         random = np.random.default_rng(seed)
         cluster = cluster_groups(group, random, BLOCKS if metric.name not in FROM_SUMS else MOST_CLUSTERS)
         self.n_groups = n_clusters = int(cluster.max()) + 1
-        drawn = random.multinomial(n_clusters, np.full(n_clusters, 1.0 / n_clusters), size=resamples)
+        drawn = _draw(n_clusters, resamples, seed)
         self._parts = {}
         for value in np.unique(part).tolist():
             rows = np.flatnonzero(part == value)
@@ -156,6 +157,13 @@ class GroupBootstrap:
     def compare(self, first: Floats, second: Floats, *, parts: Collection[int] | None = None) -> PairedDifference:
         """Return by how much `first` [rows] is better than `second` [rows], over `parts` or over all of them."""
         return self.draws(np.column_stack([first, second]), parts=parts).difference(0, 1)
+
+
+@lru_cache(maxsize=2)
+def _draw(n_clusters: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    """Return how often each cluster is drawn, [resamples, clusters]."""
+    random = np.random.default_rng(seed)
+    return random.multinomial(n_clusters, np.full(n_clusters, 1.0 / n_clusters), size=resamples)
 
 
 def cluster_groups(
