@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny random checkpoint and a tiny prepared folder, both made on the spot, offline."""
 
+import gc
 import itertools
 import os
 import random
@@ -51,6 +52,17 @@ def shared_words(row: dict[str, str]) -> float:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-seconds", type=float, default=20.0, help="How long files are damaged at random.")
+
+
+def pytest_collection() -> None:
+    """Look for no garbage while libraries and tests are loaded."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Take libraries and tests, which stay to the end, out of every search for garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
