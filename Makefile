@@ -8,7 +8,7 @@ SAMPLE := data_prep/sample
 export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-ray test-others cluster-test check bench memo install clean-demo
+.PHONY: demo test cluster-test check bench memo install clean-demo
 
 install: $(INSTALLED)
 
@@ -31,15 +31,9 @@ demo: $(INSTALLED) prepared/sample/manifest.json
 clean-demo:
 	rm -rf prepared/sample runs/demo
 
-# Tests that start Ray mostly wait: they run one after another in one process, beside all others in two.
+# Two processes: one begins with the tests that start Ray, the other with the rest, and whichever is done first takes over.
 test: $(INSTALLED)
-	@$(MAKE) --no-print-directory --jobs 2 test-ray test-others
-
-test-ray: $(INSTALLED)
-	$(PY) -m pytest -m "ray and not cluster"
-
-test-others: $(INSTALLED)
-	$(PY) -m pytest -n 2 -m "not ray and not cluster"
+	$(PY) -m pytest -n 2 --dist worksteal -m "not cluster"
 
 # A whole cluster over SSH, on loopback; needs root, openssh-server and rsync, says what is missing.
 cluster-test: $(INSTALLED)
