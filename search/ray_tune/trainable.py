@@ -5,7 +5,7 @@ from typing import Any
 
 from data_prep.console import print_line
 from search.ray_tune.ray_internals import set_actor_mixins
-from search.worker.fold_run import enter_home, run_fold
+from search.worker.fold_run import enter_home, load_libraries, run_fold
 from search.worker.messages import FoldRunSettings, Report, UnfitNodeReport, order_from_dict, report_to_dict
 from search.worker.node_check import missing_here, node_name
 
@@ -28,6 +28,7 @@ def make_trainable(settings: FoldRunSettings) -> Trainable:
         print_line(order.assignment.label)  # into the actor's log: the dashboard shows what it runs
         if settings.requirements is not None and (faults := missing_here(settings.requirements)):
             send(UnfitNodeReport(tuple(f"{node_name()}: {fault}" for fault in faults)))
+        load_libraries()
         with WorkerTelemetry(settings.study) as telemetry:
             run_fold(settings, order, send, telemetry.show)
 

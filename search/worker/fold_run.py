@@ -45,6 +45,17 @@ def ignore_speed(rows: float, seconds: float) -> None:
     """Show nobody how fast a fold run is."""
 
 
+@functools.cache
+def load_libraries() -> None:
+    """Import what every fold run of a worker needs, and spare searches for garbage what thus stays to the end."""
+    gc.disable()  # what imports make is no garbage, and to look for some takes a sixth of their time
+    try:
+        import models.training.train_fold  # noqa: F401, PLC0415 - workers only
+    finally:
+        gc.enable()
+    gc.freeze()
+
+
 def run_fold(
     settings: FoldRunSettings, order: FoldRunOrder, send: SendReport, send_speed: SendSpeed = ignore_speed
 ) -> None:
