@@ -1,10 +1,12 @@
 """SIGTERM while a fold run trains: its state is kept at once, and what goes on from it is bit for bit the same."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 
@@ -14,8 +16,11 @@ from models.training.sigterm import Terminated, training
 from small_models import train as train_fold
 
 SETTINGS = {"epochs": 2, "batch_size": 16, "precision": "fp32", "keep": "best", "ema": 0.9}
+WHERE = ("main", "thread")
+AT = {"early": 3, "at the rung": 13, "late": 20}
 TRAIN = """
 import os, signal, sys, threading, time
+from pathlib import Path
 from data_prep.prepared import load_prepared
 from models.candidate import Candidate
 from models.training.checkpoint import CheckpointFolder
@@ -25,54 +30,84 @@ from models.training.learner import Learner
 from models.training.train_fold import train_fold
 from models.training.sigterm import delay_sigterm
 
-data, folder, settings, where, at = sys.argv[1:]
-at, step = int(at), Learner.step
+data, root, settings, *cases = sys.argv[1:]
+step = Learner.step
 
-def counted(self, *args, **kwargs):
-    counted.steps += 1
-    if counted.steps == at:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return step(self, *args, **kwargs)
+def train(folder, where, at):
+    def counted(self, *args, **kwargs):
+        counted.steps += 1
+        if counted.steps == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *args, **kwargs)
 
-counted.steps = 0
-Learner.step = counted
-def work():
-    candidate = Candidate.model_validate_json(settings)
-    train_fold(
-        candidate, load_prepared(data), 0, FoldOptions(rungs=(0.5,), device="cpu", checkpoint_seconds=1e9),
-        backbone=locate_backbone(candidate.backbone), checkpoint=CheckpointFolder(folder),
-    )
-    print("finished", flush=True)
-if where == "main":
-    work()
-else:
-    delay_sigterm()
-    thread = threading.Thread(target=work)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.05)
-    time.sleep(5)
+    def work():
+        candidate = Candidate.model_validate_json(settings)
+        train_fold(
+            candidate, load_prepared(data), 0, FoldOptions(rungs=(0.5,), device="cpu", checkpoint_seconds=1e9),
+            backbone=locate_backbone(candidate.backbone), checkpoint=CheckpointFolder(folder),
+        )
+        print("finished", flush=True)
+
+    counted.steps, Learner.step = 0, counted
+    if where == "main":
+        work()
+    else:
+        delay_sigterm()
+        thread = threading.Thread(target=work)
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.05)
+        time.sleep(5)
+
+for case in cases:
+    if not (child := os.fork()):  # what is imported once serves all
+        where, at = case.split()
+        train(Path(root, case), where, int(at))
+        os._exit(0)
+    print(case, "ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+"""For each case a process that trains, and is told to end in a step."""
 
 
-@pytest.mark.parametrize("at", [3, 13, 20], ids=["early", "at the rung", "late"])
-@pytest.mark.parametrize("where", ["main", "thread"])
-def test_a_fold_run_that_was_told_to_end_goes_on_bit_for_bit(where, at, prepared_tiny, tiny_bert, tmp_path):
+@pytest.fixture(scope="module")
+def train(prepared_tiny, tiny_bert):
     candidate = Candidate(backbone=tiny_bert, **SETTINGS)
-    plain = train_fold(candidate, prepared_tiny, 0, rungs=(0.5,), device="cpu")
-    folder = CheckpointFolder(tmp_path / "state")
-    arguments = [prepared_tiny.path, str(folder.path), candidate.model_dump_json(), where, str(at)]
+    return partial(train_fold, candidate, prepared_tiny, 0, rungs=(0.5,), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def plain(train):
+    return train()
+
+
+@pytest.fixture(scope="module")
+def ended(prepared_tiny, tiny_bert, tmp_path_factory):
+    """Return the folder of checkpoints of processes that were told to end, and what they printed."""
+    root = tmp_path_factory.mktemp("ended")
+    cases = [f"{where} {at}" for where in WHERE for at in AT.values()]
+    settings = Candidate(backbone=tiny_bert, **SETTINGS).model_dump_json()
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", TRAIN, *arguments],
+        [sys.executable, "-W", "ignore", "-c", TRAIN, prepared_tiny.path, str(root), settings, *cases],
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
     )
-    assert done.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM), done.stderr
+    assert done.returncode == 0, done.stderr
+    return root, done
+
+
+@pytest.mark.parametrize("at", AT)
+@pytest.mark.parametrize("where", WHERE)
+def test_a_fold_run_that_was_told_to_end_goes_on_bit_for_bit(where, at, train, plain, ended):
+    root, done = ended
+    case = f"{where} {AT[at]}"
+    printed = re.search(f"^{case} ended with (.*)$", done.stdout, re.MULTILINE)
+    assert printed, done.stdout
+    assert int(printed[1]) in (-signal.SIGTERM, 128 + signal.SIGTERM), done.stderr
     assert "finished" not in done.stdout
 
-    resumed = train_fold(candidate, prepared_tiny, 0, rungs=(0.5,), device="cpu", checkpoint=folder)
+    resumed = train(checkpoint=CheckpointFolder(root / case))
     assert resumed.oof.equals(plain.oof)
     assert resumed.test.equals(plain.test)
     assert resumed.holdout.equals(plain.holdout)
