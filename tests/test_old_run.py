@@ -1,11 +1,9 @@
 """A run directory that the code before the sub-packages wrote, killed in its last fold run, is read and continued."""
 
+import contextlib
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -13,18 +11,23 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from blend.__main__ import app as blend_app
+from data_prep.console import console
+from models.__main__ import app as models_app
+from search.__main__ import app as search_app
 from whole_search import finished, run, started
 
 ARCHIVE = Path(__file__).parent / "support" / "old_run.tar.gz"
 COMPLETE = ("0bb067ed5412", "1aa745f80f38")
 OPEN = "7e66096d3160"
 STOPPED = ("057a9e0e8c00", "7fd0b236ec81")
-WIDE = {**os.environ, "COLUMNS": "200"}
+APPS = {"blend": blend_app, "models": models_app, "search": search_app}
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Path:
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folder with `runs/old`, its prepared folder, its checkpoint of a backbone, and what the old code made next."""
+    monkeypatch.setattr(console, "_width", 200)
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     study = tmp_path / "runs/old/study.yaml"
@@ -32,12 +35,11 @@ def old(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def command(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, env=WIDE, check=False, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return " ".join(done.stdout.split())
+def command(folder: Path, package: str, *words: str) -> str:
+    """Run a verb in this process, from a folder; return what it printed."""
+    with contextlib.chdir(folder), console.capture() as capture:
+        APPS[package](words, standalone_mode=False)
+    return " ".join(capture.get().split())
 
 
 def tables(folder: Path) -> dict[str, str]:

@@ -5,7 +5,11 @@ from shutil import copytree
 
 import pytest
 
+from data_prep.__main__ import app
+from data_prep.console import console
+from data_prep.errors import InputError
 from loaded_libraries import loaded_libraries
+from models.__main__ import app as models_app
 
 
 def data_prep(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -51,19 +55,13 @@ def test_an_audit_shows_how_long_the_texts_are_for_a_backbone(prepared_tiny, tin
     folder = copytree(prepared_tiny.path, tmp_path / "prepared")
     shown = data_prep("audit", folder, "--backbone", tiny_bert)
     assert (shown.returncode, shown.stderr) == (0, "")
-    counted = subprocess.run(
-        [sys.executable, "-m", "models", "tokens", str(folder), "--backbone", tiny_bert],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "all, with special tokens" in counted.stdout
-    assert counted.stdout.rstrip() in shown.stdout
+    with console.capture() as counted:
+        models_app(["tokens", str(folder), "--backbone", tiny_bert], standalone_mode=False)
+    assert "all, with special tokens" in counted.get()
+    assert counted.get().rstrip() in shown.stdout
 
-    failed = data_prep("audit", folder, "--backbone", "/nowhere")
-    assert failed.returncode == 2
-    assert failed.stderr.startswith("error: ")
-    assert "/nowhere" in failed.stderr
+    with pytest.raises(InputError, match=r"^backbone '/nowhere'"):
+        app(["audit", str(folder), "--backbone", "/nowhere"], standalone_mode=False)
 
 
 def test_auditing_what_is_not_prepared_says_how_to_prepare(tmp_path):

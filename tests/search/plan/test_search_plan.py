@@ -1,16 +1,16 @@
 """Plans: what a study would take on the nodes of a cluster file, without Ray, weights or a GPU."""
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from data_prep.console import console
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from models.backbones.family_memory import GIB
+from search.__main__ import app as search_app
 from search.cluster.machines import Machine, NodeType, read_cluster, read_machines, this_machine
 from search.plan.plan_report import misfits
 from search.plan.search_plan import SearchPlan, count_slots, plan_study
@@ -199,20 +199,14 @@ def test_the_command_prints_a_plan_and_writes_nothing(
         Path(study).write_text(Path(study).read_text().replace(prepared_tiny.path, "s3://elsewhere/prepared"))
     before = sorted(tmp_path.rglob("*"))
     options = ["--cluster", cluster, "--data", prepared_tiny.path] if with_cluster else []
-    done = subprocess.run(
-        [sys.executable, "-m", "search", "plan", study, *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    told = " ".join(done.stdout.split())  # lines break where the width ends
+    with console.capture() as capture:
+        search_app(["plan", study, *options], standalone_mode=False)
+    told = " ".join(capture.get().split())  # lines break where the width ends
     assert "The full grid has 12 fold runs" in told
     assert "These are estimates, not measurements" in told
     following = f"launch {study} --cluster {cluster} --data " if with_cluster else f"run {study}"
     assert f"next: python -m search {following}" in told
-    assert ("gpu_worker" in done.stdout) == with_cluster
+    assert ("gpu_worker" in told) == with_cluster
     assert sorted(tmp_path.rglob("*")) == before
 
 
