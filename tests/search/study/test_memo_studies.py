@@ -2,15 +2,13 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from blend.__main__ import app as blend_app
 from data_prep.errors import InputError
 from data_prep.prepare.prepare_folder import prepare
 from data_prep.store.oof_store import OofStore
@@ -18,6 +16,7 @@ from memo import MEMO, load_memo, prepare_options, read_memo
 from models.backbones.tiny_checkpoints import make_tiny
 from search.study.read_candidates import read_candidates
 from search.study.read_study import read_study
+from whole_search import run
 
 ROOT = Path(__file__).parents[3]
 STUDIES = {path.stem.removeprefix("memo-").upper(): path for path in (ROOT / "studies").glob("memo-*.yaml")}
@@ -79,20 +78,6 @@ def test_a_memo_study_in_small(tmp_path: Path) -> None:
         assert study.resources.of(candidate.backbone).gpu == 1
 
 
-def command(package: str, *arguments: object) -> str:
-    """Run a command of blendfold as a user does and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", package, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0", "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def first_rows(name: str, n_rows: int, folder: Path) -> Path:
     with (ROOT / "data_prep" / "sample" / name).open(newline="") as file:
         lines = list(csv.reader(file))[: n_rows + 1]
@@ -126,13 +111,13 @@ def small_study(tmp_path: Path) -> Path:
 @pytest.mark.ray
 def test_experiments_run_and_are_blended_by_name(small_study: Path) -> None:
     folder = small_study.parent
-    options = ("--runs", folder / "runs", "--backbones", folder / "tiny", "--no-dashboard")
-    command("search", "run", small_study, *options, "--only", "exp004,exp005")
+    run(small_study, "--backbones", str(folder / "tiny"), "--only", "exp004,exp005")
     run_dir = folder / "runs" / "memo-a"
     names = yaml.safe_load((run_dir / "study.yaml").read_text())["names"]
     assert list(names) == ["exp004", "exp005", "exp006"]
     fold_runs = sorted(OofStore(run_dir).fold_runs())
     assert fold_runs == sorted((names[name], fold) for name in ("exp004", "exp005") for fold in (0, 1))
-    command("blend", "fit", run_dir, "--members", "exp004,exp005", "--dead-below", "-1", "--clip")
+    fit = ["fit", str(run_dir), "--members", "exp004,exp005", "--dead-below", "-1", "--clip"]
+    blend_app(fit, standalone_mode=False)
     record = json.loads((run_dir / "blends" / "exp004-exp005" / "blend.json").read_text())
     assert [member["candidate"] for member in record["members"]] == [names["exp004"], names["exp005"]]
