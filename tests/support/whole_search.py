@@ -14,8 +14,10 @@ from data_prep.prepared import Prepared
 from data_prep.store.tables import CURVES_SCHEMA, read_table
 from search.run_dir.curves import Curves
 
-CORE = sorted(os.sched_getaffinity(0))[os.getpid() % len(os.sched_getaffinity(0))]
-"""Searches run on one core, so that one fold run follows another and the order of events is fixed."""
+CORES = sorted(os.sched_getaffinity(0))
+CORE = CORES[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(CORES)]
+"""Searches run on one core, so that one fold run follows another and the order of events is fixed; each process of
+pytest has another."""
 KINDS = ("oof", "test", "holdout")
 
 
