@@ -207,7 +207,7 @@ def test_a_candidate_that_drifts_is_named_and_left_out_on_request(full_run: Any,
     full_run.add("ddd", noise=0.2, change=lift)
     warned = blend("fit", full_run.path, "--method", "mean+line", "--name", "all", "--clip")
     said = "ddd-k2-pair-mean-mse drifts: on test rows its level is 1.8"
-    assert [line for line in warned.splitlines() if "drifts" in line] == [
+    assert [line for line in warned.splitlines() if "drifts: " in line] == [
         line for line in warned.splitlines() if line.startswith(f"WARNING: {said}")
     ]
     assert said in warned

@@ -36,6 +36,8 @@ def test_one_test_column_averages_nothing_out(run: Any, toolbox: Any, method: st
     """Also not where the split of its folds is that of the prepared data."""
     shared = one_test_column(toolbox, split=split)
     run.add("aaa", noise=0.2, change=shared).add("bbb", noise=0.3, change=shared)
+    columns = load_predictions([run.path], run.data).columns
+    assert [len(column.test) for column in columns] == [1, 1], "one column is one model, however many folds share it"
     scores = fit(run, method=method).scores
     for name, evidence in scores.items():
         assert evidence.expected is not None
