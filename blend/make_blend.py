@@ -57,14 +57,16 @@ def make_blend(
     Raises:
         InputError: as `fit_blend`, or the gate refuses the submission.
     """
+    if not predictions.has_test and (form is not None or settings.drop_drifting):
+        raise InputError(
+            "--sample-submission and --drop-drifting need test predictions, and there are none; leave them out"
+        )
     drift = find_drift(fitted_on or predictions, data, seed=settings.seed) if predictions.has_test else ()
     if settings.drop_drifting:
         predictions = leave_drifting_out(predictions, drift)
         fitted_on = leave_drifting_out(fitted_on, drift) if fitted_on else None
     fit = fit_blend(predictions, data.task.measure, settings, fitted_on)
     if not predictions.has_test:
-        if form is not None:
-            raise InputError("--sample-submission: without test predictions there is no submission; leave it out")
         record = _record(fit, data, name=name, submission=None, previous=previous, drift=drift)
         return FinishedBlend(record, fit.tournament.prediction, None, None, None)
     prediction, n_clipped = _predict_test(fit, data)
