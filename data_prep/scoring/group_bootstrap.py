@@ -139,7 +139,8 @@ class GroupBootstrap:
         return DrawnUtilities(np.mean(values, axis=0), _mean_where_known(np.array(drawn)), self.n_groups)
 
     def _utilities(self, sums: Floats) -> Floats:
-        values = FROM_SUMS[self._metric.name](sums)
+        with np.errstate(invalid="ignore", divide="ignore"):  # a draw may hold no row of a part
+            values = FROM_SUMS[self._metric.name](sums)
         return values if self._metric.greater_is_better else -values
 
     def _without_each(self, predictions: Floats, target: Floats, members: "csr_array") -> tuple[Floats, Floats]:
