@@ -183,7 +183,7 @@ class Blend(FrozenRecord):
     scores: dict[str, EvidenceRecord]
     """`blend`, `best_single` (the best candidate) and `mean` (equal weights of all standardized candidates)."""
     makings: dict[str, MakingRecord] = Field(default_factory=dict)
-    """All that competed, the best first."""
+    """All that competed, by name."""
     optimism: float = 0.0
     """How much better the chosen making's own nested metric is than the blend's, whose choice is nested too."""
     units: str = "folds"

@@ -57,7 +57,7 @@ def more_sentences(record: Blend) -> list[str]:
     """Return what else the evidence says, one sentence a line."""
     search, certificate = record.search, record.certificate
     state = "converged" if search.converged else "did NOT converge"
-    found = [f"{record.method}: {state} after {search.evaluations} evaluations, {search.restarts} restarts"]
+    found = [f"{record.method}: {state} after {count(search.evaluations, 'evaluation')}, {count(search.restarts, 'restart')}"]
     if certificate:
         found.append(
             f"certificate: Pearson {certificate.pearson:.6f} in-sample, exact optimum of the same members with "
@@ -137,21 +137,19 @@ def _warnings(record: Blend) -> list[str]:
 
 
 def _members(record: Blend) -> Table:
-    title = f"Members of {record.name} ({record.metric}: mean over folds, pooled)"
-    numbers = ("weight", "without a fold", "resampled 90 %", "folds", "pooled", "cost if dropped")
-    table = new_table(title, "candidate", "label", *numbers, n_text=2)
-    table.columns[1].overflow = "fold"
+    title = f"Members of {record.name} ({record.metric})"
+    numbers = ("weight", "without a fold", "resampled 90 %", "alone", "cost if dropped")
+    table = new_table(title, "", *numbers)
+    table.columns[0].overflow = "fold"
     for member in sorted(record.members, key=lambda member: -member.weight):
         cost = member.drop_cost
         table.add_row(
-            member.candidate,
-            member.label + retried_note(member.retried),
+            f"{member.label} {member.candidate[:6]}{retried_note(member.retried)}",
             f"{member.weight:.3f}",
             f"{min(member.nested_weights):.2f}-{max(member.nested_weights):.2f}",
             f"{member.resampled.low:.2f}-{member.resampled.high:.2f}",
-            f"{member.fold_mean:.4f}",
             f"{member.pooled:.4f}",
-            "-" if cost is None else f"{cost.difference:+.4f} ± {cost.standard_error:.4f}",
+            "-" if cost is None else f"{cost.difference:+.4f} ±{cost.standard_error:.4f}",
         )
     return table
 
@@ -165,31 +163,31 @@ def _correlations(record: Blend) -> Table:
 
 def _makings(record: Blend) -> Table:
     title = f"Ways to blend ({record.metric}; nested: on rows not fitted on)"
-    table = new_table(title, "", "members", "in-sample", "nested", "behind the best", "", "in consensus")
+    table = new_table(title, "", "nested", "behind the best", "", "in consensus")
+    table.columns[0].overflow = "fold"
     for name, making in record.makings.items():
         chosen = " (chosen)" if name == record.method else ""
         tie = "tie" if making.behind.is_noise else ""
-        numbers = (f"{making.in_sample:.4f}", f"{making.nested:.4f}", _behind(making.behind))
         share = f"{making.share:.3f}" if making.share else ""
-        table.add_row(name + chosen, str(making.members), *numbers, tie, share)
+        table.add_row(name + chosen, f"{making.nested:.4f}", _behind(making.behind), tie, share)
     return table
 
 
 def _scores(record: Blend) -> Table:
-    title = f"{record.metric} (mean over folds / pooled; nested: on rows not fitted on)"
+    title = f"{record.metric} (mean over folds/pooled; nested: on rows not fitted on)"
     table = new_table(title, "", "in-sample", "nested", "expected on test", "holdout")
-    titles = {"blend": "blend", "best_single": "best single model", "mean": "plain mean"}
+    titles = {"blend": "blend", "best_single": "best single", "mean": "plain mean"}
     for key, evidence in record.scores.items():
         test = evidence.expected
-        expected = "-" if test is None else f"{test.value:.4f} ± {test.standard_error:.4f}"
+        expected = "-" if test is None else f"{test.value:.4f} ±{test.standard_error:.4f}"
         holdout = "-" if evidence.holdout is None else f"{evidence.holdout:.4f}"
         table.add_row(titles[key], _pair(evidence.in_sample), _pair(evidence.nested), expected, holdout)
     return table
 
 
 def _pair(values: MetricRecord) -> str:
-    return f"{values.fold_mean:.4f} / {values.pooled:.4f}"
+    return f"{values.fold_mean:.4f}/{values.pooled:.4f}"
 
 
 def _behind(entry: ComparisonRecord) -> str:
-    return "-" if entry.difference == 0.0 else f"{-entry.difference:.4f} ± {entry.standard_error:.4f}"
+    return "-" if entry.difference == 0.0 else f"{-entry.difference:.4f} ±{entry.standard_error:.4f}"
