@@ -57,7 +57,9 @@ def more_sentences(record: Blend) -> list[str]:
     """Return what else the evidence says, one sentence a line."""
     search, certificate = record.search, record.certificate
     state = "converged" if search.converged else "did NOT converge"
-    found = [f"{record.method}: {state} after {count(search.evaluations, 'evaluation')}, {count(search.restarts, 'restart')}"]
+    found = [
+        f"{record.method}: {state} after {count(search.evaluations, 'evaluation')}, {count(search.restarts, 'restart')}"
+    ]
     if certificate:
         found.append(
             f"certificate: Pearson {certificate.pearson:.6f} in-sample, exact optimum of the same members with "
