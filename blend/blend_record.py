@@ -45,7 +45,7 @@ class MemberRecord(FrozenRecord):
     family: str
     run: str
     weight: float
-    """Weight of the scaled column; all weights sum to 1."""
+    """Weight of the scaled column; all weights sum to 1. In a stacked blend, that in its linear part."""
     fold_mean: float
     """The candidate's metric: mean over folds, raw predictions."""
     pooled: float

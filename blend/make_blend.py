@@ -83,7 +83,7 @@ def make_blend(
 def _predict_test(fit: BlendFit, data: Prepared) -> tuple[Floats, int]:
     """Return the predictions for the test rows, and how many of them were clipped."""
     columns = [fit.predictions.columns[member].test for member in fit.members]
-    prediction = fit.combination.predict(columns)
+    prediction = fit.combination.predict(columns, fit.predictions.numeric.test)
     return clip(prediction, data.task) if fit.settings.clip else (prediction, 0)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 from blend.blend_record import Blend, MemberRecord
+from blend.fit.stacking import stackings
 from data_prep.bundle_manifest import BUNDLE_FORMAT, BUNDLE_MANIFEST_FILE, BundledFile, BundledMember, BundleManifest
 from data_prep.cpc import section_titles, shipped_texts
 from data_prep.errors import InputError
@@ -77,6 +78,14 @@ def write_bundle(
         InputError: members trained elsewhere, files not kept, other data, files already in `out`; nothing is written.
         OSError: for example, the disk is full; what was written is removed, and there is no manifest.
     """
+    if blend.combination.stack:
+        stacked = [making.name for making in stackings()]
+        others = [name for name in blend.makings if name not in stacked]
+        again = command("python -m blend fit", run, options={"--method": others[0], "--name": f"{blend.name}-linear"})
+        raise InputError(
+            f"blend {blend.name} is {blend.method}, and a bundle knows neither numeric columns nor trees; "
+            f"fit one that it can hold with `{again}`"
+        )
     pairs = zip(blend.members, blend.combination.parts, strict=True)
     weighty = [(member, part) for member, part in pairs if part.weight]
     members, parts = [_gather(member, run) for member, _ in weighty], tuple(part for _, part in weighty)

@@ -43,7 +43,9 @@ def sentences(record: Blend) -> list[str]:
 
 
 def _chosen(record: Blend) -> str:
-    ways, members = len(record.makings), count(len(record.members), "member")
+    ways, members, stack = len(record.makings), count(len(record.members), "member"), record.combination.stack
+    if stack and stack.columns:
+        members += f" and {count(len(stack.columns), 'numeric column')}"
     if record.method == CONSENSUS.name:
         taking_part = sum(making.share > 0.0 for making in record.makings.values())
         return f"chosen: the consensus of {taking_part} of {ways - 1} ways to blend, {members}"
@@ -55,11 +57,17 @@ def _chosen(record: Blend) -> str:
 
 def more_sentences(record: Blend) -> list[str]:
     """Return what else the evidence says, one sentence a line."""
-    search, certificate = record.search, record.certificate
+    search, certificate, stack = record.search, record.certificate, record.combination.stack
     state = "converged" if search.converged else "did NOT converge"
     found = [
         f"{record.method}: {state} after {count(search.evaluations, 'evaluation')}, {count(search.restarts, 'restart')}"
     ]
+    if stack:
+        weights = ", ".join(f"{name} {w:+.3g}" for name, w in zip(stack.columns, stack.weights, strict=True))
+        found.append(
+            f"stacked: the members' weights are those of its linear part; numeric columns: {weights or 'none'}; "
+            f"{count(len(stack.trees), 'tree')} on what the linear part leaves"
+        )
     if certificate:
         found.append(
             f"certificate: Pearson {certificate.pearson:.6f} in-sample, exact optimum of the same members with "

@@ -42,7 +42,7 @@ def compare_makings(fit: BlendFit) -> dict[str, MakingRecord]:
         making, formula = played.makings[place], played.formulas[place]
         found[making.name] = MakingRecord(
             members=len(formula.members),
-            in_sample=metric(target, formula.predict(fit.rows.columns)),
+            in_sample=metric(target, formula.predict(fit.rows.features)),
             nested=metric.utility(float(played.utility[place])),
             behind=comparison(played.makings[best].name, draws.difference(place, best)),
             share=0.0 if played.shares is None else float(played.shares[place]),

@@ -43,7 +43,7 @@ def _measure(fit: BlendFit, formula: Formula, nested: Floats, test_groups: int) 
         seed=fit.settings.seed,
     )
     return EvidenceRecord(
-        in_sample=metric_record(fit, formula.predict(fit.rows.columns)),
+        in_sample=metric_record(fit, formula.predict(fit.rows.features)),
         nested=metric_record(fit, nested),
         expected=expected,
         holdout=_holdout_value(fit, combination, members),
@@ -55,13 +55,14 @@ def _holdout_value(fit: BlendFit, combination: Combination, members: Sequence[in
     target, columns = fit.predictions.holdout_target, [fit.predictions.columns[member].holdout for member in members]
     if target is None or not all(columns):
         return None
-    return fit.metric(target, combination.predict(columns))
+    return fit.metric(target, combination.predict(columns, fit.predictions.numeric.holdout))
 
 
 def _fold_models(fit: BlendFit, combination: Combination, members: Sequence[int]) -> list[Floats]:
     """Return, for each split, what its members contribute for test rows by fold model, [folds, test rows].
 
     A member with one test column is a fold model of its own, whatever its split: nothing averages out there.
+    Of a stacked blend, its linear part: what its trees do to the fold models' differences is not counted.
     """
     splits: dict[str, Floats] = {}
     for member, part in zip(members, combination.parts, strict=True):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from blend.fit.consensus import CONSENSUS
 from blend.fit.makings import Making, makings_for
+from blend.fit.stacking import stackings
 from data_prep.errors import InputError
 from data_prep.scoring.metrics import Metric
 
@@ -35,8 +36,11 @@ class BlendSettings:
         known = makings_for(metric, self.most_members)
         if self.method in (None, CONSENSUS.name):
             return known
-        chosen = [making for making in known if making.name == self.method]
+        stacked = stackings(self.most_members)
+        chosen = [making for making in (*known, *stacked) if making.name == self.method]
         if not chosen:
-            names = ", ".join(making.name for making in (*known, CONSENSUS))
+            names = ", ".join(making.name for making in (*known, CONSENSUS, *stacked))
             raise InputError(f"--method {self.method}: unknown for metric {metric.name}; known: {names}")
+        if self.one_per_family and chosen[0] in stacked:
+            raise InputError(f"--method {self.method}: cannot raise a family's weight; leave out --at-least-one-per")
         return chosen

@@ -11,6 +11,7 @@ from blend.fit.consensus import CONSENSUS, add_consensus
 from blend.fit.elimination import eliminate
 from blend.fit.makings import Formula, Making, SeenRows
 from blend.fit.objective import MetricOnMoments, Readout
+from blend.fit.stacking import add_stackings, stackings
 from blend.fit.tournament import Tournament, all_rows, play, units_beside, units_of
 from blend.members.member_predictions import MemberPredictions
 from data_prep.scoring.combination import Combination, CombinationPart, Scaling
@@ -49,9 +50,10 @@ class BlendFit:
     @property
     def alone(self) -> Making:
         """The making that was chosen, or if that is the consensus, the best one in it."""
+        if self.making is not CONSENSUS:
+            return self.making
         played = self.tournament
-        places = [place for place, making in enumerate(played.makings) if making is not CONSENSUS]
-        return self.making if self.making is not CONSENSUS else played.makings[max(places, key=played.utility.item)]
+        return played.makings[int(np.argmax(played.utility[: played.makings.index(CONSENSUS)]))]
 
     @property
     def formula(self) -> Formula:
@@ -82,6 +84,7 @@ class BlendFit:
             intercept=formula.line.intercept,
             cuts=() if formula.cuts is None else tuple(formula.cuts.tolist()),
             levels=() if formula.cuts is None else formula.levels,
+            stack=formula.stack,
         )
 
 
@@ -108,8 +111,18 @@ def fit_blend(
     others = None
     if fitted_on is not None:
         beside = units_beside(predictions, fitted_on)
-        others = all_rows(fitted_on.oof(pool), fitted_on.target, beside, metric, families)
-    rows = all_rows(predictions.oof(pool), predictions.target, unit, metric, families, others=others)
+        others = all_rows(
+            fitted_on.oof(pool), fitted_on.target, beside, metric, families, numeric=fitted_on.numeric.oof
+        )
+    rows = all_rows(
+        predictions.oof(pool),
+        predictions.target,
+        unit,
+        metric,
+        families,
+        numeric=predictions.numeric.oof,
+        others=others,
+    )
     everywhere = np.zeros(len(unit), dtype=np.int8)
     bootstrap = GroupBootstrap(predictions.target, everywhere, predictions.group, metric, seed=settings.seed)
     tournament = _play(rows, makings, metric)
@@ -118,6 +131,8 @@ def fit_blend(
     elif settings.method in (None, CONSENSUS.name):
         draws = bootstrap.draws(tournament.nested)
         tournament = add_consensus(rows, tournament, draws, forced=settings.method is not None)
+        if settings.method is None and rows.numeric and not families:
+            tournament = add_stackings(rows, tournament, stackings(settings.most_members), bootstrap)
     return BlendFit(settings, metric, predictions, fitted_on or predictions, tuple(pool), rows, tournament, bootstrap)
 
 

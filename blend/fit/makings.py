@@ -4,8 +4,8 @@ A making is a weight method with what is fitted before it (a calibration of each
 chooses everything from the rows it is given, so that leaving rows out shows how it does on rows it has not seen.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +20,7 @@ from blend.fit.weight_methods import METHODS, MOST_SEARCHED, WeightFit, exact
 from blend.members.moment_sums import MomentSums, measure
 from data_prep.scoring.combination import Floats, Scaling, decide
 from data_prep.scoring.metrics import Metric, midpoints
+from data_prep.scoring.stack import Stack
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,8 @@ class SeenRows:
     metric: Metric
     families: Sequence[str] = ()
     """Of the candidates, where every family takes part; else empty."""
+    numeric: Mapping[str, Floats] = field(default_factory=dict)
+    """Columns [rows] that are no predictions, for makings that stack."""
     others: "SeenRows | None" = None
     """The rows that makings are fitted on, where these are scored alone."""
 
@@ -48,14 +51,22 @@ class SeenRows:
         """Return the rows of the other units."""
         rows, names = self.unit != number, np.unique(self.unit)
         parts = [part for name, part in zip(names, self.parts, strict=True) if name != number]
-        return SeenRows(self.columns[rows], self.target[rows], self.unit[rows], parts, self.metric, self.families)
+        numeric = {name: column[rows] for name, column in self.numeric.items()}
+        columns, target, unit = self.columns[rows], self.target[rows], self.unit[rows]
+        return SeenRows(columns, target, unit, parts, self.metric, self.families, numeric)
 
     def of(self, places: NDArray[np.intp]) -> "SeenRows":
         """Return the same rows with some of the candidates."""
         families = [self.families[place] for place in places.tolist()] if self.families else ()
         parts = [part.of(places.tolist()) for part in self.parts]
         others = self.others.of(places) if self.others else None
-        return SeenRows(self.columns[:, places], self.target, self.unit, parts, self.metric, families, others)
+        columns = self.columns[:, places]
+        return SeenRows(columns, self.target, self.unit, parts, self.metric, families, self.numeric, others)
+
+    @cached_property
+    def features(self) -> Floats:
+        """All that a formula may predict from, [rows, candidates + numeric columns]."""
+        return np.column_stack([self.columns, *self.numeric.values()]) if self.numeric else self.columns
 
     @cached_property
     def _calibrated(self) -> dict[str, "ChosenRows"]:
@@ -87,7 +98,7 @@ class SeenRows:
         masks = [self.unit == number for number in np.unique(self.unit)]
         parts = [measure(columns[rows], self.target[rows]) for rows in masks]
         families = [self.families[place] for place in places] if self.families else ()
-        return SeenRows(columns, self.target, self.unit, parts, self.metric, families)
+        return SeenRows(columns, self.target, self.unit, parts, self.metric, families, self.numeric)
 
     def objective(self, readout: Readout) -> Objective:
         """Return what weights are worth with a readout."""
@@ -127,20 +138,29 @@ class Formula:
     cuts: Floats | None
     """Between the task's levels; None: the prediction is a number."""
     levels: tuple[float, ...]
+    stack: Stack | None = None
+    """What is stacked on the line."""
 
     def weigh(self, columns: Floats) -> Floats:
-        """Return the weighted sum [rows] of raw predictions [rows, all candidates], on the line."""
+        """Return the weighted sum [rows] on the line, and what is stacked on it, before the cuts.
+
+        `columns` are raw predictions [rows, all candidates]; numeric columns may follow them, for a stack must.
+        """
         used = columns[:, self.members]
         if self.scalings:
             used = np.column_stack([scale(column) for scale, column in zip(self.scalings, used.T, strict=True)])
-        return self.line(used @ self.search.weights)
+        values = self.line(used @ self.search.weights)
+        if self.stack is None:
+            return values
+        numeric = columns[:, columns.shape[1] - len(self.stack.columns) :]
+        return self.stack(values, np.column_stack([used, numeric]))
 
     def decide(self, values: Floats) -> Floats:
         """Return the prediction [rows] for weighted sums [rows]."""
         return values if self.cuts is None else decide(values, self.cuts, self.levels)
 
     def predict(self, columns: Floats) -> Floats:
-        """Return the prediction [rows] for raw predictions [rows, all candidates]."""
+        """Return the prediction [rows] for `columns` as `weigh` takes them."""
         return self.decide(self.weigh(columns))
 
 

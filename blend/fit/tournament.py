@@ -6,7 +6,7 @@ too: so the choice itself is made again without each unit, and the blend's neste
 then.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from blend.fit.makings import Formula, Making, SeenRows
 from blend.members.member_predictions import MemberPredictions
 from blend.members.moment_sums import measure
-from data_prep.scoring.combination import Floats
+from data_prep.scoring.combination import NO_COLUMNS, Floats
 from data_prep.scoring.metrics import Metric
 
 FEW_GROUPS = 20
 """So many groups or fewer are left out one by one, in place of folds."""
 TIE = 1e-5
 """Utilities that differ by less are equal; the first making is taken."""
+
+
+Choose = Callable[[Floats], int]
+"""Returns the place of the making to take, given the utility [makings] of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,7 @@ class Tournament:
     """[makings], of `nested`."""
     apart: Floats
     """[units, makings]: the utility without each unit."""
+    choose: Choose
     chosen: int
     prediction: Floats
     """[rows], of the makings chosen without each row's unit."""
@@ -67,10 +72,6 @@ def units_beside(scored: MemberPredictions, fitted: MemberPredictions) -> NDArra
     return np.where(names[place] == own, place, len(names) + fitted.fold.astype(np.intp))
 
 
-Choose = Callable[[Floats], int]
-"""Returns the place of the making to take, given the utility [makings] of each."""
-
-
 def play(whole: SeenRows, makings: Sequence[Making], *, contenders: int | None = None) -> Tournament:
     """Let `makings` compete on all rows; the best of the first `contenders` is chosen (None: of all)."""
     formulas = tuple(making.fit(whole.fitted) for making in makings)
@@ -81,7 +82,7 @@ def play(whole: SeenRows, makings: Sequence[Making], *, contenders: int | None =
         for place, formula in enumerate(without[-1]):
             like = formulas[place] if whole.metric.scale_free else None
             values[rows, place] = (
-                _alike(formula, like, whole.columns, rows) if like else formula.weigh(whole.columns[rows])
+                _alike(formula, like, whole.features, rows) if like else formula.weigh(whole.features[rows])
             )
     return judge(whole, makings, formulas, without, values, choose=lambda utility: _best(utility[:contenders]))
 
@@ -115,6 +116,7 @@ def judge(
         nested=nested,
         utility=utility,
         apart=apart,
+        choose=choose,
         chosen=choose(utility),
         prediction=nested[np.arange(len(target)), choices[unit]],
     )
@@ -127,11 +129,12 @@ def all_rows(
     metric: Metric,
     families: Sequence[str] = (),
     *,
+    numeric: Mapping[str, Floats] = NO_COLUMNS,
     others: SeenRows | None = None,
 ) -> SeenRows:
     """Return all rows as a making may see them in the end; `unit` [rows] counts from 0."""
     parts = [measure(columns[unit == number], target[unit == number]) for number in np.unique(unit)]
-    return SeenRows(columns, target, unit, parts, metric, families, others)
+    return SeenRows(columns, target, unit, parts, metric, families, numeric, others)
 
 
 def _alike(formula: Formula, whole: Formula, columns: Floats, rows: NDArray[np.bool_]) -> Floats:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blend.members.member_predictions import Floats32, Member, MemberColumns, MemberPredictions
+from blend.members.numeric_columns import numeric_columns
 from blend.members.row_alignment import (
     ExpectedRows,
     ExpectedRowSets,
@@ -87,17 +88,19 @@ def load_predictions(
             f"no candidate of {', '.join(runs)} can be blended; a member needs all {data.manifest.n_folds} folds",
             *left_out,
         )
+    numeric, columns_left_out = numeric_columns(data, row_sets)
     assert row_sets.oof.target is not None
     assert row_sets.oof.fold is not None
     return MemberPredictions(
         members=tuple(member for member, _ in taken),
-        left_out=tuple(left_out),
+        left_out=(*left_out, *columns_left_out),
         columns=tuple(columns for _, columns in taken),
         ids=row_sets.oof.ids,
         target=row_sets.oof.target,
         fold=row_sets.oof.fold,
         group=row_sets.group,
         holdout_target=row_sets.holdout.target if len(row_sets.holdout.ids) else None,
+        numeric=numeric,
     )
 
 

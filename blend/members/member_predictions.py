@@ -1,7 +1,7 @@
 """`MemberPredictions`: the predictions of all candidates for the same rows, in the same order."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -47,12 +47,21 @@ class MemberColumns:
 
 
 @dataclass(frozen=True, eq=False)
+class NumericColumns:
+    """Columns of the prepared tables that are no predictions, by name, with finite values in the members' row order."""
+
+    oof: Mapping[str, Floats] = field(default_factory=dict)
+    test: Mapping[str, Floats] = field(default_factory=dict)
+    holdout: Mapping[str, Floats] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class MemberPredictions:
     """Aligned predictions of the members; rows are sorted by fold, inside a fold in prepared order."""
 
     members: tuple[Member, ...]
     left_out: tuple[str, ...]
-    """One sentence for each candidate that is not a member: which one, and why."""
+    """One sentence for each candidate that is not a member, and each column that is not used: which one, and why."""
     columns: tuple[MemberColumns, ...]
     """One for each member."""
     ids: pa.Array
@@ -65,6 +74,8 @@ class MemberPredictions:
     """[rows]"""
     holdout_target: Floats | None
     """[holdout rows]; None without holdout."""
+    numeric: NumericColumns = field(default_factory=NumericColumns)
+    """For makings that stack."""
 
     @cached_property
     def folds(self) -> tuple[slice, ...]:
@@ -96,6 +107,7 @@ class MemberPredictions:
             target=self.target[chosen],
             fold=self.fold[chosen],
             group=self.group[chosen],
+            numeric=replace(self.numeric, oof={name: column[chosen] for name, column in self.numeric.oof.items()}),
         )
 
     def oof(self, members: Iterable[int]) -> Floats:

@@ -3,9 +3,12 @@
 `blend` fits it and `models` predicts with it, so it consists of plain numbers that go into JSON and back without loss:
 
     prediction = intercept + slope * sum over members of weight * mean over folds of scaling(member's prediction)
+
+A stacked blend adds numeric columns and trees to that (see `Stack`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Self
 
 import numpy as np
@@ -13,8 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
 from data_prep.frozen_record import FrozenRecord
+from data_prep.scoring.stack import Stack
 
 Floats = NDArray[np.float64]
+NO_COLUMNS: Mapping[str, Floats] = MappingProxyType({})
 
 
 class Scaling(FrozenRecord):
@@ -76,13 +81,33 @@ class Combination(FrozenRecord):
     cuts: tuple[float, ...] = ()
     """Ascending; a prediction that reaches so many of them is that one of `levels`. None: it stays a number."""
     levels: tuple[float, ...] = ()
+    stack: Stack | None = None
+    """What is stacked on the line, before the cuts."""
 
-    def finish(self, weighted: ArrayLike) -> Floats:
-        """Return the prediction [rows] for the weighted sum [rows] of the members' means."""
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        n_features = len(self.parts) + 1 + len(self.stack.columns) if self.stack else 0
+        if self.stack and any(feature >= n_features for tree in self.stack.trees for feature in tree.feature):
+            raise ValueError(f"a tree asks for a feature that is none of the {n_features}")
+        return self
+
+    def finish(self, weighted: ArrayLike, features: Floats | None = None) -> Floats:
+        """Return the prediction [rows] for the weighted sum [rows] of the members' means.
+
+        A stack needs `features` [rows, parts + numeric columns]: the means, then its numeric columns.
+        """
         values = self.intercept + self.slope * np.asarray(weighted, dtype=np.float64)
+        if self.stack is not None:
+            assert features is not None
+            values = self.stack(values, features)
         return decide(values, self.cuts, self.levels) if self.cuts else values
 
-    def predict(self, predictions: Sequence[Sequence[ArrayLike]]) -> Floats:
-        """Return the prediction [rows]; `predictions[p][k]` is [rows], of part p by the model of its k-th fold."""
-        means = [part.weight * part.mean(columns) for part, columns in zip(self.parts, predictions, strict=True)]
-        return self.finish(np.sum(means, axis=0))
+    def predict(self, predictions: Sequence[Sequence[ArrayLike]], numeric: Mapping[str, Floats] = NO_COLUMNS) -> Floats:
+        """Return the prediction [rows]; `predictions[p][k]` is [rows], of part p by the model of its k-th fold.
+
+        `numeric` has the columns [rows] that a stack names.
+        """
+        means = [part.mean(columns) for part, columns in zip(self.parts, predictions, strict=True)]
+        weighted = np.sum([part.weight * mean for part, mean in zip(self.parts, means, strict=True)], axis=0)
+        columns = [numeric[name] for name in self.stack.columns] if self.stack else []
+        return self.finish(weighted, np.column_stack([*means, *columns]))

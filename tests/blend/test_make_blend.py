@@ -10,12 +10,14 @@ import pytest
 
 from blend.blend_folder import find_previous, read_blend, write_blend
 from blend.blend_record import Blend
+from blend.evidence.blend_report import more_sentences, sentences
 from blend.evidence.comparisons import PreviousBlend
 from blend.fit.blend_settings import BlendSettings
 from blend.fit.family_shares import LEAST_SHARE
 from blend.fit.makings import makings_for
 from blend.make_blend import FinishedBlend, make_blend
 from blend.members.load_predictions import load_predictions
+from blend.write_bundle import write_bundle
 from data_prep.errors import InputError
 from data_prep.scoring.metrics import METRICS, Targets
 from data_prep.store.tables import OOF_SCHEMA, read_table
@@ -61,6 +63,65 @@ def test_test_rows_pass_the_same_arithmetic(full_run: Any, method: str) -> None:
     np.testing.assert_allclose(written, np.clip(expected, 0, 1), atol=1e-7)
     assert fitted.record.method == method
     assert all(len(part.scalings) == 1 for part in restored.combination.parts)
+
+
+def with_length(run: Any, toolbox: Any, *, told: bool) -> Any:
+    """Return a run whose prepared tables have a numeric column `length`; `told`: it tells how far the target is off."""
+    data, random = run.data, np.random.default_rng(0)
+    wrong = sum(
+        read_table(run.root / "oof" / "aaa" / f"fold-{fold}.arrow")
+        .to_pandas()
+        .set_index("id")
+        .eval("score - 2 * prediction")
+        .reindex(data.train["id"].to_pylist(), fill_value=0.0)
+        for fold in range(4)
+    )
+    train = wrong.to_numpy() if told else random.normal(size=len(data.train))
+    test = random.normal(size=len(data.test)) * train.std()
+    data = toolbox.replace(
+        data,
+        train=data.train.append_column("length", pa.array(train)),
+        test=data.test.append_column("length", pa.array(test)),
+    )
+    run.data = data
+    return run
+
+
+@pytest.mark.parametrize("method", ["stacked-ridge", "stacked-trees"])
+def test_a_stacked_blend_predicts_test_rows_from_its_record(full_run: Any, toolbox: Any, method: str) -> None:
+    run = with_length(full_run, toolbox, told=True)
+    fitted = fit(run, method=method, clip=True)
+    restored = Blend.model_validate_json(fitted.record.model_dump_json())
+    predictions = load_predictions([run.path], run.data)
+    length = {"length": run.data.test["length"].to_numpy()}
+    expected = restored.combination.predict([column.test for column in predictions.columns], length)
+    written = np.array([float(line.split(b",")[1]) for line in fitted.submission.splitlines()[1:]])
+    np.testing.assert_allclose(written, np.clip(expected, 0, 1), atol=1e-7)
+    assert restored.combination.stack is not None
+    assert restored.combination.stack.columns == ("length",)
+    assert bool(restored.combination.stack.trees) == (method == "stacked-trees")
+    assert restored.scores["blend"].holdout is not None
+    assert sum(abs(member.weight) for member in restored.members) == pytest.approx(1.0)
+    text = " ".join([*sentences(restored), *more_sentences(restored)])
+    assert f"chosen: {method}, the best of 3 ways to blend, 3 members and 1 numeric column" in text
+    assert "numeric columns: length +" in text
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_stacked_makings_compete_where_there_are_numeric_columns(full_run: Any, toolbox: Any, told: bool) -> None:
+    record = fit(with_length(full_run, toolbox, told=told), method=None).record
+    assert {"stacked-ridge", "stacked-trees"} <= set(record.makings)
+    assert record.method.startswith("stacked") == told
+    assert (record.combination.stack is not None) == told
+
+
+def test_a_bundle_of_a_stacked_blend_is_refused_with_one_that_it_can_hold(full_run: Any, tmp_path: Path) -> None:
+    record = fit(full_run, method="stacked-trees").record
+    with pytest.raises(InputError, match=r"neither numeric columns nor trees; .* --method mean\+line --name x-linear"):
+        write_bundle(full_run.path, record, full_run.data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="--method stacked-trees: cannot raise a family's weight"):
+        fit(full_run, method="stacked-trees", one_per_family=True)
 
 
 def test_nothing_that_is_chosen_saw_the_fold_that_it_is_scored_on(run: Any, toolbox: Any, tmp_path: Path) -> None:
