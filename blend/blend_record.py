@@ -186,6 +186,8 @@ class Blend(FrozenRecord):
     """All that competed, by name."""
     optimism: float = 0.0
     """How much better the chosen making's own nested metric is than the blend's, whose choice is nested too."""
+    price: ComparisonRecord | None = None
+    """How much better, nested, the best is than what parsimony took; None: it was not asked for."""
     units: str = "folds"
     """What was left out: `folds`, or `groups` where there are few."""
     n_groups: int | None = None

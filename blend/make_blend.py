@@ -9,6 +9,7 @@ from blend.evidence.comparisons import (
     compare_makings,
     compare_with_baselines,
     compare_with_previous,
+    comparison,
 )
 from blend.evidence.member_drift import find_drift, leave_drifting_out
 from blend.evidence.member_influence import error_correlations
@@ -120,6 +121,7 @@ def _record(
         scores=scores,
         makings=compare_makings(fit),
         optimism=fit.metric.utility(own) - fit.metric.utility(scores["blend"].nested.pooled),
+        price=comparison("the fewest members", fit.price) if fit.price else None,
         units="groups" if len(fit.rows.parts) != len(fit.predictions.folds) else "folds",
         n_groups=fit.bootstrap.n_groups,
         error_correlations=tuple(tuple(row) for row in errors.tolist()),

@@ -40,7 +40,7 @@ from search.watch.tracked_run import read_tracked
 
 ARCHIVE = Path(__file__).parent / "support" / "old_run.tar.gz"
 RUN = "runs/old"
-EVEN_DEAD = ("--dead-below", "-1", "--method", "mean", "--calibration", "z", "--members", "0bb067ed5412,1aa745f80f38")
+EVEN_DEAD = ("--dead-below", "-1", "--method", "z-mean+line", "--members", "0bb067ed5412,1aa745f80f38")
 
 Reader = Callable[[Path], object]
 

@@ -43,6 +43,14 @@ def sentences(record: Blend) -> list[str]:
 
 
 def _chosen(record: Blend) -> str:
+    """Say which way to blend was taken, and what parsimony cost."""
+    if record.price is None:
+        return _way(record)
+    cost = f"{record.price.difference:+.4f} (standard error {record.price.standard_error:.4f})"
+    return f"{_way(record)}; the price of so few: {cost} of the nested {record.metric}"
+
+
+def _way(record: Blend) -> str:
     ways, members, stack = len(record.makings), count(len(record.members), "member"), record.combination.stack
     if stack and stack.columns:
         members += f" and {count(len(stack.columns), 'numeric column')}"

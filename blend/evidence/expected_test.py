@@ -29,7 +29,7 @@ from data_prep.scoring.group_bootstrap import GroupBootstrap, reach_95, standard
 from data_prep.scoring.metrics import Metric
 
 TINY = float(np.finfo(np.float64).tiny)
-RANKED = {"spearman": 0.0, "kendall": 0.0, "auc": 0.5}
+RANKED = {"spearman": 0.0, "auc": 0.5}
 """Metrics of ranks, and what they are by chance."""
 
 

@@ -15,7 +15,7 @@ from blend.fit.stacking import add_stackings, stackings
 from blend.fit.tournament import Tournament, all_rows, play, units_beside, units_of
 from blend.members.member_predictions import MemberPredictions
 from data_prep.scoring.combination import Combination, CombinationPart, Scaling
-from data_prep.scoring.group_bootstrap import GroupBootstrap
+from data_prep.scoring.group_bootstrap import GroupBootstrap, PairedDifference
 from data_prep.scoring.metrics import Metric
 
 MOST_CELLS = 100_000_000
@@ -41,6 +41,8 @@ class BlendFit:
     tournament: Tournament
     bootstrap: GroupBootstrap
     """Draws groups; the metric is that of all rows together."""
+    price: PairedDifference | None = None
+    """What parsimony costs, nested; None: it was not asked for."""
 
     @property
     def making(self) -> Making:
@@ -126,14 +128,17 @@ def fit_blend(
     everywhere = np.zeros(len(unit), dtype=np.int8)
     bootstrap = GroupBootstrap(predictions.target, everywhere, predictions.group, metric, seed=settings.seed)
     tournament = _play(rows, makings, metric)
+    price = None
     if settings.parsimony:
-        tournament = _play(rows, [_fewest(rows, tournament, bootstrap)], metric)
+        whole, tournament = tournament, _play(rows, [_fewest(rows, tournament, bootstrap)], metric)
+        price = bootstrap.compare(whole.nested[:, whole.chosen], tournament.nested[:, tournament.chosen])
     elif settings.method in (None, CONSENSUS.name):
         draws = bootstrap.draws(tournament.nested)
         tournament = add_consensus(rows, tournament, draws, forced=settings.method is not None)
         if settings.method is None and rows.numeric and not families:
             tournament = add_stackings(rows, tournament, stackings(settings.most_members), bootstrap)
-    return BlendFit(settings, metric, predictions, fitted_on or predictions, tuple(pool), rows, tournament, bootstrap)
+    fitted = fitted_on or predictions
+    return BlendFit(settings, metric, predictions, fitted, tuple(pool), rows, tournament, bootstrap, price)
 
 
 def _play(rows: SeenRows, makings: Sequence[Making], metric: Metric) -> Tournament:

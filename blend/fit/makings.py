@@ -19,7 +19,7 @@ from blend.fit.objective import MOMENT_METRICS, Line, MetricOnMoments, MetricOnR
 from blend.fit.weight_methods import METHODS, MOST_SEARCHED, WeightFit, exact
 from blend.members.moment_sums import MomentSums, measure
 from data_prep.scoring.combination import Floats, Scaling, decide
-from data_prep.scoring.metrics import Metric, midpoints
+from data_prep.scoring.metrics import Metric, Targets, midpoints
 from data_prep.scoring.stack import Stack
 
 
@@ -216,7 +216,9 @@ def cut(values: Floats, seen: SeenRows, readout: Readout) -> Floats | None:
 
 
 def last_readout(metric: Metric) -> Readout:
-    """Return the readout that fits most."""
+    """Return the readout that suits a metric; a line would lead probabilities beyond 0 and 1."""
+    if metric.targets is Targets.PROBABILITIES:
+        return Readout.RAW
     return Readout.CUTS if metric.decides else Readout.LINE
 
 

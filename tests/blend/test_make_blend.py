@@ -43,8 +43,9 @@ def test_every_metric_is_served_to_the_end(tmp_path: Path, toolbox: Any, metric:
     better = METRICS[metric].utility
     plain = "single+line" if METRICS[metric].scale_free else "single"
     assert {record.method, plain} <= set(record.makings)
-    best = max(better(making.nested) for making in record.makings.values())
-    assert better(record.makings[record.method].nested) == pytest.approx(best, abs=1e-5)
+    assert record.method in ("consensus", "nelder-mead+line")
+    assert sum(making.share for making in record.makings.values()) == pytest.approx(1.0)
+    assert better(record.makings[record.method].nested) >= better(record.makings[plain].nested) - 0.02
     expected = record.scores["blend"].expected
     assert expected is not None
     assert expected.low <= expected.value <= expected.high
@@ -148,14 +149,12 @@ def test_nothing_that_is_chosen_saw_the_fold_that_it_is_scored_on(run: Any, tool
         assert weights[0][candidate][2] == weights[1][candidate][2]
 
 
-def test_without_a_method_all_compete_and_nelder_mead_is_written_where_it_ties(full_run: Any) -> None:
+def test_without_a_method_all_compete(full_run: Any) -> None:
     full_run.add("useless", noise=20.0)
     everyone = load_predictions([full_run.path], full_run.data, dead_below=-1)
     record = make_blend(everyone, full_run.data, BlendSettings(clip=True), name="x").record
     nested = [making.nested for making in record.makings.values()]
     assert nested == sorted(nested, reverse=True)
-    assert record.makings["nelder-mead+line"].behind.is_noise
-    assert record.method == "nelder-mead+line"
     assert set(record.makings) == {"consensus", *(making.name for making in makings_for(METRICS["pearson"]))}
     assert sum(making.share for making in record.makings.values()) == pytest.approx(1.0)
 
@@ -178,14 +177,15 @@ def test_parsimony_takes_the_fewest_within_one_standard_error(run: Any) -> None:
         run.add(name, noise=0.6)
     whole, few = (fit(run, method=None, parsimony=parsimony).record for parsimony in (False, True))
     assert len(few.members) < len(whole.members)
-    price = whole.makings[whole.method].nested - few.makings[few.method].nested
-    assert 0.0 <= price < 0.02
+    assert whole.price is None
+    assert few.price is not None
+    assert few.price.difference <= few.price.standard_error
 
 
 def test_every_family_takes_part_on_request(run: Any) -> None:
     run.add("good", noise=0.05).add("poor", noise=3.0)
-    assert [member.candidate for member in fit(run, method="nnls+line").record.members] == ["good"]
-    record = fit(run, method="nnls+line", one_per_family=True).record
+    assert [member.candidate for member in fit(run, method="single+line").record.members] == ["good"]
+    record = fit(run, method="single+line", one_per_family=True).record
     weights = {member.candidate: member.weight for member in record.members}
     assert weights["poor"] == pytest.approx(LEAST_SHARE)
     assert sum(weights.values()) == pytest.approx(1.0)

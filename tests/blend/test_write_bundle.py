@@ -36,7 +36,7 @@ SETTINGS = {
     "plain": {"head": "cls"},
     "orders": {"recipe": "marked", "prediction_shuffles": 2, "separator": "[s]"},
 }
-EVEN_DEAD = ("--dead-below", "-1", "--calibration", "z", "--clip")
+EVEN_DEAD = ("--dead-below", "-1", "--method", "z-mean+line", "--clip")
 RETRIED = ("orders", 2)
 """A fold run that was trained with another seed: its siblings are shuffled in another way."""
 NO_NETWORK = """

@@ -131,7 +131,7 @@ def test_every_fault_of_a_hand_edited_file_is_told_at_once_with_line_and_column(
         r"column private: must be a number.*line 4 'high'",
         r"column submission: must name.*line 5 ''",
         r"column sha256: must be the 64 hex digits.*line 5 'xyz'",
-        r"column metric: must be one of pearson, spearman, rmse.*line 5 'brier'",
+        r"column metric: must be one of pearson, spearman, kendall.*line 5 'brier'",
     ):
         assert re.search(expected, said), expected
     assert len(caught.value.faults) == 10
