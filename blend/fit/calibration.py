@@ -23,9 +23,11 @@ def rank(prediction: Floats, target: Floats) -> Scaling:  # noqa: ARG001 - the r
     values, counts = np.unique(prediction, return_counts=True)
     shares = (np.cumsum(counts) - counts / 2) / len(prediction)
     if len(values) > RANKS:
-        knots = np.quantile(values, np.linspace(0.0, 1.0, RANKS))
-        knots = np.unique(np.concatenate([knots, np.quantile(prediction, np.linspace(0.0, 1.0, RANKS))]))
-        values, shares = knots, np.interp(knots, values, shares)
+        steps = np.linspace(0.0, 1.0, RANKS)
+        by_row = np.searchsorted(np.cumsum(counts), steps * len(prediction))
+        by_value = (steps * (len(values) - 1)).astype(np.intp)
+        knots = np.unique(np.minimum(np.concatenate([by_row, by_value]), len(values) - 1))
+        values, shares = values[knots], shares[knots]
     return Scaling(x=tuple(values.tolist()), y=tuple(shares.tolist()))
 
 

@@ -75,15 +75,17 @@ def units_beside(scored: MemberPredictions, fitted: MemberPredictions) -> NDArra
 def play(whole: SeenRows, makings: Sequence[Making], *, contenders: int | None = None) -> Tournament:
     """Let `makings` compete on all rows; the best of the first `contenders` is chosen (None: of all)."""
     formulas = tuple(making.fit(whole.fitted) for making in makings)
-    values, without = np.empty((len(whole.target), len(makings))), []
+    values, without, scales = np.empty((len(whole.target), len(makings))), [], []
+    if whole.metric.scale_free:
+        scales = [(float(value.mean()), float(value.std())) for value in (f.weigh(whole.features) for f in formulas)]
     for number in range(len(whole.parts)):
         rows, seen = whole.unit == number, whole.fitted.without(number)
         without.append(tuple(making.fit(seen) for making in makings))
         for place, formula in enumerate(without[-1]):
-            like = formulas[place] if whole.metric.scale_free else None
-            values[rows, place] = (
-                _alike(formula, like, whole.features, rows) if like else formula.weigh(whole.features[rows])
-            )
+            if scales:
+                values[rows, place] = _scaled(formula.weigh(whole.features), rows, *scales[place])
+            else:
+                values[rows, place] = formula.weigh(whole.features[rows])
     return judge(whole, makings, formulas, without, values, choose=lambda utility: _best(utility[:contenders]))
 
 
@@ -137,16 +139,15 @@ def all_rows(
     return SeenRows(columns, target, unit, parts, metric, families, numeric, others)
 
 
-def _alike(formula: Formula, whole: Formula, columns: Floats, rows: NDArray[np.bool_]) -> Floats:
+def _scaled(values: Floats, rows: NDArray[np.bool_], mean: float, spread: float) -> Floats:
     """Return predictions for `rows` of a formula fitted without them, on the scale of the one fitted on all rows.
 
-    A metric without scale measures formulas of different units together, so their lines must not differ: one that was
-    fitted without the rows leans against their mean. Where all units choose the same weights, these are the
-    predictions of `whole`.
+    `values` [all rows] are its predictions, `mean` and `spread` those of the other. A metric without scale measures
+    formulas of different units together, so their lines must not differ: one that was fitted without the rows leans
+    against their mean. Where all units choose the same weights, these are the predictions of the other.
     """
-    values, same = formula.weigh(columns), whole.weigh(columns)
-    spread = values.std()
-    return np.asarray(same.mean() + (values[rows] - values.mean()) * (same.std() / spread if spread > 0.0 else 0.0))
+    own = float(values.std())
+    return np.asarray(mean + (values[rows] - values.mean()) * (spread / own if own > 0.0 else 0.0))
 
 
 def _utilities(predictions: Floats, target: Floats, metric: Metric) -> Floats:
