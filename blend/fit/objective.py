@@ -91,7 +91,9 @@ def pearson_from(square: Floats, cross: Floats, target: float) -> Floats:
 
 
 def explained_from(square: Floats, cross: Floats, off: Floats, sums: MomentSums) -> Floats:
-    """Return the explained share of the target's variance; `off` is how far the mean prediction is off."""
+    """Return the explained share of the target's variance, 0 without any; `off`: how far the mean prediction is off."""
+    if not sums.centred.square > 0.0:
+        return np.zeros_like(square)
     return np.asarray((2.0 * cross - square - sums.count * off**2) / sums.centred.square)
 
 
