@@ -41,7 +41,7 @@ def fit(
     *,
     method: Annotated[
         str | None,
-        typer.Option(help="A way to blend, such as `greedy` or `ridge+line`.  [default: the best of all, nested]"),
+        typer.Option(help="A way to blend, such as `greedy` or `ridge+line`.  [default: the consensus of all]"),
     ] = None,
     parsimony: Annotated[
         bool,

@@ -141,9 +141,10 @@ def _test_sentences(record: Blend) -> list[str]:
 
 def _warnings(record: Blend) -> list[str]:
     found = [
-        f"WARNING: the {entry.against} is better, nested, by {-entry.difference:.4f} than this blend"
+        f"{'note' if entry.is_noise else 'WARNING'}: the {entry.against} is better, nested, by "
+        f"{-entry.difference:.4f} than this blend{', within noise' if entry.is_noise else ''}"
         for entry in record.comparisons
-        if entry.difference < 0.0 and not entry.is_noise
+        if entry.difference < 0.0
     ]
     if record.n_groups is not None and record.n_groups < FEW_GROUPS:
         found.append(

@@ -14,7 +14,7 @@ class BlendSettings:
     """How a blend is fitted."""
 
     method: str | None = None
-    """Name of a making (see `blend.fit.makings`); None: the best of all, nested."""
+    """Name of a making (see `blend.fit.makings`); None: the consensus of all."""
     parsimony: bool = False
     """Whether to take the fewest members within one standard error of the best."""
     most_members: int | None = None

@@ -25,6 +25,7 @@ LEAST_LIKELY = 0.01
 """A making of which less is likely does not take part."""
 HONOR = 2.0
 """What Nelder-Mead weighs, where all others together weigh 1."""
+PLAIN = ("single", "mean")
 LUCK = 2.0
 """So many standard errors the best of many makings leads by luck."""
 
@@ -32,8 +33,9 @@ LUCK = 2.0
 def add_consensus(whole: SeenRows, played: Tournament, draws: DrawnUtilities, *, forced: bool) -> Tournament:
     """Let the consensus compete too, and choose it; `draws` are of `played.nested`.
 
-    Unless it is `forced`, Nelder-Mead is chosen for Pearson where it ties with the best. Who takes part is decided
-    again without each unit.
+    Unless it is `forced`, Nelder-Mead is chosen for Pearson where it ties with the best; and the best itself, where a
+    single candidate or a plain mean is better than that by over a standard error. Who takes part is decided again
+    without each unit.
     """
     favorite = played.names.index(Making("nelder-mead", last_readout(whole.metric)).name)
     column, without = np.empty(len(whole.target)), []
@@ -44,13 +46,25 @@ def add_consensus(whole: SeenRows, played: Tournament, draws: DrawnUtilities, *,
     shares = shares_of(played.utility, draws, favorite)
     formula = mean_formula(played.formulas, shares, whole.fitted, _readout(played, shares))
 
-    def choose(utility: Floats) -> int:
-        best = int(np.argmax(utility[:-1]))
-        tie = utility[best] - utility[favorite] <= draws.difference(best, favorite).reach
-        return favorite if tie and whole.metric.name == "pearson" and not forced else len(played.makings)
+    makings = [*played.makings, CONSENSUS]
+    plain = [place for place, making in enumerate(makings) if making.method in PLAIN and not making.calibration]
 
-    makings, formulas = [*played.makings, CONSENSUS], [*played.formulas, formula]
-    found = judge(whole, makings, formulas, without, np.column_stack([played.values, column]), choose=choose)
+    def choose(utility: Floats) -> int:
+        best, chosen = int(np.argmax(utility[:-1])), len(played.makings)
+        if forced:
+            return chosen
+        if (
+            whole.metric.name == "pearson"
+            and utility[best] - utility[favorite] <= draws.difference(best, favorite).reach
+        ):
+            chosen = favorite
+        first = max(plain, key=utility.item)
+        ahead = utility[first] - utility[chosen] > draws.difference(first, favorite).standard_error
+        return best if ahead else chosen
+
+    found = judge(
+        whole, makings, [*played.formulas, formula], without, np.column_stack([played.values, column]), choose=choose
+    )
     return replace(found, shares=np.append(shares, 0.0))
 
 

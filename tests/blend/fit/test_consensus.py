@@ -94,6 +94,18 @@ def test_a_making_far_behind_takes_no_part() -> None:
     assert found.utility[-1] > played.utility.max() - 0.01
 
 
+def test_the_best_is_chosen_where_a_single_candidate_is_better_than_the_consensus() -> None:
+    columns, target, unit = toy("rmse", n_rows=60)
+    _, found = compete("rmse", columns, target, unit)
+    single = found.names.index("single")
+    assert found.names[found.chosen] == "consensus"
+    utility = found.utility.copy()
+    utility[single] = utility[-1] + 0.1
+    assert found.choose(utility) == single
+    utility[single] = utility[-1] + 1e-6
+    assert found.choose(utility) == len(found.names) - 1
+
+
 def test_nelder_mead_is_chosen_for_pearson_where_it_ties_and_the_consensus_where_it_does_not() -> None:
     columns, target, unit = toy("pearson")
     _, found = compete("pearson", columns, target, unit)
