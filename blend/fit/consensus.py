@@ -4,6 +4,7 @@ Which making is best on the rows at hand is mostly chance, and those near the to
 their mean does better on other rows than the one that happened to win (`docs/results.md`, section Truth). A making that
 lies z standard errors behind the best weighs exp(-z^2 / 2), the likelihood of such a gap between equals. Nelder-Mead
 weighs twice as much as all others together, and less only where z is over 2: by so much the best of many leads by luck.
+It weighs raw columns, or isotonic curves of them where that is better by over a standard error.
 """
 
 from collections import defaultdict
@@ -37,29 +38,32 @@ def add_consensus(whole: SeenRows, played: Tournament, draws: DrawnUtilities, *,
     single candidate or a plain mean is better than that by over a standard error. Who takes part is decided again
     without each unit.
     """
-    favorite = played.names.index(Making("nelder-mead", last_readout(whole.metric)).name)
+    last = last_readout(whole.metric)
+    raw, curved = (played.names.index(Making("nelder-mead", last, curve).name) for curve in (None, "isotonic"))
+
+    def favorite(utility: Floats) -> int:
+        ahead = utility[curved] - utility[raw] > draws.difference(curved, raw).standard_error
+        return curved if ahead else raw
+
     column, without = np.empty(len(whole.target)), []
     for number, fitted in enumerate(played.without):
-        shares, rows = shares_of(played.apart[number], draws, favorite), whole.unit == number
+        shares, rows = shares_of(played.apart[number], draws, favorite(played.apart[number])), whole.unit == number
         without.append((*fitted, mean_formula(fitted, shares, whole.fitted.without(number), _readout(played, shares))))
         column[rows] = played.values[rows] @ shares
-    shares = shares_of(played.utility, draws, favorite)
+    shares = shares_of(played.utility, draws, favorite(played.utility))
     formula = mean_formula(played.formulas, shares, whole.fitted, _readout(played, shares))
 
     makings = [*played.makings, CONSENSUS]
     plain = [place for place, making in enumerate(makings) if making.method in PLAIN and not making.calibration]
 
     def choose(utility: Floats) -> int:
-        best, chosen = int(np.argmax(utility[:-1])), len(played.makings)
+        best, mead, chosen = int(np.argmax(utility[:-1])), favorite(utility), len(played.makings)
         if forced:
             return chosen
-        if (
-            whole.metric.name == "pearson"
-            and utility[best] - utility[favorite] <= draws.difference(best, favorite).reach
-        ):
-            chosen = favorite
+        if whole.metric.name == "pearson" and utility[best] - utility[mead] <= draws.difference(best, mead).reach:
+            chosen = mead
         first = max(plain, key=utility.item)
-        ahead = utility[first] - utility[chosen] > draws.difference(first, favorite).standard_error
+        ahead = utility[first] - utility[chosen] > draws.difference(first, mead).standard_error
         return best if ahead else chosen
 
     found = judge(
