@@ -35,7 +35,7 @@ def add_consensus(whole: SeenRows, played: Tournament, draws: DrawnUtilities, *,
     """Let the consensus compete too, and choose it; `draws` are of `played.nested`.
 
     Unless it is `forced`, Nelder-Mead is chosen for Pearson where it ties with the best; and the best itself, where a
-    single candidate or a plain mean is better than that by over a standard error. Who takes part is decided again
+    single candidate or a plain mean is better than that beyond noise. Who takes part is decided again
     without each unit.
     """
     last = last_readout(whole.metric)
@@ -63,7 +63,7 @@ def add_consensus(whole: SeenRows, played: Tournament, draws: DrawnUtilities, *,
         if whole.metric.name == "pearson" and utility[best] - utility[mead] <= draws.difference(best, mead).reach:
             chosen = mead
         first = max(plain, key=utility.item)
-        ahead = utility[first] - utility[chosen] > draws.difference(first, mead).standard_error
+        ahead = utility[first] - utility[chosen] > draws.difference(first, mead).reach
         return best if ahead else chosen
 
     found = judge(
