@@ -76,7 +76,10 @@ class CertificateRecord(FrozenRecord):
 
 
 class MetricRecord(FrozenRecord):
-    """Values of the task's metric: mean over folds, pooled, and for each fold."""
+    """Values of the task's metric: mean over folds, pooled, and for each fold.
+
+    In a fold where all predictions are equal it may be NaN; the mean leaves such folds out.
+    """
 
     fold_mean: float
     pooled: float

@@ -70,7 +70,7 @@ def test_the_blend_of_the_old_code_still_predicts_its_submission(old):
     """With its calibration of each fold; and a new blend of the same candidates is made beside it."""
     made = old / "runs/old/blends/early"
     shutil.copytree(old / "expected/early", made)
-    command(old, "blend", "bundle", "runs/old", "--blend", "early", "--out", "bundle")
+    command(old, "blend", "bundle", "runs/old", "--blend", "early", "--out", "bundle", "--data", "prepared")
     command(old, "models", "predict", "--bundle", "bundle", "--test", "test.csv", "--out", "predicted.csv")
     rows, wanted = ((old / name).read_text().splitlines() for name in ("predicted.csv", str(made / "submission.csv")))
     assert len(rows) == len(wanted) == 17

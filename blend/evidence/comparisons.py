@@ -29,7 +29,7 @@ def metric_record(fit: BlendFit, prediction: Floats) -> MetricRecord:
     """Return the metric of `prediction` [rows] as it is kept in the record."""
     target, metric = fit.predictions.target, fit.metric
     folds = tuple(metric(target[rows], prediction[rows]) for rows in fit.predictions.folds)
-    return MetricRecord(fold_mean=float(np.mean(folds)), pooled=metric(target, prediction), folds=folds)
+    return MetricRecord(fold_mean=float(np.nanmean(folds)), pooled=metric(target, prediction), folds=folds)
 
 
 def compare_makings(fit: BlendFit) -> dict[str, MakingRecord]:
