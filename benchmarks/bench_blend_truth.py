@@ -55,7 +55,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class World:
+class RowsKind:
     """How rows are drawn."""
 
     n_models: int = 12
@@ -102,16 +102,16 @@ class World:
         return both[0], both[1]
 
 
-KINDS: dict[str, World] = {
-    "exchangeable": World(),
-    "few groups": World(n_groups=4, per_group=500, test_groups=40),
-    "drifting levels": World(n_groups=12, per_group=300, n_models=2, level_drift=1.0, test_groups=60),
-    "drifting scales": World(n_groups=40, per_group=50, scale_drift=0.4),
-    "one broken model": World(broken=True),
-    "near copies": World(copies=4),
-    "negative weights help": World(suppressor=True),
-    "122 models, 4 groups": World(n_models=122, n_groups=4, per_group=1750, test_groups=8, own_level_drift=0.3),
-    "exchangeable, pearson": World(metric="pearson"),
+KINDS: dict[str, RowsKind] = {
+    "exchangeable": RowsKind(),
+    "few groups": RowsKind(n_groups=4, per_group=500, test_groups=40),
+    "drifting levels": RowsKind(n_groups=12, per_group=300, n_models=2, level_drift=1.0, test_groups=60),
+    "drifting scales": RowsKind(n_groups=40, per_group=50, scale_drift=0.4),
+    "one broken model": RowsKind(broken=True),
+    "near copies": RowsKind(copies=4),
+    "negative weights help": RowsKind(suppressor=True),
+    "122 models, 4 groups": RowsKind(n_models=122, n_groups=4, per_group=1750, test_groups=8, own_level_drift=0.3),
+    "exchangeable, pearson": RowsKind(metric="pearson"),
 }
 
 
@@ -168,7 +168,7 @@ def as_predictions(rows: Rows, test: Rows) -> MemberPredictions:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DrawResult:
     """What one draw says; all metrics as utilities, more is better."""
 
     truth: dict[str, float]
@@ -179,7 +179,7 @@ class Outcome:
     """Than the best single model, by the nested comparison."""
 
 
-def play(draw: Draw, metric: Metric, n_draws: int, earlier: str | None) -> Iterator[Outcome]:
+def play(draw: Draw, metric: Metric, n_draws: int, earlier: str | None) -> Iterator[DrawResult]:
     """Yield what each draw says."""
     for seed in range(n_draws):
         rows, test = draw(seed)
@@ -190,7 +190,7 @@ def play(draw: Draw, metric: Metric, n_draws: int, earlier: str | None) -> Itera
         if earlier:
             predicted["earlier"] = predict_by_earlier(earlier, rows, test, metric)
         against = compare_with_baselines(fit)[0]
-        yield Outcome(
+        yield DrawResult(
             truth={name: metric.utility(metric(test.target, values)) for name, values in predicted.items()},
             nested=metric.utility(metric(fit.predictions.target, played.prediction)),
             expected=expect(
@@ -215,7 +215,7 @@ def predict_by_earlier(folder: str, rows: Rows, test: Rows, metric: Metric) -> F
         return np.asarray(np.load(f"{name}/prediction.npy"))
 
 
-def report(name: str, outcomes: list[Outcome], *, everything: bool) -> None:
+def report(name: str, outcomes: list[DrawResult], *, everything: bool) -> None:
     """Print what the draws of one kind say together."""
     truth = pd.DataFrame([outcome.truth for outcome in outcomes])
     mean, single = truth.mean(), "single+line" if "single" not in truth else "single"

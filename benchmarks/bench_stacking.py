@@ -25,7 +25,7 @@ FAST = ("single", "mean", "z-mean", "nnls", "ridge", "free-ridge")
 
 
 @dataclass(frozen=True)
-class World:
+class StackingKind:
     """How rows are drawn."""
 
     n_rows: int = 400
@@ -57,17 +57,17 @@ class World:
 
 
 NOISE = {
-    "noise": World(),
-    "noise, pearson": World(metric="pearson"),
-    "noise, 4 groups": World(n_groups=4),
+    "noise": StackingKind(),
+    "noise, pearson": StackingKind(metric="pearson"),
+    "noise, 4 groups": StackingKind(n_groups=4),
 }
 TELLING = {
-    "whom to believe": World(n_rows=1_000, believe=1.5),
-    "all models are off": World(n_rows=1_000, shift=0.3),
+    "whom to believe": StackingKind(n_rows=1_000, believe=1.5),
+    "all models are off": StackingKind(n_rows=1_000, shift=0.3),
 }
 
 
-def report(name: str, world: World, n_draws: int) -> None:
+def report(name: str, world: StackingKind, n_draws: int) -> None:
     """Print what the draws of one kind say together."""
     metric, taken, gain = METRICS[world.metric], [], []
     makings = [making for making in makings_for(metric) if making.method in FAST and not making.calibration]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from blend.fit.blend_settings import BlendSettings
 from blend.fit.tournament import units_beside, units_of
-from blend.imports.foreign_files import read_file, read_ids
+from blend.imports.file_formats import read_file
+from blend.imports.foreign_columns import read_ids
 from blend.members.member_predictions import MemberPredictions
 from blend.members.row_alignment import list_ids
 from data_prep.errors import InputError, quote

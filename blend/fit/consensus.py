@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from blend.fit.makings import Formula, Making, SeenRows, cut, last_readout
-from blend.fit.objective import Line, Readout
+from blend.fit.objective import FittedLine, Readout
 from blend.fit.tournament import Tournament, judge
 from blend.fit.weight_methods import WeightFit
 from data_prep.scoring.combination import Floats, Scaling
@@ -117,7 +117,7 @@ def mean_formula(formulas: Sequence[Formula], parts: Floats, seen: SeenRows, rea
         evaluations=sum(formula.search.evaluations for formula, _ in used),
         restarts=sum(formula.search.restarts for formula, _ in used),
     )
-    line = Line(size, sum(part * formula.line.intercept for formula, part in used))
+    line = FittedLine(size, sum(part * formula.line.intercept for formula, part in used))
     found = Formula(members, search, tuple(scalings) if curves else (), line, None, seen.metric.levels)
     return replace(found, cuts=cut(found.weigh(seen.columns), seen, readout))
 

@@ -15,7 +15,7 @@ from blend.fit.calibration import CALIBRATIONS, cross_fitted
 from blend.fit.cut_points import fit_cuts
 from blend.fit.elimination import eliminate
 from blend.fit.family_shares import raise_families
-from blend.fit.objective import MOMENT_METRICS, Line, MetricOnMoments, MetricOnRows, Objective, Readout, fit_line
+from blend.fit.objective import MOMENT_METRICS, FittedLine, MetricOnMoments, MetricOnRows, Objective, Readout, fit_line
 from blend.fit.weight_methods import METHODS, MOST_SEARCHED, WeightFit, exact
 from blend.members.moment_sums import MomentSums, measure
 from data_prep.scoring.combination import Floats, Scaling, decide
@@ -134,7 +134,7 @@ class Formula:
     """`weights` are those of `members`."""
     scalings: tuple[Scaling, ...]
     """One for each member; none: raw predictions are weighted."""
-    line: Line
+    line: FittedLine
     cuts: Floats | None
     """Between the task's levels; None: the prediction is a number."""
     levels: tuple[float, ...]

@@ -142,7 +142,7 @@ class MetricOnMoments(Objective):
 
 
 @dataclass(frozen=True)
-class Line:
+class FittedLine:
     """A straight line."""
 
     slope: float = 1.0
@@ -153,17 +153,17 @@ class Line:
         return self.slope * values + self.intercept
 
 
-def fit_line(values: Floats, target: Floats, readout: Readout, metric: Metric) -> Line:
+def fit_line(values: Floats, target: Floats, readout: Readout, metric: Metric) -> FittedLine:
     """Return the line from `values` [rows] to `target` [rows]; an intercept suits the median for absolute errors."""
     if readout is Readout.RAW:
-        return Line()
+        return FittedLine()
     if readout is Readout.INTERCEPT:
         middle = np.median if metric.name in ("mae", "medae") else np.mean
-        return Line(1.0, float(middle(target - values)))
+        return FittedLine(1.0, float(middle(target - values)))
     centred = values - values.mean()
     variance = float(centred @ centred)
     slope = float(centred @ (target - target.mean())) / variance if variance > 0.0 else 0.0
-    return Line(slope, float(target.mean() - slope * values.mean()))
+    return FittedLine(slope, float(target.mean() - slope * values.mean()))
 
 
 class MetricOnRows(Objective):
@@ -199,6 +199,6 @@ class MetricOnRows(Objective):
         return np.array([self._utility(kept + add * column) for column in self._columns.T])
 
     def _utility(self, values: Floats) -> float:
-        line = Line() if self._metric.scale_free else fit_line(values, self._target, self.readout, self._metric)
+        line = FittedLine() if self._metric.scale_free else fit_line(values, self._target, self.readout, self._metric)
         value = self._metric.utility(self._metric(self._target, line(values)))
         return value if np.isfinite(value) else -np.inf

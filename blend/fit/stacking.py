@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blend.fit.makings import Formula, Making, SeenRows, cut
-from blend.fit.objective import Line, MetricOnMoments, Readout, fit_line
+from blend.fit.objective import FittedLine, MetricOnMoments, Readout, fit_line
 from blend.fit.tournament import Tournament, judge, play
 from blend.fit.weight_methods import MOST_SEARCHED, WeightFit, free_ridge
 from blend.members.moment_sums import measure
@@ -62,7 +62,7 @@ class Stacking(Making):
             members=np.arange(n_members),
             search=WeightFit(weights / size, search.converged, search.evaluations, search.restarts),
             scalings=(),
-            line=Line(line.slope * size, line.intercept),
+            line=FittedLine(line.slope * size, line.intercept),
             cuts=None,
             levels=seen.metric.levels,
             stack=stack,

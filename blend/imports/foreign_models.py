@@ -7,16 +7,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from blend.imports.column_roles import TARGET, role_by_name, same_parts
-from blend.imports.foreign_files import (
-    AS_ASKED,
-    ForeignColumns,
-    ForeignTable,
-    FoundFiles,
-    find_files,
-    join_tables,
-    read_foreign,
-)
+from blend.imports.foreign_columns import AS_ASKED, ForeignColumns, ForeignTable, join_tables, read_foreign
 from blend.imports.foreign_rows import MatchedPredictions, PreparedRows, match_rows
+from blend.imports.found_files import FoundFiles, find_files
 from blend.imports.imported_models import ForeignModel, ImportedModels
 from data_prep.errors import InputError, quote
 from data_prep.given_name import name_fault

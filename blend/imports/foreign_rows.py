@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from blend.imports.column_roles import TARGET_TOLERANCE, TRUTH, is_target, roles_by_content, same_parts
-from blend.imports.foreign_files import ForeignTable, as_whole_numbers
+from blend.imports.foreign_columns import ForeignTable, as_whole_numbers
 from blend.members.row_alignment import SHOWN_IDS, list_ids
 from data_prep.errors import InputError
 from data_prep.prepare.folds import MOST_FOLDS, number_by_appearance

@@ -13,7 +13,7 @@ N_FOLDS = 4
 TASK = Task(name="toy", text_columns=("prompt",), score_range=(-9.0, 9.0), group_column="prompt")
 
 
-class World:
+class Drawn:
     """Groups of rows of another level each, and members whose errors, scales and levels differ by group and fold model.
 
     `test` is [folds, test rows, members], to be spoiled before it is asked for.
@@ -90,7 +90,7 @@ def test_rows_like_the_train_rows_raise_no_alarm(shape: dict[str, int]) -> None:
     """In less than one of a hundred members; whether or not the test rows have groups, or fold models are known."""
     n_alarms = n_members = 0
     for seed in range(50):
-        world = World(seed, **shape)
+        world = Drawn(seed, **shape)
         world.single = set(range(seed % (world.n_members + 1)))
         n_alarms += len(world.drifting(grouped=seed % 2 == 0))
         n_members += world.n_members
@@ -101,7 +101,7 @@ def test_rows_like_the_train_rows_raise_no_alarm(shape: dict[str, int]) -> None:
 def test_a_level_that_is_off_on_one_prompt_is_found_there_and_nowhere_else(shape: dict[str, int]) -> None:
     hits, others = [], []
     for seed in range(20):
-        world = World(seed, **shape)
+        world = Drawn(seed, **shape)
         world.test[:, world.prompt == "prompt 1", 2] += 1.36
         records = find_drift(world.predictions(), world.data())
         drifts = [record for record in records if record.drifts]
@@ -116,7 +116,7 @@ def test_a_level_that_is_off_on_one_prompt_is_found_there_and_nowhere_else(shape
 
 def test_a_broken_member_is_found_by_its_spread_and_correlation() -> None:
     for seed in range(20):
-        world = World(seed, n_members=3 + seed % 3)
+        world = Drawn(seed, n_members=3 + seed % 3)
         spread = world.test[:, :, 1].std()
         world.test[:, :, 1] = 2.0 * spread * world.random.normal(size=world.test.shape[1])
         records = [record for record in find_drift(world.predictions(), world.data()) if record.drifts]
@@ -127,14 +127,14 @@ def test_a_broken_member_is_found_by_its_spread_and_correlation() -> None:
 def test_what_all_members_share_is_no_drift_of_one() -> None:
     """Where a prompt is harder, every member moves as far as it follows the truth."""
     for seed in range(20):
-        world = World(seed)
+        world = Drawn(seed)
         world.test[:, world.prompt == "prompt 0"] += 2.0 * world.slope
         assert not world.drifting()
 
 
 def test_a_mean_over_fold_models_is_no_drift_but_a_flat_column_is() -> None:
     """A single column may spread less than its fold models, and correlate more with the others."""
-    world = World(3)
+    world = Drawn(3)
     world.test[:, :, 0] += 0.9 * world.random.normal(size=world.test.shape[:2])
     world.oof[:, 0] += 0.9 * world.random.normal(size=len(world.oof))
     world.single = {0}
@@ -144,7 +144,7 @@ def test_a_mean_over_fold_models_is_no_drift_but_a_flat_column_is() -> None:
 
 
 def test_of_two_members_it_cannot_be_told_which_one_drifts() -> None:
-    world = World(1, n_members=2)
+    world = Drawn(1, n_members=2)
     world.test[:, :, 0] += 3.0
     predictions = world.predictions()
     records = find_drift(predictions, world.data())
@@ -153,7 +153,7 @@ def test_of_two_members_it_cannot_be_told_which_one_drifts() -> None:
 
 
 def test_members_that_drift_are_left_out_with_a_sentence() -> None:
-    world = World(0)
+    world = Drawn(0)
     world.test[:, world.prompt == "prompt 2", 3] += 1.36
     predictions = world.predictions()
     records = find_drift(predictions, world.data())
@@ -166,7 +166,7 @@ def test_members_that_drift_are_left_out_with_a_sentence() -> None:
 
 
 def test_every_member_has_its_figures_on_all_test_rows() -> None:
-    world = World(0)
+    world = Drawn(0)
     records = find_drift(world.predictions(), world.data())
     assert [record.quantity for record in records] == ["level", "spread", "correlation"] * 4
     levels = {record.candidate: record.found for record in records if record.quantity == "level"}
@@ -175,7 +175,7 @@ def test_every_member_has_its_figures_on_all_test_rows() -> None:
 
 
 def test_one_member_or_one_block_of_rows_can_be_compared_with_nothing() -> None:
-    assert not find_drift(World(0, n_members=1).predictions(), World(0).data())
-    world = World(0, n_groups=4, rows=4)
+    assert not find_drift(Drawn(0, n_members=1).predictions(), Drawn(0).data())
+    world = Drawn(0, n_groups=4, rows=4)
     world.fold[:] = 0
     assert not find_drift(world.predictions(), world.data())

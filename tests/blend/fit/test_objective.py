@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blend.fit.objective import MOMENT_METRICS, Line, MetricOnMoments, MetricOnRows, Objective, Readout, fit_line
+from blend.fit.objective import MOMENT_METRICS, FittedLine, MetricOnMoments, MetricOnRows, Objective, Readout, fit_line
 from blend.members.moment_sums import measure
 from data_prep.scoring.metrics import METRICS
 
@@ -108,8 +108,8 @@ def test_the_line_is_least_squares_and_the_intercept_suits_the_metric() -> None:
     values, rmse = columns[:, 0], METRICS["rmse"]
     found = fit_line(values, target, Readout.LINE, rmse)
     assert (found.slope, found.intercept) == pytest.approx(tuple(np.polyfit(values, target, 1)))
-    assert fit_line(np.full(4, 2.0), np.array([0.0, 1.0, 0.0, 1.0]), Readout.LINE, rmse) == Line(0.0, 0.5)
-    assert fit_line(values, target, Readout.RAW, rmse) == Line()
+    assert fit_line(np.full(4, 2.0), np.array([0.0, 1.0, 0.0, 1.0]), Readout.LINE, rmse) == FittedLine(0.0, 0.5)
+    assert fit_line(values, target, Readout.RAW, rmse) == FittedLine()
     for metric in ("rmse", "mae"):
         kind = METRICS[metric]
         shift = fit_line(values, target, Readout.INTERCEPT, kind).intercept

@@ -15,7 +15,8 @@ import yaml
 
 from blend.__main__ import app
 from blend.evidence.member_records import notes_about
-from blend.imports.foreign_files import ForeignColumns, _arrow_reader, read_foreign
+from blend.imports.file_formats import _arrow_reader
+from blend.imports.foreign_columns import ForeignColumns, read_foreign
 from blend.imports.foreign_models import ImportRequest, read_request
 from blend.imports.imported_models import write_imported
 from blend.members.candidate_folds import with_candidates_folds
