@@ -153,7 +153,6 @@ def as_predictions(rows: Rows, test: Rows) -> MemberPredictions:
         columns=tuple(
             MemberColumns(
                 oof=tuple(np.split(rows.columns[order, place].astype(np.float32), ends)),
-                own_fold=None,
                 test=(test.columns[:, place].astype(np.float32),),
                 holdout=(),
             )

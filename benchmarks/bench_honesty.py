@@ -81,7 +81,6 @@ def as_predictions(group: np.ndarray, score: Floats, models: Floats, test: Float
     columns = tuple(
         MemberColumns(
             oof=tuple(models[c, k, fold == k].astype(np.float32) for k in range(N_FOLDS)),
-            own_fold=None,
             test=tuple(column.astype(np.float32) for column in test[c]),
             holdout=(),
         )

@@ -25,12 +25,13 @@ def main(folder: Path, metric: str) -> None:
     ends = np.cumsum(np.unique(fold, return_counts=True)[1])[:-1]
     names = [f"m{number}" for number in range(columns.shape[1])]
     members = tuple(Member(name, name, name, "run", "split") for name in names)
+    own = {"own_fold": None} if "own_fold" in MemberColumns.__dataclass_fields__ else {}
     tables = tuple(
         MemberColumns(
             oof=tuple(np.split(columns[order, place].astype(np.float32), ends)),
-            own_fold=None,
             test=(aside[:, place].astype(np.float32),),
             holdout=(),
+            **own,
         )
         for place in range(len(names))
     )

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from blend.members.member_predictions import Floats32, Member, MemberColumns, MemberPredictions
 from blend.members.numeric_columns import numeric_columns
@@ -146,14 +145,12 @@ def _describe(
 def _load_columns(
     member: Member, tables: dict[int, pa.Table], row_sets: ExpectedRowSets, *, own_split: bool, dead_below: float
 ) -> MemberColumns:
-    oof, own_fold = _load_oof(member, tables, row_sets, own_split=own_split, dead_below=dead_below)
     has_holdout, imported = own_split and len(row_sets.holdout.ids) > 0, read_imported(member.run, member.candidate)
     if has_holdout and imported:
         has_holdout = exists(join(member.run, "holdout", member.candidate))
     has_test = imported is None or "test" in imported
     return MemberColumns(
-        oof=oof,
-        own_fold=own_fold,
+        oof=_load_oof(member, tables, row_sets, own_split=own_split, dead_below=dead_below),
         test=_distinct(_load_folds(member, "test", row_sets.test)) if has_test else (),
         holdout=_load_folds(member, "holdout", row_sets.holdout) if has_holdout else (),
     )
@@ -161,8 +158,8 @@ def _load_columns(
 
 def _load_oof(
     member: Member, tables: dict[int, pa.Table], row_sets: ExpectedRowSets, *, own_split: bool, dead_below: float
-) -> tuple[tuple[Floats32, ...], tuple[NDArray[np.int8], ...] | None]:
-    """Return the out-of-fold predictions of a member by fold of the prepared data, checked, and its own folds."""
+) -> tuple[Floats32, ...]:
+    """Return the out-of-fold predictions of a member by fold of the prepared data, checked."""
     store = OofStore(member.run)
     rows = row_sets.oof if own_split else replace(row_sets.oof, fold=None)
     as_prepared = own_split and all(has_ids(table, row_sets.by_fold[fold]) for fold, table in tables.items())
@@ -180,11 +177,9 @@ def _load_oof(
         raise InputError(*faults)
     folder = join(member.run, "oof", member.candidate)
     if as_prepared:
-        parts, own_fold = tuple(values_of(table) for table in tables.values()), None
+        parts = tuple(values_of(table) for table in tables.values())
     else:
-        parts, own_fold = _rearrange(
-            pa.concat_tables(tables.values()), row_sets, rows, folder, member, own_split=own_split
-        )
+        parts = _rearrange(pa.concat_tables(tables.values()), row_sets, rows, folder, member, own_split=own_split)
     first = parts[0][0]
     if all((part == first).all() for part in parts):
         raise _LeftOutError(f"predicts {first:g} for all {len(rows.ids)} rows")
@@ -192,13 +187,13 @@ def _load_oof(
         value = pearson(table["score"].to_numpy(), table["prediction"].to_numpy())
         if not value >= dead_below:
             raise _LeftOutError(f"dead in fold {fold} (Pearson {value:.3f})")
-    return parts, own_fold
+    return parts
 
 
 def _rearrange(
     table: pa.Table, row_sets: ExpectedRowSets, rows: ExpectedRows, folder: str, member: Member, *, own_split: bool
-) -> tuple[tuple[Floats32, ...], tuple[NDArray[np.int8], ...] | None]:
-    """Return predictions in the order of the prepared data, by its folds, and the candidate's own fold of each row."""
+) -> tuple[Floats32, ...]:
+    """Return predictions in the order of the prepared data, by its folds."""
     try:
         order = align(table, rows, folder, member.candidate)
     except MissingRowsError as error:
@@ -206,8 +201,7 @@ def _rearrange(
             raise
         raise _LeftOutError("its finished folds do not cover all rows of this split") from error
     ends = np.cumsum([len(part.ids) for part in row_sets.by_fold])[:-1]
-    prediction, fold = table["prediction"].to_numpy()[order], table["fold"].to_numpy()[order]
-    return tuple(np.split(prediction, ends)), None if own_split else tuple(np.split(fold, ends))
+    return tuple(np.split(table["prediction"].to_numpy()[order], ends))
 
 
 def _load_folds(member: Member, kind: str, rows: ExpectedRows) -> tuple[Floats32, ...]:

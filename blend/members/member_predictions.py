@@ -38,8 +38,6 @@ class MemberColumns:
 
     oof: tuple[Floats32, ...]
     """For each fold of the prepared data [rows of the fold], in prepared order."""
-    own_fold: tuple[NDArray[np.int8], ...] | None
-    """Number of the candidate's own fold for each row of `oof`; None: the fold of the prepared data."""
     test: tuple[Floats32, ...]
     """For each of the candidate's folds [test rows]; a single one where its fold models are not known apart."""
     holdout: tuple[Floats32, ...]
@@ -92,17 +90,11 @@ class MemberPredictions:
         """Return the same for some of the rows; folds without any of them are gone."""
         kept = [(fold, chosen[rows]) for fold, rows in enumerate(self.folds) if chosen[rows].any()]
 
-        def part(columns: MemberColumns) -> MemberColumns:
-            own = columns.own_fold
-            return replace(
-                columns,
-                oof=tuple(columns.oof[fold][rows] for fold, rows in kept),
-                own_fold=None if own is None else tuple(own[fold][rows] for fold, rows in kept),
-            )
-
         return replace(
             self,
-            columns=tuple(part(columns) for columns in self.columns),
+            columns=tuple(
+                replace(columns, oof=tuple(columns.oof[fold][rows] for fold, rows in kept)) for columns in self.columns
+            ),
             ids=self.ids.filter(pa.array(chosen)),
             target=self.target[chosen],
             fold=self.fold[chosen],
@@ -126,11 +118,6 @@ class MemberPredictions:
             for part, rows in zip(self.columns[member].oof[first:], folds, strict=False):
                 gathered[rows.start - start : rows.stop - start, place] = part
         return gathered
-
-    def own_folds(self, member: int) -> NDArray[np.int8]:
-        """Return the candidate's own fold of each row, [rows]."""
-        own = self.columns[member].own_fold
-        return self.fold if own is None else np.concatenate(own)
 
     def sums(self, *, block_cells: int = BLOCK_CELLS) -> tuple[MomentSums, ...]:
         """Return the sums of every fold over all members, read in blocks of at most `block_cells` predictions."""

@@ -47,7 +47,6 @@ class Drawn:
         columns = [
             MemberColumns(
                 oof=tuple(np.split(self.oof[:, number].astype(np.float32), ends)),
-                own_fold=None,
                 test=(self.test[:, :, number].mean(axis=0),)
                 if number in self.single
                 else tuple(self.test[:, :, number].astype(np.float32)),

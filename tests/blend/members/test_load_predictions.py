@@ -258,9 +258,6 @@ def test_another_split_only_on_request_and_then_by_id(full_run: Any, toolbox: An
     assert dict(zip(found.ids.to_pylist(), found.oof([3])[:, 0], strict=True)) == dict(
         zip(own.ids.to_pylist(), own.oof([0])[:, 0], strict=True)
     )
-    fold = dict(zip(own.ids.to_pylist(), own.fold.tolist(), strict=True))
-    assert found.own_folds(3).tolist() == [fold[name] for name in found.ids.to_pylist()]
-    assert found.own_folds(0).tolist() == found.fold.tolist() != found.own_folds(3).tolist()
 
 
 def test_other_data_is_refused_even_with_mixed_splits(full_run: Any, toolbox: Any, tmp_path: Path) -> None:
