@@ -57,6 +57,8 @@ def _way(record: Blend) -> str:
     if record.method == CONSENSUS.name:
         taking_part = sum(making.share > 0.0 for making in record.makings.values())
         return f"chosen: the consensus of {taking_part} of {ways - 1} ways to blend, {members}"
+    if CONSENSUS.name not in record.makings:  # one way was asked for, or parsimony made it smaller
+        return f"chosen: {record.method}{', as asked' if record.price is None else ''}, {members}"
     ties = [name for name, making in record.makings.items() if making.behind.is_noise and name != record.method]
     best, tied = next(iter(record.makings)), f"; it ties with {count(len(ties), 'other way')}" if ties else ""
     of_all = f"the best of {count(ways, 'way')}" if best == record.method else f"of {count(ways, 'way')}"

@@ -43,7 +43,8 @@ def test_fit_writes_record_and_submission_and_says_where(full_run: Any) -> None:
 
 
 def test_the_submission_is_what_the_record_says(full_run: Any) -> None:
-    blend("fit", full_run.path, "--method", "nelder-mead+line", "--name", "best")
+    printed = blend("fit", full_run.path, "--method", "nelder-mead+line", "--name", "best")
+    assert "chosen: nelder-mead+line, as asked, " in printed
     folder = full_run.root / "blends" / "best"
     record = json.loads((folder / "blend.json").read_text())
     combination = record["combination"]

@@ -104,7 +104,7 @@ def test_a_stacked_blend_predicts_test_rows_from_its_record(full_run: Any, toolb
     assert restored.scores["blend"].holdout is not None
     assert sum(abs(member.weight) for member in restored.members) == pytest.approx(1.0)
     text = " ".join([*sentences(restored), *more_sentences(restored)])
-    assert f"chosen: {method}, the best of 3 ways to blend, 3 members and 1 numeric column" in text
+    assert f"chosen: {method}, as asked, 3 members and 1 numeric column" in text
     assert "numeric columns: length +" in text
 
 
