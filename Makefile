@@ -1,4 +1,5 @@
 # demo: set up, then the main job on the shipped sample.   test, cluster-test, check: what CI runs.   bench: timings, as ratios.
+# docs: the documentation as a site, in site/; `.venv/bin/python -m mkdocs serve` shows it while you write.
 # memo: every experiment of the memo on a part of the sample, with tiny checkpoints, to its three ensembles.
 PYTHON ?= python3
 VENV := .venv
@@ -7,8 +8,9 @@ INSTALLED := $(VENV)/.installed
 SAMPLE := data_prep/sample
 export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_OFFLINE ?= 1
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo test cluster-test check bench memo install clean-demo
+.PHONY: demo test cluster-test check docs bench memo install clean-demo
 
 install: $(INSTALLED)
 
@@ -44,6 +46,10 @@ check: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# Fails on a dead link; `make test` builds it, too.
+docs: $(INSTALLED)
+	$(PY) -m mkdocs build --strict --quiet
 
 # BENCH_DATA: a larger prepared folder gives figures that mean more, such as prepared/pppm.
 BENCH_DATA ?= prepared/sample
