@@ -11,6 +11,7 @@ from blend.evidence.comparisons import PreviousBlend
 from blend.make_blend import FinishedBlend
 from blend.members.member_predictions import MemberPredictions
 from data_prep.errors import InputError
+from data_prep.prepared import Prepared
 from data_prep.scoring.combination import Floats
 from data_prep.store.files import exists, file_info, join, list_names, remove
 from data_prep.store.folder_lock import folder_lock
@@ -67,6 +68,16 @@ def read_blend(run: str, name: str) -> Blend:
     if not exists(path):
         raise InputError(f"{path}: no such blend; fit one with `{_fit(run, name)}`")
     return read_record(path, Blend.model_validate, remedy=f"fit it again with `{_fit(run, name)} --force`")
+
+
+def data_faults(blend: Blend, data: Prepared) -> list[str]:
+    """Return what is wrong with a prepared folder for a blend: that it was fitted on other data."""
+    if data.manifest.data_hash == blend.data_hash:
+        return []
+    return [
+        f"{data.path}: blend {blend.name} was fitted on other data (data_hash {blend.data_hash[:12]}, "
+        f"here {data.manifest.data_hash[:12]}); name its prepared folder with --data"
+    ]
 
 
 def _fit(run: str, name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from blend.blend_folder import data_faults
 from blend.blend_record import Blend, MemberRecord
 from blend.fit.stacking import stackings
 from data_prep.bundle_manifest import BUNDLE_FORMAT, BUNDLE_MANIFEST_FILE, BundledFile, BundledMember, BundleManifest
@@ -89,7 +90,7 @@ def write_bundle(
     pairs = zip(blend.members, blend.combination.parts, strict=True)
     weighty = [(member, part) for member, part in pairs if part.weight]
     members, parts = [_gather(member, run) for member, _ in weighty], tuple(part for _, part in weighty)
-    faults = [*_data_faults(blend, data), *_member_faults(members, run, blend.name), *_part_faults(members, parts)]
+    faults = [*data_faults(blend, data), *_member_faults(members, run, blend.name), *_part_faults(members, parts)]
     if faults:
         raise InputError(*faults)
     sources = {path: source for member in members for path, source in member.sources.items()}
@@ -179,15 +180,6 @@ def _listing(folder: str) -> dict[str, str]:
     remedy = "remove it, then make it again with `python -m search refit`"
     files: dict[str, str] = read_record(path, dict, remedy=remedy) if exists(path) else {}
     return files if all(exists(join(folder, name)) for name in files) else {}
-
-
-def _data_faults(blend: Blend, data: Prepared) -> list[str]:
-    if data.manifest.data_hash == blend.data_hash:
-        return []
-    return [
-        f"{data.path}: blend {blend.name} was fitted on other data (data_hash {blend.data_hash[:12]}, "
-        f"here {data.manifest.data_hash[:12]}); name its prepared folder with --data"
-    ]
 
 
 def _part_faults(members: list[GatheredMember], parts: tuple[CombinationPart, ...]) -> list[str]:

@@ -1,17 +1,15 @@
 """The audit of a prepared folder: counts, repeated rows, texts on both sides of a split, and leakage."""
 
-import re
-
 import pandas as pd
 import pyarrow as pa
 
 from data_prep.alike import alike
 from data_prep.audit.leakage import Leakage, measure_leakage
 from data_prep.frozen_record import FrozenRecord
+from data_prep.normal_text import normal_text
 from data_prep.prepared import Prepared
 
 N_EXAMPLES = 5
-WORD = re.compile(r"\w+")
 
 
 class FoldCounts(FrozenRecord):
@@ -149,22 +147,6 @@ def _near_duplicates(train: pd.DataFrame, texts: list[str]) -> Repeats:
     """Count sets of rows that become equal when their second text is normalised."""
     scored = texts[:2][-1]
     distinct = train.drop_duplicates(texts)
-    normal = distinct[scored].drop_duplicates().map(normalise)
+    normal = distinct[scored].drop_duplicates().map(normal_text)
     by_text = dict(zip(distinct[scored].drop_duplicates(), normal, strict=True))
     return _repeats(distinct.assign(**{scored: distinct[scored].map(by_text)}), texts)
-
-
-def normalise(text: str) -> str:
-    """Return a phrase without case, punctuation, plurals and word order."""
-    return " ".join(sorted(_singular(word) for word in WORD.findall(text.lower())))
-
-
-def _singular(word: str) -> str:
-    """Undo a regular English plural; the result may not be a word, but both forms give the same."""
-    if len(word) <= 3 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
-        return word
-    if word.endswith("ies"):
-        return word[:-3] + "y"
-    if word.endswith(("ches", "shes", "sses", "xes", "zes")):
-        return word[:-2]
-    return word[:-1]

@@ -1,11 +1,10 @@
-import itertools
 import json
 
 import numpy as np
 import pytest
 
 from data_prep.audit import leakage
-from data_prep.audit.audit_report import audit, normalise
+from data_prep.audit.audit_report import audit
 from data_prep.audit.audit_tables import audit_tables
 from data_prep.console import console
 from data_prep.prepare.folds import SCHEMES
@@ -116,26 +115,6 @@ def test_texts_in_several_folds_are_counted(inputs, prepare_inputs):
     assert (target.in_several_folds, target.rows_in_several_folds) == (1, 12)
     anchor = next(one for one in audit(prepare_inputs(inputs)).columns if one.column == "anchor")
     assert anchor.in_several_folds == 0
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("water pump", "Pump,  WATER"),
-        ("batteries", "battery"),
-        ("glass boxes", "boxes glass"),
-        ("box", "boxes"),
-        ("mixing valves", "valve mixing"),
-        ("semi-rigid tubes", "semi rigid tube"),
-    ],
-)
-def test_like_phrases_are_equal_when_normalised(one, other):
-    assert normalise(one) == normalise(other)
-
-
-@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(["gas", "glass", "bus", "axis", "analyses"], 2)))
-def test_unlike_phrases_stay_apart_when_normalised(one, other):
-    assert normalise(one) != normalise(other)
 
 
 @pytest.mark.parametrize("texts", [("essay",), ("essay", "reply")])

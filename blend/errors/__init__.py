@@ -1,0 +1,1 @@
+"""Where a blend or a candidate is wrong: evidence by row and by slice, as pandas tables."""

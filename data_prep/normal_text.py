@@ -1,0 +1,21 @@
+"""`normal_text`: a phrase without case, punctuation, plurals and word order."""
+
+import re
+
+WORD = re.compile(r"\w+")
+
+
+def normal_text(text: str) -> str:
+    """Return a phrase without case, punctuation, plurals and word order; one without any word stays as it is."""
+    return " ".join(sorted(_singular(word) for word in WORD.findall(text.casefold()))) or text
+
+
+def _singular(word: str) -> str:
+    """Undo a regular English plural; the result may not be a word, but both forms give the same."""
+    if len(word) <= 3 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+        return word
+    if word.endswith("ies"):
+        return word[:-3] + "y"
+    if word.endswith(("ches", "shes", "sses", "xes", "zes")):
+        return word[:-2]
+    return word[:-1]
