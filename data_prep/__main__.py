@@ -108,9 +108,9 @@ def audit_verb(
     print_line(f"Wrote {join(folder, 'audit.json')}.")
     if backbone is None:
         print_line(f"Lengths of its texts: {command('python -m data_prep audit', folder)} --backbone NAME")
-    else:  # in a process of its own: data_prep knows no models
+    else:  # in a process of its own: data_prep knows no models; -P: not those in the user's folder
         counted = subprocess.run(
-            [sys.executable, "-m", "models", "tokens", folder, "--backbone", backbone],
+            [sys.executable, "-P", "-m", "models", "tokens", folder, "--backbone", backbone],
             capture_output=True,
             text=True,
             check=False,

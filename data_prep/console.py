@@ -1,4 +1,4 @@
-"""What the four command lines share: the only way to the terminal, exit codes, and how durations are printed."""
+"""What the command lines share: the only way to the terminal, exit codes, and how durations are printed."""
 
 import io
 import math
@@ -86,15 +86,10 @@ def new_table(title: str, *columns: str, n_text: int = 1, **options: Any) -> Tab
     return table
 
 
-def new_app(help_text: str) -> typer.Typer:
-    """Return a typer application with our settings; verbs are added with `@app.command()`."""
-    return typer.Typer(
-        help=help_text,
-        no_args_is_help=True,
-        rich_markup_mode="markdown",
-        pretty_exceptions_enable=False,
-        add_completion=False,
-    )
+def new_app(help_text: str, **options: Any) -> typer.Typer:
+    """Return a typer application with our settings and `options`; verbs are added with `@app.command()`."""
+    ours = {"no_args_is_help": True, "rich_markup_mode": "markdown", "pretty_exceptions_enable": False}
+    return typer.Typer(help=help_text, **{"add_completion": False, **ours, **options})
 
 
 def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -116,6 +111,14 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoRetur
         _exit_with(
             f"the name {quote(str(error.object))} is not UTF-8 text; rename it, or, as this terminal's locale uses "
             f"{sys.getfilesystemencoding()}, set LC_ALL=C.UTF-8, then run the same command again"
+        )
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package not in ("data_prep", "models", "search", "blend") or hasattr(sys.modules.get(package), "__path__"):
+            raise
+        _exit_with(
+            f"{getattr(sys.modules.get(package), '__file__', package)} hides blendfold's own package `{package}`: run "
+            "the same verb of the command `blendfold`, which works beside it, or rename the file"
         )
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's errors about the command line have no public class

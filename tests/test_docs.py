@@ -8,12 +8,14 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer
 import yaml
 
+from blendfold.command_line import PANELS, load
 from data_prep.task import Task
 from search.study.read_candidates import read_candidates
 from search.study.read_space import read_space
@@ -153,17 +155,24 @@ def test_links_resolve(page: str) -> None:
         assert not anchor or anchor in slugs, link
 
 
+def code_of(page: str) -> str:
+    """Return the code blocks of a page, and what stands between backticks, each in a line of its own."""
+    return "\n".join([*blocks(page, "[a-z]*"), *quoted(page)])
+
+
 @cache
 def command_of(package: str) -> Any:
+    if package == "blendfold":
+        return SimpleNamespace(commands={verb.name: load(verb) for verbs in PANELS.values() for verb in verbs})
     return typer.main.get_command(importlib.import_module(f"{package}.__main__").app)
 
 
 @pages
 def test_commands_parse(page: str) -> None:
-    """Every `python -m PACKAGE VERB --option` names a verb and options that there are."""
-    lines = re.findall(rf"python -m (?:{'|'.join(PACKAGES)})\b[^\n`#│&]*", text_of(page))
+    """Every `blendfold VERB --option`, and `python -m PACKAGE VERB`, names a verb and options that there are."""
+    lines = re.findall(rf"(?:python -m (?:{'|'.join(PACKAGES)})|(?:^|`)blendfold [a-z])[^\n`#│&]*", code_of(page), re.M)
     for line in lines:
-        package, *given = re.findall(r"[\w-]+", line.removeprefix("python -m "))
+        package, *given = re.findall(r"[\w-]+", line.strip("`").removeprefix("python -m "))
         command = command_of(package)
         while (verbs := getattr(command, "commands", {})) and given:
             assert given[0] in verbs, line

@@ -3,13 +3,14 @@
 import os
 import re
 import shutil
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError, storage_fault
 from search.cluster.auth_token import make_token
 from search.ray_tune.ray_errors import NoRayError, headline
-from search.ray_tune.ray_internals import on_loopback
+from search.ray_tune.ray_internals import OUR_FOLDER, on_loopback
 from search.ray_tune.ray_watch import within
 
 START_SECONDS = 180
@@ -43,7 +44,7 @@ def start_ray(**settings: Any) -> Any:
     folder = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray")
     _check_room(folder)
     try:
-        with on_loopback(), within(START_SECONDS, "it has been starting"):
+        with on_loopback(), within(START_SECONDS, "it has been starting"), chdir(OUR_FOLDER):
             # without the address Ray joins what `ray start` left running on this machine
             return ray.init(address="local", **settings)
     except Exception as error:

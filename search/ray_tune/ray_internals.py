@@ -2,7 +2,12 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
+
+OUR_FOLDER = Path(__file__).parents[2]
+"""Where our packages lie. Ray lets its workers import first from the folder in which `ray.init` is called, and the
+user's may hold a `models.py`."""
 
 
 def actor_id_of(trial: Any) -> str:

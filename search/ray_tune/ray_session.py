@@ -5,14 +5,14 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from typing import Any
 
 from data_prep.errors import InputError
 from search.cluster.auth_token import TOKEN_PLACES, clear_text_warning
 from search.ray_tune.local_ray import start_ray
 from search.ray_tune.ray_errors import NoRayError, causes, headline
-from search.ray_tune.ray_internals import child_processes, end_processes, silence_raylets
+from search.ray_tune.ray_internals import OUR_FOLDER, child_processes, end_processes, silence_raylets
 from search.ray_tune.ray_watch import watched, within
 from search.study.study_file import ResolvedStudy, Resources
 from search.worker.node_check import NodeChecker, Requirements, requirements_of
@@ -121,7 +121,7 @@ def _connect(address: str, way_out: str, message: Callable[[str], None]) -> Any:
         if os.environ.get("RAY_AUTH_MODE") == "token" and (warning := clear_text_warning(address)):
             message(warning)
     try:
-        with within(JOIN_SECONDS, "the connection has not been accepted"):
+        with within(JOIN_SECONDS, "the connection has not been accepted"), chdir(OUR_FOLDER):
             return ray.init(address=address, **QUIET)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(refusal(address, error)) from error
