@@ -14,8 +14,8 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\(\.\./([^)\s#]+)\)")
 """A link out of docs/."""
-PLACES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
-"""Files with a page of their own; any other is shown below `sources/`."""
+PLACES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "models/candidate.py": "settings.md"}
+"""Files with a page of their own; any other file is shown below `sources/`."""
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json"}
 
 

@@ -16,6 +16,7 @@ import typer
 import yaml
 
 from blendfold.command_line import PANELS, load
+from data_prep.scoring.metrics import METRICS
 from data_prep.task import Task
 from search.study.read_candidates import read_candidates
 from search.study.read_space import read_space
@@ -201,6 +202,11 @@ def test_examples_are_valid() -> None:
     for study in studies:
         read_candidates(study.candidates)
         read_space(study.space)
+
+
+def test_data_page_lists_every_key_and_metric() -> None:
+    listed = set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\|.*$", text_of("docs/data.md"), re.MULTILINE))))
+    assert {*Task.model_fields, *METRICS} <= listed
 
 
 def test_quoted_messages_are_printed() -> None:

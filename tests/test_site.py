@@ -1,6 +1,5 @@
 """The documentation as a site: it builds without a warning, loads nothing from elsewhere, and lists every command."""
 
-import importlib
 import re
 import runpy
 from collections.abc import Iterator
@@ -9,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
+
+from blendfold.command_line import PANELS, load
+from models.candidate import Candidate
+from search.ladder.settings import LadderSettings
 
 pytest.importorskip("mkdocs", reason="the site needs mkdocs-material: pip install blendfold[docs]")
 
 ROOT = Path(__file__).parents[1]
+MADE = {"commands.html", "settings.html", "changelog.html"}
+"""Pages that no file in docs/ holds."""
 LOADING = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
 """The attribute that makes a browser load something, by element."""
 
@@ -56,7 +60,7 @@ def pages_of(site: Path) -> Iterator[tuple[Path, Loads]]:
 
 def test_every_page_of_the_docs_is_in_the_site_and_its_navigation(site: Path) -> None:
     linked = set(dict(pages_of(site))[site / "index.html"].linked)
-    pages = {f"{page.stem}.html" for page in (ROOT / "docs").glob("*.md")} | {"commands.html", "changelog.html"}
+    pages = {f"{page.stem}.html" for page in (ROOT / "docs").glob("*.md")} | MADE
     assert {page for page in pages if not (site / page).is_file()} == set()
     assert pages - {"index.html"} <= linked
 
@@ -71,10 +75,10 @@ def test_a_browser_loads_nothing_from_elsewhere(site: Path) -> None:
 
 
 def test_a_link_to_a_source_shows_the_source(site: Path) -> None:
-    (study,) = (page for path, page in pages_of(site) if path.name == "study.html")
-    assert "sources/models/candidate.py.html" in study.linked
-    shown = (site / "sources/models/candidate.py.html").read_text(encoding="utf-8")
-    assert "class Candidate(" in re.sub("<[^>]+>", "", shown)
+    study = dict(pages_of(site))[site / "study.html"]
+    assert {"sources/studies/demo.yaml.html", "settings.html"} <= set(study.linked)
+    shown = (site / "sources/studies/demo.yaml.html").read_text(encoding="utf-8")
+    assert "data: prepared/sample" in re.sub("<[^>]+>", "", shown)
 
 
 def verbs(name: str, command: Any) -> Iterator[tuple[str, Any]]:
@@ -84,12 +88,18 @@ def verbs(name: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 def test_the_page_of_commands_lists_each_with_its_options() -> None:
-    hook = runpy.run_path(str(ROOT / "docs/command_page.py"))
-    sections = dict(re.findall(r"^#+ (.*?)\n(.*?)(?=^#|\Z)", hook["page"](), re.MULTILINE | re.DOTALL))
+    page = runpy.run_path(str(ROOT / "docs/reference_pages.py"))["commands"]()
+    sections = dict(re.findall(r"^#+ (.*?)\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL))
     found = 0
-    for name, module in hook["PROGRAMS"].items():
-        for verb, command in verbs(name, typer.main.get_command(importlib.import_module(module).app)):
-            options = {each.opts[0] for each in command.params if each.opts[0].startswith("--")}
-            assert {option for option in options if f"`{option}" not in sections[verb]} - {"--help"} == set(), verb
+    for given in (verb for panel in PANELS.values() for verb in panel):
+        for name, command in verbs(f"blendfold {given.name}", load(given)):
+            options = {each.opts[0] for each in command.params if each.opts[0].startswith("--")} - {"--help"}
+            assert {option for option in options if f"`{option}" not in sections[name]} == set(), name
             found += len(options)
     assert found > 50
+
+
+def test_the_page_of_settings_explains_each() -> None:
+    page = runpy.run_path(str(ROOT / "docs/reference_pages.py"))["settings"]()
+    explained = set(re.findall(r"^\| `(\w+)` \|.*\| [\w`].* \|$", page, re.MULTILINE))
+    assert {*Candidate.model_fields, *LadderSettings.model_fields} <= explained

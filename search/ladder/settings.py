@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from data_prep.frozen_record import FrozenSettings
 from data_prep.scoring.metrics import DEAD_BELOW, Metric
@@ -10,6 +10,8 @@ from data_prep.scoring.metrics import DEAD_BELOW, Metric
 
 class LadderSettings(FrozenSettings):
     """What the rules compare with. A utility is a metric value where more is better: rmse gets a minus sign."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     enabled: bool = True
     """False: every candidate runs all folds; only runs that fail to learn are stopped."""
