@@ -14,8 +14,8 @@ MOST_EARLIER = 5
 """At most this many earlier submissions are listed."""
 WIDEST_CORRELATIONS = 12
 """With more members than this, their error correlations do not fit on a screen; blend.json has all."""
-
-
+SMALLEST_SHOWN = 5e-5
+"""A smaller difference is 0.0000 in four digits."""
 FEW_GROUPS = 8
 """With fewer groups, what a blend gains is hardly known."""
 
@@ -104,7 +104,7 @@ def _rows(record: Blend) -> list[str]:
 
 def is_worse(record: Blend) -> bool:
     """Tell whether the best single candidate or the plain mean is better, nested, than what was written."""
-    return any(entry.difference < 0.0 and not entry.is_noise for entry in record.comparisons)
+    return any(entry.difference <= -SMALLEST_SHOWN for entry in record.comparisons)
 
 
 def similarity_sentences(earlier: list[SubmissionSimilarity]) -> list[str]:
@@ -143,10 +143,10 @@ def _test_sentences(record: Blend) -> list[str]:
 
 def _warnings(record: Blend) -> list[str]:
     found = [
-        f"{'note' if entry.is_noise else 'WARNING'}: the {entry.against} is better, nested, by "
-        f"{-entry.difference:.4f} than this blend{', within noise' if entry.is_noise else ''}"
+        f"WARNING: the {entry.against} is better, nested, by {-entry.difference:.4f} than this blend"
+        f"{', within noise' if entry.is_noise else ''}"
         for entry in record.comparisons
-        if entry.difference < 0.0
+        if entry.difference <= -SMALLEST_SHOWN
     ]
     if record.n_groups is not None and record.n_groups < FEW_GROUPS:
         found.append(

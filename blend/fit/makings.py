@@ -124,6 +124,24 @@ def _strongest(seen: SeenRows, most: int) -> NDArray[np.intp]:
     return np.argsort(-weights, kind="stable")[: min(most, int(np.count_nonzero(weights)))]
 
 
+class CurvedColumns:
+    """Columns [rows, candidates] after curves, each computed once however many formulas share a curve."""
+
+    def __init__(self, columns: Floats) -> None:
+        self._columns = columns
+        self._after: dict[tuple[int, int], tuple[Scaling, Floats]] = {}
+
+    def after(self, curves: Sequence[Scaling], places: NDArray[np.intp]) -> Floats:
+        """Return the columns at `places`, each after its curve."""
+        return np.column_stack([self._one(curve, place) for curve, place in zip(curves, places.tolist(), strict=True)])
+
+    def _one(self, curve: Scaling, place: int) -> Floats:
+        key = (place, id(curve))  # the curve is kept, so that no other one gets its id
+        if key not in self._after:
+            self._after[key] = curve, curve(self._columns[:, place])
+        return self._after[key][1]
+
+
 @dataclass(frozen=True, eq=False)
 class Formula:
     """A fitted making."""
@@ -141,14 +159,16 @@ class Formula:
     stack: Stack | None = None
     """What is stacked on the line."""
 
-    def weigh(self, columns: Floats) -> Floats:
+    def weigh(self, columns: Floats, curved: "CurvedColumns | None" = None) -> Floats:
         """Return the weighted sum [rows] on the line, and what is stacked on it, before the cuts.
 
         `columns` are raw predictions [rows, all candidates]; numeric columns may follow them, for a stack must.
+        `curved` keeps what curves made of them, for other formulas.
         """
-        used = columns[:, self.members]
         if self.scalings:
-            used = np.column_stack([scale(column) for scale, column in zip(self.scalings, used.T, strict=True)])
+            used = (curved or CurvedColumns(columns)).after(self.scalings, self.members)
+        else:
+            used = columns[:, self.members]
         values = self.line(used @ self.search.weights)
         if self.stack is None:
             return values

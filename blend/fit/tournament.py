@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blend.fit.makings import Formula, Making, SeenRows
+from blend.fit.makings import CurvedColumns, Formula, Making, SeenRows
 from blend.members.member_predictions import MemberPredictions
 from blend.members.moment_sums import measure
 from data_prep.scoring.combination import NO_COLUMNS, Floats
@@ -77,15 +77,17 @@ def play(whole: SeenRows, makings: Sequence[Making], *, contenders: int | None =
     formulas = tuple(making.fit(whole.fitted) for making in makings)
     values, without, scales = np.empty((len(whole.target), len(makings))), [], []
     if whole.metric.scale_free:
-        scales = [(float(value.mean()), float(value.std())) for value in (f.weigh(whole.features) for f in formulas)]
+        curved = CurvedColumns(whole.features)
+        all_values = (formula.weigh(whole.features, curved) for formula in formulas)
+        scales = [(float(value.mean()), float(value.std())) for value in all_values]
     for number in range(len(whole.parts)):
         rows, seen = whole.unit == number, whole.fitted.without(number)
         without.append(tuple(making.fit(seen) for making in makings))
+        columns = whole.features if scales else whole.features[rows]
+        curved = CurvedColumns(columns)
         for place, formula in enumerate(without[-1]):
-            if scales:
-                values[rows, place] = _scaled(formula.weigh(whole.features), rows, *scales[place])
-            else:
-                values[rows, place] = formula.weigh(whole.features[rows])
+            own = formula.weigh(columns, curved)
+            values[rows, place] = _scaled(own, rows, *scales[place]) if scales else own
     return judge(whole, makings, formulas, without, values, choose=lambda utility: _best(utility[:contenders]))
 
 

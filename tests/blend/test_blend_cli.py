@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from blend.__main__ import WORSE, app
+from blend.blend_folder import read_blend
+from blend.evidence.blend_report import is_worse, sentences
 from data_prep.console import console
 from data_prep.errors import InputError
 from data_prep.store.tables import read_table
@@ -197,6 +199,17 @@ def test_what_is_worse_than_a_single_model_is_said_loudly(run: Any) -> None:
     assert status == WORSE
     assert "WARNING: the best single model is better, nested, by" in capture.get()
     assert app(["fit", run.path, "--clip"], standalone_mode=False) != WORSE
+
+
+def test_worse_within_noise_is_said_loudly_too(full_run: Any) -> None:
+    blend("fit", full_run.path, "--clip")
+    record = read_blend(full_run.path, "best")
+    slightly = record.comparisons[0].model_copy(update={"difference": -0.0002, "is_noise": True})
+    behind = record.model_copy(update={"comparisons": (slightly, *record.comparisons[1:])})
+    assert is_worse(behind)
+    assert any("WARNING: the best single model is better, nested, by 0.0002" in line for line in sentences(behind))
+    equal = slightly.model_copy(update={"difference": -0.00004})
+    assert not is_worse(record.model_copy(update={"comparisons": (equal,)}))
 
 
 def test_a_candidate_that_drifts_is_named_and_left_out_on_request(full_run: Any, toolbox: Any) -> None:

@@ -80,7 +80,7 @@ def test_to_choose_the_best_of_many_useless_makings_flatters_and_that_is_taken_o
         def __init__(self, formula: object, number: int) -> None:
             self.formula, self.number = formula, number
 
-        def weigh(self, columns: np.ndarray) -> np.ndarray:
+        def weigh(self, columns: np.ndarray, curved: object = None) -> np.ndarray:  # noqa: ARG002
             return self.formula.predict(columns[:, [self.number]])  # type: ignore[attr-defined]
 
         def decide(self, values: np.ndarray) -> np.ndarray:
