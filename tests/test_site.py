@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from blendfold.command_line import PANELS, load
+from headless import headless_chromium
 from models.candidate import Candidate
 from search.ladder.settings import LadderSettings
 
@@ -72,6 +73,26 @@ def test_a_browser_loads_nothing_from_elsewhere(site: Path) -> None:
     styles = [path.read_text(encoding="utf-8") for path in site.rglob("*.css")]
     assert styles
     assert not [style for style in styles if re.search(r"(?:url\(|@import)\s*[\"']?(?:\w+:)?//", style)]
+
+
+@pytest.mark.parametrize("width", [380, 1600])
+def test_it_reads_and_searches_from_the_disk(site: Path, width: int) -> None:
+    trouble: list[str] = []
+    with headless_chromium() as browser:
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.on("request", lambda request: request.url.startswith("file:") or trouble.append(request.url))
+        page.on("console", lambda message: message.type == "error" and trouble.append(message.text))
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        for name in ("index", "commands", "settings", "results", "reference"):
+            page.goto((site / f"{name}.html").as_uri())
+            if (wide := page.evaluate("document.documentElement.scrollWidth")) > width:
+                trouble.append(f"{name} is {wide} wide")
+        page.keyboard.press("s")
+        page.keyboard.type("noise band")
+        first = page.locator(".md-search-result__link").first
+        first.wait_for(state="attached", timeout=10_000)
+        assert "/ladder.html" in first.get_attribute("href")
+    assert trouble == []
 
 
 def test_a_link_to_a_source_shows_the_source(site: Path) -> None:
