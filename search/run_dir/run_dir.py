@@ -129,6 +129,18 @@ class RunDir:
         """Return the short name by which a person recognizes a candidate."""
         return candidate_label(self.settings(candidate))
 
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The study's own names, by candidate id; several names of one model are joined by commas."""
+        found: dict[str, str] = {}
+        for name, candidate in (self.study.get("names") or {}).items():
+            found[candidate] = f"{found[candidate]}, {name}" if candidate in found else name
+        return found
+
+    def title(self, candidate: str, label: str | None = None) -> str:
+        """Return a candidate's name in the study, or its label where it has none, and the start of its id."""
+        return f"{self.names.get(candidate) or label or self.label(candidate)} {candidate[:6]}"
+
     def family(self, candidate: str) -> str:
         """Return the family of a candidate: its backbone."""
         return str(self.settings(candidate)["backbone"])

@@ -17,6 +17,7 @@ from search.ladder.fold_ladder import FoldLadder
 from search.ladder.settings import LadderSettings
 from search.run_dir.rebuild_ladder import LadderFeed, ReplayedPoint
 from search.run_dir.run_dir import RunDir
+from search.watch.settings_apart import SettingsApart
 
 ENDED = ("finished", "stopped", "failed")
 
@@ -26,8 +27,12 @@ class Story:
     """What one candidate scored, what was decided about it, and what it cost."""
 
     candidate: str
+    name: str
+    """In the study; empty for one that the sampler drew."""
     label: str
     family: str
+    settings: str
+    """Those in which it differs from what most of the candidates shown have."""
     folds: dict[int, tuple[str, ...]]
     """The reports of each fold run in order: the metric at each rung with its progress, and the one at the end."""
     promotion: str
@@ -43,7 +48,9 @@ class Story:
         if self.promotion and self.state != "running":
             steps.insert(1, self.promotion)
         steps.append(f"{self.state}: {self.reason}")
-        return f"{self.label} {self.candidate[:6]} ({self.minutes:.1f} min): {' -> '.join(steps)}"
+        apart = f" [{self.settings}]" if self.settings else ""
+        title = f"{self.name or self.label} {self.candidate[:6]}"
+        return f"{title}{apart} ({self.minutes:.1f} min): {' -> '.join(steps)}"
 
 
 @dataclass(frozen=True)
@@ -114,12 +121,15 @@ def _stories(
         point = replayed.point
         folds.setdefault(point.candidate, {}).setdefault(point.fold, []).append(_shown(replayed))
     rebuilt = ladder.status() if in_full else {}
+    apart = SettingsApart.of(run, shown)
     statuses = {name: _latest_status(run.statuses.get(name), rebuilt.get(name)) for name in run.curves}
     stories = [
         Story(
             candidate=name,
+            name=run.names.get(name, ""),
             label=run.label(name),
             family=run.family(name),
+            settings=apart.text(name),
             folds={fold: tuple(texts) for fold, texts in folds.get(name, {}).items()},
             promotion=_promotion(run.statuses.get(name), rebuilt.get(name)),
             state=statuses[name].state if name in statuses else "not started",

@@ -3,10 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 
@@ -17,6 +18,7 @@ from data_prep.wording import count
 from search.ladder.decisions import FINISHED, CandidateStatus
 from search.run_dir.fold_rows import FoldRows
 from search.run_dir.run_dir import RunDir
+from search.watch.settings_apart import SettingsApart
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +28,8 @@ class LeaderboardRow:
     """One candidate with at least one finished fold."""
 
     candidate: str
+    name: str
+    """In the study; empty for one that the sampler drew."""
     label: str
     family: str
     state: str
@@ -49,6 +53,7 @@ class Unscored:
     """One candidate without a finished fold."""
 
     candidate: str
+    name: str
     label: str
     state: str
     reason: str
@@ -65,6 +70,8 @@ class Leaderboard:
     unscored: tuple[Unscored, ...]
     counts: Mapping[str, int]
     """How many candidates are in each state, also of those that are not shown."""
+    apart: SettingsApart = field(default_factory=SettingsApart)
+    """The settings in which those that are shown differ."""
 
     @property
     def can_be_blended(self) -> bool:
@@ -78,6 +85,7 @@ class Leaderboard:
         dropped = [entry for entry in entries if entry.state in ("stopped", "failed")]
         if dropped:
             parts.append(_reasons_table(dropped))
+        parts.append(self.apart)
         parts.append(", ".join(f"{number} {state}" for state, number in self.counts.items()))
         if more := sum(self.counts.values()) - len(entries):
             parts.append(f"{count(more, 'candidate')} more; show them with --all")
@@ -133,8 +141,9 @@ def leaderboard(run_dir: str, *, most: int | None = None) -> Leaderboard:
         metric=data.task.metric,
         n_folds=n_folds,
         rows=tuple(rows),
-        unscored=tuple(Unscored(name, run.label(name), *states[name]) for name in silent),
+        unscored=tuple(Unscored(name, run.names.get(name, ""), run.label(name), *states[name]) for name in silent),
         counts=Counter(state for state, _ in states.values()),
+        apart=SettingsApart.of(run, [*names, *silent]),
     )
 
 
@@ -226,6 +235,7 @@ def _row(
     values = [entry.folds[fold].value for fold in folds]
     return LeaderboardRow(
         candidate=entry.candidate,
+        name=run.names.get(entry.candidate, ""),
         label=run.label(entry.candidate),
         family=run.family(entry.candidate),
         state=state_and_reason[0],
@@ -260,7 +270,7 @@ def _difference(
 
 
 def _ranking_table(board: Leaderboard) -> Table:
-    table = Table(title=f"{board.metric} over {board.n_folds} folds")
+    table = Table(title=f"{board.metric} over {board.n_folds} folds", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     table.add_column("candidate", overflow="fold", min_width=11)
     for name in ("folds", "mean", "sd", "pooled", "to leader", "minutes"):
@@ -282,7 +292,11 @@ def _ranking_table(board: Leaderboard) -> Table:
 
 
 def _name(row: LeaderboardRow) -> str:
-    return f"{row.label} {row.candidate[:6]}{retried_note(row.retried)}"
+    return f"{_title(row)}{retried_note(row.retried)}"
+
+
+def _title(entry: LeaderboardRow | Unscored) -> str:
+    return f"{entry.name or entry.label} {entry.candidate[:6]}"
 
 
 def _difference_text(row: LeaderboardRow, *, leads: bool) -> str:
@@ -293,10 +307,9 @@ def _difference_text(row: LeaderboardRow, *, leads: bool) -> str:
 
 
 def _reasons_table(entries: list[LeaderboardRow | Unscored]) -> Table:
-    table = Table(title="stopped and failed")
+    table = Table(title="stopped and failed", box=None, title_justify="left", show_header=False)
     table.add_column("candidate", overflow="fold")
-    table.add_column("state")
     table.add_column("reason", overflow="fold", ratio=1)
     for entry in entries:
-        table.add_row(f"{entry.label} {entry.candidate[:6]}", entry.state, entry.reason)
+        table.add_row(_title(entry), f"{entry.state}: {entry.reason}")
     return table

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -21,6 +22,7 @@ from data_prep.wording import count
 from search.run_dir.pulse_file import PULSE_SECONDS, LiveRun, Pulse, Spent, describe_ends
 from search.run_dir.run_dir import RunDir
 from search.watch.climbs import STATES, Climb, best_first
+from search.watch.settings_apart import SettingsApart
 
 SILENT_SECONDS = 60.0
 """A driver that has written nothing for this long hangs, or its host is down."""
@@ -51,6 +53,7 @@ class Status:
             parts.append(self._running_table())
         if self.climbs:
             parts.append(self._candidates_table())
+            parts.append(SettingsApart.of(self.run, [climb.candidate for climb in self._shown(self.climbs)]))
         parts.extend(self._troubles())
         return Group(*parts)
 
@@ -111,7 +114,8 @@ class Status:
         lines = []
         if best := pulse.best:
             where = f"{best.folds} of {pulse.n_folds} folds"
-            lines.append(f"best     {best.label} {best.candidate[:6]}: {pulse.metric} {best.mean:.4f} over {where}")
+            title = self.run.title(best.candidate, best.label)
+            lines.append(f"best     {title}: {pulse.metric} {best.mean:.4f} over {where}")
         if blend := pulse.blend:
             lines.append(
                 f"blend    {blend.members} of {count(blend.candidates, 'complete candidate')}: pearson "
@@ -154,7 +158,7 @@ class Status:
         return table
 
     def _running_table(self) -> Table:
-        table = Table(title="running now")
+        table = Table(title="running now", box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("candidate", overflow="fold")
         for name in ("fold", "last rung", self.run.metric.name, "time"):
             table.add_column(name, justify="right", no_wrap=True)
@@ -162,21 +166,21 @@ class Status:
             fold = f"{run.fold} (retry)" if run.attempt else str(run.fold)
             rung = f"{run.progress:.0%}" if run.progress else ""
             score = f"{run.metric:.4f}" if run.metric is not None else ""
-            table.add_row(f"{run.label} {run.candidate[:6]}", fold, rung, score, duration(run.seconds))
+            table.add_row(self.run.title(run.candidate, run.label), fold, rung, score, duration(run.seconds))
         return table
 
     def _candidates_table(self) -> Table:
         shown = self._shown(self.climbs)
         more = len(self.climbs) - len(shown)
         caption = f"{more} more; show them with --all" if more else None
-        table = Table(title="candidates, most folds first", caption=caption)
+        table = Table(title="candidates, most folds first", caption=caption, box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("candidate", overflow="fold", ratio=2)
-        for name in (self.run.metric.name, "step", "state"):
+        for name in (self.run.metric.name, "step"):
             table.add_column(name, no_wrap=True)
-        table.add_column("reason", overflow="fold", ratio=3)
+        table.add_column("state and reason", overflow="fold", ratio=3)
         for climb in shown:
             mean = f"{climb.mean:.4f}" if climb.scores else ""
-            table.add_row(self._name(climb), mean, self._step(climb), climb.state, climb.reason)
+            table.add_row(self._name(climb), mean, self._step(climb), f"{climb.state}: {climb.reason}")
         return table
 
     def _shown(self, entries: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -195,7 +199,7 @@ class Status:
         return [*(Text(line, style="red") for line in lines), *(Text(line, style="yellow") for line in problems)]
 
     def _name(self, climb: Climb) -> str:
-        return f"{self.run.label(climb.candidate)} {climb.candidate[:6]}"
+        return self.run.title(climb.candidate)
 
 
 def _money(hours: Spent, price: Mapping[str, float]) -> str:

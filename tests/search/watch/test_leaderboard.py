@@ -1,4 +1,5 @@
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -247,3 +248,26 @@ def test_minutes_are_the_longest_of_each_fold_added_up() -> None:
     told = [("a", 0, 90.0), ("b", 0, 30.0), ("a", 0, 60.0), ("a", 1, 30.0), ("b", 1, float("nan"))]
     points = [CurvePoint(candidate, fold, 0.5, 1.0, 0.5, seconds) for candidate, fold, seconds in told]
     assert minutes_by_candidate(points) == {"a": 2.0, "b": 0.5}
+
+
+def test_candidates_are_told_apart_by_name_and_settings_at_80_columns(run_directory: RunDirectory) -> None:
+    shared = {"backbone": "minilm-l6", "loss": "bce", "epochs": 3}
+    named = run_directory.add(Candidate(**shared, backbone_lr=3e-4), dict.fromkeys(ALL, 0.2))
+    first = run_directory.add(Candidate(**shared, backbone_lr=2e-4), dict.fromkeys(ALL, 0.3))
+    second = run_directory.add(Candidate(**{**shared, "epochs": 5}), {})
+    study = Path(run_directory.path) / "study.yaml"
+    study.write_text(yaml.safe_dump({**yaml.safe_load(study.read_text()), "names": {"fast": named, "fast-too": named}}))
+    board = leaderboard(run_directory.path)
+    assert [row.name for row in board.rows] == ["fast, fast-too", ""]
+    console = EscapingConsole(width=80, record=True, file=io.StringIO())
+    console.print(board)
+    shown = console.export_text()
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    for title, settings in {
+        f"fast, fast-too {named[:6]}": "backbone_lr=0.0003",
+        f"{board.rows[1].label} {first[:6]}": "backbone_lr=0.0002",
+        f"{board.rows[1].label} {second[:6]}": "epochs=5 backbone_lr=0.0001",
+        "where not given": "epochs=3",
+    }.items():
+        assert re.search(rf"{re.escape(title)} +{re.escape(settings)} *$", shown, re.MULTILINE), title
+    assert all(f"{row.mean:.4f}" in shown and f"{row.pooled:.4f}" in shown for row in board.rows)
