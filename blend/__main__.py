@@ -1,31 +1,23 @@
 """Command line of blend: `fit` a blend, `import` predictions of others, `bundle` models to predict, keep a `ledger`."""
 
-import re
-from math import isfinite
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from blend.blend_folder import RECORD_FILE, blend_folder, find_previous, read_blend, write_blend
+from blend.blend_folder import RECORD_FILE, read_blend
 from blend.blend_record import Blend
-from blend.evidence.blend_report import is_worse, more_sentences, sentences, similarity_sentences, tables
-from blend.evidence.earlier_submissions import compare_with_earlier, read_earlier
+from blend.blend_runs import blend_runs
+from blend.evidence.blend_report import more_sentences, sentences, tables
 from blend.fit.blend_settings import BlendSettings
 from blend.imports.import_command import register
 from blend.ledger.ledger_commands import ledger_app
-from blend.make_blend import make_blend
-from blend.members.candidate_folds import with_candidates_folds
-from blend.members.load_predictions import load_predictions
-from blend.members.run_dirs import find_data
-from blend.row_choice import choose_rows
 from blend.write_bundle import write_bundle
 from data_prep.console import activity, console, new_app, print_line, run_app
-from data_prep.errors import InputError, quote
-from data_prep.given_name import FOLDER_NAME, LONGEST_NAME
+from data_prep.errors import InputError
 from data_prep.prepared import load_prepared
 from data_prep.scoring.metrics import DEAD_BELOW
 from data_prep.store.files import join
-from data_prep.submission.submission_gate import read_sample_submission
 from data_prep.submission.submission_manifest import SUBMISSION_FILE
 from data_prep.wording import command, count
 
@@ -103,17 +95,8 @@ def fit(
 
     Example: `python -m blend fit runs/demo --members packed-mse,pair-cls --name first --clip`
     """
-    chosen = None if members is None else _split(members)
-    name = name or "-".join(chosen or [re.sub(r"[^A-Za-z0-9._-]", "-", method or "best")])
-    if not re.fullmatch(FOLDER_NAME, name):
-        raise InputError(
-            f"--name {quote(name)}: use at most {LONGEST_NAME} letters, digits, dots, dashes and underscores; "
-            "it names a folder"
-        )
     if at_least_one_per not in (None, "family"):
         raise InputError(f"--at-least-one-per {at_least_one_per}: must be `family`")
-    if not isfinite(dead_below):
-        raise InputError(f"--dead-below {dead_below}: must be a finite number")
     settings = BlendSettings(
         method=method,
         parsimony=parsimony,
@@ -124,41 +107,24 @@ def fit(
         fit_on=tuple(fit_on or ()),
         clip=clip,
     )
-    named = load_prepared(data or find_data(runs[0]))
-    prepared = with_candidates_folds(named, runs, chosen, exclude or ())
-    if prepared is not named:
-        folds = count(prepared.manifest.n_folds, "fold")
-        print_line(f"nested scores are by the {folds} that the candidates were trained on, not those of {named.path}")
-    ids = prepared.test["id"].to_pylist()
-    form = None if sample_submission is None else read_sample_submission(sample_submission, ids, prepared.task)
-    with activity("reading predictions"):
-        predictions = load_predictions(
-            runs,
-            prepared,
-            members=chosen,
-            exclude=exclude or (),
-            allow_mixed_splits=allow_mixed_splits,
-            dead_below=dead_below,
-            with_test=not no_submission,
-        )
-    scored, fitted_on = choose_rows(predictions, prepared, settings, rows)
-    candidates = count(len(predictions.members), "candidate")
-    with activity(f"blending {candidates} in every way, then again without each part of the rows"):
-        finished = make_blend(
-            scored,
-            prepared,
-            settings,
-            name=name,
-            form=form,
-            previous=find_previous(runs, name, against, scored),
-            fitted_on=fitted_on,
-        )
-    folder = blend_folder(runs[0], name)
-    earlier, unreadable = read_earlier(runs, ids, leave_out=folder)
-    write_blend(finished, scored, folder, force=force)
-    similar = [] if finished.prediction is None else compare_with_earlier(ids, finished.prediction, earlier)
-    _show(finished.record, [*similarity_sentences(similar), *unreadable], folder, verbose=verbose)
-    if is_worse(finished.record):
+    written = blend_runs(
+        runs,
+        settings,
+        name=name,
+        members=None if members is None else _split(members),
+        exclude=exclude or (),
+        against=against,
+        data=data,
+        allow_mixed_splits=allow_mixed_splits,
+        dead_below=dead_below,
+        rows=rows,
+        sample_submission=sample_submission,
+        with_test=not no_submission,
+        force=force,
+        note=print_line,
+    )
+    _show(written.record, written.about_earlier, written.folder, verbose=verbose)
+    if written.is_worse:
         raise typer.Exit(WORSE)
 
 
@@ -201,7 +167,7 @@ def _split(members: str) -> list[str]:
     return names
 
 
-def _show(record: Blend, about_earlier: list[str], folder: str, *, verbose: bool) -> None:
+def _show(record: Blend, about_earlier: Sequence[str], folder: str, *, verbose: bool) -> None:
     for sentence in record.left_out:
         print_line(f"left out: {sentence}")
     if verbose:

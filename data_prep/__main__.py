@@ -13,7 +13,7 @@ from data_prep.console import activity, console, new_app, print_line, run_app
 from data_prep.errors import InputError
 from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import Prepared, load_prepared
-from data_prep.store.files import exists, join, write_json
+from data_prep.store.files import exists, join
 from data_prep.store.tables import HOLDOUT_FOLD, one_array
 from data_prep.store.yaml_documents import read_document
 from data_prep.task import PPPM, Task
@@ -96,15 +96,13 @@ def audit_verb(
 
     Example: `python -m data_prep audit data/pppm --backbone minilm-l6`
     """
-    from data_prep.audit.audit_report import audit  # noqa: PLC0415 - pandas and scikit-learn are slow to import
+    from data_prep.audit.audit_report import write_audit  # noqa: PLC0415 - pandas and scikit-learn are slow to import
     from data_prep.audit.audit_tables import audit_tables  # noqa: PLC0415
 
-    prepared = load_prepared(folder)
     with activity("counting, then measuring leakage (about half a minute for 36,000 rows)"):
-        report = audit(prepared)
+        report = write_audit(load_prepared(folder))
     for table in audit_tables(report):
         console.print(table)
-    write_json(report.model_dump(mode="json"), join(folder, "audit.json"))
     print_line(f"Wrote {join(folder, 'audit.json')}.")
     if backbone is None:
         print_line(f"Lengths of its texts: {command('python -m data_prep audit', folder)} --backbone NAME")

@@ -1,29 +1,19 @@
 """Verbs of the ledger: `python -m blend ledger add|show|plot`."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from blend.ledger.cv_vs_leaderboard import CvVsLeaderboard, track_cv
-from blend.ledger.ledger_entry import KNOWN_SCHEMES, LedgerEntry, entry_of, find_submission
-from blend.ledger.ledger_file import (
-    LEDGER_FILE,
-    LedgerUpdate,
-    append_entry,
-    check_local,
-    read_ledger,
-    read_or_start,
-    update_scores,
-    write_ledger,
-)
+from blend.ledger.ledger_entry import KNOWN_SCHEMES, LedgerEntry
+from blend.ledger.ledger_file import LEDGER_FILE, LedgerUpdate, read_ledger
 from blend.ledger.ledger_report import describe, row_table, split_table
+from blend.ledger.record_submission import record_submission
 from data_prep.console import console, new_app, print_line
 from data_prep.errors import InputError
 from data_prep.scoring.metrics import METRICS
 from data_prep.store.files import write_bytes
-from data_prep.store.folder_lock import folder_lock
 from data_prep.wording import command
 
 ledger_app = new_app(
@@ -50,24 +40,13 @@ def add(
 
     Example: `python -m blend ledger add --submission runs/demo/blends/first --public .8504 --note "four backbones"`
     """
-    if public is None and private is None:
-        raise InputError("give a leaderboard score with --public, --private or both")
-    check_local(ledger)
-    path, sha256 = find_submission(submission)
-    with folder_lock(Path(ledger).absolute().parent):
-        entries = read_or_start(ledger)
-        updated = update_scores(entries, sha256, public=public, private=private, note=note)
-        if updated:
-            if cv is not None or scheme is not None or metric is not None:
-                raise InputError(f"{ledger} already has this file; change its CV, scheme or metric in its row there")
-            write_ledger(updated.entries, ledger)
-            print_line(_changes(updated))
-        else:
-            entry = replace(
-                entry_of(path, sha256, cv=cv, scheme=scheme, metric=metric), public=public, private=private, note=note
-            )
-            write_ledger(append_entry(entries, entry), ledger)
-            print_line(f"{entry.title}: {_scores(entry)} ({entry.split})")
+    done = record_submission(
+        ledger, submission, public=public, private=private, note=note, cv=cv, scheme=scheme, metric=metric
+    )
+    if isinstance(done, LedgerUpdate):
+        print_line(_changes(done))
+    else:
+        print_line(f"{done.title}: {_scores(done)} ({done.split})")
     print_line(f"wrote {ledger}; next: {_show_command(ledger)}")
 
 

@@ -8,6 +8,7 @@ from data_prep.audit.leakage import Leakage, measure_leakage
 from data_prep.frozen_record import FrozenRecord
 from data_prep.normal_text import normal_text
 from data_prep.prepared import Prepared
+from data_prep.store.files import join, write_json
 
 N_EXAMPLES = 5
 
@@ -95,6 +96,13 @@ def audit(prepared: Prepared) -> AuditReport:
         equal_names=_equal_names(train, group) if group in texts else None,
         leakage=measure_leakage(prepared.train, task, n_folds=manifest.n_folds, seed=manifest.seed),
     )
+
+
+def write_audit(prepared: Prepared) -> AuditReport:
+    """Audit a prepared folder and write the report into it, as `audit.json`."""
+    report = audit(prepared)
+    write_json(report.model_dump(mode="json"), join(prepared.path, "audit.json"))
+    return report
 
 
 def _count_fold(fold: int, rows: pd.DataFrame, levels: tuple[float, ...]) -> FoldCounts:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from data_prep.prepared import Prepared, load_prepared
 from models.backbones.family_memory import GIB
@@ -177,21 +178,21 @@ class SearchPlan:
 
 
 def plan_study(
-    path: str,
+    source: str | Mapping[str, Any],
     *,
     nodes: Sequence[NodeType],
     machines: Machines,
     data: str | None = None,
     backbones: str | None = None,
 ) -> SearchPlan:
-    """Estimate what a study will cost; this starts nothing and needs no weights.
+    """Estimate what a study (its file, or what one holds) will cost; this starts nothing and needs no weights.
 
     `data` is a prepared folder to use instead of the study's, `backbones` a folder in which to look for configs first.
 
     Raises:
         InputError: the study or its data do not fit, or the sizes of a backbone are unknown.
     """
-    study = read_study(path, data=data)
+    study = read_study(source, data=data)
     prepared = load_prepared(study.data)
     ladder = study.ladder.for_metric(prepared.task.measure)
     named = list(read_candidates(study.candidates, allow_twins=True).values())

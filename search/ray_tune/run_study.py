@@ -1,9 +1,10 @@
 """Runs a study on Ray, or continues it where an earlier run stopped."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_prep.console import console, duration
 from data_prep.prepared import load_prepared
@@ -56,7 +57,7 @@ class Outcome:
 
 
 def run_study(
-    path: str | Path,
+    source: str | Path | Mapping[str, Any],
     *,
     runs: str = "runs",
     data: str | None = None,
@@ -67,7 +68,7 @@ def run_study(
     open_session: OpenSession = ray_session,
     tune: RunTune = run_tune,
 ) -> Outcome:
-    """Run a study, or continue it, until nothing is left to do.
+    """Run a study (its file, or what one holds), or continue it, until nothing is left to do.
 
     Tune's own restore is not used, as it lacks a scheduler's state: every `run` starts a new Tune experiment (a
     numbered folder in `ray/`) whose searcher starts only what the record leaves open.
@@ -80,7 +81,7 @@ def run_study(
         InputError: study, data, run directory or cluster do not fit; another driver works there; Ray died repeatedly.
     """
     begun = time.monotonic()
-    study = read_study(path, data=data)
+    study = read_study(source, data=data)
     chosen = None if only is None else choose_candidates(study, only)
     prepared = load_prepared(study.data)
     study = study.model_copy(update={"ladder": study.ladder.for_metric(prepared.task.measure)})
@@ -91,7 +92,7 @@ def run_study(
     conductor: Conductor | None = None
     with hold_driver_lock(run_dir), ConsoleLines(console, tally) as progress:
         for change in keep_study(resolved, run_dir):
-            progress.note(f"{path}: {change}")
+            progress.note(f"{study.name if isinstance(source, Mapping) else source}: {change}")
         for names in names_of_same_model(resolved):
             progress.note(f"{', '.join(names)}: one model under `override`, trained once")
         try:

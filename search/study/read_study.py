@@ -21,13 +21,18 @@ from search.study.read_space import read_space
 from search.study.study_file import ResolvedStudy, Study
 
 
-def read_study(path: str | Path, *, data: str | None = None) -> Study:
-    """Read a study file, apply its `override`, and check all of it; `data` replaces its prepared folder.
+def read_study(source: str | Path | Mapping[str, Any], *, data: str | None = None) -> Study:
+    """Read a study (its file, or what one holds), apply its `override`, and check it; `data` replaces its prepared folder.
 
     Raises:
         InputError: names every fault with its key.
     """
-    written = check_document(_with_experiments(read_yaml(path), path), Study, where=str(path))
+    if isinstance(source, Mapping):
+        path: str | Path = "study"
+        content = {**source, "data": data} if data else dict(source)
+    else:
+        path, content = source, read_yaml(source)
+    written = check_document(_with_experiments(content, path), Study, where=str(path))
     study = _overridden(written, path)
     faults = [
         *_faults_of(lambda: read_candidates(written.candidates, where=f"{path}: candidates")),

@@ -1,0 +1,110 @@
+"""`blend_runs`: everything between run directories and a written blend."""
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+from blend.blend_folder import blend_folder, find_previous, write_blend
+from blend.blend_record import Blend
+from blend.evidence.blend_report import is_worse, similarity_sentences
+from blend.evidence.earlier_submissions import compare_with_earlier, read_earlier
+from blend.fit.blend_settings import BlendSettings
+from blend.make_blend import make_blend
+from blend.members.candidate_folds import with_candidates_folds
+from blend.members.load_predictions import load_predictions
+from blend.members.run_dirs import find_data
+from blend.row_choice import choose_rows
+from data_prep.console import activity
+from data_prep.errors import InputError, quote
+from data_prep.given_name import FOLDER_NAME, LONGEST_NAME
+from data_prep.prepared import load_prepared
+from data_prep.scoring.metrics import DEAD_BELOW
+from data_prep.submission.submission_gate import read_sample_submission
+from data_prep.wording import count
+
+
+@dataclass(frozen=True)
+class WrittenBlend:
+    """A blend that was fitted and written."""
+
+    record: Blend
+    folder: str
+    about_earlier: tuple[str, ...]
+    """What a person should know about earlier submissions: how similar they are, which cannot be read."""
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether a simpler way is better than this blend."""
+        return is_worse(self.record)
+
+
+def blend_runs(
+    runs: Sequence[str],
+    settings: BlendSettings,
+    *,
+    name: str | None = None,
+    members: Sequence[str] | None = None,
+    exclude: Collection[str] = (),
+    against: str | None = None,
+    data: str | None = None,
+    allow_mixed_splits: bool = False,
+    dead_below: float = DEAD_BELOW,
+    rows: str | None = None,
+    sample_submission: str | None = None,
+    with_test: bool = True,
+    force: bool = False,
+    note: Callable[[str], None],
+) -> WrittenBlend:
+    """Fit a blend of the candidates of run directories, and write it into the first of them.
+
+    `members` are ids or names of candidates, all of which take part; None: choose among all but those of `exclude`.
+    The `name` is by default that of the members, else of the method, else `best`. `against` is an earlier blend to
+    compare with, `data` the prepared folder (None: that of the first run), `rows` a file with more columns for
+    `settings.score_on` and `settings.fit_on`. `note` receives what a person should know.
+
+    Raises:
+        InputError: an option, a run directory or its tables do not fit, or another blend of this name is there.
+    """
+    name = name or "-".join(members or [re.sub(r"[^A-Za-z0-9._-]", "-", settings.method or "best")])
+    if not re.fullmatch(FOLDER_NAME, name):
+        raise InputError(
+            f"--name {quote(name)}: use at most {LONGEST_NAME} letters, digits, dots, dashes and underscores; "
+            "it names a folder"
+        )
+    if not isfinite(dead_below):
+        raise InputError(f"--dead-below {dead_below}: must be a finite number")
+    named = load_prepared(data or find_data(runs[0]))
+    prepared = with_candidates_folds(named, runs, members, exclude)
+    if prepared is not named:
+        folds = count(prepared.manifest.n_folds, "fold")
+        note(f"nested scores are by the {folds} that the candidates were trained on, not those of {named.path}")
+    ids = prepared.test["id"].to_pylist()
+    form = None if sample_submission is None else read_sample_submission(sample_submission, ids, prepared.task)
+    with activity("reading predictions"):
+        predictions = load_predictions(
+            runs,
+            prepared,
+            members=members,
+            exclude=exclude,
+            allow_mixed_splits=allow_mixed_splits,
+            dead_below=dead_below,
+            with_test=with_test,
+        )
+    scored, fitted_on = choose_rows(predictions, prepared, settings, rows)
+    candidates = count(len(predictions.members), "candidate")
+    with activity(f"blending {candidates} in every way, then again without each part of the rows"):
+        finished = make_blend(
+            scored,
+            prepared,
+            settings,
+            name=name,
+            form=form,
+            previous=find_previous(runs, name, against, scored),
+            fitted_on=fitted_on,
+        )
+    folder = blend_folder(runs[0], name)
+    earlier, unreadable = read_earlier(runs, ids, leave_out=folder)
+    write_blend(finished, scored, folder, force=force)
+    similar = [] if finished.prediction is None else compare_with_earlier(ids, finished.prediction, earlier)
+    return WrittenBlend(finished.record, folder, (*similarity_sentences(similar), *unreadable))
