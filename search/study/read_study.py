@@ -22,7 +22,7 @@ from search.study.study_file import ResolvedStudy, Study
 
 
 def read_study(source: str | Path | Mapping[str, Any], *, data: str | None = None) -> Study:
-    """Read a study (its file, or what one holds), apply its `override`, and check it; `data` replaces its prepared folder.
+    """Read a study (its file, or what one holds), apply its `override`, check it; `data` replaces its prepared folder.
 
     Raises:
         InputError: names every fault with its key.
