@@ -73,14 +73,14 @@ def screen(written: str) -> list[str]:
         elif kind == "m":
             lines[row] += match.group()
     lines[row] += written[end:]
-    return lines
+    return lines if lines[-1] else lines[:-1]
 
 
 def draw(lines: Sequence[str]) -> str:
-    """Return the lines as SVG, dark in light pages and dark ones, in the reader's own font."""
+    """Return the lines as SVG, dark on light pages and on dark ones, in the reader's own font."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     for line in lines:
-        console.print(Text.from_ansi(line), soft_wrap=True)
+        console.print(Text.from_ansi(line))
     drawn = console.export_svg(title="make demo", unique_id="demo")
     without_downloads = re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL)
     return re.sub(r"font-family: (?:Fira Code|arial)[^;]*", f"font-family: {FONTS}", without_downloads)

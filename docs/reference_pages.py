@@ -56,7 +56,7 @@ def described(name: str, command: Any, *, level: int) -> Iterator[str]:
         yield f"```\n{name} {' '.join(command.collect_usage_pieces(context))}\n```"
         records = [each.get_help_record(context) for each in command.params if not getattr(each, "hidden", False)]
         rows = [row(f"`{usage}`", text.replace("[", r"\[")) for usage, text in filter(None, records)]
-        yield "\n".join(["| argument or option | |", "|---|---|", *rows])
+        yield "\n".join(["| argument or option | meaning |", "|---|---|", *rows])
     for verb, subcommand in subcommands.items():
         if not subcommand.hidden:
             yield from described(f"{name} {verb}", subcommand, level=level + 1)
