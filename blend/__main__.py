@@ -8,6 +8,7 @@ import typer
 from blend.blend_folder import RECORD_FILE, read_blend
 from blend.blend_record import Blend
 from blend.blend_runs import blend_runs
+from blend.errors.errors_command import register as register_errors
 from blend.evidence.blend_report import more_sentences, sentences, tables
 from blend.fit.blend_settings import BlendSettings
 from blend.imports.import_command import register
@@ -186,6 +187,7 @@ def _show(record: Blend, about_earlier: Sequence[str], folder: str, *, verbose: 
 
 
 register(app, fit)
+register_errors(app)
 
 
 if __name__ == "__main__":

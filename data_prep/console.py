@@ -71,6 +71,11 @@ def print_line(text: str) -> None:
     console.print(text, soft_wrap=True)
 
 
+def print_as_is(text: str) -> None:
+    """Print a text for another program: nothing is wrapped, styled or cut; a terminal gets no control characters."""
+    console.file.write((visible(text) if console.is_terminal else text) + "\n")
+
+
 @contextmanager
 def activity(text: str) -> Iterator[Callable[[str], None]]:
     """Show on a terminal what takes long, while the block lasts; the function that it yields changes the text."""

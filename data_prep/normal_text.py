@@ -7,7 +7,12 @@ WORD = re.compile(r"\w+")
 
 def normal_text(text: str) -> str:
     """Return a phrase without case, punctuation, plurals and word order; one without any word stays as it is."""
-    return " ".join(sorted(_singular(word) for word in WORD.findall(text.casefold()))) or text
+    return " ".join(sorted(normal_words(text).split())) or text
+
+
+def normal_words(text: str) -> str:
+    """Return the words of a phrase in their order, without case, punctuation and plurals."""
+    return " ".join(_singular(word) for word in WORD.findall(text.casefold()))
 
 
 def _singular(word: str) -> str:

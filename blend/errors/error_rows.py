@@ -39,13 +39,18 @@ class ErrorRows:
     - `score`, the truth; `prediction`; `error`: prediction - score, so that it is positive where too much is predicted
     - a column for each of `members`, called by its id: its raw out-of-fold prediction, NaN in unfinished folds
     """
-    task: Task
+    data: Prepared
     source: str
     """What predicts, such as `blend best` or `candidate 0123456789ab pair-mean-mse`."""
     kind: str
     """How rows were predicted: `nested` or `out-of-fold`."""
     members: Mapping[str, str]
     """Label of each member, by its candidate id."""
+
+    @property
+    def task(self) -> Task:
+        """The task of the data."""
+        return self.data.task
 
     @property
     def metric(self) -> Metric:
@@ -84,7 +89,7 @@ def load_error_rows(run: str, data: Prepared | None = None, *, blend: str | None
     homes = {member.candidate: home_of(member.candidate, run, member.run) for member in record.members}
     return ErrorRows(
         frame=_frame(data, nested, homes),
-        task=data.task,
+        data=data,
         source=f"blend {name}",
         kind="nested",
         members={member.candidate: member.label for member in record.members},
@@ -103,7 +108,7 @@ def _candidate_rows(run: str, data: Prepared) -> ErrorRows:
     best = chosen[0]
     return ErrorRows(
         frame=_frame(data, _read_oof(run, best), dict.fromkeys(chosen, run)),
-        task=data.task,
+        data=data,
         source=f"candidate {best} {read_label(run, best)[0]}",
         kind="out-of-fold",
         members={candidate: read_label(run, candidate)[0] for candidate in chosen},

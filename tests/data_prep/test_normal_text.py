@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from data_prep.normal_text import normal_text
+from data_prep.normal_text import normal_text, normal_words
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,7 @@ def test_unlike_phrases_stay_apart_when_normal(one, other):
 
 def test_texts_without_a_word_stay_apart():
     assert normal_text("!!!") != normal_text("???")
+
+
+def test_words_keep_their_order():
+    assert normal_words("Water-Pumps") == "water pump" != normal_words("pump water")

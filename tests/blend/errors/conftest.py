@@ -1,17 +1,21 @@
 """Rows with errors that tests know: two members, contexts of unlike quality, groups of five rows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from blend.errors.error_rows import ErrorRows
+from data_prep.prepared import Prepared
 from data_prep.task import PPPM
 
 N_ROWS = 400
 
 
 @pytest.fixture
-def rows() -> ErrorRows:
+def rows(prepared: Prepared) -> ErrorRows:
+    data = replace(prepared, manifest=prepared.manifest.model_copy(update={"task": PPPM}))
     random = np.random.default_rng(0)
     score = random.integers(0, 5, N_ROWS) / 4
     context = np.where(np.arange(N_ROWS) < 10, "Y10", random.choice(["A01", "B23", "B60"], N_ROWS))
@@ -35,4 +39,4 @@ def rows() -> ErrorRows:
             **members,
         }
     )
-    return ErrorRows(frame, PPPM, source="blend best", kind="nested", members={"one": "first", "two": "second"})
+    return ErrorRows(frame, data, source="blend best", kind="nested", members={"one": "first", "two": "second"})

@@ -16,6 +16,8 @@ ROWS = (
     ("b2", "pumps water", "pump", "F28", 0.5),
     ("c1", "valve", "tap", "F28", 0.75),
     ("c2", "valve", "tap", "F28", 0.5),
+    ("e1", "arm roller", "arm roller", "F28", 1.0),
+    ("e2", "arm roller", "roller arm", "F28", 0.25),
     ("d1", "gear", "gears", "F28", 0.75),
     ("d2", "gears", "gear", "F28", 0.75),  # agrees
 )
@@ -34,15 +36,17 @@ def _with_rows(prepared, task, rows):
     return replace(prepared, train=table, manifest=prepared.manifest.model_copy(update={"task": task}))
 
 
-def test_rows_alike_with_other_scores_are_found_by_kind_the_widest_first(data):
+def test_rows_alike_with_other_scores_are_found_by_kind_the_plainest_first(data):
     found = contradictions(data)
     assert list(zip(found["set"], found["kind"], found["spread"], found["id"], strict=True)) == [
-        (1, "alike", 0.5, "a1"),
-        (1, "alike", 0.5, "a2"),
-        (2, "swapped", 0.25, "b1"),
-        (2, "swapped", 0.25, "b2"),
-        (3, "same texts", 0.25, "c2"),
-        (3, "same texts", 0.25, "c1"),
+        (1, "same texts", 0.25, "c2"),
+        (1, "same texts", 0.25, "c1"),
+        (2, "alike", 0.5, "a1"),
+        (2, "alike", 0.5, "a2"),
+        (3, "reordered", 0.75, "e2"),
+        (3, "reordered", 0.75, "e1"),
+        (4, "swapped", 0.25, "b1"),
+        (4, "swapped", 0.25, "b2"),
     ]
     assert list(found.columns) == ["set", "kind", "spread", "id", "anchor", "target", "context", "fold", "score"]
 

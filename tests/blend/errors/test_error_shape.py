@@ -33,7 +33,8 @@ def test_confusion_counts_nearest_levels_as_scikit_learn_does(rows):
 
 def test_a_task_without_levels_has_a_confusion_only_of_few_scores(rows):
     task = Task(name="toy", text_columns=("anchor", "target"), score_range=(0, 1))
-    free = replace(rows, task=task)
+    manifest = rows.data.manifest.model_copy(update={"task": task})
+    free = replace(rows, data=replace(rows.data, manifest=manifest))
     assert confusion(free).equals(confusion(rows))
     assert confusion(replace(free, frame=rows.frame.assign(score=np.linspace(0, 1, 400)))).empty
 
