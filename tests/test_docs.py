@@ -109,6 +109,8 @@ def _defines(body: list[ast.stmt], names: list[str]) -> bool:
     if not names:
         return True
     for node in body:
+        if isinstance(node, ast.If) and _defines(node.body, names):
+            return True
         if isinstance(node, ast.ImportFrom) and names[0] in {each.asname or each.name for each in node.names}:
             return True
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
