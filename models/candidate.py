@@ -57,6 +57,14 @@ class Candidate(FrozenSettings):
     """A prediction is the mean over this many orders of the siblings."""
     max_length: int = Field(default=64, ge=8)
     """Tokens of a row at most, special tokens included."""
+    truncation: str = "head"
+    """What is kept of a row that is longer: a name in `models.part_options.TRUNCATION_OPTIONS`."""
+    head_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the tokens left of a cut phrase that are its first ones."""
+    window_overlap: float = Field(default=0.25, ge=0, lt=1)
+    """Share of a window's tokens that the window before it has too."""
+    max_windows: int = Field(default=8, ge=2)
+    """Windows of a row at most; what follows them is not seen."""
     head: str = "mean"
     """How tokens become one vector: a name in `models.part_options.HEAD_OPTIONS`."""
     head_norm: bool = False
@@ -151,10 +159,22 @@ class Candidate(FrozenSettings):
     def _check(self) -> Self:
         if idle := self._idle_options():
             raise ValueError("; ".join(idle))
+        if self.truncation == "windows" and (reasons := self._no_windows()):
+            raise ValueError(f"truncation=windows does not work with {'; '.join(reasons)}")
         for field in ("freeze_layers", "reinit_layers"):
             if self.layers is not None and getattr(self, field) > self.layers:
                 raise ValueError(f"{field}={getattr(self, field)} exceeds the kept layers={self.layers}")
         return self
+
+    def _no_windows(self) -> list[str]:
+        """Return which parts cannot score a row from several windows, each with the reason and the others."""
+        reasons = []
+        for field in ("recipe", "head"):
+            choices, chosen = PART_OPTIONS[field], getattr(self, field)
+            if reason := choices[chosen].no_windows:
+                others = ", ".join(name for name, choice in choices.items() if not choice.no_windows)
+                reasons.append(f"{field}={chosen}, which {reason}; use {others}")
+        return reasons
 
     def _idle_options(self) -> list[str]:
         """Return what is set without any effect: it would give one model two ids."""

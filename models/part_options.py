@@ -19,11 +19,15 @@ class PartOption:
     """Whether a head reads a text's first token alone, which then must know of all others."""
     needs_levels: bool = False
     """Whether the task must list its legal targets, as `score_levels` in its task file."""
+    no_windows: str = ""
+    """Why a row cannot be scored from several windows with it; empty: it can."""
 
 
 SEPARATORS = ("separator", "spell_separator")
 SHUFFLES = ("shuffle_siblings", "prediction_shuffles")
 POOLING = ("head_norm", "head_layers", "head_width")
+SIBLINGS = "adds phrases of other rows to the text"
+ONE_TOKEN = "reads a token that stands in one window alone"
 
 RECIPE_OPTIONS = {
     "pair": PartOption("anchor, target", SEPARATORS),
@@ -39,30 +43,46 @@ RECIPE_OPTIONS = {
     "grouped": PartOption(
         "pair_context, then the other targets of the same anchor and context (or section), shuffled per epoch",
         ("context", *SEPARATORS, "sibling_scope", "max_siblings", "own_target", *SHUFFLES),
+        no_windows=SIBLINGS,
     ),
     "packed": PartOption(
         "anchor, context text, then all targets of the two in one text; each row is scored from its target's tokens",
         ("context", *SEPARATORS, *SHUFFLES),
+        no_windows=SIBLINGS,
     ),
     "marked": PartOption(
         "anchor, context text, then all targets of the two, the row's own among them between two [TAR] markers",
         ("context", *SEPARATORS, "sibling_scope", "max_siblings", *SHUFFLES),
+        no_windows=SIBLINGS,
     ),
     "prompt": PartOption(
         'a cloze text, "in the field of CONTEXT the phrase ANCHOR means [MASK] TARGET", scored from the mask token',
         ("context",),
+        no_windows="scores a row from its mask token alone",
     ),
 }
 """Which phrases of a row become its text, in which order. Anchor, target and context are a task's text columns."""
 
+TRUNCATION_OPTIONS = {
+    "head": PartOption("the first tokens of each phrase that is cut"),
+    "tail": PartOption("the last tokens of each phrase that is cut"),
+    "head_tail": PartOption("the first and the last tokens of each phrase that is cut", ("head_share",)),
+    "windows": PartOption(
+        "all: the phrase that is cut most is read in overlapping windows, and the head pools the tokens of all",
+        ("window_overlap", "max_windows"),
+    ),
+}
+"""What is kept of a row that is longer than `max_length`."""
+
 HEAD_OPTIONS = {
-    "cls": PartOption("the first token", POOLING, first_token=True),
+    "cls": PartOption("the first token", POOLING, first_token=True, no_windows=ONE_TOKEN),
     "cls_last4": PartOption(
         "the first token in each of the last 4 hidden states, side by side (in all of them where there are fewer)",
         POOLING,
         first_token=True,
+        no_windows=ONE_TOKEN,
     ),
-    "last": PartOption("the last token, for backbones that read from left to right", POOLING),
+    "last": PartOption("the last token, for backbones that read from left to right", POOLING, no_windows=ONE_TOKEN),
     "mean": PartOption("the mean over tokens", POOLING),
     "max": PartOption("the greatest value over tokens, dimension by dimension", POOLING),
     "attention": PartOption("a learned weighted mean over tokens", POOLING),
@@ -118,6 +138,7 @@ ADVERSARY_OPTIONS = {
 
 PART_OPTIONS: Mapping[str, Mapping[str, PartOption]] = {
     "recipe": RECIPE_OPTIONS,
+    "truncation": TRUNCATION_OPTIONS,
     "head": HEAD_OPTIONS,
     "loss": LOSS_OPTIONS,
     "adversary": ADVERSARY_OPTIONS,

@@ -114,6 +114,10 @@ WRITTEN = {
     "own_target",
     "prediction_shuffles",
     "max_length",
+    "truncation",
+    "head_share",
+    "window_overlap",
+    "max_windows",
     "batch_size",
 }
 """Settings that decide which texts a fold run has, and how many of them are in a batch."""
@@ -121,13 +125,14 @@ WRITTEN = {
 
 def _predictions(encoded: Encoded, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     texts = encoded.texts_of(rows)
-    places = prediction_batches(encoded.lengths[texts], encoded.texts_per_batch(PREDICTION_BATCH))
+    places = prediction_batches(encoded.lengths[texts], encoded.texts_at_once(PREDICTION_BATCH))
     return _sizes(encoded, [texts[place] for place in places])
 
 
 def _sizes(encoded: Encoded, batches: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return the texts of each batch and the tokens that they are padded to, [batches, 2]."""
-    return np.array([(len(batch), encoded.lengths[batch].max()) for batch in batches], dtype=np.int64)
+    """Return the texts (or windows) of each batch and the tokens that they are padded to, [batches, 2]."""
+    lengths = encoded.lengths
+    return np.array([(len(encoded.windows_of(batch)), lengths[batch].max()) for batch in batches], dtype=np.int64)
 
 
 @lru_cache(maxsize=1)

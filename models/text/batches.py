@@ -19,7 +19,7 @@ class Batch:
     """The rows of one step."""
 
     input_ids: Tensor
-    """int64 [texts, tokens], padded on the right."""
+    """int64 [texts, tokens], padded on the right; with windows, each window is a text here."""
     attention_mask: Tensor
     """int64 [texts, tokens]; 1 where there is a token, 0 where there is padding."""
     rows: NDArray[np.int64]
@@ -35,6 +35,13 @@ class Batch:
     where the recipe has no codes."""
     groups: Tensor | None = None
     """int64 [batch]; number of each row's anchor; None where the task has a single text."""
+    windows: Tensor | None = None
+    """int64 [texts]; the row, from 0, that each text is a window of, ascending; None: no row has several."""
+
+    @property
+    def n_texts(self) -> int:
+        """Texts that can be computed apart from each other; a row's windows are one."""
+        return len(self.input_ids) if self.windows is None else len(self.rows)
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its tensors on `device`; to CUDA from pinned memory, so that nobody waits."""
@@ -67,7 +74,10 @@ class Spans:
 
 @dataclass(frozen=True)
 class Encoded:
-    """All rows of a pool as texts of token ids, special tokens included; text i is `ids[offsets[i]:offsets[i + 1]]`."""
+    """All rows of a pool as texts of token ids, special tokens included; text i is `ids[offsets[i]:offsets[i + 1]]`.
+
+    With windows, that is window i, and a text is all windows of a row.
+    """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
@@ -81,11 +91,14 @@ class Encoded:
     """[rows, 2] as in `Batch.codes`."""
     groups: NDArray[np.int64] | None = None
     """[rows] as in `Batch.groups`."""
+    windows: NDArray[np.int64] | None = None
+    """[texts + 1] where each text's windows begin; None: each text is a single one."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each text, [texts]."""
-        return np.diff(self.offsets)
+        """Tokens of each text, or of its longest window, [texts]."""
+        lengths = np.diff(self.offsets)
+        return lengths if self.windows is None else np.maximum.reduceat(lengths, self.windows[:-1])
 
     @property
     def n_rows(self) -> int:
@@ -100,11 +113,19 @@ class Encoded:
         return self.groups[self.spans.order[self.spans.first[:-1]]]
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.offsets if self.windows is None else self.windows) - 1
 
     def texts_per_batch(self, batch_size: int) -> int:
         """Return how many texts hold `batch_size` rows on average, at least one."""
         return max(1, round(batch_size * len(self) / self.n_rows))
+
+    def texts_at_once(self, most: int) -> int:
+        """Return how many texts hold at most `most` rows, or windows, on average, at least one."""
+        return max(1, round(most * len(self) / max(self.n_rows, len(self.offsets) - 1)))
+
+    def windows_of(self, texts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the windows of the given texts; these texts themselves where each is a single one."""
+        return texts if self.windows is None else ranges(self.windows[texts], np.diff(self.windows)[texts])
 
     def texts_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the texts that hold the given rows, ascending."""
@@ -116,14 +137,16 @@ class Encoded:
 
     def batch(self, texts: NDArray[np.int64]) -> Batch:
         """Return the given texts, in the order given, padded to the longest of them."""
-        starts = self.offsets[texts]
-        lengths = self.offsets[texts + 1] - starts
+        parts = self.windows_of(texts)
+        starts = self.offsets[parts]
+        lengths = self.offsets[parts + 1] - starts
         steps = np.arange(lengths.max())
         mask = steps < lengths[:, None]
         places = np.where(mask, starts[:, None] + steps, 0)
         ids = np.where(mask, self.ids[places], self.padding_id)
-        segments = None if self.second_segments is None else mask & (steps >= self.second_segments[texts, None])
+        segments = None if self.second_segments is None else mask & (steps >= self.second_segments[parts, None])
         rows, spans = (texts, None) if self.spans is None else self.spans.of(texts)
+        row = None if self.windows is None else np.repeat(np.arange(len(texts)), np.diff(self.windows)[texts])
         return Batch(
             input_ids=torch.from_numpy(ids.astype(np.int64)),
             attention_mask=torch.from_numpy(mask.astype(np.int64)),
@@ -133,6 +156,7 @@ class Encoded:
             segments=_tensor(None if segments is None else segments.astype(np.int64)),
             codes=_tensor(self.codes, rows),
             groups=_tensor(self.groups, rows),
+            windows=_tensor(row),
         )
 
 

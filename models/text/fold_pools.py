@@ -19,6 +19,7 @@ from models.text.recipes import RECIPES
 from models.text.row_pool import RowPool
 from models.text.special_tokens import SpecialTokens, find_special_tokens
 from models.text.token_cache import PhraseTokens, load_tokens
+from models.text.truncation import Truncation
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def _writer(
             tokens,
             frame,
             candidate.max_length,
+            Truncation.of(candidate),
             candidate.seed,
             segment_ids=candidate.segment_ids,
             anchor_column=data.task.text_columns[0] if len(data.task.text_columns) > 1 else None,

@@ -1,7 +1,7 @@
 """The phrases that each row has of its own: how long they may be, and where each begins in its text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,38 +12,53 @@ from data_prep.errors import InputError
 from models.text.recipes import Layout
 from models.text.special_tokens import SpecialTokens
 from models.text.token_cache import PhraseTokens
+from models.text.truncation import Truncation, place_windows
 
 
 @dataclass(frozen=True, eq=False)
 class FittedPhrases:
-    """The phrases of a layout's columns, row by row."""
+    """The phrases of a layout's columns, text by text; a row has one text, or one for each of its windows."""
 
     sources: NDArray[np.int64]
-    """[rows, columns] where each phrase begins in the cached tokens."""
+    """[texts, columns] where each phrase, or its window, begins in the cached tokens."""
+    ends: NDArray[np.int64]
+    """[texts, columns] where each phrase ends in them."""
     lengths: NDArray[np.int64]
-    """[rows, columns] tokens left of each phrase."""
+    """[texts, columns] tokens left of each phrase."""
+    heads: NDArray[np.int64]
+    """[texts, columns] how many of these stand at `sources`; the others stand ahead of `ends`."""
     own_lengths: NDArray[np.int64]
     """[rows] tokens left of a marked row's own phrase; 0 where no phrase is marked."""
+    kept: NDArray[np.int64]
+    """[rows] tokens that are seen, special ones included."""
     lost: NDArray[np.int64]
-    """[rows] tokens cut off all of these."""
+    """[rows] tokens cut off all phrases."""
     frame: SpecialTokens
+    windows: NDArray[np.int64] | None = None
+    """[rows + 1] where each row's texts begin; None: text i is row i."""
 
     @cached_property
     def places(self) -> NDArray[np.int64]:
-        """First token of each phrase within its text, [rows, columns]."""
+        """First token of each phrase within its text, [texts, columns]."""
         ahead = np.cumsum([len(self.frame.before), *map(len, self.frame.joints)])
         places: NDArray[np.int64] = np.cumsum(self.lengths, axis=1) - self.lengths + ahead
         return places
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
-        """Tokens of each row without siblings, the frame included, [rows]."""
+        """Tokens of each text without siblings, the frame included, [texts]."""
         sizes: NDArray[np.int64] = self.lengths.sum(axis=1) + self.frame.size
         return sizes
 
 
 def fit_phrases(
-    table: pa.Table, layout: Layout, tokens: PhraseTokens, frame: SpecialTokens, max_length: int
+    table: pa.Table,
+    layout: Layout,
+    tokens: PhraseTokens,
+    frame: SpecialTokens,
+    *,
+    max_length: int,
+    truncation: Truncation,
 ) -> FittedPhrases:
     """Cut each row's phrases so that its text has at most `max_length` tokens, or half of that if it is shared."""
     marked = layout.siblings is not None and layout.siblings.arranged == "marked"
@@ -52,13 +67,36 @@ def fit_phrases(
     yielding = [layout.columns.index(name) for name in layout.yielding]
     whole = tokens.lengths[phrases]
     lengths = cut(whole, phrase_room(layout, frame, max_length), yielding)
+    lost = (whole - lengths).sum(axis=1)
     n_columns = len(layout.columns)
-    return FittedPhrases(
-        sources=tokens.starts[phrases[:, :n_columns]],
-        lengths=lengths[:, :n_columns],
+    sources, left = tokens.starts[phrases[:, :n_columns]], lengths[:, :n_columns]
+    fitted = FittedPhrases(
+        sources=sources,
+        ends=sources + whole[:, :n_columns],
+        lengths=left,
+        heads=truncation.heads(whole[:, :n_columns], left),
         own_lengths=lengths[:, -1] if marked else np.zeros(len(lengths), dtype=np.int64),
-        lost=(whole - lengths).sum(axis=1),
+        kept=frame.size + lengths.sum(axis=1),
+        lost=lost,
         frame=frame,
+    )
+    return fitted if truncation.window_overlap is None else _in_windows(fitted, truncation)
+
+
+def _in_windows(fitted: FittedPhrases, truncation: Truncation) -> FittedPhrases:
+    """Return one text for each window of a row."""
+    found = place_windows(fitted.ends - fitted.sources, fitted.lengths, truncation)
+    sources = fitted.sources[found.row]
+    sources[np.arange(len(sources)), found.column] += found.start
+    return replace(
+        fitted,
+        sources=sources,
+        ends=fitted.ends[found.row],
+        lengths=fitted.lengths[found.row],
+        heads=fitted.heads[found.row],
+        kept=fitted.kept + found.gained,
+        lost=fitted.lost - found.gained,
+        windows=found.first,
     )
 
 

@@ -16,6 +16,7 @@ from models.text.siblings import SiblingPhrases, gather_siblings, number_rows, s
 from models.text.special_tokens import SpecialTokens
 from models.text.token_cache import PhraseTokens
 from models.text.token_ranges import TokenRanges, no_token_ranges, ranges, write_tokens
+from models.text.truncation import Truncation
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,7 @@ class RowPool:
     """Every phrase, the frame's separator ahead of it; behind them the frame's marker, if it has one."""
     frame: SpecialTokens
     max_length: int
+    truncation: Truncation
     seed: int
     segment_ids: bool = True
     """Whether batches number their two segments."""
@@ -61,7 +63,7 @@ class RowPool:
     @property
     def kept_and_lost(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Tokens of each row's text, and those that were cut off its phrases, [rows] each; siblings do not count."""
-        kept, lost = self._columns.sizes + self._columns.own_lengths, self._columns.lost
+        kept, lost = self._columns.kept, self._columns.lost
         if self.layout.siblings is None or self.layout.siblings.arranged != "packed":
             return kept, lost
         own = self._packed_lengths
@@ -70,7 +72,8 @@ class RowPool:
     def encode(self, epoch: int = 0) -> Encoded:
         """Return every row's token ids, at most `max_length` each.
 
-        A row that is too long loses tokens of its layout's yielding columns first, then of its longest phrase. Siblings
+        A row that is too long loses tokens of its layout's yielding columns first, then of its longest phrase; which
+        ones, the truncation says, or they are read in windows. Siblings
         follow in their order up to the first that has no room left; none is ever cut. A marked row always keeps its own
         phrase. Packed siblings are packed into as many texts as they need, differently in every epoch. Epoch and seed
         decide the order of shuffled siblings; the mean over n orders takes epochs 0 to n - 1.
@@ -87,7 +90,7 @@ class RowPool:
 
     @cached_property
     def _without_siblings(self) -> Encoded:
-        every = np.arange(len(self))
+        every = np.arange(len(self._columns.sizes))
         masked = [column for column, words in enumerate(self.layout.words) if MASK in words]
         if not masked:
             return self._join(every, no_token_ranges())
@@ -153,8 +156,10 @@ class RowPool:
         write_tokens(ids, starts, before)
         write_tokens(ids, offsets[1:] - len(after), after)
         for column, joint in enumerate([(), *self.frame.joints]):
-            places, length = starts + columns.places[heads, column], columns.lengths[heads, column]
-            ids[ranges(places, length)] = self.tokens.ids[ranges(columns.sources[heads, column], length)]
+            places, head = starts + columns.places[heads, column], columns.heads[heads, column]
+            tail = columns.lengths[heads, column] - head
+            ids[ranges(places, head)] = self.tokens.ids[ranges(columns.sources[heads, column], head)]
+            ids[ranges(places + head, tail)] = self.tokens.ids[ranges(columns.ends[heads, column] - tail, tail)]
             write_tokens(ids, places - len(joint), joint)
         places = (starts + columns.sizes[heads] - len(after))[siblings.row] + siblings.ends() - siblings.length
         ids[ranges(places, siblings.length)] = self.tokens.ids[ranges(siblings.start, siblings.length)]
@@ -167,11 +172,19 @@ class RowPool:
             second_segments=columns.places[heads, -1] if self.layout.segments and self.segment_ids else None,
             codes=self._codes,
             groups=self._groups,
+            windows=columns.windows,
         )
 
     @cached_property
     def _columns(self) -> FittedPhrases:
-        return fit_phrases(self.table, self.layout, self.tokens, self.frame, self.max_length)
+        return fit_phrases(
+            self.table,
+            self.layout,
+            self.tokens,
+            self.frame,
+            max_length=self.max_length,
+            truncation=self.truncation,
+        )
 
     @cached_property
     def _sibling_group(self) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""How many tokens the texts of a prepared folder have for a tokenizer, and how many rows each `max_length` cuts."""
+"""How many tokens the texts of a prepared folder have for a tokenizer, and what each `max_length` cuts off."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -38,8 +38,10 @@ def token_tables(data: Prepared, tokenizer: Any) -> Iterator[Table]:
     table.add_row("all, with special tokens", *_percentiles(whole))
     yield table
 
-    table = new_table("Rows that max_length cuts", "max_length", *map(str, MAX_LENGTHS))
+    table = new_table("What max_length cuts, unless in windows", "max_length", *map(str, MAX_LENGTHS))
     table.add_row("rows", *(f"{(whole > most).mean():.1%}" for most in MAX_LENGTHS))
+    unseen = (np.maximum(whole - most, 0).sum() / whole.sum() for most in MAX_LENGTHS)
+    table.add_row("tokens never seen", *(f"{share:.1%}" for share in unseen))
     yield table
 
 

@@ -43,5 +43,6 @@ def cut_warning(pools: FoldPools, candidate: Candidate) -> str | None:
     return (
         f"backbone {candidate.backbone!r}, recipe {candidate.recipe}, max_length={candidate.max_length}: "
         f"{cut.mean():.0%} of rows are cut, median {np.median(kept[cut]):.0f} of {np.median(whole[cut]):.0f} tokens; "
-        "a greater max_length keeps more"
+        f"{lost.sum() / whole.sum():.0%} of all tokens are never seen; a greater max_length keeps more, other ways to "
+        "cut are under `truncation`"
     )

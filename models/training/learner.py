@@ -21,7 +21,7 @@ from models.training.optimizer import ParameterGroup, new_optimizer, trained_par
 from models.training.out_of_memory import MemoryRetry
 
 PREDICTION_BATCH = 256
-"""Rows that are predicted at once."""
+"""Rows, or windows of rows, that are predicted at once."""
 
 
 class Learner:
@@ -50,7 +50,7 @@ class Learner:
         self.scorer.train()
         compute = partial(self.gradients.compute, batch, epoch)
         n_parts = self.gradients.accumulation
-        self.losses.add(self.retry.retry_smaller(compute, n_texts=len(batch.input_ids), n_parts=n_parts))
+        self.losses.add(self.retry.retry_smaller(compute, n_texts=batch.n_texts, n_parts=n_parts))
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate_share
         loss_scaler = self.gradients.loss_scaler
@@ -73,7 +73,7 @@ class Learner:
         """Return predictions, float32 [rows], for the given rows of `encoded` in the order given (None: all)."""
         chosen = np.arange(encoded.n_rows) if rows is None else rows
         self.scorer.eval()
-        n_texts = encoded.texts_per_batch(PREDICTION_BATCH)
+        n_texts = encoded.texts_at_once(PREDICTION_BATCH)
         return self.retry.retry_smaller(partial(self._predict, encoded, chosen, n_texts), n_texts=n_texts)
 
     def _predict(

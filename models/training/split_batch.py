@@ -15,23 +15,23 @@ ROW_FIELDS = ("targets", "codes", "groups")
 def split_batch(batch: Batch, n_parts: int) -> list[Batch]:
     """Cut a batch into at most `n_parts` batches of about as many texts, none empty, in the order given.
 
-    Rows stay with their text. The mean of the parts' gradients, weighted by their rows, is the gradient of the whole
-    batch for every loss that is a mean over rows. A loss that compares rows with each other (pearson, ranking) compares
-    them within a part only, so accumulation is another training for it.
+    Rows stay with their text, windows with their row. The mean of the parts' gradients, weighted by their rows, is the
+    gradient of the whole batch for every loss that is a mean over rows. A loss that compares rows with each other
+    (pearson, ranking) compares them within a part only, so accumulation is another training for it.
     """
-    n_texts = len(batch.input_ids)
-    n_parts = min(n_parts, n_texts)
+    n_parts = min(n_parts, batch.n_texts)
     if n_parts == 1:
         return [batch]
-    return [_part(batch, texts) for texts in torch.arange(n_texts).tensor_split(n_parts)]
+    return [_part(batch, texts) for texts in torch.arange(batch.n_texts).tensor_split(n_parts)]
 
 
 def _part(batch: Batch, texts: Tensor) -> Batch:
     first, last = int(texts[0]), int(texts[-1])
-    if batch.spans is None:
-        rows = texts
-        spans = None
-    else:
+    rows, spans, windows = texts, None, None
+    if batch.windows is not None:
+        texts = torch.nonzero((batch.windows >= first) & (batch.windows <= last)).squeeze(1)
+        windows = batch.windows[texts] - first
+    if batch.spans is not None:
         text = batch.spans[:, 0]
         rows = torch.nonzero((text >= first) & (text <= last)).squeeze(1)
         spans = batch.spans[rows] - torch.tensor([first, 0, 0])
@@ -40,4 +40,4 @@ def _part(batch: Batch, texts: Tensor) -> Batch:
     tensors: dict[str, Any] = {
         name: None if value is None else value[places] for name, (places, value) in chosen.items()
     }
-    return replace(batch, rows=batch.rows[rows.numpy()], spans=spans, **tensors)
+    return replace(batch, rows=batch.rows[rows.numpy()], spans=spans, windows=windows, **tensors)

@@ -10,10 +10,18 @@ from models.parts.adversary import ADVERSARIES
 from models.parts.heads import HEADS
 from models.parts.losses import LOSSES
 from models.text.recipes import RECIPES
+from models.text.truncation import HEAD_SHARES
 
 
 @pytest.mark.parametrize(
-    ("kind", "registry"), [("recipe", RECIPES), ("head", HEADS), ("loss", LOSSES), ("adversary", ADVERSARIES)]
+    ("kind", "registry"),
+    [
+        ("recipe", RECIPES),
+        ("truncation", HEAD_SHARES),
+        ("head", HEADS),
+        ("loss", LOSSES),
+        ("adversary", ADVERSARIES),
+    ],
 )
 def test_what_can_be_chosen_is_what_can_be_built(kind, registry):
     assert list(PART_OPTIONS[kind]) == list(registry)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -5,10 +7,11 @@ import torch
 from data_prep.task import PPPM
 from models.backbones.families import FAMILIES
 from models.candidate import Candidate
+from models.part_options import HEAD_OPTIONS
 from models.parts.build import new_head, new_loss
 from models.parts.heads import HEADS
 from models.parts.losses import LOSSES
-from models.parts.scorer import Scorer, span_places
+from models.parts.scorer import Scorer, span_places, window_places
 from models.text.batches import Batch
 from small_models import load
 
@@ -131,3 +134,27 @@ def test_padding_changes_no_prediction_of_any_family(family, tiny, head_name):
             part = ids[row : row + 1, :length]
             alone = loss.to_predictions(scorer(Batch(part, torch.ones_like(part), np.arange(1), None)))
             torch.testing.assert_close(together[row : row + 1], alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("head_name", [name for name, option in HEAD_OPTIONS.items() if not option.no_windows])
+def test_the_head_sees_the_tokens_of_all_windows_of_a_row(backbone, head_name):
+    scorer, _ = new_scorer(backbone, head_name)
+    windows = torch.tensor([0, 0, 1, 1])
+    found = scorer(dataclasses.replace(batch_of(backbone, n_rows=2), windows=windows))
+    batch = batch_of(backbone)
+    states = scorer.backbone(batch.input_ids, batch.attention_mask, n_states=scorer.head.n_states)
+    for row, (first, second) in enumerate([(0, 1), (2, 3)]):
+        joined = tuple(
+            torch.cat([state[first, : LENGTHS[first]], state[second, : LENGTHS[second]]]).unsqueeze(0)
+            for state in states
+        )
+        alone = scorer.head(joined, torch.ones(1, joined[0].shape[1], dtype=torch.int64))
+        torch.testing.assert_close(found[row : row + 1], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_places_of_windows_are_the_tokens_without_padding():
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1]])
+    (text, token), found = window_places(torch.tensor([0, 0, 1]), mask)
+    assert text.tolist() == [[0, 0, 1], [2, 2, 2]]
+    assert token.tolist() == [[0, 1, 0], [0, 1, 2]]
+    assert found.tolist() == [[1, 1, 1], [1, 1, 1]]
