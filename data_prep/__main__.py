@@ -11,6 +11,7 @@ from rich.table import Table
 
 from data_prep.console import activity, console, new_app, print_line, run_app
 from data_prep.errors import InputError
+from data_prep.export import CsvOption, JsonOption, export
 from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.store.files import exists, join
@@ -91,6 +92,8 @@ def audit_verb(
     backbone: Annotated[
         str | None, typer.Option(help="Also show how long the texts are for this backbone, as `models tokens` does.")
     ] = None,
+    as_json: JsonOption = False,
+    csv_file: CsvOption = None,
 ) -> None:
     """Report leakage, repeated rows and other traps in a prepared folder; writes audit.json into it.
 
@@ -101,6 +104,8 @@ def audit_verb(
 
     with activity("counting, then measuring leakage (about half a minute for 36,000 rows)"):
         report = write_audit(load_prepared(folder))
+    if export(report, report.folds, as_json=as_json, csv_file=csv_file):
+        return
     for table in audit_tables(report):
         console.print(table)
     print_line(f"Wrote {join(folder, 'audit.json')}.")

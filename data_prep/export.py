@@ -9,12 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
 
 from data_prep.console import console, print_as_is, print_line
 from data_prep.credentials import mask_credentials
 from data_prep.errors import InputError
-from data_prep.store.files import write_bytes
 from data_prep.wording import count
 
 STDOUT = "-"
@@ -42,6 +40,8 @@ def export(found: Any, rows: Iterable[Any], *, as_json: bool, csv_file: str | No
     elif csv_file == STDOUT:
         print_as_is(to_csv(rows)[0].removesuffix("\n"))
     elif csv_file is not None:
+        from data_prep.store.files import write_bytes  # noqa: PLC0415 - pyarrow is slow to import
+
         text, n_rows = to_csv(rows)
         write_bytes(text.encode(), csv_file)
         print_line(f"wrote {csv_file} ({count(n_rows, 'row')})")
@@ -50,8 +50,8 @@ def export(found: Any, rows: Iterable[Any], *, as_json: bool, csv_file: str | No
 
 def plain(value: Any) -> Any:
     """Return a value as JSON has it: dicts, lists, texts (credentials masked), numbers, None for NaN."""
-    if isinstance(value, BaseModel):
-        return plain(value.model_dump(mode="python"))
+    if hasattr(value, "model_dump"):  # of pydantic, which is slow to import
+        return plain(value.model_dump())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -67,10 +67,12 @@ def plain(value: Any) -> Any:
 
 def to_csv(rows: Iterable[Any]) -> tuple[str, int]:
     """Return rows as CSV with a header, and how many there are; columns are in order of first appearance."""
-    flat = [dict(_flat(plain(row))) for row in rows]
-    columns = list(dict.fromkeys(name for row in flat for name in row))
+    values = [plain(row) for row in rows]
+    flat = [dict(_flat(row)) for row in values]
+    nested = {name for row in values for name, value in row.items() if isinstance(value, dict)}
+    columns = list(dict.fromkeys(name for row in flat for name in row if name not in nested))
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
     return text.getvalue(), len(flat)

@@ -7,6 +7,7 @@ import typer
 
 from data_prep.console import console, new_app, print_line, run_app
 from data_prep.errors import InputError
+from data_prep.export import CsvOption, JsonOption, export
 from data_prep.wording import command
 
 CandidateOption = Annotated[
@@ -25,6 +26,9 @@ app = new_app(
 @app.command("list")
 def list_verb(
     kind: Annotated[str | None, typer.Option(help="Show one kind only, such as head.  [default: all]")] = None,
+    *,
+    as_json: JsonOption = False,
+    csv_file: CsvOption = None,
 ) -> None:
     """List every backbone family, recipe, head, loss, adversary and regularizer, one line each.
 
@@ -36,7 +40,15 @@ def list_verb(
     kind = "regularizer" if kind == "regulariser" else kind  # its name in version 0.2
     if kind is not None and kind not in kinds:
         raise InputError(f"--kind {kind!r}: no such kind; known: {', '.join(kinds)}")
-    for name in [kind] if kind else kinds:
+    shown = {kind: kinds[kind]} if kind else kinds
+    rows = [
+        {"kind": name, "name": choice, "summary": option.summary, "settings": option.settings}
+        for name, choices in shown.items()
+        for choice, option in choices.items()
+    ]
+    if export(rows, rows, as_json=as_json, csv_file=csv_file):
+        return
+    for name in shown:
         console.print(name, style="bold")
         width = max(map(len, kinds[name]))
         for choice, option in kinds[name].items():

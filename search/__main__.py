@@ -1,14 +1,18 @@
 """Command line of the search: `plan` and `run` a study, watch it, and `explain` or `replay` what it did."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from data_prep.console import activity, console, new_app, print_line, run_app
 from data_prep.errors import InputError
+from data_prep.export import CsvOption, JsonOption, export
 from data_prep.wording import command, count
 from search.cluster.cluster_commands import register as register_jobs
+
+if TYPE_CHECKING:
+    from search.watch.leaderboard import Leaderboard
 
 EXIT_INTERRUPTED = 130
 PAGE = 30
@@ -59,7 +63,9 @@ def run(
             f"To continue, run the same command again: {command('python -m search run', study, options=options)}"
         )
         raise typer.Exit(EXIT_INTERRUPTED)
-    following = _show_leaderboard(outcome.run_dir, most=PAGE)
+    from search.watch.leaderboard import leaderboard as rank  # noqa: PLC0415 - keeps `--help` fast
+
+    following = _show_leaderboard(outcome.run_dir, rank(outcome.run_dir, most=PAGE))
     print_line(outcome.summary)
     if not outcome.finished:
         raise InputError(f"{outcome.run_dir}: no fold run finished; the reasons are above")
@@ -80,19 +86,24 @@ def plan(
         typer.Option(help="Your own prices, peaks, speeds (YAML, like search/cluster/machines.yaml).", metavar="FILE"),
     ] = None,
     backbones: Annotated[str | None, typer.Option(help="Folder with local copies of hub models or configs.")] = None,
+    as_json: JsonOption = False,
+    csv_file: CsvOption = None,
 ) -> None:
     """Estimate what a study will cost (fold runs, hours, money, memory, disk) before you rent or start anything.
 
     Example: `python -m search plan studies/pppm.yaml --cluster cluster.yaml`
     """
     from search.cluster.machines import read_cluster, read_machines, this_machine  # noqa: PLC0415
-    from search.plan.plan_report import plan_report  # noqa: PLC0415
+    from search.plan.plan_report import plan_document, plan_report  # noqa: PLC0415
     from search.plan.search_plan import plan_study  # noqa: PLC0415
     from search.ray_tune.ray_session import cores  # noqa: PLC0415
 
     machines = read_machines(throughput)
     nodes = [this_machine(cores())] if cluster is None else read_cluster(cluster, machines)
     found = plan_study(study, nodes=nodes, machines=machines, data=data, backbones=backbones)
+    document = plan_document(found)
+    if export(document, document["placements"], as_json=as_json, csv_file=csv_file):
+        return
     console.print(plan_report(found))
     following = (
         command("python -m search run", study, options={"--data": data, "--backbones": backbones})
@@ -110,6 +121,8 @@ def status(
         bool, typer.Option("--watch", help="Update it every few seconds, until Ctrl-C or until the driver ends.")
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Show every candidate, not only the best.")] = False,
+    as_json: JsonOption = False,
+    csv_file: CsvOption = None,
 ) -> None:
     """Show the state of a search: what runs, what waits, what is best, what failed; needs only its run directory.
 
@@ -117,8 +130,12 @@ def status(
     """
     from search.watch.status_page import StatusReader, follow  # noqa: PLC0415 - keeps `--help` fast
 
-    reader = StatusReader(run_dir, show_all=everything)
+    if watch and (as_json or csv_file is not None):
+        raise InputError("--watch: shows a page again and again; leave out --json and --csv")
+    reader = StatusReader(run_dir, show_all=_most(everything, as_json, csv_file) is None)
     found = follow(reader, console) if watch else reader.read()
+    if export(found.document(), found.records(), as_json=as_json, csv_file=csv_file):
+        return
     console.print(found)
     verb = "leaderboard" if found.is_over else "explain"
     print_line(f"read {run_dir}; next: {command('python -m search', verb, run_dir)}")
@@ -170,28 +187,46 @@ def leaderboard(
     run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="RUN_DIR")],
     *,
     everything: Annotated[bool, typer.Option("--all", help="Show every candidate, not only the best.")] = False,
+    as_json: JsonOption = False,
+    csv_file: CsvOption = None,
 ) -> None:
     """Rank the candidates of a run directory, and show which differences are noise.
 
     Example: `python -m search leaderboard runs/demo`
     """
-    following = _show_leaderboard(run_dir, most=None if everything else PAGE)
+    from search.watch.leaderboard import leaderboard as rank  # noqa: PLC0415 - keeps `--help` fast
+
+    board = rank(run_dir, most=_most(everything, as_json, csv_file))
+    if export(board.document(), board.records(), as_json=as_json, csv_file=csv_file):
+        return
+    following = _show_leaderboard(run_dir, board)
     print_line(f"read {run_dir}; next: {following}")
 
 
 @app.command()
 def explain(
     run_dir: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="RUN_DIR")],
+    candidate: Annotated[
+        str | None,
+        typer.Argument(help="One candidate to tell in full: its name, its id or the start of it.", metavar="CANDIDATE"),
+    ] = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="Tell of every candidate, not only the latest.")] = False,
+    as_json: JsonOption = False,
+    csv_file: CsvOption = None,
 ) -> None:
     """Print the story of each candidate in one line: its scores, what was decided and why, what it cost.
 
-    Example: `python -m search explain runs/demo`
+    Example: `python -m search explain runs/demo packed-mse`
     """
+    if candidate is not None:
+        _explain_one(run_dir, candidate, as_json=as_json, csv_file=csv_file)
+        return
     from search.watch.candidate_stories import explain as read_stories  # noqa: PLC0415 - keeps `--help` fast
 
-    stories = read_stories(run_dir, most=None if everything else PAGE)
+    stories = read_stories(run_dir, most=_most(everything, as_json, csv_file))
+    if export(stories, stories.stories, as_json=as_json, csv_file=csv_file):
+        return
     console.print(stories, soft_wrap=True)
     following = (
         "the search has not ended; run its `python -m search run STUDY.yaml` again to continue"
@@ -199,6 +234,17 @@ def explain(
         else command("python -m blend fit", run_dir)
     )
     print_line(f"read {run_dir}; next: {following}")
+
+
+def _explain_one(run_dir: str, candidate: str, *, as_json: bool, csv_file: str | None) -> None:
+    from search.watch.candidate_page import explain_candidate  # noqa: PLC0415 - keeps `--help` fast
+
+    with activity("replaying what was decided"):
+        page = explain_candidate(run_dir, candidate)
+    if export(page, page.reports, as_json=as_json, csv_file=csv_file):
+        return
+    console.print(page)
+    print_line(f"read {run_dir}; next: {command('python -m search leaderboard', run_dir)}")
 
 
 @app.command()
@@ -309,11 +355,13 @@ def refit(
     print_line(f"{done}; next: {command('python -m blend bundle', run_dir, options=options)}")
 
 
-def _show_leaderboard(run_dir: str, *, most: int | None) -> str:
-    """Print the ranking; return what to run next."""
-    from search.watch.leaderboard import leaderboard as rank  # noqa: PLC0415 - keeps `--help` fast
+def _most(everything: bool, as_json: bool, csv_file: str | None) -> int | None:
+    """Return how many candidates to show; None: all, also for another program."""
+    return None if everything or as_json or csv_file is not None else PAGE
 
-    board = rank(run_dir, most=most)
+
+def _show_leaderboard(run_dir: str, board: "Leaderboard") -> str:
+    """Print the ranking; return what to run next."""
     console.print(board)
     program = "python -m blend fit" if board.can_be_blended else "python -m search explain"
     return command(program, run_dir)

@@ -12,6 +12,7 @@ from blend.ledger.ledger_report import describe, row_table, split_table
 from blend.ledger.record_submission import record_submission
 from data_prep.console import console, new_app, print_line
 from data_prep.errors import InputError
+from data_prep.export import CsvOption, JsonOption, export
 from data_prep.scoring.metrics import METRICS
 from data_prep.store.files import write_bytes
 from data_prep.wording import command
@@ -65,12 +66,24 @@ def _changes(update: LedgerUpdate) -> str:
 
 
 @ledger_app.command()
-def show(*, board: Board = "public", ledger: LedgerFile = LEDGER_FILE) -> None:
+def show(
+    *,
+    board: Board = "public",
+    ledger: LedgerFile = LEDGER_FILE,
+    as_json: JsonOption = False,
+    csv_file: CsvOption = None,
+) -> None:
     """Show all submissions, outliers and leaks, and which split's CV tracks the leaderboard.
 
     Example: `python -m blend ledger show --ledger studies/memo_ledger.csv`
     """
     tracking = _track(ledger, board)
+    rows = [
+        {**vars(row.entry), "residual": row.residual, "flags": [f"{flag.kind}:{flag.by}" for flag in row.flags]}
+        for row in tracking.rows
+    ]
+    if export({**vars(tracking), "sentences": describe(tracking)}, rows, as_json=as_json, csv_file=csv_file):
+        return
     console.print(row_table(tracking))
     console.print(split_table(tracking))
     for sentence in describe(tracking):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -26,6 +27,41 @@ def plan_report(plan: SearchPlan) -> Group:
     parts += [f"- {sentence}" for sentence in misfits(plan)]
     parts += ["Assumed:", *(f"- {sentence}" for sentence in assumptions(plan))]
     return Group(*parts)
+
+
+def plan_document(plan: SearchPlan) -> dict[str, Any]:
+    """Return the plan as plain values; `placements` has a row for each family on each node type."""
+    return {
+        "study": plan.study.name,
+        "candidates": len(plan.runs),
+        "n_folds": plan.n_folds,
+        "full_grid": plan.full_grid,
+        "expected_runs": plan.expected_runs,
+        "families": plan.forecasts,
+        "nodes": [
+            {
+                "node": found.node.name,
+                "slots": found.slots,
+                "full_node_hours": found.full,
+                "expected_node_hours": found.expected,
+                "wall_hours": found.wall_hours,
+                "full_dollars": found.dollars(found.full),
+                "expected_dollars": found.dollars(found.expected),
+                "full_gpu_hours": found.full_gpu,
+                "expected_gpu_hours": found.expected_gpu,
+            }
+            for found in plan.nodes
+        ],
+        "placements": [
+            {"node": found.node.name, "family": name, **vars(place), "node_hours": place.node_hours}
+            for found in plan.nodes
+            for name, place in found.placements.items()
+        ],
+        "weights_bytes": plan.weights_on_disk,
+        "tables_bytes": plan.tables_on_disk,
+        "misfits": misfits(plan),
+        "assumptions": assumptions(plan),
+    }
 
 
 def _summary(plan: SearchPlan) -> str:

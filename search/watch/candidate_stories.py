@@ -4,7 +4,7 @@ States and promotions are those in `status.json`, as decided at the time. Where 
 (the driver was killed), a new ladder replays all of `curves.arrow`; otherwise only the reports of what is shown.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ def explain(run_dir: str, *, most: int | None = None) -> Stories:
         InputError: not a run directory, its prepared folder is gone, or its record is not what this version writes.
     """
     run = RunDir(run_dir)
-    ladder, notes = _known_settings(run.study.get("ladder", {}), run.study_path)
+    ladder, notes = known_settings(run.study.get("ladder", {}), run.study_path)
     settings = check_document(ladder, LadderSettings, where=f"{run.study_path}: ladder")
     names = [*run.curves, *(name for name in run.candidates if name not in run.curves)]
     shown = names[-most:] if most else names
@@ -87,7 +87,7 @@ def explain(run_dir: str, *, most: int | None = None) -> Stories:
     return Stories(tuple(stories), len(names), open_ends, notes)
 
 
-def _known_settings(ladder: dict[str, Any], path: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+def known_settings(ladder: dict[str, Any], path: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the ladder settings that this version knows, and a note that names the others."""
     gone = [key for key in ladder if key not in LadderSettings.model_fields]
     known = {key: value for key, value in ladder.items() if key not in gone}
@@ -116,29 +116,42 @@ def _stories(
     ladder = FoldLadder(settings, n_folds=run.data.manifest.n_folds)
     in_full = _must_replay(run, settings, shown)
     points = run.points if in_full else [point for point in run.points if point.candidate in set(shown)]
-    folds: dict[str, dict[int, list[str]]] = {}
-    for replayed in LadderFeed(ladder, run.store, run.data).replay(points, run.family):
-        point = replayed.point
-        folds.setdefault(point.candidate, {}).setdefault(point.fold, []).append(_shown(replayed))
+    replayed: dict[str, list[ReplayedPoint]] = {name: [] for name in shown}
+    for point in LadderFeed(ladder, run.store, run.data).replay(points, run.family):
+        if point.run.candidate in replayed:
+            replayed[point.run.candidate].append(point)
     rebuilt = ladder.status() if in_full else {}
     apart = SettingsApart.of(run, shown)
     statuses = {name: _latest_status(run.statuses.get(name), rebuilt.get(name)) for name in run.curves}
-    stories = [
-        Story(
-            candidate=name,
-            name=run.names.get(name, ""),
-            label=run.label(name),
-            family=run.family(name),
-            settings=apart.text(name),
-            folds={fold: tuple(texts) for fold, texts in folds.get(name, {}).items()},
-            promotion=_promotion(run.statuses.get(name), rebuilt.get(name)),
-            state=statuses[name].state if name in statuses else "not started",
-            reason=statuses[name].reason if name in statuses else "no fold run has reported yet",
-            minutes=run.minutes.get(name, 0.0),
-        )
-        for name in shown
-    ]
-    return stories, statuses
+    return [story_of(run, name, replayed[name], rebuilt, apart.text(name)) for name in shown], statuses
+
+
+def story_of(
+    run: RunDir,
+    name: str,
+    replayed: Sequence[ReplayedPoint],
+    rebuilt: Mapping[str, CandidateStatus],
+    settings: str = "",
+) -> Story:
+    """Return the story of a candidate from its replayed reports and the states of a rebuilt ladder, if there is one."""
+    folds: dict[int, list[str]] = {}
+    for point in replayed:
+        folds.setdefault(point.run.fold, []).append(_shown(point))
+    recorded, status = run.statuses.get(name), None
+    if name in run.curves:
+        status = _latest_status(recorded, rebuilt.get(name))
+    return Story(
+        candidate=name,
+        name=run.names.get(name, ""),
+        label=run.label(name),
+        family=run.family(name),
+        settings=settings,
+        folds={fold: tuple(texts) for fold, texts in folds.items()},
+        promotion=_promotion(recorded, rebuilt.get(name)),
+        state=status.state if status else "not started",
+        reason=status.reason if status else "no fold run has reported yet",
+        minutes=run.minutes.get(name, 0.0),
+    )
 
 
 def _must_replay(run: RunDir, settings: LadderSettings, shown: Sequence[str]) -> bool:

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ class LeaderboardRow:
     state: str
     reason: str
     folds: tuple[int, ...]
+    scores: Mapping[int, float]
+    """The metric on each finished fold."""
     mean: float
     spread: float
     """Standard deviation over the finished folds; NaN for one fold."""
@@ -77,6 +80,17 @@ class Leaderboard:
     def can_be_blended(self) -> bool:
         """Whether any candidate is complete; only those can be members of a blend."""
         return any(len(row.folds) == self.n_folds for row in self.rows)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return every candidate that is shown, best first, with the settings in which they differ."""
+        entries: list[LeaderboardRow | Unscored] = [*self.rows, *self.unscored]
+        common, own = self.apart.common, self.apart.own
+        return [{**vars(entry), "settings": {**common, **own.get(entry.candidate, {})}} for entry in entries]
+
+    def document(self) -> dict[str, Any]:
+        """Return the whole ranking as plain values."""
+        counts = {"metric": self.metric, "n_folds": self.n_folds, "counts": self.counts}
+        return {**counts, "candidates": self.records()}
 
     def __rich__(self) -> RenderableType:
         """Return the tables that a console shows."""
@@ -241,6 +255,7 @@ def _row(
         state=state_and_reason[0],
         reason=state_and_reason[1],
         folds=folds,
+        scores=entry.values,
         mean=float(np.mean(values)),
         spread=float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"),
         pooled=entry.metric(

@@ -57,6 +57,29 @@ class Status:
         parts.extend(self._troubles())
         return Group(*parts)
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return every candidate that is shown, best first, with its step on the ladder."""
+        return [
+            {
+                "candidate": climb.candidate,
+                "name": self.run.names.get(climb.candidate, ""),
+                "label": self.run.label(climb.candidate),
+                "state": climb.state,
+                "reason": climb.reason,
+                "step": self._step(climb),
+                "mean": climb.mean,
+                "rung": climb.rung,
+                "scores": climb.scores,
+            }
+            for climb in self._shown(self.climbs)
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """Return the whole state as plain values; `pulse` is what the driver wrote last, None where it never did."""
+        study = {"study": self.run.study.get("name", ""), "run_dir": self.run.path}
+        driver = {"driver": self._driver(), "is_over": self.is_over, "now": self.now, "pulse": self.run.pulse}
+        return {**study, **driver, "candidates": self.records()}
+
     # The lines at the top
 
     def _head(self) -> list[Text]:

@@ -1,3 +1,4 @@
+import csv
 import json
 import subprocess
 import sys
@@ -37,6 +38,11 @@ def test_prepare_then_audit(inputs, tmp_path):
     assert audited.returncode == 0
     assert json.loads((tmp_path / "out/audit.json").read_text())["linked_groups"] == 12
     assert "python -m search run" in audited.stdout.splitlines()[-1]
+    report = json.loads((tmp_path / "out/audit.json").read_text())
+    assert json.loads(data_prep("audit", tmp_path / "out", "--json").stdout) == report
+    data_prep("audit", tmp_path / "out", "--csv", tmp_path / "folds.csv")
+    with (tmp_path / "folds.csv").open() as file:
+        assert [int(row["rows"]) for row in csv.DictReader(file)] == [fold["rows"] for fold in report["folds"]]
 
 
 def test_the_users_fault_gives_exit_code_two_and_no_traceback(inputs, tmp_path):

@@ -1,5 +1,9 @@
 """The verbs `list`, `explain` and `tiny`; `train` is tested with training."""
 
+import csv
+import io
+import json
+
 import numpy as np
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
@@ -28,6 +32,14 @@ def test_list_can_show_one_kind():
     error = run("list", "--kind", "colour").exception
     assert isinstance(error, InputError)
     assert "backbone, recipe, head, loss" in str(error)
+
+
+def test_list_gives_another_program_the_same():
+    found = json.loads(run("list", "--json").output)
+    expected = [(kind, name, entry.summary) for kind, entries in catalogue().items() for name, entry in entries.items()]
+    assert [(row["kind"], row["name"], row["summary"]) for row in found] == expected
+    rows = list(csv.DictReader(io.StringIO(run("list", "--kind", "loss", "--csv", "-").output)))
+    assert [row["name"] for row in rows] == list(catalogue()["loss"])
 
 
 def test_tiny_says_how_to_use_what_it_made_and_explain_uses_it(tmp_path):

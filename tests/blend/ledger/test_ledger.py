@@ -629,6 +629,17 @@ def test_show_prints_every_row_the_reasons_and_the_verdict() -> None:
         blend("ledger", "show", "--board", "private", "--ledger", MEMO_LEDGER)
 
 
+def test_show_gives_another_program_the_same(tmp_path: Path) -> None:
+    blend("ledger", "show", "--ledger", MEMO_LEDGER, "--csv", tmp_path / "rows.csv")
+    tracking = track_cv(read_ledger(MEMO_LEDGER))
+    with (tmp_path / "rows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["submission"] for row in rows] == [row.entry.submission for row in tracking.rows]
+    found = [float(row["residual"]) if row["residual"] else None for row in rows]
+    assert found == [row.residual for row in tracking.rows]
+    assert rows[1]["flags"].split()[0] == "leaking:scheme"
+
+
 @pytest.mark.parametrize("kind", ["svg", "png"])
 def test_plot_draws_every_point_and_names_the_flagged(tmp_path: Path, kind: str) -> None:
     out = tmp_path / f"memo.{kind}"

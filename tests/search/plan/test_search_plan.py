@@ -1,5 +1,6 @@
 """Plans: what a study would take on the nodes of a cluster file, without Ray, weights or a GPU."""
 
+import json
 import math
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from search.__main__ import app as search_app
 from search.cluster.machines import Machine, NodeType, read_cluster, read_machines, this_machine
 from search.plan.plan_report import misfits
 from search.plan.search_plan import SearchPlan, count_slots, plan_study
+from search.ray_tune.ray_session import cores
 from search.study.study_file import Resources
 
 CLUSTER = {
@@ -208,6 +210,18 @@ def test_the_command_prints_a_plan_and_writes_nothing(
     assert f"next: python -m search {following}" in told
     assert ("gpu_worker" in told) == with_cluster
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_plan_for_another_program_has_the_numbers(
+    tmp_path: Path, prepared_tiny: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write_study(tmp_path, prepared_tiny, resources={"cpu": 1})
+    search_app(["plan", study, "--json"], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out)
+    plan = plan_study(study, nodes=[this_machine(cores())], machines=read_machines())
+    assert (found["full_grid"], found["expected_runs"]) == (plan.full_grid, plan.expected_runs)
+    assert found["nodes"][0]["wall_hours"] == plan.nodes[0].wall_hours
+    assert {row["family"] for row in found["placements"]} == set(plan.families)
 
 
 def test_every_machine_that_ships_has_a_source() -> None:
