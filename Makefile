@@ -29,6 +29,7 @@ demo: $(INSTALLED) prepared/sample/manifest.json
 	$(PY) -m search run studies/demo.yaml
 	$(PY) -m search leaderboard runs/demo
 	$(PY) -m blend fit runs/demo --name demo --clip --force
+	$(PY) -m blendfold report runs/demo --blend demo
 
 clean-demo:
 	rm -rf prepared/sample runs/demo

@@ -24,6 +24,7 @@ class Verb:
 
 
 DATA, MODELS, SEARCH, BLEND = (f"{package}.__main__" for package in ("data_prep", "models", "search", "blend"))
+REPORT = "blendfold.report.report_command"
 PANELS: dict[str, tuple[Verb, ...]] = {
     "Prepare": (
         Verb("prepare", "Check two CSV files, freeze the folds.", DATA),
@@ -47,6 +48,7 @@ PANELS: dict[str, tuple[Verb, ...]] = {
         Verb("status", "Show what runs, what waits, what is best.", SEARCH),
         Verb("leaderboard", "Rank the candidates, and show which differences are noise.", SEARCH),
         Verb("explain", "Tell the story of each candidate: scores, decisions, cost.", SEARCH),
+        Verb("report", "Write a run as one page to read, show and print.", REPORT),
         Verb("track", "Write a run for TensorBoard or MLflow.", SEARCH),
     ),
     "Blend": (
@@ -83,6 +85,8 @@ class LazyGroup(TyperGroup):
 def load(verb: Verb) -> Any:
     """Return the command of a verb."""
     command: Any = typer.main.get_command(importlib.import_module(verb.app).app)
+    if not hasattr(command, "commands"):  # the only verb there
+        return command
     if verb.source == "*":
         command.commands = {name: each for name, each in command.commands.items() if name not in ELSEWHERE}
         return command

@@ -1,0 +1,1 @@
+"""What the report shows, gathered from the files of a run directory as plain values."""

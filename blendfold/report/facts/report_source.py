@@ -1,0 +1,84 @@
+"""`ReportSource`: everything that the parts of a report are made of, read once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from blend.blend_folder import read_blend
+from blend.blend_record import Blend
+from blend.errors.error_rows import ErrorRows, last_blend, load_error_rows
+from blend.ledger.cv_vs_leaderboard import CvVsLeaderboard, track_cv
+from blend.ledger.ledger_file import read_ledger
+from blendfold.report.facts.candidate_names import CandidateNames
+from blendfold.report.facts.ladder_ways import Way, ladder_ways
+from blendfold.report.facts.saved_time import SavedTime, saved_time
+from data_prep.scoring.metrics import METRICS
+from data_prep.store.files import exists
+from search.run_dir.run_dir import RunDir
+from search.watch.leaderboard import Leaderboard, leaderboard
+
+
+def _in_order(record: Blend) -> Blend:
+    """Return a record whose ways to blend stand best first again, and its scores as they were written."""
+    utility = METRICS[record.metric].utility
+    makings = dict(sorted(record.makings.items(), key=lambda item: -utility(item[1].nested)))
+    scores = {key: record.scores[key] for key in ("blend", "best_single", "mean") if key in record.scores}
+    return record.model_copy(update={"makings": makings, "scores": scores | record.scores})
+
+
+@dataclass
+class ReportSource:
+    """A run directory with one of its blends and a ledger; each thing is read on first use, and then kept."""
+
+    run: RunDir
+    asked_blend: str | None
+    """The name of the blend; None: the one written last."""
+    ledger_path: str
+    """Need not be there."""
+
+    @cached_property
+    def names(self) -> CandidateNames:
+        """Names and settings of the candidates."""
+        return CandidateNames(self.run)
+
+    @cached_property
+    def board(self) -> Leaderboard:
+        """The ranking of all candidates."""
+        return leaderboard(self.run.path)
+
+    @cached_property
+    def ways(self) -> tuple[Way, ...]:
+        """How each candidate climbed the ladder."""
+        return ladder_ways(self.run)
+
+    @cached_property
+    def saved(self) -> SavedTime:
+        """What early stopping saved."""
+        return saved_time(self.run)
+
+    @cached_property
+    def blend(self) -> Blend | None:
+        """The blend; None where there is none."""
+        name = self.asked_blend or last_blend(self.run.path)
+        return None if name is None else _in_order(read_blend(self.run.path, name))
+
+    @cached_property
+    def error_rows(self) -> ErrorRows:
+        """Every scored row with its predictions.
+
+        Raises:
+            InputError: nothing is finished, or tables do not belong to the data.
+        """
+        record, data = self.blend, self.run.data
+        if record is None:
+            return load_error_rows(self.run.path, data)
+        same = (record.data_hash, record.split_hash) == (data.manifest.data_hash, data.manifest.split_hash)
+        return load_error_rows(self.run.path, data if same else None, blend=record.name)
+
+    @cached_property
+    def tracking(self) -> CvVsLeaderboard | None:
+        """What the ledger shows; None where there is none."""
+        if not exists(self.ledger_path):
+            return None
+        entries = read_ledger(self.ledger_path)
+        has_public = any(entry.public is not None for entry in entries)
+        return track_cv(entries, board="public" if has_public else "private")

@@ -1,0 +1,1 @@
+"""The report's figures: plain values in, Plotly figures out."""

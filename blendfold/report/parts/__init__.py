@@ -1,0 +1,1 @@
+"""The seven parts of the report: each arranges paragraphs, tables and figures."""

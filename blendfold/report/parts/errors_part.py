@@ -1,0 +1,192 @@
+"""Part 4, errors: worst rows, slices, confusion, residuals, disagreement, contradictions, cut texts."""
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from blend.errors.contradictions import contradictions
+from blend.errors.disagreement import most_disputed
+from blend.errors.error_rows import ErrorRows
+from blend.errors.error_shape import confusion, error_histogram, worst_rows
+from blend.errors.error_slices import FEW_ROWS, slices
+from blendfold.report.facts.report_source import ReportSource
+from blendfold.report.figures.error_figures import confusion_figure, residuals_figure, slices_figure
+from blendfold.report.page.blocks import Block, Column, DataTable, Part, Prose, Remark, Row, Value
+from blendfold.report.parts.panels import panels
+
+WORST = 50
+DISPUTED = 30
+CONTRADICTIONS = 60
+MOST_MEMBERS = 10
+"""Members whose predictions have columns: those that weigh most."""
+
+
+def errors_part(source: ReportSource) -> Part:
+    """Return the part."""
+    blocks = panels("Errors", lambda: _blocks(source))
+    return Part("errors", "Errors", [*blocks, *panels("Contradicting scores", lambda: _contradictions(source))])
+
+
+def _blocks(source: ReportSource) -> Iterator[Block]:
+    if not source.board.rows:
+        yield Remark("No fold run has finished yet, so there are no predictions to look at.")
+        return
+    rows = source.error_rows
+    metric = rows.metric.name
+    overall = rows.metric(rows.frame["score"].to_numpy(), rows.frame["prediction"].to_numpy())
+    yield Prose(
+        [
+            f"Errors of {rows.source} on {len(rows.frame):,} rows, by {rows.kind} predictions: each row is "
+            f"predicted by models that did not see it. Over all of these rows, {metric} is {overall:.4f}.",
+        ]
+    )
+    found = slices(rows)
+    yield slices_figure(found, metric, overall)
+    yield residuals_figure(error_histogram(rows))
+    if not (counts := confusion(rows)).empty:
+        yield confusion_figure(counts)
+        yield _confusion(counts)
+    yield _slices(found, metric)
+    yield _rows_table("worst", "Worst rows", source, worst_rows(rows, WORST), rows)
+    if len(rows.members) > 1:
+        yield _rows_table("disputed", "Where members disagree most", source, most_disputed(rows, DISPUTED), rows)
+    else:
+        yield Remark("One member cannot disagree with itself.", title="Where members disagree most")
+
+
+def _confusion(counts: pd.DataFrame) -> DataTable:
+    levels = [f"{level:g}" for level in counts.columns]
+    columns = [
+        Column("true", "true score"),
+        *(Column(f"level-{level}", f"predicted {level}", 0) for level in levels),
+        Column("right", "nearest is right", 1, percent=True),
+    ]
+    rows = []
+    for place, (level, row) in enumerate(counts.iterrows()):
+        numbers = [int(n) for n in row]
+        rows.append(Row(f"{level:g}", [f"{level:g}", *numbers, numbers[place] / max(sum(numbers), 1)]))
+    return DataTable("confusion-counts", "Confusion by level, rows", columns, rows)
+
+
+def _slices(found: pd.DataFrame, metric: str) -> DataTable:
+    columns = [
+        Column("column", "column"),
+        Column("value", "value"),
+        Column("n", "rows", 0),
+        Column("groups", "groups", 0),
+        Column("metric", metric, 4),
+        Column("metric_error", "± se", 4),
+        Column("bias", "bias", 4, signed=True, hint="Mean of prediction minus true score"),
+        Column("bias_error", "± se", 4),
+        Column("rmse", "rmse", 4),
+        Column("few", f"under {FEW_ROWS} rows"),
+    ]
+    rows = [
+        Row(
+            f"{each['column']}={each['value']}",
+            [
+                str(each["column"]),
+                str(each["value"]),
+                int(each["n"]),
+                int(each["groups"]),
+                *(float(each[name]) for name in ("metric", "metric_error", "bias", "bias_error", "rmse")),
+                "few" if each["few"] else "",
+            ],
+            muted=bool(each["few"]),
+        )
+        for each in found.to_dict("records")
+    ]
+    note = (
+        f"Gray slices have under {FEW_ROWS} rows. A correlation inside one score level does not exist. Standard errors "
+        "come from resampling groups."
+    )
+    return DataTable("slices-table", "Slices", columns, rows, note=note, first=20)
+
+
+def _rows_table(name: str, title: str, source: ReportSource, frame: pd.DataFrame, rows: ErrorRows) -> DataTable:
+    members = list(rows.members)[:MOST_MEMBERS]
+    disputed = "disagreement" in frame.columns
+    columns = [
+        *(Column(text, text) for text in rows.texts),
+        Column("score", "true", 2),
+        Column("prediction", "predicted", 3),
+        Column("error", "error", 3, signed=True),
+        *(
+            [Column("disagreement", "spread", 2, hint="Standard deviation over members, each on its own scale")]
+            * disputed
+        ),
+        Column("fold", "fold", 0),
+        *(Column(f"member-{candidate}", _member(source, candidate), 3) for candidate in members),
+        Column("id", "id", is_code=True),
+    ]
+    shown = []
+    for each in frame.to_dict("records"):
+        values: list[Value] = [
+            *(str(each[text]) for text in rows.texts),
+            float(each["score"]),
+            float(each["prediction"]),
+            float(each["error"]),
+            *([float(each["disagreement"])] if disputed else []),
+            int(each["fold"]),
+            *(float(each[candidate]) for candidate in members),
+            str(each["id"]),
+        ]
+        shown.append(Row(str(each["id"]), values))
+    note = "Members’ predictions are on their own scale." + (
+        f" The first {MOST_MEMBERS} of {len(rows.members)} members are shown."
+        if len(rows.members) > MOST_MEMBERS
+        else ""
+    )
+    return DataTable(name, title, columns, shown, note=note, first=15)
+
+
+def _member(source: ReportSource, candidate: str) -> str:
+    return source.names.of(candidate) if candidate in source.run.candidates else candidate[:6]
+
+
+def _contradictions(source: ReportSource) -> Iterator[Block]:
+    data = source.run.data
+    found = contradictions(data)
+    if found.empty:
+        yield Remark("No two rows say nearly the same and have different scores.", title="Contradicting scores")
+        return
+    texts = [name for name in found.columns if name not in ("set", "kind", "spread", "id", "fold", "score")]
+    columns = [
+        Column("set", "set", 0),
+        Column("kind", "how alike"),
+        Column("spread", "scores apart", 2),
+        *(Column(text, text) for text in texts),
+        Column("score", "score", 2),
+        Column("fold", "fold", 0),
+        Column("id", "id", is_code=True),
+    ]
+    chosen = _whole_sets(found, CONTRADICTIONS)
+    rows = [
+        Row(
+            str(each["id"]),
+            [
+                int(each["set"]),
+                str(each["kind"]),
+                float(each["spread"]),
+                *(str(each[text]) for text in texts),
+                float(each["score"]),
+                int(each["fold"]),
+                str(each["id"]),
+            ],
+        )
+        for each in chosen.to_dict("records")
+    ]
+    n_sets, n_rows = found["set"].nunique(), len(found)
+    note = (
+        f"{n_sets:,} sets, {n_rows:,} rows of all folds; the {chosen['set'].nunique():,} sets with the widest scores "
+        "are shown. Rows of a set say nearly the same, so at least one score is doubtful: label noise that "
+        "no model can learn."
+    )
+    yield DataTable("contradictions", "Near-duplicates with contradicting scores", columns, rows, note=note, first=16)
+
+
+def _whole_sets(found: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return the first sets, whole, with at most so many rows together (but at least one set)."""
+    sizes: Sequence[int] = found.groupby("set", sort=True).size().cumsum().tolist()
+    n_sets = max(1, sum(total <= most for total in sizes))
+    return found[found["set"] <= n_sets]
