@@ -85,6 +85,8 @@ class Candidate(FrozenSettings):
     """Error, on the scale of the targets, up to which a robust loss is quadratic."""
     label_width: float = Field(default=0.0, ge=0)
     """Standard deviation of soft labels over the target levels, in steps between levels; 0: no softer than needed."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each label that is spread over all target levels alike."""
     pearson_weight: float = Field(default=0.5, gt=0, lt=1)
     """Share of 1 - r in a loss that mixes it with the squared error."""
     epochs: int = Field(default=1, ge=1)

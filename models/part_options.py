@@ -25,6 +25,7 @@ class PartOption:
 
 SEPARATORS = ("separator", "spell_separator")
 SHUFFLES = ("shuffle_siblings", "prediction_shuffles")
+LABELS = ("label_width", "label_smoothing")
 POOLING = ("head_norm", "head_layers", "head_width")
 SIBLINGS = "adds phrases of other rows to the text"
 ONE_TOKEN = "reads a token that stands in one window alone"
@@ -111,13 +112,16 @@ LOSS_OPTIONS = {
     ),
     "cross_entropy": PartOption(
         "cross-entropy of labels q and predicted shares p of the target levels: -sum over levels of q log p",
-        ("label_width",),
+        LABELS,
         needs_levels=True,
     ),
     "kl": PartOption(
         "Kullback-Leibler divergence of predicted shares p of the target levels from labels q: sum of q log(q / p)",
-        ("label_width",),
+        LABELS,
         needs_levels=True,
+    ),
+    "ordinal": PartOption(
+        "the sum of the cross-entropies of whether the target is above each level but the last", needs_levels=True
     ),
     "ranking": PartOption("how surely the better of two rows of the same anchor is ranked above the other"),
 }

@@ -187,13 +187,15 @@ class LevelsLoss(PointwiseLoss):
     Labels are distributions, too. With `label_width` 0 a target is shared among its two neighboring levels by linear
     interpolation, so that a level has all of its own; else level k gets a share of exp(-d^2 / (2 label_width^2)), with
     d the distance of target and level in steps between levels (Diaz and Marathe, 2019, Soft labels for ordinal
-    regression). Predictions are expected targets.
+    regression). `label_smoothing` of it is then shared equally among all levels (Szegedy et al., 2016, Rethinking the
+    Inception architecture, section 7). Predictions are expected targets.
 
     Raises:
         InputError: the task has no target levels.
     """
 
     label_width: float = 0.0
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         target_levels(self.task)
@@ -209,8 +211,14 @@ class LevelsLoss(PointwiseLoss):
         steps = torch.arange(self.n_outputs, device=targets.device)
         distance = (place.unsqueeze(-1) - steps).abs()
         if self.label_width == 0:
-            return (1 - distance).relu()
-        return (-distance.square() / (2 * self.label_width**2)).softmax(dim=-1)
+            shares = (1 - distance).relu()
+        else:
+            shares = (-distance.square() / (2 * self.label_width**2)).softmax(dim=-1)
+        return (
+            shares
+            if self.label_smoothing == 0
+            else shares.lerp(torch.full_like(shares, 1 / shares.shape[-1]), self.label_smoothing)
+        )
 
     def to_predictions(self, outputs: Tensor) -> Tensor:
         """Return the expected targets."""
@@ -221,8 +229,7 @@ class LevelsLoss(PointwiseLoss):
 class CrossEntropy(LevelsLoss):
     """Cross-entropy of labels q and predicted shares p of the target levels: -sum over levels of q log p.
 
-    Its least value is the entropy of the labels, which is 0 only where each target is a level and `label_width` 0.
-    Labels that are distributions: Szegedy et al., 2016, Rethinking the Inception architecture, section 7.
+    Its least value is the entropy of the labels, which is 0 only where each target is a level and labels are not soft.
     """
 
     def of_rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -241,6 +248,40 @@ class KullbackLeibler(LevelsLoss):
         """Return each row's loss."""
         divergence = functional.kl_div(outputs.log_softmax(dim=-1), self.labels(targets), reduction="none")
         return divergence.sum(dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ordinal(PointwiseLoss):
+    """The sum of the cross-entropies of whether the target is above each level but the last.
+
+    One output for each of these questions, sigmoid(output) the probability of yes (Niu et al., 2016, Ordinal regression
+    with multiple output CNN). Between two levels, "above the lower" is true in part, by linear interpolation.
+    Predictions are expected targets: the least level, and each step to the next level times its probability.
+
+    Raises:
+        InputError: the task has no target levels.
+    """
+
+    def __post_init__(self) -> None:
+        target_levels(self.task)
+
+    @property
+    def n_outputs(self) -> int:
+        """One for each level but the last."""
+        return len(target_levels(self.task)) - 1
+
+    def of_rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return each row's loss."""
+        levels = targets.new_tensor(target_levels(self.task))
+        above = ((targets.unsqueeze(-1) - levels[:-1]) / levels.diff()).clamp(0, 1)
+        values = outputs.reshape(above.shape)  # [batch] where there are two levels
+        return functional.binary_cross_entropy_with_logits(values, above, reduction="none").sum(dim=-1)
+
+    def to_predictions(self, outputs: Tensor) -> Tensor:
+        """Return the expected targets."""
+        values = _full(outputs)
+        levels = values.new_tensor(target_levels(self.task))
+        return levels[0] + values.sigmoid() @ levels.diff()
 
 
 class Ranking(Loss):
@@ -295,6 +336,7 @@ LOSSES: dict[str, type[Loss]] = {
     "gaussian_nll": GaussianNll,
     "cross_entropy": CrossEntropy,
     "kl": KullbackLeibler,
+    "ordinal": Ordinal,
     "ranking": Ranking,
 }
 """Name -> loss; `models.part_options` says what each is and which settings it has."""

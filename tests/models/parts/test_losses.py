@@ -21,7 +21,8 @@ LEAST, GREATEST = -1.0, 3.0
 LEVELS = (-1.0, 0.0, 0.5, 3.0)
 TASK = Task(name="wide", text_columns=("text",), score_levels=LEVELS)
 CONTINUOUS = Task(name="smooth", text_columns=("text",), score_range=(LEAST, GREATEST))
-OVER_LEVELS = ["cross_entropy", "kl"]
+SOFT_LABELS = ["cross_entropy", "kl"]
+OVER_LEVELS = [*SOFT_LABELS, "ordinal"]
 UNSCALED = ["pearson", "ranking"]
 
 
@@ -48,6 +49,8 @@ def outputs_for(loss, targets):
     targets = torch.as_tensor(targets, dtype=torch.float32)
     if hasattr(loss, "labels"):
         return loss.labels(targets).clamp(min=1e-9).log()
+    if type(loss) is LOSSES["ordinal"]:
+        return above_levels(targets).clamp(1e-6, 1 - 1e-6).logit().float()
     if loss.n_outputs == 2:
         return torch.stack([targets, torch.full_like(targets, -1.0)], dim=1)
     if type(loss) is LOSSES["bce"]:
@@ -55,7 +58,17 @@ def outputs_for(loss, targets):
     return targets.unsqueeze(1)
 
 
-def soft_labels(targets, width):
+def above_levels(targets):
+    """Return how far each target is above each level but the last, [rows, levels - 1], by the steps between levels."""
+    place = np.interp(targets, LEVELS, np.arange(len(LEVELS)))
+    return torch.as_tensor(np.clip(place[:, None] - np.arange(len(LEVELS) - 1), 0, 1))
+
+
+def soft_labels(targets, width, smoothing=0.0):
+    return (1 - smoothing) * sharp_labels(targets, width) + smoothing / len(LEVELS)
+
+
+def sharp_labels(targets, width):
     place = np.interp(targets, LEVELS, np.arange(len(LEVELS)))
     distance = np.abs(place[:, None] - np.arange(len(LEVELS)))
     if width == 0:
@@ -88,11 +101,12 @@ REFERENCES = {
         -np.mean(norm.logpdf(score, loc=output[:, 0], scale=np.sqrt(np.exp(output[:, 1]) + 0.04**2)))
     ),
     "cross_entropy": lambda output, score: (
-        -np.mean(np.sum(soft_labels(score, 0.7) * np.log(softmax(output, axis=1)), axis=1))
+        -np.mean(np.sum(soft_labels(score, 0.7, 0.1) * np.log(softmax(output, axis=1)), axis=1))
     ),
-    "kl": lambda output, score: np.mean(entropy(soft_labels(score, 0.7), softmax(output, axis=1), axis=1)),
+    "kl": lambda output, score: np.mean(entropy(soft_labels(score, 0.7, 0.1), softmax(output, axis=1), axis=1)),
+    "ordinal": lambda output, score: bce_reference(expit(output), above_levels(score).numpy()) * (len(LEVELS) - 1),
 }
-OPTIONS = {"loss_delta": 0.3, "pearson_weight": 0.2, "label_width": 0.7}
+OPTIONS = {"loss_delta": 0.3, "pearson_weight": 0.2, "label_width": 0.7, "label_smoothing": 0.1}
 
 
 def bce_reference(guess, probability):
@@ -104,7 +118,7 @@ def with_options(name, **extra):
     return LOSSES[name](task=TASK, **{setting: OPTIONS[setting] for setting in LOSS_OPTIONS[name].settings} | extra)
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name not in ("cross_entropy", "kl")])
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in SOFT_LABELS])
 def test_a_loss_says_whether_it_sees_the_level(name):
     loss = LOSSES[name](task=PPPM)
     outputs = torch.linspace(-1, 1, 6).repeat(loss.n_outputs, 1).T
@@ -186,14 +200,14 @@ def test_is_least_where_to_predictions_gives_the_truth(name):
 
 
 def test_perfect_order_is_best_and_reversed_order_worst(name):
-    loss = LOSSES[name](task=TASK, **({"label_width": 1.0} if name in OVER_LEVELS else {}))
+    loss = LOSSES[name](task=TASK, **({"label_width": 1.0} if name in SOFT_LABELS else {}))
     targets = torch.tensor([-1.0, -0.5, 0.0, 0.5, 3.0])
     outputs = outputs_for(loss, [-0.9, -0.4, 0.1, 0.8, 2.7])
     groups = torch.zeros(5, dtype=torch.int64)
     values = {order: loss(outputs[list(order)], targets, groups).item() for order in itertools.permutations(range(5))}
     assert len(values) == 120
     assert min(values, key=values.get) == (0, 1, 2, 3, 4)
-    assert max(values, key=values.get) == (4, 3, 2, 1, 0)
+    assert values[4, 3, 2, 1, 0] == pytest.approx(max(values.values()))
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 32])
