@@ -1,1 +1,79 @@
-"""blendfold: the one name for the four packages, on the command line and in Python."""
+"""blendfold: the one name for the four packages, on the command line and in Python.
+
+From two tables to a submission:
+
+    import blendfold as bf
+
+    data = bf.prepare(train, test, task="pppm", folds=5)       # DataFrames, or paths of CSV files
+    run = bf.search("studies/pppm.yaml", data)                 # a study file, or a dict
+    blend = run.blend(clip=True)
+    blend.submission                                           # a DataFrame, checked and also on disk
+
+Everything writes the files that the command of that name writes, byte for byte, so both can be mixed.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from blendfold.bundles import bundle, predict
+    from blendfold.cluster_search import ClusterSearch, launch
+    from blendfold.fitted_blend import Blend
+    from blendfold.imported_run import import_predictions
+    from blendfold.prepared_data import PreparedData, audit, prepare
+    from blendfold.run import Run
+    from blendfold.searching import Plan, plan, search
+    from blendfold.submission_ledger import Ledger
+    from data_prep.audit.audit_report import AuditReport
+    from data_prep.errors import InputError
+    from data_prep.task import Task
+
+_MODULES = {
+    "blendfold.bundles": ("bundle", "predict"),
+    "blendfold.cluster_search": ("ClusterSearch", "launch"),
+    "blendfold.fitted_blend": ("Blend",),
+    "blendfold.imported_run": ("import_predictions",),
+    "blendfold.prepared_data": ("PreparedData", "audit", "prepare"),
+    "blendfold.run": ("Run",),
+    "blendfold.searching": ("Plan", "plan", "search"),
+    "blendfold.submission_ledger": ("Ledger",),
+    "data_prep.audit.audit_report": ("AuditReport",),
+    "data_prep.errors": ("InputError",),
+    "data_prep.task": ("Task",),
+}
+"""Where each public name is; it is imported when it is first used, as the command line needs few of them."""
+
+__all__ = [
+    "AuditReport",
+    "Blend",
+    "ClusterSearch",
+    "InputError",
+    "Ledger",
+    "Plan",
+    "PreparedData",
+    "Run",
+    "Task",
+    "audit",
+    "bundle",
+    "import_predictions",
+    "launch",
+    "plan",
+    "predict",
+    "prepare",
+    "search",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = next((module for module, names in _MODULES.items() if name in names), None)
+    if module is None:
+        raise AttributeError(f"module 'blendfold' has no attribute {name!r}; it has {', '.join(__all__)}")
+    from blendfold.own_packages import require_own  # noqa: PLC0415 - not for the command line
+
+    require_own()
+    found = globals()[name] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,20 +1,17 @@
 """Verbs of the ledger: `python -m blend ledger add|show|plot`."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from blend.ledger.cv_vs_leaderboard import CvVsLeaderboard, track_cv
 from blend.ledger.ledger_entry import KNOWN_SCHEMES, LedgerEntry
-from blend.ledger.ledger_file import LEDGER_FILE, LedgerUpdate, read_ledger
+from blend.ledger.ledger_file import LEDGER_FILE, LedgerUpdate
 from blend.ledger.ledger_report import describe, row_table, split_table
 from blend.ledger.record_submission import record_submission
+from blend.ledger.tracked_ledger import track_ledger
 from data_prep.console import console, new_app, print_line
-from data_prep.errors import InputError
 from data_prep.export import CsvOption, JsonOption, export
 from data_prep.scoring.metrics import METRICS
-from data_prep.store.files import write_bytes
 from data_prep.wording import command
 
 ledger_app = new_app(
@@ -77,7 +74,7 @@ def show(
 
     Example: `python -m blend ledger show --ledger studies/memo_ledger.csv`
     """
-    tracking = _track(ledger, board)
+    tracking = track_ledger(ledger, board)
     rows = [
         {**vars(row.entry), "residual": row.residual, "flags": [f"{flag.kind}:{flag.by}" for flag in row.flags]}
         for row in tracking.rows
@@ -101,24 +98,13 @@ def plot(
 
     Example: `python -m blend ledger plot --ledger studies/memo_ledger.csv --out memo.svg`
     """
-    from blend.ledger.ledger_picture import KINDS, render_picture  # noqa: PLC0415 - matplotlib is slow to import
+    from blend.ledger.ledger_picture import check_kind, write_picture  # noqa: PLC0415 - matplotlib is slow to import
 
-    if (kind := Path(out).suffix.removeprefix(".")) not in KINDS:
-        raise InputError(f"--out {out}: the suffix must be one of {', '.join('.' + kind for kind in KINDS)}")
-    tracking = _track(ledger, board)
-    write_bytes(render_picture(tracking, kind), out)
+    check_kind(out)
+    write_picture(track_ledger(ledger, board), out)
     print_line(f"wrote {out}; next, its numbers: {_show_command(ledger, board)}")
 
 
 def _show_command(ledger: str, board: str = "public") -> str:
     board_option = board if board != "public" else None
     return command("python -m blend ledger show", options={"--board": board_option, "--ledger": ledger})
-
-
-def _track(ledger: str, board: str) -> CvVsLeaderboard:
-    tracking = track_cv(read_ledger(ledger), board=board)
-    if not tracking.schemes:
-        raise InputError(
-            f"{ledger}: no submission has both a cv and a {board} score; add one with `python -m blend ledger add`"
-        )
-    return tracking

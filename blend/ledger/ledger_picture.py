@@ -1,6 +1,7 @@
 """The picture of CV against the leaderboard: schemes, lines, residuals, flags."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -11,6 +12,8 @@ from matplotlib.lines import Line2D
 from blend.ledger.cv_vs_leaderboard import CvVsLeaderboard, TrackedSubmission
 from blend.ledger.ledger_entry import KNOWN_SCHEMES, UNKNOWN
 from blend.ledger.ledger_report import verdict
+from data_prep.errors import InputError
+from data_prep.store.files import write_bytes
 from data_prep.wording import visible
 
 KINDS = ("svg", "png", "pdf")
@@ -27,6 +30,19 @@ SETTINGS: dict[Any, Any] = {
     "text.parse_math": False,
 }
 WIDEST_TITLE = 96
+
+
+def check_kind(out: str) -> str:
+    """Return the kind of picture that a file name asks for; InputError if there is no such kind."""
+    kind = Path(out).suffix.removeprefix(".")
+    if kind not in KINDS:
+        raise InputError(f"--out {out}: the suffix must be one of {', '.join('.' + kind for kind in KINDS)}")
+    return kind
+
+
+def write_picture(tracking: CvVsLeaderboard, out: str) -> None:
+    """Write the picture, whole or not at all, as the kind of file that the suffix of its name says."""
+    write_bytes(render_picture(tracking, check_kind(out)), out)
 
 
 def render_picture(tracking: CvVsLeaderboard, kind: str) -> bytes:
