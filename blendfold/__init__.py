@@ -16,27 +16,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blendfold.bundles import bundle, predict
-    from blendfold.cluster_search import ClusterSearch, launch
-    from blendfold.fitted_blend import Blend
-    from blendfold.imported_run import import_predictions
-    from blendfold.prepared_data import PreparedData, audit, prepare
-    from blendfold.run import Run
-    from blendfold.searching import Plan, plan, search
-    from blendfold.submission_ledger import Ledger
+    from blendfold.python.bundles import bundle, predict
+    from blendfold.python.cluster_search import ClusterSearch, launch
+    from blendfold.python.fitted_blend import Blend
+    from blendfold.python.imported_run import import_predictions
+    from blendfold.python.prepared_data import PreparedData, audit, prepare
+    from blendfold.python.run import Run
+    from blendfold.python.searching import Plan, plan, search
+    from blendfold.python.submission_ledger import Ledger
     from data_prep.audit.audit_report import AuditReport
     from data_prep.errors import InputError
     from data_prep.task import Task
 
 _MODULES = {
-    "blendfold.bundles": ("bundle", "predict"),
-    "blendfold.cluster_search": ("ClusterSearch", "launch"),
-    "blendfold.fitted_blend": ("Blend",),
-    "blendfold.imported_run": ("import_predictions",),
-    "blendfold.prepared_data": ("PreparedData", "audit", "prepare"),
-    "blendfold.run": ("Run",),
-    "blendfold.searching": ("Plan", "plan", "search"),
-    "blendfold.submission_ledger": ("Ledger",),
+    "blendfold.python.bundles": ("bundle", "predict"),
+    "blendfold.python.cluster_search": ("ClusterSearch", "launch"),
+    "blendfold.python.fitted_blend": ("Blend",),
+    "blendfold.python.imported_run": ("import_predictions",),
+    "blendfold.python.prepared_data": ("PreparedData", "audit", "prepare"),
+    "blendfold.python.run": ("Run",),
+    "blendfold.python.searching": ("Plan", "plan", "search"),
+    "blendfold.python.submission_ledger": ("Ledger",),
     "data_prep.audit.audit_report": ("AuditReport",),
     "data_prep.errors": ("InputError",),
     "data_prep.task": ("Task",),

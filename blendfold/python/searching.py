@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import pandas as pd
 from rich.console import Console
 
-from blendfold.prepared_data import DataSource
-from blendfold.run import Run
+from blendfold.python.prepared_data import DataSource
+from blendfold.python.run import Run
 from data_prep.console import PLAIN_WIDTH, print_line
 from data_prep.errors import InputError
 from data_prep.wording import count

@@ -44,7 +44,7 @@ def _path_of(table: Table | None, path: str) -> str | None:
     return path
 
 
-def _shortest(number: float) -> str:
+def _shortest(number: object) -> str:
     """Return the shortest text for a number, as people write scores: `1`, not `1.0`."""
     return str(number).removesuffix(".0")
 

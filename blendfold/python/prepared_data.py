@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from blendfold.csv_tables import Table, csv_files
+from blendfold.python.csv_tables import Table, csv_files
 from data_prep.audit.audit_report import AuditReport, write_audit
 from data_prep.errors import InputError
 from data_prep.prepare.prepare_folder import prepare as prepare_folder

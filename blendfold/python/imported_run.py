@@ -5,8 +5,8 @@ from pathlib import Path
 
 from blend.imports.foreign_models import ImportRequest, read_request
 from blend.imports.imported_models import write_imported
-from blendfold.prepared_data import DataSource, load
-from blendfold.run import Run
+from blendfold.python.prepared_data import DataSource, load
+from blendfold.python.run import Run
 from data_prep.console import activity
 from data_prep.store.folder_lock import folder_lock
 from data_prep.store.oof_store import UNKNOWN_SPLIT

@@ -8,8 +8,8 @@ import pandas as pd
 from blend.blend_folder import OOF_FILE, RECORD_FILE, blend_folder, read_blend
 from blend.blend_record import Blend as BlendRecord
 from blend.evidence.blend_report import more_sentences, sentences
-from blendfold.bundles import bundle, read_submission
-from blendfold.prepared_data import DataSource
+from blendfold.python.bundles import bundle, read_submission
+from blendfold.python.prepared_data import DataSource
 from data_prep.errors import InputError
 from data_prep.store.files import join
 from data_prep.store.tables import OOF_SCHEMA, read_table

@@ -16,9 +16,9 @@ from blend.errors.error_rows import ErrorRows, load_error_rows
 from blend.errors.error_shape import worst_rows
 from blend.errors.error_slices import slices
 from blend.fit.blend_settings import BlendSettings
-from blendfold.fitted_blend import Blend
 from blendfold.optuna_study import optuna_study
-from blendfold.prepared_data import DataSource, PreparedData, load
+from blendfold.python.fitted_blend import Blend
+from blendfold.python.prepared_data import DataSource, PreparedData, load
 from data_prep.console import print_line
 from data_prep.scoring.metrics import DEAD_BELOW
 from data_prep.store.files import exists, file_info, join, list_names

@@ -8,8 +8,8 @@ import pandas as pd
 
 from blend.blend_folder import read_blend
 from blend.write_bundle import write_bundle
-from blendfold.csv_tables import Table, csv_files
-from blendfold.prepared_data import DataSource, load
+from blendfold.python.csv_tables import Table, csv_files
+from blendfold.python.prepared_data import DataSource, load
 from data_prep.console import activity
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from blendfold.prepared_data import DataSource, load
-from blendfold.run import Run
+from blendfold.python.prepared_data import DataSource, load
+from blendfold.python.run import Run
 from data_prep.console import print_line
 from data_prep.store.files import base_name
 from search.cluster import jobs
