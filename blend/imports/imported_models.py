@@ -15,6 +15,7 @@ from data_prep.scoring.metrics import pearson
 from data_prep.store.candidate_records import candidate_path, write_settings
 from data_prep.store.files import base_name, exists, join
 from data_prep.store.oof_store import OofStore, Provenance
+from data_prep.store.run_readme import write_run_readme
 from data_prep.store.study_record import STUDY_FILE, write_study_record
 from data_prep.store.tables import HOLDOUT_FOLD, checksum
 
@@ -104,6 +105,7 @@ def write_imported(imported: ImportedModels, out: str) -> dict[str, str]:
     }
     if content != study:
         write_study_record(content, out)
+    write_run_readme(out)
     for model in imported.models:
         _write_tables(model, ids[model.name], OofStore(out))
     return ids

@@ -10,6 +10,7 @@ from data_prep.console import console, duration
 from data_prep.prepared import load_prepared
 from data_prep.store.files import absolute, join
 from data_prep.store.oof_store import OofStore
+from data_prep.store.run_readme import write_run_readme
 from data_prep.wording import count
 from search.driver.conductor import Conductor
 from search.ray_tune.ray_session import prepare_environment, ray_session
@@ -93,6 +94,7 @@ def run_study(
     with hold_driver_lock(run_dir), ConsoleLines(console, tally) as progress:
         for change in keep_study(resolved, run_dir):
             progress.note(f"{study.name if isinstance(source, Mapping) else source}: {change}")
+        write_run_readme(run_dir)
         for names in names_of_same_model(resolved):
             progress.note(f"{', '.join(names)}: one model under `override`, trained once")
         try:

@@ -98,6 +98,7 @@ def test_predictions_arrive_by_id_in_every_fold(team: Team, tmp_path: Path, suff
     oof, test = team.oof("pred"), team.test("target_value")
     request = ImportRequest(oof=team.write(oof, f"a{suffix}"), test=team.write(test, f"b{suffix}"), name="theirs")
     ids = write_imported(read_request(request, team.data), str(tmp_path / "out"))
+    assert "study.yaml" in (tmp_path / "out" / "README.txt").read_text()
     store = OofStore(tmp_path / "out")
     assert store.candidates() == [ids["theirs"]]
     assert store.folds(ids["theirs"]) == [0, 1, 2, 3]

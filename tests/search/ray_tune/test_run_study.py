@@ -51,6 +51,11 @@ def test_a_search_leaves_tables_that_verify_for_each_finished_fold_run(undisturb
     assert not list((undisturbed / "checkpoints").rglob("*.pt")), "a finished fold run leaves no checkpoint"
 
 
+def test_a_run_directory_says_what_each_of_its_files_is(undisturbed: Path) -> None:
+    told = (undisturbed / "README.txt").read_text()
+    assert [path.name for path in undisturbed.iterdir() if path.name not in told and path.name != "README.txt"] == []
+
+
 def test_a_hopeless_candidate_is_stopped_early(undisturbed: Path) -> None:
     states = sorted(status.state for status in read_statuses(str(undisturbed)).values())
     assert states == ["finished", "stopped", "stopped"]
