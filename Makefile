@@ -27,7 +27,6 @@ prepared/sample/manifest.json: $(SAMPLE)/train.csv $(SAMPLE)/test.csv | $(INSTAL
 
 demo: $(INSTALLED) prepared/sample/manifest.json
 	$(PY) -m search run studies/demo.yaml
-	$(PY) -m search leaderboard runs/demo
 	$(PY) -m blend fit runs/demo --name demo --clip --force
 	$(PY) -m blendfold report runs/demo --blend demo
 

@@ -65,11 +65,14 @@ def run(
         raise typer.Exit(EXIT_INTERRUPTED)
     from search.watch.leaderboard import leaderboard as rank  # noqa: PLC0415 - keeps `--help` fast
 
-    following = _show_leaderboard(outcome.run_dir, rank(outcome.run_dir, most=PAGE))
+    board = rank(outcome.run_dir, most=PAGE)
+    console.print(board.brief() if outcome.finished else board)
     print_line(outcome.summary)
     if not outcome.finished:
         raise InputError(f"{outcome.run_dir}: no fold run finished; the reasons are above")
-    print_line(f"wrote {outcome.run_dir}; next: {following}")
+    if outcome.stopped or outcome.failed:
+        print_line(f"why candidates were stopped: {command('python -m search explain', outcome.run_dir)}")
+    print_line(f"wrote {outcome.run_dir}; next: {_after_leaderboard(outcome.run_dir, board)}")
 
 
 @app.command()
@@ -199,8 +202,8 @@ def leaderboard(
     board = rank(run_dir, most=_most(everything, as_json, csv_file))
     if export(board.document(), board.records(), as_json=as_json, csv_file=csv_file):
         return
-    following = _show_leaderboard(run_dir, board)
-    print_line(f"read {run_dir}; next: {following}")
+    console.print(board)
+    print_line(f"read {run_dir}; next: {_after_leaderboard(run_dir, board)}")
 
 
 @app.command()
@@ -360,9 +363,7 @@ def _most(everything: bool, as_json: bool, csv_file: str | None) -> int | None:
     return None if everything or as_json or csv_file is not None else PAGE
 
 
-def _show_leaderboard(run_dir: str, board: "Leaderboard") -> str:
-    """Print the ranking; return what to run next."""
-    console.print(board)
+def _after_leaderboard(run_dir: str, board: "Leaderboard") -> str:
     program = "python -m blend fit" if board.can_be_blended else "python -m search explain"
     return command(program, run_dir)
 

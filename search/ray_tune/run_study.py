@@ -18,6 +18,7 @@ from search.ray_tune.run_tune import RunTune, Search, run_tune
 from search.ray_tune.supervisor import OpenSession, run_until_done
 from search.run_dir.disk_budget import describe_use
 from search.run_dir.driver_lock import hold_driver_lock
+from search.run_dir.run_dir import names_by_candidate
 from search.study.kept_study import keep_study
 from search.study.read_study import choose_candidates, names_of_same_model, read_study, resolve_study
 from search.watch.console_lines import ConsoleLines
@@ -91,12 +92,13 @@ def run_study(
     prepare_environment()
     tally = RunStatistics.of(resolved, prepared)
     conductor: Conductor | None = None
-    with hold_driver_lock(run_dir), ConsoleLines(console, tally) as progress:
+    names = names_by_candidate(resolved.names)
+    with hold_driver_lock(run_dir), ConsoleLines(console, tally, names) as progress:
         for change in keep_study(resolved, run_dir):
             progress.note(f"{study.name if isinstance(source, Mapping) else source}: {change}")
         write_run_readme(run_dir)
-        for names in names_of_same_model(resolved):
-            progress.note(f"{', '.join(names)}: one model under `override`, trained once")
+        for same in names_of_same_model(resolved):
+            progress.note(f"{', '.join(same)}: one model under `override`, trained once")
         try:
             with Heartbeat(run_dir, tally.pulse, note=progress.note) as heartbeat:
                 search = Search(

@@ -98,6 +98,16 @@ class Pulse:
     """With the promotions to expect."""
     left_most: Spent | None = None
     """Likewise."""
+    runs_least: int | None = None
+    """Fold runs that the search will have ended at least, those of earlier runs included."""
+    runs_most: float | None = None
+    """With the promotions to expect."""
+
+    @property
+    def ended_runs(self) -> int:
+        """Fold runs that finished, those of earlier runs included, or were stopped or failed in this one."""
+        counts = self.counts
+        return counts.get("done", counts["finished"]) + counts["stopped"] + counts["failed"]
 
 
 def describe_ends(counts: Mapping[str, int]) -> str:

@@ -132,10 +132,7 @@ class RunDir:
     @cached_property
     def names(self) -> dict[str, str]:
         """The study's own names, by candidate id; several names of one model are joined by commas."""
-        found: dict[str, str] = {}
-        for name, candidate in (self.study.get("names") or {}).items():
-            found[candidate] = f"{found[candidate]}, {name}" if candidate in found else name
-        return found
+        return names_by_candidate(self.study.get("names") or {})
 
     def title(self, candidate: str, label: str | None = None) -> str:
         """Return a candidate's name in the study, or its label where it has none, and the start of its id."""
@@ -188,6 +185,14 @@ class RunDir:
     def has_driver(self) -> bool:
         """Whether a driver works here, as far as this host can tell."""
         return self.driver_lock is not None and not self.driver_lock.is_stale
+
+
+def names_by_candidate(names: Mapping[str, str]) -> dict[str, str]:
+    """Return the name of each candidate id, from the id of each name; names of one model are joined by commas."""
+    found: dict[str, str] = {}
+    for name, candidate in names.items():
+        found[candidate] = f"{found[candidate]}, {name}" if candidate in found else name
+    return found
 
 
 def _check_id(settings: Mapping[str, Any], candidate: str, path: str) -> None:

@@ -1,30 +1,40 @@
 """`ConsoleLines`: prints what runs, what was stopped and why, what is best so far, how long the rest will take."""
 
-from rich.console import Console, Group
+from collections import deque
+from collections.abc import Mapping
+
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from data_prep.console import duration, duration_range
-from data_prep.wording import count
 from models.candidate import Candidate
 from search.ladder.decisions import FINISHED, Decision
 from search.run_dir.curves import CurvePoint
-from search.run_dir.pulse_file import describe_ends
-from search.watch.run_statistics import RunStatistics, Slot
+from search.watch.live_block import live_block
+from search.watch.run_statistics import RunStatistics
 from search.worker.messages import Assignment
+
+LATEST = 4
+"""Events that a block shows."""
 
 
 class ConsoleLines:
-    """Prints events, on a terminal also live lines about what runs now; the statistics receive every event first."""
+    """Prints every event as a line; on a terminal it shows one block instead, and prints only what went wrong.
 
-    def __init__(self, console: Console, statistics: RunStatistics) -> None:
+    The statistics receive every event first. `names` has the study's own names of candidates, by id.
+    """
+
+    def __init__(self, console: Console, statistics: RunStatistics, names: Mapping[str, str] | None = None) -> None:
         self.statistics = statistics
         self._console = console
+        self._names = names or {}
         self._live: Live | None = None
+        self._latest: deque[Text] = deque(maxlen=LATEST)
 
     def __enter__(self) -> "ConsoleLines":
-        if self._console.is_terminal:
-            self._live = Live(get_renderable=self._status, console=self._console, refresh_per_second=2, transient=True)
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._live = Live(get_renderable=self._block, console=self._console, refresh_per_second=2, transient=True)
             self._live.start()
         return self
 
@@ -53,12 +63,12 @@ class ConsoleLines:
     def failed(self, assignment: Assignment, reason: str) -> None:
         """Print that a fold run failed for good."""
         self.statistics.failed(assignment, reason)
-        self._say(assignment, f"failed: {reason}", "bold red")
+        self._say(assignment, f"failed: {reason}", "bold red", keep=True)
 
     def lost(self, assignment: Assignment, reason: str) -> None:
         """Print that a fold run lost its worker."""
         self.statistics.lost(assignment, reason)
-        self._say(assignment, reason, "red")
+        self._say(assignment, reason, "red", keep=True)
 
     def recalled(self, candidate: Candidate, fold: int, metric: float) -> None:
         """Count a fold run that an earlier run finished."""
@@ -73,10 +83,14 @@ class ConsoleLines:
         self.statistics.restarted(text)
         self.note(text)
 
-    def _say(self, assignment: Assignment, text: str, style: str) -> None:
+    def _say(self, assignment: Assignment, text: str, style: str, *, keep: bool = False) -> None:
+        """Print an event; where a block is shown, it is the last to be seen there, unless it is to be kept."""
         stamp = duration(self.statistics.clock() - self.statistics.since)
         line = Text.assemble((f"{stamp:>8}", "dim"), "  ", (assignment.label, "bold"), "  ", (text, style))
-        self._console.print(line, soft_wrap=True)
+        if self._live is None or keep:
+            self._console.print(line, soft_wrap=True)
+        else:
+            self._latest.append(line)
 
     def _best(self) -> str:
         leader = self.statistics.leader
@@ -89,15 +103,8 @@ class ConsoleLines:
         seconds = self.statistics.seconds_left()
         return f"; {duration_range(*seconds)} left" if seconds and seconds[1] else ""
 
-    def _status(self) -> Group:
-        now = self.statistics.clock()
-        lines = [
-            Text(f"  running  {label}  {duration(now - slot.since)}  {self._where(slot)}", style="cyan")
-            for label, slot in self.statistics.slots.items()
-        ]
-        ends = describe_ends(self.statistics.totals())
-        summary = f"{count(self.statistics.to_come(), 'candidate')} not started; fold runs: {ends}{self._left()}"
-        return Group(*lines, Text(f"  {summary}", style="bold"))
+    def _block(self) -> RenderableType:
+        return live_block(self.statistics.snapshot(), title=self._title, latest=tuple(self._latest))
 
-    def _where(self, slot: Slot) -> str:
-        return f"{slot.progress:.0%}, {self.statistics.metric.name} {slot.metric:.4f}" if slot.progress else ""
+    def _title(self, candidate: str, label: str) -> str:
+        return f"{self._names.get(candidate) or label} {candidate[:6]}"

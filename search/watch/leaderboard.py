@@ -92,18 +92,25 @@ class Leaderboard:
         counts = {"metric": self.metric, "n_folds": self.n_folds, "counts": self.counts}
         return {**counts, "candidates": self.records()}
 
+    def brief(self) -> RenderableType:
+        """Return the ranking and what tells candidates apart, without the reasons why some were stopped."""
+        return Group(self._ranking(), self.apart, *self._count_lines())
+
     def __rich__(self) -> RenderableType:
         """Return the tables that a console shows."""
-        parts: list[RenderableType] = [_ranking_table(self)] if self.rows else ["no fold run has finished yet"]
         entries: list[LeaderboardRow | Unscored] = [*self.rows, *self.unscored]
         dropped = [entry for entry in entries if entry.state in ("stopped", "failed")]
-        if dropped:
-            parts.append(_reasons_table(dropped))
-        parts.append(self.apart)
-        parts.append(", ".join(f"{number} {state}" for state, number in self.counts.items()))
-        if more := sum(self.counts.values()) - len(entries):
-            parts.append(f"{count(more, 'candidate')} more; show them with --all")
-        return Group(*parts)
+        reasons = [_reasons_table(dropped)] if dropped else []
+        return Group(self._ranking(), *reasons, self.apart, *self._count_lines())
+
+    def _ranking(self) -> RenderableType:
+        return _ranking_table(self) if self.rows else "no fold run has finished yet"
+
+    def _count_lines(self) -> list[str]:
+        lines = [", ".join(f"{number} {state}" for state, number in self.counts.items())]
+        if more := sum(self.counts.values()) - len(self.rows) - len(self.unscored):
+            lines.append(f"{count(more, 'candidate')} more; show them with --all")
+        return lines
 
 
 def leaderboard(run_dir: str, *, most: int | None = None) -> Leaderboard:

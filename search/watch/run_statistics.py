@@ -260,8 +260,17 @@ class RunStatistics:
         first, whole, usual = (fmean(self._seconds[kind] or self._seconds["any"]) for kind in self._seconds)
         to_come = self.to_come()
         least = to_come * first + len(self._slots) / 2 * usual + self._open_folds() * whole
-        more = max(self._expected_promotions(to_come) - len(self._promoted), 0.0)
-        return least, least + more * (self.n_folds - 1) * whole
+        return least, least + self._promotions_left(to_come) * (self.n_folds - 1) * whole
+
+    def _runs_expected(self) -> tuple[int, float]:
+        """Return how many fold runs will have ended, at least and with the promotions to expect."""
+        to_come = self.to_come()
+        ended = len(self._done) + self.counts["stopped"] + self.counts["failed"]
+        least = ended + len(self._slots) + to_come + self._open_folds()
+        return least, least + self._promotions_left(to_come) * (self.n_folds - 1)
+
+    def _promotions_left(self, to_come: int) -> float:
+        return max(self._expected_promotions(to_come) - len(self._promoted), 0.0)
 
     def _open_folds(self) -> int:
         """Count the folds of promoted candidates that have not started."""
@@ -282,8 +291,13 @@ class RunStatistics:
     def pulse(self, ended: str) -> Pulse:
         """Return the state; `ended` is empty while the search runs. It may fit a blend, but blocks no other thread."""
         self.blends.refresh()
+        return self.snapshot(ended)
+
+    def snapshot(self, ended: str = "") -> Pulse:
+        """Return the state with the blend that was fitted last."""
         with self._lock:
             now, today = self.clock(), self._today()
+            runs = self._runs_expected()
             seconds, work = self.seconds_left() or (None, None), self._work_left() or (None, None)
             return Pulse(
                 metric=self.metric.name,
@@ -307,6 +321,8 @@ class RunStatistics:
                 blend=self.blends.best,
                 troubles=tuple(self._troubles),
                 moved=self._moved,
+                runs_least=runs[0],
+                runs_most=runs[1],
             )
 
     def _spent_in(self, work: float | None) -> Spent | None:

@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from data_prep.console import duration, duration_range
-from data_prep.wording import count
 from search.run_dir.pulse_file import PULSE_SECONDS, LiveRun, Pulse, Spent, describe_ends
 from search.run_dir.run_dir import RunDir
 from search.watch.climbs import STATES, Climb, best_first
+from search.watch.live_block import best_lines, progress_text
 from search.watch.settings_apart import SettingsApart
 
 SILENT_SECONDS = 60.0
@@ -87,14 +87,14 @@ class Status:
         lines = [f"driver   {self._driver()}"]
         if pulse is not None:
             lines.append(
-                f"runs     {len(self._live())} on workers, {describe_ends(pulse.counts)}; candidates: "
-                f"{pulse.counts['promoted']} promoted, "
+                f"runs     {progress_text(pulse)}; {len(self._live())} on workers, {describe_ends(pulse.counts)}; "
+                f"candidates: {pulse.counts['promoted']} promoted, "
                 f"{pulse.to_come} not started"
             )
             lines.append(f"time     {self._time(pulse)}")
             if price := study.get("price_per_hour"):
                 lines.append(f"cost     {self._cost(pulse, price)}")
-            lines.extend(self._best(pulse))
+            lines.extend(best_lines(pulse, self.run.title))
         return [Text(f"{study.get('name', '')}  {self.run.path}", style="bold"), *map(Text, lines)]
 
     def _driver(self) -> str:
@@ -132,19 +132,6 @@ class Status:
         if pulse.left_most is None:
             return f"{spent}, at least {_money(pulse.left, price)} more"
         return f"{spent}, {_money(pulse.left, price)} to {_money(pulse.left_most, price)} more"
-
-    def _best(self, pulse: Pulse) -> list[str]:
-        lines = []
-        if best := pulse.best:
-            where = f"{best.folds} of {pulse.n_folds} folds"
-            title = self.run.title(best.candidate, best.label)
-            lines.append(f"best     {title}: {pulse.metric} {best.mean:.4f} over {where}")
-        if blend := pulse.blend:
-            lines.append(
-                f"blend    {blend.members} of {count(blend.candidates, 'complete candidate')}: pearson "
-                f"{blend.pearson:.4f} on rows that its weights were not fitted on"
-            )
-        return lines
 
     # The tables
 
