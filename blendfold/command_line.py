@@ -53,6 +53,7 @@ PANELS: dict[str, tuple[Verb, ...]] = {
     ),
     "Blend": (
         Verb("blend", "Choose members, fit weights, write the submission and its evidence.", BLEND, "fit"),
+        Verb("errors", "Show where predictions are wrong: worst rows, slices, contradictions.", BLEND),
         Verb("import", "Take over predictions that others made.", BLEND),
     ),
     "Submit": (

@@ -79,6 +79,9 @@ def print_as_is(text: str) -> None:
 @contextmanager
 def activity(text: str) -> Iterator[Callable[[str], None]]:
     """Show on a terminal what takes long, while the block lasts; the function that it yields changes the text."""
+    if error_console.is_jupyter:  # where rich would need widgets
+        yield lambda _: None
+        return
     with error_console.status(error_console.render_str(text)) as status:
         yield lambda text: status.update(error_console.render_str(text))
 

@@ -16,6 +16,7 @@ from blend.errors.error_rows import ErrorRows, load_error_rows
 from blend.errors.error_shape import worst_rows
 from blend.errors.error_slices import slices
 from blend.fit.blend_settings import BlendSettings
+from blend.ledger.ledger_file import LEDGER_FILE
 from blendfold.optuna_study import optuna_study
 from blendfold.python.fitted_blend import Blend
 from blendfold.python.prepared_data import DataSource, PreparedData, load
@@ -74,8 +75,7 @@ class Run:
         table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("candidate")
         if not everything:
             table = table[[name for name in table if len({repr(value) for value in table[name]}) > 1]]
-        names = _names(run)
-        table.insert(0, "name", [names.get(candidate, "") for candidate in table.index])
+        table.insert(0, "name", [run.names.get(candidate, "") for candidate in table.index])
         return table
 
     def curves(self) -> pd.DataFrame:
@@ -92,13 +92,13 @@ class Run:
         `standard_error`, `tie` (whether that is noise), `minutes` trained, and the `reason` of the state.
         """
         board = leaderboard(self.path)
-        names = _names(self._now())
         rows: list[dict[str, Any]] = []
         for row in board.rows:
             difference = row.difference
             rows.append(
                 {
                     "candidate": row.candidate,
+                    "name": row.name,
                     "label": row.label,
                     "family": row.family,
                     "state": row.state,
@@ -114,11 +114,8 @@ class Run:
                 }
             )
         for entry in board.unscored:
-            facts = {"candidate": entry.candidate, "label": entry.label, "state": entry.state, "reason": entry.reason}
-            rows.append({**facts, "folds": 0, "tie": False})
-        table = pd.DataFrame(rows, columns=[name for name in LEADERBOARD if name != "name"])
-        table.insert(1, "name", [names.get(candidate, "") for candidate in table["candidate"]])
-        return table
+            rows.append({**vars(entry), "folds": 0, "tie": False})
+        return pd.DataFrame(rows, columns=LEADERBOARD)
 
     def stories(self) -> pd.DataFrame:
         """Return what was decided about each candidate, in the order in which they first reported.
@@ -126,11 +123,10 @@ class Run:
         Columns: `candidate`, `name`, `label`, `family`, `state`, `reason`, `promotion` (why it was promoted after
         fold 0; empty if it was not), `minutes`, and `story`: all of it in one line.
         """
-        names = _names(self._now())
         rows = [
             {
                 "candidate": story.candidate,
-                "name": names.get(story.candidate, ""),
+                "name": story.name,
                 "label": story.label,
                 "family": story.family,
                 "state": story.state,
@@ -336,6 +332,43 @@ class Run:
 
     # More
 
+    def report(
+        self, out: str | Path | None = None, *, blend: str | None = None, ledger: str | Path = LEDGER_FILE
+    ) -> str:
+        """Write the run, its blend, errors and data as one offline HTML page, as `blendfold report` does.
+
+        Args:
+            out: the page; None: report.html in the run directory.
+            blend: the name of a blend; None: the one written last.
+            ledger: the ledger of submissions, which need not be there.
+
+        Returns:
+            The path of the page.
+        """
+        from blendfold.report.write_report import write_report  # noqa: PLC0415 - plotly and Optuna are slow to import
+
+        return write_report(self.path, blend=blend, out=None if out is None else str(out), ledger=str(ledger))
+
+    def track(
+        self, *, tensorboard: str | Path | None = None, mlflow: str | None = None, most: int | None = None
+    ) -> None:
+        """Write settings, curves and predictions for TensorBoard, MLflow or both; a second call adds only what is new.
+
+        Args:
+            tensorboard: folder for event files.
+            mlflow: an MLflow store, such as sqlite:///mlflow.db or a server.
+            most: how many candidates, the best ones; None: all.
+        """
+        from search.watch.mlflow_runs import write_mlflow_runs  # noqa: PLC0415
+        from search.watch.tensorboard import write_event_files  # noqa: PLC0415
+        from search.watch.tracked_run import read_tracked  # noqa: PLC0415
+
+        found = read_tracked(self.path, most=most)
+        if tensorboard is not None:
+            write_event_files(found, Path(tensorboard))
+        if mlflow is not None:
+            write_mlflow_runs(found, mlflow, note=print_line)
+
     def refit(
         self, blend: str, *, address: str | None = None, backbones: str | Path | None = None, force: bool = False
     ) -> None:
@@ -378,14 +411,6 @@ LEADERBOARD = (
     "minutes",
     "reason",
 )
-
-
-def _names(run: RunDir) -> dict[str, str]:
-    """Return the study's names of each candidate that has some, by its id."""
-    names: dict[str, list[str]] = {}
-    for name, candidate in dict(run.study.get("names") or {}).items():
-        names.setdefault(str(candidate), []).append(str(name))
-    return {candidate: ", ".join(found) for candidate, found in names.items()}
 
 
 def _choices(chosen: Mapping[str, str | Sequence[str]] | None) -> tuple[str, ...]:

@@ -11,10 +11,12 @@ from typing import Any, TypeAlias
 import pandas as pd
 from rich.console import Console
 
+from blendfold.python.notebook_output import in_one_place
 from blendfold.python.prepared_data import DataSource
 from blendfold.python.run import Run
 from data_prep.console import PLAIN_WIDTH, print_line
 from data_prep.errors import InputError
+from data_prep.store.files import base_name, join
 from data_prep.wording import count
 from search.cluster.machines import read_cluster, read_machines, this_machine
 from search.plan.plan_report import plan_report
@@ -58,7 +60,7 @@ def search(
         >>> run.status()[["study", "candidates", "fold_runs_finished"]].tolist()
         ['first', 2, 8]
     """
-    with _own_signals():
+    with _own_signals(), in_one_place():
         outcome = run_study(
             study if isinstance(study, Mapping) else str(study),
             runs=str(runs),
@@ -68,14 +70,14 @@ def search(
             dashboard=dashboard,
             only=only,
         )
-    if outcome.interrupted:
-        finished = count(outcome.finished, "fold run")
-        print_line(f"stopped with {finished} finished in {outcome.run_dir}; the same call continues")
-        raise KeyboardInterrupt
-    print_line(outcome.summary)
+        if outcome.interrupted:
+            finished = count(outcome.finished, "fold run")
+            print_line(f"stopped with {finished} finished in {outcome.run_dir}; the same call continues")
+            raise KeyboardInterrupt
+        print_line(outcome.summary)
     if not outcome.finished:
         raise InputError(f"{outcome.run_dir}: no fold run finished; the reasons are above")
-    return Run(outcome.run_dir)
+    return Run(join(runs, base_name(outcome.run_dir)))
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,13 @@ def silence_raylets() -> None:
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
+def keep_notebook_output() -> None:
+    """Keep Tune from clearing what stands below a notebook's cell, where it would show progress of its own."""
+    from ray.tune import progress_reporter  # noqa: PLC0415 - after the environment is set
+
+    progress_reporter.IS_NOTEBOOK = False
+
+
 @contextmanager
 def on_loopback() -> Iterator[None]:
     """Let a Ray that starts in the block take 127.0.0.1 for the address of its node: then it listens nowhere else."""

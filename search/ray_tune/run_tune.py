@@ -11,6 +11,7 @@ from search.driver.conductor import Conductor
 from search.driver.worker_settings import fold_run_settings
 from search.ray_tune.autoscaler_demand import AutoscalerDemand
 from search.ray_tune.family_resources import FamilyResources
+from search.ray_tune.ray_internals import keep_notebook_output
 from search.ray_tune.trainable import Trainable, make_trainable
 from search.run_dir.weight_keeper import WeightKeeper, sweep_checkpoints
 from search.study.study_file import ResolvedStudy
@@ -54,6 +55,7 @@ def run_tune(
     from search.ray_tune.scheduler import FoldScheduler, LoopCallback  # noqa: PLC0415 - imports Ray
     from search.ray_tune.searcher import FoldSearcher, alive_nodes  # noqa: PLC0415 - imports Ray
 
+    keep_notebook_output()
     study, run_dir, tally = search.study, search.run_dir, search.progress.statistics
 
     def on_end(assignment: Assignment) -> None:

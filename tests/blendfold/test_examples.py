@@ -88,7 +88,7 @@ def test_the_commands_write_the_same_bytes(
 
     done = run(folder, "-m", "blendfold", "run", "first.yaml", "--runs", tmp_path, "--no-dashboard")
     assert done.returncode == 0, done.stdout + done.stderr
-    parts = (*KINDS, "candidates", "study.yaml", "weights")
+    parts = (*KINDS, "candidates", "study.yaml")
     assert content(tmp_path / "first", *parts) == content(folder / "runs" / "first", *parts)
     assert len(content(tmp_path / "first", "oof", "test")) == 2 * 2 * 4
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from blendfold.optuna_study import optuna_study
 from blendfold.report.page.blocks import Block, Figure, Remark
-from blendfold.report.page.page_text import figure_text
 
 MOST_PARAMETERS = 8
 """Settings that slices and parallel coordinates show: the most important ones."""
@@ -18,8 +18,6 @@ SCALE = [[0.0, "@dim"], [1.0, "@c1"]]
 """From the first candidate to the last."""
 FEWEST = 3
 """Candidates that plots of parameters need."""
-LOGARITHMIC = 20.0
-"""A positive setting whose values differ by this factor has a logarithmic axis."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,8 @@ def optuna_figures(
     }
     if len(scored) < 2:
         return [Remark("Optuna's plots need at least two candidates that have reported.", title="Optuna's plots")]
-    study = _study(scored, parameters, maximize=maximize)
+    columns = {key: [values[each.candidate] for each in scored] for key, values in parameters.items()}
+    study = optuna_study([each.value for each in scored], columns, maximize=maximize)
     name = f"mean {metric}"
     blocks: list[Block] = [
         _figure(
@@ -94,42 +93,6 @@ def optuna_figures(
 
 def _differ(values: Iterable[Any]) -> bool:
     return len({repr(value) for value in values}) > 1
-
-
-def _study(scored: Sequence[Scored], parameters: Mapping[str, Mapping[str, Any]], *, maximize: bool) -> Any:
-    import optuna  # noqa: PLC0415 - slow to import
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize" if maximize else "minimize")
-    columns = {key: [_plain(values[each.candidate]) for each in scored] for key, values in parameters.items()}
-    distributions = {key: _distribution(optuna.distributions, column) for key, column in columns.items()}
-    columns = {key: _typed(column, distributions[key]) for key, column in columns.items()}
-    for place, each in enumerate(scored):
-        trial = optuna.trial.create_trial(
-            params={key: column[place] for key, column in columns.items()},
-            distributions=distributions,
-            value=each.value,
-        )
-        study.add_trial(trial)
-    return study
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str) or value is None else str(value)
-
-
-def _distribution(known: Any, values: Sequence[Any]) -> Any:
-    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
-        return known.CategoricalDistribution(sorted({figure_text(str(value)) for value in values}))
-    low, high = min(values), max(values)
-    logarithmic = low > 0 and high / low >= LOGARITHMIC
-    if all(isinstance(value, int) for value in values):
-        return known.IntDistribution(low, high, log=logarithmic)
-    return known.FloatDistribution(float(low), float(high), log=logarithmic)
-
-
-def _typed(values: Sequence[Any], distribution: Any) -> list[Any]:
-    return [figure_text(str(value)) if hasattr(distribution, "choices") else value for value in values]
 
 
 def _importance(study: Any) -> dict[str, float]:

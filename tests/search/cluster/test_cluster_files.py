@@ -44,7 +44,7 @@ def test_what_travels_is_there_and_is_all_that_the_code_needs(name: str) -> None
     assert all((ROOT / here).exists() and there == f"~/blendfold/{here}" for there, here in code.items())
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     packages = {pattern.removesuffix("*") for pattern in setuptools["packages"]["find"]["include"]}
-    assert {"data_prep", "models", "search", "blend"} == packages
+    assert {"data_prep", "models", "search", "blend", "blendfold"} == packages
     assert {*packages, "studies", "clusters", "pyproject.toml", "requirements.lock"} <= set(code.values())
     assert set(mounts) - set(code) == {"~/.ray/auth_token"}
 
