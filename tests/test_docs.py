@@ -15,6 +15,7 @@ import pytest
 import typer
 import yaml
 
+import blendfold as bf
 from blendfold.command_line import PANELS, load
 from data_prep.scoring.metrics import METRICS
 from data_prep.task import Task
@@ -133,7 +134,8 @@ def test_modules_resolve(page: str) -> None:
     files = {"json", "csv", "yaml", "svg", "md", "py"}
     tags = messages().split("\n")
     modules = [name for name in dotted if name.rsplit(".", 1)[1] not in files and name not in tags]
-    assert not [name for name in modules if not resolves(name)]
+    examples = {f"blend.{name}" for name in dir(bf.Blend)}  # `blend` is a variable there
+    assert not [name for name in modules if not resolves(name) and name not in examples]
 
 
 @pages
@@ -204,6 +206,17 @@ def test_examples_are_valid() -> None:
     for study in studies:
         read_candidates(study.candidates)
         read_space(study.space)
+
+
+def test_readme_goes_from_tables_to_a_submission_in_twelve_lines() -> None:
+    """Every name in the Python example is there, and the example is short."""
+    (example,) = blocks("README.md", "python")
+    owners = {"bf": set(bf.__all__), "run": set(dir(bf.Run)), "blend": set(dir(bf.Blend))}
+    used = re.findall(r"\b(bf|run|blend)\.(\w+)", example)
+    assert {owner for owner, _ in used} == owners.keys()
+    assert not [f"{owner}.{name}" for owner, name in used if name not in owners[owner]]
+    assert len(example.splitlines()) <= 12
+    ast.parse(example)
 
 
 def test_data_page_lists_every_key_and_metric() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import blendfold
 from blendfold.command_line import PANELS, load
 from headless import headless_chromium
 from models.candidate import Candidate
@@ -93,6 +94,12 @@ def test_it_reads_and_searches_from_the_disk(site: Path, width: int) -> None:
         first.wait_for(state="attached", timeout=10_000)
         assert "/ladder.html" in first.get_attribute("href")
     assert trouble == []
+
+
+def test_the_python_reference_has_every_public_name(site: Path) -> None:
+    page = (site / "reference.html").read_text(encoding="utf-8")
+    explained = set(re.findall(r'<h3 id="blendfold\.(\w+)"', page))
+    assert explained == set(blendfold.__all__)
 
 
 def test_a_link_to_a_source_shows_the_source(site: Path) -> None:
