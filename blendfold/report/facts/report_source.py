@@ -9,6 +9,7 @@ from blend.errors.error_rows import ErrorRows, last_blend, load_error_rows
 from blend.ledger.cv_vs_leaderboard import CvVsLeaderboard, track_cv
 from blend.ledger.ledger_file import read_ledger
 from blendfold.report.facts.candidate_names import CandidateNames
+from blendfold.report.facts.data_facts import TokenLengths, token_lengths
 from blendfold.report.facts.ladder_ways import Way, ladder_ways
 from blendfold.report.facts.saved_time import SavedTime, saved_time
 from data_prep.scoring.metrics import METRICS
@@ -35,10 +36,25 @@ class ReportSource:
     ledger_path: str
     """Need not be there."""
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether others made the predictions, so that nothing was searched."""
+        return bool(self.run.study.get("imported"))
+
     @cached_property
     def names(self) -> CandidateNames:
         """Names and settings of the candidates."""
         return CandidateNames(self.run)
+
+    @cached_property
+    def n_finished(self) -> int:
+        """The number of finished fold runs."""
+        return sum(1 for _ in self.run.store.fold_runs())
+
+    @cached_property
+    def lengths(self) -> tuple[TokenLengths, ...]:
+        """Estimated tokens of every text."""
+        return token_lengths(self.run.data)
 
     @cached_property
     def board(self) -> Leaderboard:

@@ -16,6 +16,49 @@ NUMBERED = 12
 """With at most this many members, the picture shows the numbers."""
 
 
+def expectation_figure(record: Blend) -> Figure:
+    """Draw the step from the best single model to the blend, and to what to expect on test."""
+    scores, expected = record.scores, record.scores["blend"].expected
+    steps = [
+        ("best single, nested", scores["best_single"].nested.pooled, "@muted"),
+        ("plain mean, nested", scores["mean"].nested.pooled, "@muted"),
+        ("blend, in-sample", scores["blend"].in_sample.pooled, "@c2"),
+        ("blend, nested", scores["blend"].nested.pooled, "@c1"),
+    ]
+    if (holdout := scores["blend"].holdout) is not None:
+        steps.append(("blend, holdout", holdout, "@c3"))
+    if expected is not None:
+        steps.append(("blend, expected on test", expected.value, "@c1"))
+    last = len(steps) - 1
+    points = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": rounded([value for _, value, _ in steps]),
+        "y": list(range(len(steps))),
+        "marker": {"size": 12, "color": [color for *_, color in steps]},
+        "text": [hover(name, f"{record.metric} {value:.4f}") for name, value, _ in steps],
+        "hovertemplate": PLAIN,
+        "showlegend": False,
+    }
+    interval = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [] if expected is None else rounded([expected.low, expected.high]),
+        "y": [] if expected is None else [last, last],
+        "line": {"color": "@dim", "width": 8},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+    return Figure(
+        id="expectation",
+        title="From the best single model to test",
+        data=[interval, points],
+        layout={"xaxis": axis(record.metric), "yaxis": _names_axis([name for name, *_ in steps])},
+        height=rows_height(len(steps), each=30, least=200, extra=70),
+        note="All pooled over rows. The bar is the 95 % interval for the score that the test rows will give.",
+    )
+
+
 def weights_figure(members: Sequence[MemberRecord], names: Sequence[str]) -> Figure:
     """Draw each member's weight with the range over bootstrap draws and over the left-out units."""
     places = list(range(len(members)))

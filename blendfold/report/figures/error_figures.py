@@ -69,10 +69,10 @@ def slices_figure(slices: pd.DataFrame, metric: str, overall: float) -> Figure:
         data=traces,
         layout={
             "xaxis": axis(metric),
-            "yaxis": axis(type="category", autorange="reversed", showgrid=False),
+            "yaxis": axis(type="category", autorange="reversed", showgrid=False, dtick=1),
             "shapes": [{**line, "line": {"color": "@muted", "dash": "dot", "width": 1.5}}],
         },
-        height=rows_height(min(longest, 24), each=22, least=300),
+        height=rows_height(longest, each=19, least=300),
         note="The dotted line is all rows together. Bars are one standard error, from resampling groups; an open "
         "circle has fewer than 30 rows.",
         choice=Choice("Slice by", shown) if len(shown) > 1 else None,

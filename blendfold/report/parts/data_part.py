@@ -6,11 +6,11 @@ from blendfold.report.facts.data_facts import (
     FoldRowsCount,
     ShareDrift,
     TextDrift,
+    TokenLengths,
     context_drift,
     fold_counts,
     read_audit,
     text_drift,
-    token_lengths,
 )
 from blendfold.report.facts.report_source import ReportSource
 from blendfold.report.figures.data_figures import contexts_figure, leakage_figure, lengths_figure
@@ -25,10 +25,10 @@ MOST_CONTEXTS = 14
 
 def data_part(source: ReportSource) -> Part:
     """Return the part."""
-    return Part("data", "Data", panels("The data", lambda: _blocks(source.run.data)))
+    return Part("data", "Data", panels("The data", lambda: _blocks(source.run.data, source.lengths)))
 
 
-def _blocks(data: Prepared) -> Iterator[Block]:
+def _blocks(data: Prepared, lengths: Sequence[TokenLengths]) -> Iterator[Block]:
     manifest = data.manifest
     holdout = f", {count(manifest.rows['holdout'], 'holdout row')}" if manifest.rows.get("holdout") else ""
     group = f"rows with the same {data.task.group_column} stay together" if data.task.group_column else "no groups"
@@ -41,7 +41,6 @@ def _blocks(data: Prepared) -> Iterator[Block]:
     )
     yield _folds(fold_counts(data), [f"{level:g}" for level in data.task.score_levels or ()])
     yield from _audit(data)
-    lengths = token_lengths(data)
     yield lengths_figure(lengths)
     contexts = context_drift(data, most=MOST_CONTEXTS)
     if contexts is not None:

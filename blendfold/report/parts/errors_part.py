@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 
 from blend.errors.contradictions import contradictions
@@ -9,6 +10,7 @@ from blend.errors.disagreement import most_disputed
 from blend.errors.error_rows import ErrorRows
 from blend.errors.error_shape import confusion, error_histogram, worst_rows
 from blend.errors.error_slices import FEW_ROWS, slices
+from blendfold.report.facts.cut_texts import CutTexts, cut_texts
 from blendfold.report.facts.report_source import ReportSource
 from blendfold.report.figures.error_figures import confusion_figure, residuals_figure, slices_figure
 from blendfold.report.page.blocks import Block, Column, DataTable, Part, Prose, Remark, Row, Value
@@ -17,6 +19,7 @@ from blendfold.report.parts.panels import panels
 WORST = 50
 DISPUTED = 30
 CONTRADICTIONS = 60
+CUT_ROWS = 20
 MOST_MEMBERS = 10
 """Members whose predictions have columns: those that weigh most."""
 
@@ -24,11 +27,19 @@ MOST_MEMBERS = 10
 def errors_part(source: ReportSource) -> Part:
     """Return the part."""
     blocks = panels("Errors", lambda: _blocks(source))
-    return Part("errors", "Errors", [*blocks, *panels("Contradicting scores", lambda: _contradictions(source))])
+    return Part(
+        "errors",
+        "Errors",
+        [
+            *blocks,
+            *panels("Contradicting scores", lambda: _contradictions(source)),
+            *panels("Texts cut by max_length", lambda: _cut(source)),
+        ],
+    )
 
 
 def _blocks(source: ReportSource) -> Iterator[Block]:
-    if not source.board.rows:
+    if not source.n_finished:
         yield Remark("No fold run has finished yet, so there are no predictions to look at.")
         return
     rows = source.error_rows
@@ -183,6 +194,90 @@ def _contradictions(source: ReportSource) -> Iterator[Block]:
         "no model can learn."
     )
     yield DataTable("contradictions", "Near-duplicates with contradicting scores", columns, rows, note=note, first=16)
+
+
+def _cut(source: ReportSource) -> Iterator[Block]:
+    title = "Texts cut by max_length"
+    ways = cut_texts(source.run, source.lengths) if not source.is_imported else ()
+    if not ways:
+        yield Remark("No candidate here says how it writes rows as texts.", title=title)
+        return
+    cutting = [way for way in ways if way.lost.any()]
+    if not cutting:
+        least = min(way.max_length for way in ways)
+        said = f"No row is longer than the smallest max_length ({least} tokens), by an estimate of its tokens."
+        yield Remark(said, title=title)
+        return
+    errors = _errors_by_id(source)
+    yield _cut_table(source, cutting, errors)
+    yield _cut_rows(source, cutting[0])
+
+
+def _errors_by_id(source: ReportSource) -> pd.Series:
+    """Return the errors of the rows that are scored, by id; none where nothing is finished."""
+    if not source.n_finished:
+        return pd.Series(dtype=float)
+    frame = source.error_rows.frame
+    return pd.Series(frame["error"].to_numpy(), index=frame["id"].to_numpy())
+
+
+def _cut_table(source: ReportSource, ways: Sequence[CutTexts], errors: pd.Series) -> DataTable:
+    columns = [
+        Column("recipe", "recipe"),
+        Column("max_length", "max_length", 0),
+        Column("candidates", "candidates", 0),
+        Column("rows", "rows cut", 0),
+        Column("share", "of all rows", 1, percent=True),
+        Column("tokens", "tokens never read", 1, percent=True),
+        Column("rmse-cut", "rmse of these", 4),
+        Column("rmse-whole", "rmse of the others", 4),
+        Column("names", "which"),
+    ]
+    ids = np.asarray(source.run.data.train["id"].to_pylist(), dtype=object)
+    rows = []
+    for way in ways:
+        is_cut = way.lost > 0
+        sizes = [_rmse(errors[errors.index.isin(ids[part])]) for part in (is_cut, ~is_cut)]
+        names = ", ".join(source.names.of(candidate) for candidate in way.candidates)
+        values: list[Value] = [
+            way.recipe,
+            way.max_length,
+            len(way.candidates),
+            int(is_cut.sum()),
+            float(is_cut.mean()),
+            way.share,
+            *sizes,
+            names,
+        ]
+        rows.append(Row(way.candidates[0], values))
+    note = (
+        "Tokens are estimated: a word has one for each seven letters. The errors are those above; rows that are cut "
+        "may be harder for other reasons too."
+    )
+    return DataTable("cut-texts", "Texts cut by max_length", columns, rows, note=note)
+
+
+def _rmse(errors: pd.Series) -> float | None:
+    return float(np.sqrt((errors**2).mean())) if len(errors) else None
+
+
+def _cut_rows(source: ReportSource, way: CutTexts) -> DataTable:
+    """Return the rows of which the least is read."""
+    train, texts = source.run.data.train, source.run.data.task.text_columns
+    columns = [
+        *(Column(f"text-{text}", text) for text in texts),
+        Column("whole", "tokens", 0),
+        Column("lost", "never read", 0),
+        Column("score", "score", 2),
+        Column("id", "id", is_code=True),
+    ]
+    worst = np.argsort(-way.lost, kind="stable")[: min(CUT_ROWS, int((way.lost > 0).sum()))]
+    rows = []
+    for place, row in zip(worst.tolist(), train.take(worst).to_pylist(), strict=True):
+        values: list[Value] = [*(row[text] for text in texts), int(way.whole[place]), int(way.lost[place])]
+        rows.append(Row(row["id"], [*values, float(row["score"]), row["id"]]))
+    title = f"Rows that lose most, with recipe {way.recipe} and max_length {way.max_length}"
+    return DataTable("cut-rows", title, columns, rows, first=10)
 
 
 def _whole_sets(found: pd.DataFrame, most: int) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """Part 2, the search: leaderboard, ladder, curves, slots, saved time, Optuna's plots."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from blendfold.report.facts.report_source import ReportSource
 from blendfold.report.facts.saved_time import SavedTime
@@ -19,6 +20,9 @@ MOST_SETTINGS = 14
 
 def search_part(source: ReportSource) -> Part:
     """Return the part."""
+    if source.is_imported:
+        said = "These predictions were imported: nothing was searched here, so there is no ladder and no curve."
+        return Part("search", "Search", [Remark(said)])
     return Part(
         "search",
         "Search",
@@ -67,7 +71,9 @@ def _setting(value: object) -> Value:
     return value if isinstance(value, bool | int | float) or value is None else str(value)
 
 
-def _scored_row(source: ReportSource, place: int, row: LeaderboardRow, settings: dict[str, dict[str, object]]) -> Row:
+def _scored_row(
+    source: ReportSource, place: int, row: LeaderboardRow, settings: Mapping[str, Mapping[str, Any]]
+) -> Row:
     complete = len(row.folds) == source.board.n_folds
     difference = row.difference
     verdict = "leader" if place == 1 else ""
@@ -93,7 +99,7 @@ def _scored_row(source: ReportSource, place: int, row: LeaderboardRow, settings:
     return Row(row.candidate, values, muted=not complete)
 
 
-def _unscored_row(source: ReportSource, entry: Unscored, settings: dict[str, dict[str, object]]) -> Row:
+def _unscored_row(source: ReportSource, entry: Unscored, settings: Mapping[str, Mapping[str, Any]]) -> Row:
     minutes = source.run.minutes.get(entry.candidate)
     values: list[Value] = [
         None,

@@ -1,10 +1,11 @@
 """Part 1, the summary: what was searched, what it cost, what won, what to expect on test."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from blend.blend_record import Blend
 from blend.evidence.blend_report import sentences
 from blendfold.report.facts.report_source import ReportSource
+from blendfold.report.figures.blend_figures import expectation_figure
 from blendfold.report.page.blocks import Block, Part, Prose, Remark, Tile, Tiles
 from blendfold.report.page.page_text import ABSENT, number
 from blendfold.report.parts.panels import panels
@@ -21,6 +22,7 @@ def summary_part(source: ReportSource) -> Part:
         [
             *panels("The search", lambda: [Prose(list(_paragraph(source)), is_lead=True)]),
             *panels("Key numbers", lambda: [Tiles(list(_tiles(source)))]),
+            *panels("Scores", lambda: [expectation_figure(source.blend)] if source.blend else []),
             *panels("Beware", lambda: _warnings(source)),
         ],
     )
@@ -28,9 +30,10 @@ def summary_part(source: ReportSource) -> Part:
 
 def _paragraph(source: ReportSource) -> Iterator[str]:
     yield _searched(source)
-    yield from _state(source)
-    yield from _cost(source)
-    yield from _winner(source)
+    if not source.is_imported:
+        yield from _state(source)
+        yield from _cost(source)
+        yield from _winner(source)
     blend = source.blend
     if blend is None:
         yield "There is no blend yet, so what to expect on test is not known."
@@ -41,6 +44,11 @@ def _paragraph(source: ReportSource) -> Iterator[str]:
 
 def _searched(source: ReportSource) -> str:
     run, study = source.run, source.run.study
+    if source.is_imported:
+        models, rows = count(len(run.candidates), "model"), count(run.data.manifest.rows["train"], "row")
+        return (
+            f"{study.get('name', '')} holds predictions of {models} made elsewhere for {rows}, by {run.metric.name}."
+        )
     families = {run.settings(candidate).get("backbone", "imported") for candidate in run.candidates}
     tried = count(len(run.candidates), "candidate")
     on = f"{count(len(families), 'backbone')}" if len(families) != 1 else f"the backbone {next(iter(families))}"
@@ -124,7 +132,14 @@ def _expectation(blend: Blend) -> str:
     )
 
 
-def _tiles(source: ReportSource) -> Iterable[Tile]:
+def _tiles(source: ReportSource) -> Iterator[Tile]:
+    if not source.is_imported:
+        yield from _search_tiles(source)
+    if source.blend is not None:
+        yield from _blend_tiles(source.blend)
+
+
+def _search_tiles(source: ReportSource) -> Iterator[Tile]:
     run, rows = source.run, source.board.rows
     complete = sum(len(row.folds) == source.board.n_folds for row in rows)
     done = sum(len(row.folds) for row in rows)
@@ -146,9 +161,9 @@ def _tiles(source: ReportSource) -> Iterable[Tile]:
         )
     if rows:
         yield _single_tile(source, rows[0])
-    blend = source.blend
-    if blend is None:
-        return
+
+
+def _blend_tiles(blend: Blend) -> Iterator[Tile]:
     evidence = blend.scores["blend"]
     fold_mean = f"mean over folds {number(evidence.nested.fold_mean, 4)}"
     yield Tile("nested", "blend, nested", number(evidence.nested.pooled, 4), evidence.nested.pooled, fold_mean)
