@@ -30,6 +30,8 @@ def expectation_figure(record: Blend) -> Figure:
     if expected is not None:
         steps.append(("blend, expected on test", expected.value, "@c1"))
     last = len(steps) - 1
+    ends = [value for _, value, _ in steps] + ([] if expected is None else [expected.low, expected.high])
+    margin = 0.04 * (max(ends) - min(ends)) or 0.01
     points = {
         "type": "scatter",
         "mode": "markers",
@@ -53,7 +55,10 @@ def expectation_figure(record: Blend) -> Figure:
         id="expectation",
         title="From the best single model to test",
         data=[interval, points],
-        layout={"xaxis": axis(record.metric), "yaxis": _names_axis([name for name, *_ in steps])},
+        layout={
+            "xaxis": axis(record.metric, range=rounded([min(ends) - margin, max(ends) + margin])),
+            "yaxis": _names_axis([name for name, *_ in steps]),
+        },
         height=rows_height(len(steps), each=30, least=200, extra=70),
         note="All pooled over rows. The bar is the 95 % interval for the score that the test rows will give.",
     )

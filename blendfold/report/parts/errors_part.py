@@ -20,8 +20,8 @@ WORST = 50
 DISPUTED = 30
 CONTRADICTIONS = 60
 CUT_ROWS = 20
-MOST_MEMBERS = 10
-"""Members whose predictions have columns: those that weigh most."""
+MOST_MEMBERS = 40
+"""Members whose predictions have columns."""
 
 
 def errors_part(source: ReportSource) -> Part:

@@ -66,7 +66,7 @@ def _commands(source: ReportSource) -> Iterator[str]:
             "--fit-on": list(blend.fitted_rows.chosen) if blend.fitted_rows else None,
         }
         yield command("python -m blend fit", *runs, options=rows)
-    yield command("python -m blendfold report", run.path, options={"--blend": blend.name if blend else None})
+    yield command("blendfold report", run.path, options={"--blend": blend.name if blend else None})
 
 
 def _hashes(source: ReportSource) -> DataTable:

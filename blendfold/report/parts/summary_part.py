@@ -46,9 +46,7 @@ def _searched(source: ReportSource) -> str:
     run, study = source.run, source.run.study
     if source.is_imported:
         models, rows = count(len(run.candidates), "model"), count(run.data.manifest.rows["train"], "row")
-        return (
-            f"{study.get('name', '')} holds predictions of {models} made elsewhere for {rows}, by {run.metric.name}."
-        )
+        return f"{study.get('name', '')} holds predictions of {models} made elsewhere for {rows}, by {run.metric.name}."
     families = {run.settings(candidate).get("backbone", "imported") for candidate in run.candidates}
     tried = count(len(run.candidates), "candidate")
     on = f"{count(len(families), 'backbone')}" if len(families) != 1 else f"the backbone {next(iter(families))}"

@@ -6,14 +6,18 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
 
+from blend.__main__ import app as blend_app
 from blendfold.report.page.page_text import script_json
 from blendfold.report.write_report import watch_report, write_report
+from data_prep.console import console
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared, hash_data, hash_split, load_prepared, write_prepared
+from data_prep.store.files import join, read_bytes, write_bytes
 from data_prep.store.oof_store import OofStore, Provenance
 from read_page import read_page
 from search.ladder.decisions import CandidateStatus
@@ -200,3 +204,30 @@ def test_another_folder_and_an_unknown_blend_are_refused(tmp_path: Path, prepare
     with pytest.raises(InputError, match="no such blend"):
         write_report(run.path, blend="none")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_directory_of_imported_models_has_a_report(tmp_path: Path, prepared_tiny: Prepared) -> None:
+    train, test = prepared_tiny.train, prepared_tiny.test
+    noise, ids = np.random.default_rng(0), test["id"].to_pylist()
+    rows = ["id,theirs"]
+    rows += [f"{row['id']},{row['score'] + noise.normal():.4f}" for row in train.to_pylist() if row["fold"] >= 0]
+    (tmp_path / "oof.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "test.csv").write_text("id,theirs\n" + "".join(f"{each},0.{n}\n" for n, each in enumerate(ids)))
+    run = str(tmp_path / "team")
+    files = ["--oof", str(tmp_path / "oof.csv"), "--test", str(tmp_path / "test.csv"), "--name", "theirs"]
+    with console.capture():
+        blend_app(["import", *files, "--data", prepared_tiny.path, "--out", run], standalone_mode=False)
+    page = read_page(write_report(run))
+    assert "nothing was searched here" in page.source
+    assert "Cannot be shown" not in page.source
+    assert len(page.tables["worst"]) == 50
+
+
+def test_a_run_in_an_object_store_has_its_report_there(store, tmp_path: Path, prepared_tiny: Prepared) -> None:
+    run = finished_run(tmp_path, prepared_tiny, candidates=1)
+    target = join(store.uri, "runs", "made-up")
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        write_bytes(path.read_bytes(), join(target, *path.relative_to(tmp_path).parts))
+    written = write_report(target)
+    assert written == join(target, "report.html")
+    assert run.candidates[0].id in read_bytes(written).decode()
