@@ -4,6 +4,7 @@ A link such as `../studies/demo.yaml` works on GitHub, where it is relative to d
 there the link leads to a page that shows it. MkDocs calls the functions named `on_...` (`hooks:` in `mkdocs.yml`).
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -42,5 +43,13 @@ def place_of(name: str) -> str:
 def shown(name: str) -> str:
     """Return the page of one file."""
     path = ROOT / name
+    if path.suffix == ".ipynb":
+        return f"`{name}`\n\n" + "\n\n".join(map(_cell, json.loads(path.read_text(encoding="utf-8"))["cells"]))
     language = LANGUAGES.get(path.suffix, "text")
     return f"# {path.name}\n\n`{name}`\n\n````{language}\n{path.read_text(encoding='utf-8')}````\n"
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    """Return a cell of a notebook as Markdown, without what it has printed."""
+    source = "".join(cell["source"])
+    return f"````python\n{source}\n````" if cell["cell_type"] == "code" else source
