@@ -47,7 +47,7 @@ def _columns(ids: pa.Array, data: Prepared, file: str | None) -> pa.Table:
     table = data.train.take(pc.index_in(ids, value_set=one_array(data.train["id"])))
     if file is None:
         return table
-    names = list(dict.fromkeys([data.task.id_column, "id"]))
+    names = list(dict.fromkeys([data.task.submission_id, "id"]))
     _, extra = read_file(file, names)
     id_name = next((name for name in names if name in extra.column_names), None)
     if id_name is None:

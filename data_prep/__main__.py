@@ -20,23 +20,41 @@ from data_prep.store.yaml_documents import read_document
 from data_prep.task import PPPM, Task
 from data_prep.wording import command, count
 
-app = new_app("Turn CSV files into a prepared folder with checked texts and scores and fixed folds.")
+app = new_app("Turn the files of a competition into a prepared folder with checked texts and scores and fixed folds.")
 
 
 @app.command("prepare")
 def prepare_verb(
     *,
-    train: Annotated[str, typer.Option(help="CSV with ids, texts and scores.")],
+    train: Annotated[
+        str, typer.Option(help="Texts and scores: CSV (also tabs, `;`), JSON lines, Parquet or Arrow, path or URI.")
+    ],
     out: Annotated[str, typer.Option(help="Prepared folder to write.")],
     test: Annotated[
-        str | None, typer.Option(help="CSV with ids and texts. Only blends of imports do without.  [default: none]")
+        str | None, typer.Option(help="The same without scores; without it, there is no submission.  [default: none]")
     ] = None,
     cpc: Annotated[str | None, typer.Option(help="CPC titles like Kaggle's titles.csv.  [default: shipped]")] = None,
     task: Annotated[str | None, typer.Option(help="Task file in YAML.  [default: PPPM]")] = None,
-    scheme: Annotated[str, typer.Option(help="kfold, stratified, group or stratified_group.")] = "stratified_group",
+    scheme: Annotated[
+        str | None,
+        typer.Option(
+            help="kfold, stratified, group, stratified_group, leave_group_out or time.  "
+            "[default: stratified_group, or stratified where the task has no groups]"
+        ),
+    ] = None,
     folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
     seed: Annotated[int, typer.Option(help="Random seed of the split.")] = 42,
     holdout: Annotated[float, typer.Option(help="Share of rows to keep out of all folds, in whole groups.")] = 0.0,
+    fold_column: Annotated[
+        str | None, typer.Option(help="Column of train with the fold of each row; -1: holdout.  [default: none]")
+    ] = None,
+    time_column: Annotated[
+        str | None, typer.Option(help="Column of train with times: folds are stretches of it.  [default: none]")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="Column to leave out; repeatable.  [default: keep all in extra/]")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of text files, such as windows-1252.  [default: utf-8]")] = None,
 ) -> None:
     """Check both files, split the rows into folds and write a prepared folder.
 
@@ -54,6 +72,11 @@ def prepare_verb(
         n_folds=folds,
         seed=seed,
         holdout=holdout,
+        fold_column=fold_column,
+        time_column=time_column,
+        drop=drop or (),
+        encoding=encoding,
+        say=print_line,
     )
     _show(prepared)
     if was_there:

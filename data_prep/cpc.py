@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 from data_prep.errors import InputError, InputFaults
-from data_prep.store.csv_records import read_records
+from data_prep.store.table_records import read_records
 
 SECTION_LENGTH = 1
 CLASS_LENGTH = 3
@@ -39,7 +39,7 @@ def read_texts(path: str | Path, faults: InputFaults) -> dict[str, str]:
         if len(code) not in (SECTION_LENGTH, CLASS_LENGTH):
             continue
         if titles.setdefault(code, title) != title:
-            faults.add(f"{path}, column code", "has two titles; keep one", line=records.lines.of(row), found=code)
+            faults.add(f"{path}, column code", "has two titles; keep one", place=records.place(row), found=code)
     sections = {code: title for code, title in titles.items() if len(code) == SECTION_LENGTH}
     for code in titles:
         if code[:SECTION_LENGTH] not in sections:

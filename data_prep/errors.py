@@ -43,13 +43,13 @@ class InputFaults:
     def __bool__(self) -> bool:
         return bool(self._counts)
 
-    def add(self, where: str, rule: str, *, line: int | None = None, found: str | None = None) -> None:
-        """Add one fault; those with the same `where` (file and column) and `rule` are listed together."""
+    def add(self, where: str, rule: str, *, place: str | None = None, found: str | None = None) -> None:
+        """Add one fault, at a `place` such as `line 7`; those with the same `where` and `rule` are listed together."""
         key = (where, rule)
         self._counts[key] = self._counts.get(key, 0) + 1
         examples = self._examples.setdefault(key, [])
-        if line is not None and len(examples) < N_EXAMPLES:
-            examples.append(f"line {line}" + ("" if found is None else f" {quote(found)}"))
+        if place is not None and len(examples) < N_EXAMPLES:
+            examples.append(place + ("" if found is None else f" {quote(found)}"))
 
     def raise_all(self) -> None:
         """Raise all collected faults, if there are any.

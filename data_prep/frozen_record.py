@@ -1,14 +1,33 @@
-"""`FrozenRecord`: base of what is stored as JSON or YAML; `FrozenSettings`: base of what a person writes."""
+"""Bases of what is stored as JSON or YAML: `FrozenRecord`, `GrowingRecord`, and `FrozenSettings` that people write."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 
 class FrozenRecord(BaseModel):
     """Frozen; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GrowingRecord(FrozenRecord):
+    """A record whose later fields are left out where they have their default, so that what is old stays as it was."""
+
+    later_fields: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        idle = {name for name in self.later_fields if getattr(self, name) == fields[name].get_default()}
+        return {name: value for name, value in handler(self).items() if name not in idle}
 
 
 class FrozenSettings(FrozenRecord):

@@ -1,25 +1,31 @@
 """The prepared folder: tables and a manifest, which every later step starts from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import Field
 
 from data_prep.cpc import section_titles, shipped_texts
 from data_prep.errors import InputError
-from data_prep.frozen_record import FrozenRecord
+from data_prep.frozen_record import GrowingRecord
 from data_prep.store.files import exists, join
 from data_prep.store.sealed_records import read_record, write_record
-from data_prep.store.tables import BLOCK_ROWS, checksum, read_table, write_table
+from data_prep.store.tables import BLOCK_ROWS, CHECKSUM_KEY, checksum, metadata_of, read_table, write_table
 from data_prep.task import Task
 from data_prep.wording import command
 
 
-class PreparedManifest(FrozenRecord):
+class PreparedManifest(GrowingRecord):
     """What a prepared folder holds and how it was made; stored as `manifest.json`."""
+
+    later_fields: ClassVar[frozenset[str]] = frozenset({"extra", "split_column"})
 
     task: Task
     scheme: str
@@ -38,6 +44,10 @@ class PreparedManifest(FrozenRecord):
     section_titles: dict[str, str] | None = None
     """Title of each CPC section, by letter, which `context_text` begins with. None: no CPC codes, or an older version
     wrote the folder."""
+    extra: dict[str, str] = Field(default={})
+    """Checksum of each table in `extra/`, by role (`train`, `test`): columns that the task does not name."""
+    split_column: str | None = None
+    """The column of the train file that decided the folds (schemes `given` and `time`)."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +57,19 @@ class Prepared:
     path: str
     manifest: PreparedManifest
     train: pa.Table
+    """`train_schema`, then the columns that the task does not name."""
     test: pa.Table
+    """`test_schema`, then the columns that the task does not name."""
 
     @property
     def task(self) -> Task:
         """The task that the folder was prepared for."""
         return self.manifest.task
 
-    def require_test(self) -> None:
-        """Raise InputError if there are no test rows, which every model that is trained here predicts."""
-        if not self.test.num_rows:
-            raise InputError(f"{self.path}: has no test rows to predict; prepare the data with --test")
+    @property
+    def has_test(self) -> bool:
+        """Whether there are test rows to predict."""
+        return bool(self.test.num_rows)
 
     @property
     def test_group(self) -> pa.ChunkedArray | None:
@@ -131,11 +143,19 @@ def split_groups(groups: NDArray[np.int32], fold: NDArray[np.int8]) -> int:
     return int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
 
 
-def write_prepared(folder: str | Path, manifest: PreparedManifest, train: pa.Table, test: pa.Table) -> None:
-    """Write both tables, then the manifest; a folder without a manifest is unfinished."""
+def write_prepared(
+    folder: str | Path,
+    manifest: PreparedManifest,
+    train: pa.Table,
+    test: pa.Table,
+    extra: Mapping[str, pa.Table] = MappingProxyType({}),
+) -> None:
+    """Write both tables, those in `extra/`, then the manifest; a folder without a manifest is unfinished."""
     for name, table, schema in (("train", train, train_schema), ("test", test, test_schema)):
         path = join(folder, f"{name}.arrow")
         write_table(table, path, schema=schema(manifest.task), batch_rows=BLOCK_ROWS)
+    for role, table in extra.items():
+        write_table(table, _extra_path(folder, role), schema=table.schema, batch_rows=BLOCK_ROWS)
     write_record(manifest.model_dump(mode="json"), join(folder, "manifest.json"))
 
 
@@ -159,4 +179,21 @@ def load_prepared(folder: str | Path) -> Prepared:
     n_folds = (pc.max(train["fold"]).as_py() or 0) + 1
     if (*hashes, n_folds) != (manifest.data_hash, manifest.split_hash, manifest.n_folds):
         raise InputError(f"{folder}: tables and manifest.json belong to different preparations; prepare the data again")
-    return Prepared(path=str(folder), manifest=manifest, train=train, test=test)
+    tables = {"train": train, "test": test}
+    for role, stamp in manifest.extra.items():
+        tables[role] = _with_extra(tables[role], _extra_path(folder, role), stamp)
+    return Prepared(path=str(folder), manifest=manifest, **tables)
+
+
+def _extra_path(folder: str | Path, role: str) -> str:
+    return join(folder, "extra", f"{role}.arrow")
+
+
+def _with_extra(table: pa.Table, path: str, stamp: str) -> pa.Table:
+    """Return a table with the columns of the file at `path`, whose checksum must be `stamp`."""
+    extra = read_table(path)
+    if metadata_of(extra)[CHECKSUM_KEY] != stamp or extra.num_rows != table.num_rows:
+        raise InputError(f"{path}: belongs to another preparation than manifest.json; prepare the data again")
+    for name, column in zip(extra.column_names, extra.columns, strict=True):
+        table = table.append_column(name, column)
+    return table

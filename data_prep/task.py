@@ -1,31 +1,39 @@
 """`Task`: the columns, legal scores and metric of a competition."""
 
-from typing import Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from data_prep.frozen_record import FrozenSettings
+from data_prep.frozen_record import FrozenSettings, GrowingRecord
 from data_prep.given_name import GivenName
 from data_prep.scoring.metrics import METRICS, Metric
 
 GREATEST_SCORE = float(np.finfo(np.float32).max)
 """Prepared tables hold scores as float32."""
+MOST_TEXTS = 10
 RESERVED_COLUMNS = ("id", "score", "group", "fold", "context_text", "prediction")
 
 
-class Task(FrozenSettings):
+class Task(GrowingRecord, FrozenSettings):
     """The columns, legal scores and metric of one competition; tasks other than PPPM come from a YAML file.
 
-    A table of a task has one id column, one to three text columns and, in training, a score, which is the target.
+    A table of a task has texts, mostly an id and, in training, a score, which is the target.
     Prepared tables call the id `id` and the target `score`; text columns keep the names given here.
     """
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"text_labels", "empty"})
+
     name: GivenName
-    id_column: str = "id"
-    text_columns: tuple[str, ...] = Field(min_length=1, max_length=3)
+    id_column: str | None = "id"
+    """Where a file lacks it and it was not named, and where it is None, rows have their number as id, from 0."""
+    text_columns: tuple[str, ...] = Field(min_length=1, max_length=MOST_TEXTS)
     """In reading order: the first is the phrase compared with (anchor), the second the phrase scored (target),
-    the third the context."""
+    the third the context; recipe `texts` reads all of them."""
+    text_labels: tuple[str, ...] | None = None
+    """What recipe `texts` puts ahead of each text, such as `[ESSAY]`; None: a separator stands between them."""
+    empty: Literal["error", "keep", "drop"] = "error"
+    """Whether rows with an empty text are faults, are kept, or are dropped from train (test rows are always kept)."""
     score_column: str = "score"
     score_levels: tuple[float, ...] | None = None
     """The legal scores, ascending; None: any score in `score_range`."""
@@ -41,7 +49,7 @@ class Task(FrozenSettings):
 
     @model_validator(mode="after")
     def _check_columns(self) -> Self:
-        columns = [self.id_column, *self.text_columns]
+        columns = [*([] if self.id_column is None else [self.id_column]), *self.text_columns]
         if len(set(columns)) != len(columns) or self.score_column in columns:
             raise ValueError(f"id, text and score columns must differ, got {[*columns, self.score_column]}")
         if taken := sorted(set(self.text_columns) & set(RESERVED_COLUMNS)):
@@ -50,9 +58,16 @@ class Task(FrozenSettings):
             column = getattr(self, role)
             if column is not None and column not in self.text_columns:
                 raise ValueError(f"{role} must be one of text_columns {list(self.text_columns)}, got {column!r}")
+        if self.text_labels is not None and len(self.text_labels) != len(self.text_columns):
+            raise ValueError(
+                f"text_labels needs one label for each of the {len(self.text_columns)} text_columns, got "
+                f"{list(self.text_labels)}"
+            )
+        if self.text_labels is not None and not all(label.strip() == label and label for label in self.text_labels):
+            raise ValueError(f"a label is a text without spaces at its ends, got {list(self.text_labels)}")
         if self.link_column is not None and self.group_column is None:
             raise ValueError("link_column needs group_column: there are no groups to link without it")
-        if self.group_column in (self.id_column, self.score_column):
+        if self.group_column and self.group_column in (self.id_column, self.score_column):
             raise ValueError(f"group_column may not be the id or score column, got {self.group_column!r}")
         return self
 
@@ -84,6 +99,11 @@ class Task(FrozenSettings):
         return self
 
     @property
+    def submission_id(self) -> str:
+        """Name of the id column of a submission."""
+        return self.id_column or "id"
+
+    @property
     def least(self) -> float:
         """The least legal score."""
         return min(self.score_range or self.score_levels or ())
@@ -101,6 +121,7 @@ class Task(FrozenSettings):
 
 PPPM = Task(
     name="pppm",
+    id_column="id",
     text_columns=("anchor", "target", "context"),
     score_levels=(0.0, 0.25, 0.5, 0.75, 1.0),
     group_column="anchor",

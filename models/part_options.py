@@ -61,6 +61,10 @@ RECIPE_OPTIONS = {
         ("context",),
         no_windows="scores a row from its mask token alone",
     ),
+    "texts": PartOption(
+        "every text of the task in reading order, each behind its label where the task has `text_labels`",
+        ("context", *SEPARATORS),
+    ),
 }
 """Which phrases of a row become its text, in which order. Anchor, target and context are a task's text columns."""
 

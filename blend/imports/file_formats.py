@@ -11,7 +11,6 @@ import pyarrow.feather as pa_feather
 import pyarrow.parquet as pa_parquet
 
 from data_prep.errors import InputError
-from data_prep.store.csv_records import separator_hint
 from data_prep.store.file_starts import start_says
 from data_prep.store.files import base_name, read_bytes
 
@@ -47,6 +46,12 @@ def suffix_of(path: str) -> str:
     """Return the suffix of a file's name, with its dot, in small letters."""
     last = base_name(path)
     return f".{last.rsplit('.', 1)[-1].lower()}" if "." in last else ""
+
+
+def separator_hint(header: Sequence[str]) -> str:
+    """Return what a message about a header says if the file seems to have another separator; else nothing."""
+    mark = next((mark for mark in ("\t", ";", "|") if len(header) == 1 and mark in header[0]), None)
+    return f" (is it separated by {mark!r} instead of commas?)" if mark else ""
 
 
 def listed(names: Sequence[str]) -> str:

@@ -8,10 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from blend.imports.column_roles import INDEX_COLUMN, TARGET, role_by_name
-from blend.imports.file_formats import listed, read_file
+from blend.imports.file_formats import listed, read_file, separator_hint
 from data_prep.errors import InputError, quote
 from data_prep.scoring.combination import Floats
-from data_prep.store.csv_records import separator_hint
 from data_prep.task import RESERVED_COLUMNS, Task
 
 FOLD_COLUMNS = ("fold", "kfold")
@@ -35,7 +34,7 @@ class ForeignColumns:
     @property
     def id_names(self) -> tuple[str, ...]:
         """The names that the id column may have, the most likely first."""
-        return (self.task.id_column, "id") if self.id_column is None else (self.id_column,)
+        return (self.task.submission_id, "id") if self.id_column is None else (self.id_column,)
 
 
 @dataclass(frozen=True)

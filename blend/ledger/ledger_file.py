@@ -11,8 +11,8 @@ from blend.ledger.ledger_entry import KNOWN_SCHEMES, UNKNOWN, LedgerEntry, score
 from data_prep.errors import InputError, InputFaults, quote
 from data_prep.prepare.pairs import NUMBER
 from data_prep.scoring.metrics import METRICS
-from data_prep.store.csv_records import CsvRecords, read_records
 from data_prep.store.files import write_bytes
+from data_prep.store.table_records import Records, read_records
 
 LEDGER_FILE = "ledger.csv"
 COLUMNS = tuple(field.name for field in fields(LedgerEntry))
@@ -41,7 +41,7 @@ def read_ledger(path: str | Path) -> tuple[LedgerEntry, ...]:
     for column, rule, is_legal in _rules():
         for number, row in enumerate(rows):
             if column in row and not is_legal(row[column]):
-                faults.add(f"{path}, column {column}", rule, line=records.lines.of(number), found=row[column])
+                faults.add(f"{path}, column {column}", rule, place=records.place(number), found=row[column])
     _check_scores(records, rows, faults)
     _check_duplicates(records, rows, faults)
     faults.raise_all()
@@ -96,23 +96,23 @@ def _rules() -> list[tuple[str, str, Callable[[str], bool]]]:
     ]
 
 
-def _check_scores(records: CsvRecords, rows: Sequence[Row], faults: InputFaults) -> None:
+def _check_scores(records: Records, rows: Sequence[Row], faults: InputFaults) -> None:
     for number, row in enumerate(rows):
         for column in SCORES:
             text = row.get(column, "")
             rule = score_fault(float(text), row.get("metric", "")) if text and NUMBER.fullmatch(text) else None
             if rule:
-                faults.add(f"{records.path}, column {column}", rule, line=records.lines.of(number), found=text)
+                faults.add(f"{records.path}, column {column}", rule, place=records.place(number), found=text)
     metrics = {row["metric"] for row in rows if "metric" in row}
     if len(metrics) > 1 and metrics <= set(METRICS):
         first = rows[0]["metric"]
         for number, row in enumerate(rows):
             if row["metric"] != first:
                 rule = f"a ledger has one metric, that of its first row ({first}); keep one ledger for each competition"
-                faults.add(f"{records.path}, column metric", rule, line=records.lines.of(number), found=row["metric"])
+                faults.add(f"{records.path}, column metric", rule, place=records.place(number), found=row["metric"])
 
 
-def _check_duplicates(records: CsvRecords, rows: Sequence[Row], faults: InputFaults) -> None:
+def _check_duplicates(records: Records, rows: Sequence[Row], faults: InputFaults) -> None:
     """Add a fault for rows that repeat an earlier submission: same sha256, or same name if one has no sha256."""
     by_sha: dict[str, int] = {}
     by_name: dict[str, list[int]] = {}
@@ -122,8 +122,8 @@ def _check_duplicates(records: CsvRecords, rows: Sequence[Row], faults: InputFau
         twin = by_sha.get(sha256) if sha256 else None
         twin = next(same_name, None) if twin is None else twin
         if twin is not None and name.strip():
-            rule = f"is the same submission as line {records.lines.of(twin)}; keep one of them"
-            faults.add(f"{records.path}, column submission", rule, line=records.lines.of(number), found=name)
+            rule = f"is the same submission as {records.place(twin)}; keep one of them"
+            faults.add(f"{records.path}, column submission", rule, place=records.place(number), found=name)
         by_sha.setdefault(sha256, number)
         by_name.setdefault(name, []).append(number)
 

@@ -148,7 +148,7 @@ def _load_columns(
     has_holdout, imported = own_split and len(row_sets.holdout.ids) > 0, read_imported(member.run, member.candidate)
     if has_holdout and imported:
         has_holdout = exists(join(member.run, "holdout", member.candidate))
-    has_test = imported is None or "test" in imported
+    has_test = len(row_sets.test.ids) > 0 and (imported is None or "test" in imported)
     return MemberColumns(
         oof=_load_oof(member, tables, row_sets, own_split=own_split, dead_below=dead_below),
         test=_distinct(_load_folds(member, "test", row_sets.test)) if has_test else (),

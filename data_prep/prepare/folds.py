@@ -162,16 +162,57 @@ def too_few(n_units: int, n_folds: int, scheme: str) -> str:
     return f"{n_folds} folds under scheme {scheme} need at least {n_folds} {unit}, found {n_units}; use fewer (--folds)"
 
 
-def check_split_settings(scheme: str, n_folds: int, holdout: float, seed: int, task: Task) -> Sequence[str]:
+def too_few_groups(groups: NDArray[np.int32], n_folds: int, scheme: str) -> str | None:
+    """Return the fault that there are fewer groups (or rows) than folds, or under `leave_group_out` too many groups."""
+    n_groups = int(groups.max()) + 1
+    if scheme == LEAVE_GROUP_OUT:
+        return (
+            None
+            if 2 <= n_groups <= MOST_FOLDS
+            else (
+                f"scheme {scheme} makes a fold of every linked group, at most {MOST_FOLDS}, found {n_groups:,}; use "
+                "scheme group, which puts several groups into a fold"
+            )
+        )
+    n_units = n_groups if scheme in GROUPED_SCHEMES else len(groups)
+    return too_few(n_units, n_folds, scheme) if scheme in SCHEMES and n_units < n_folds else None
+
+
+def settle_scheme(scheme: str | None, task: Task, *, fold_column: str | None, time_column: str | None) -> str:
+    """Return the scheme that was asked for, or the one that fits the task and the columns."""
+    if fold_column is not None and scheme is None:
+        return GIVEN
+    if time_column is not None and scheme is None:
+        return TIME
+    return scheme or ("stratified_group" if task.group_column else "stratified")
+
+
+def check_split_settings(
+    scheme: str,
+    n_folds: int,
+    holdout: float,
+    seed: int,
+    task: Task,
+    *,
+    fold_column: str | None = None,
+    time_column: str | None = None,
+) -> Sequence[str]:
     """Return the faults of a split's settings; no data is needed."""
     faults = []
-    if scheme not in SCHEMES:
-        faults.append(f"unknown --scheme {scheme!r}; known: {', '.join(SCHEMES)}")
-    if scheme in GROUPED_SCHEMES and task.group_column is None:
+    if scheme not in (*SCHEMES, LEAVE_GROUP_OUT, GIVEN, TIME):
+        faults.append(f"unknown --scheme {scheme!r}; known: {', '.join([*SCHEMES, LEAVE_GROUP_OUT, TIME])}")
+    if scheme in (*GROUPED_SCHEMES, LEAVE_GROUP_OUT) and task.group_column is None:
         faults.append(
             f"--scheme {scheme} needs groups, but task {task.name!r} has no group_column; "
             "name one in the task file or use kfold or stratified"
         )
+    if (scheme == GIVEN) != (fold_column is not None) or (scheme == TIME) != (time_column is not None):
+        faults.append(
+            f"--scheme {TIME} goes with --time-column, --fold-column with no --scheme at all; got --scheme {scheme}, "
+            f"--fold-column {fold_column}, --time-column {time_column}"
+        )
+    if scheme == GIVEN and holdout:
+        faults.append("--holdout does not go with --fold-column: mark the rows of the holdout with the fold -1 there")
     if not 2 <= n_folds <= MOST_FOLDS:
         faults.append(f"--folds must be from 2 to {MOST_FOLDS}, got {n_folds}")
     if not 0 <= holdout < 1:
@@ -189,3 +230,9 @@ SCHEMES = {
     "stratified_group": "StratifiedGroupKFold",
 }
 """Split schemes and their classes in `sklearn.model_selection`, from the leakiest to the safest."""
+LEAVE_GROUP_OUT = "leave_group_out"
+"""Every linked group is a fold."""
+TIME = "time"
+"""Folds are stretches of time, one after the other."""
+GIVEN = "given"
+"""Folds are those of a column."""

@@ -1,8 +1,8 @@
-"""Read and check `train.csv` and `test.csv`; every fault of both files is reported in one error."""
+"""Read and check the train and test files; every fault of both is reported in one error."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from data_prep.cpc import read_texts, section_titles, shipped_texts
 from data_prep.errors import InputFaults
-from data_prep.prepare.folds import GROUPED_SCHEMES, task_groups, too_few
+from data_prep.prepare.file_columns import FileColumns, extra_table
+from data_prep.prepare.folds import task_groups, too_few_groups
 from data_prep.prepared import test_schema
-from data_prep.store.csv_records import CsvRecords, read_records
+from data_prep.store.table_records import Records, listed_columns, read_chosen
+from data_prep.store.text_encodings import UTF8
 from data_prep.task import Task
+from data_prep.wording import count
 
 NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
@@ -24,51 +27,87 @@ NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 class Pairs:
     """Checked rows of both files."""
 
+    task: Task
+    """With what the files say of it: no id column where they have none."""
     train: pa.Table
     """id, text columns, context_text if there are CPC codes, score."""
     test: pa.Table
     """The same without the score."""
+    extra: dict[str, pa.Table]
+    """The columns of each file that the task does not name, by role; those without any are left out."""
     groups: NDArray[np.int32]
     """Group of each train row."""
+    split_column: pa.ChunkedArray | None
+    """The fold or time of each train row, as it is in the file, where one was asked for."""
     section_titles: dict[str, str] | None
     """Title of each CPC section, by letter; None where there are no CPC codes."""
+    said: tuple[str, ...]
+    """Sentences on what was kept, left out, dropped or numbered."""
 
 
 def read_pairs(
-    train: str | Path, test: str | Path | None, task: Task, *, cpc: str | Path | None, scheme: str, n_folds: int
+    train: str | Path,
+    test: str | Path | None,
+    task: Task,
+    *,
+    cpc: str | Path | None,
+    scheme: str,
+    n_folds: int,
+    split_column: str | None = None,
+    drop: Collection[str] = (),
+    encoding: str = UTF8,
 ) -> Pairs:
     """Read and check both files; there must be enough groups for the split.
+
+    `split_column` holds the folds or times of the rows; `drop` names columns to leave out.
 
     Raises:
         InputError: every fault of all files.
     """
     faults = InputFaults()
     texts = _context_texts(task, cpc, faults)
-    train_rows = read_records(train, required=train_columns(task), faults=faults)
-    group_only = tuple(name for name in (task.group_column,) if name and name not in task.text_columns)
-    test_rows = None
+    split = [] if split_column is None else [split_column]
+    columns = {"train": FileColumns(str(train), task, [*train_columns(task), *split], drop, faults)}
     if test is not None:
-        test_rows = read_records(test, required=test_columns(task), optional=group_only, faults=faults)
+        not_there = [task.score_column, *group_only(task)]
+        columns["test"] = FileColumns(str(test), task, task.text_columns, drop, faults, ignored=not_there)
+    rows = {role: read_chosen(each.path, each, faults=faults, encoding=encoding) for role, each in columns.items()}
+    _check_dropped(drop, columns.values(), faults)
+    said = [sentence for each in columns.values() for sentence in each.sentences()]
+    train_rows, test_rows = rows["train"], rows.get("test")
+    if train_rows and task.empty == "drop":
+        train_rows, n_dropped = _without_empty(train_rows, task)
+        said += [f"{train}: {count(n_dropped, 'row')} with an empty text dropped"] if n_dropped else []
     targets = _check_targets(train_rows, task, faults) if train_rows else None
-    for records in (train_rows, test_rows):
+    for role, records in (("train", train_rows), ("test", test_rows)):
         if records:
-            _check_rows(records, task, texts, faults)
+            _check_rows(records, task, texts, faults, has_id=columns[role].has_id)
     groups = _check_groups(train_rows, task, scheme, n_folds, faults) if train_rows else None
     faults.raise_all()
     assert train_rows is not None
     assert targets is not None
     assert groups is not None
-    train_table = _text_table(train_rows, task, texts)
+    has_id = {role: each.has_id for role, each in columns.items()}
+    settled = task if any(has_id.values()) else task.model_copy(update={"id_column": None})
+    train_table = _text_table(train_rows, task, texts, has_id=has_id["train"])
+    test_table = (
+        train_table.slice(0, 0) if test_rows is None else _text_table(test_rows, task, texts, has_id=has_id["test"])
+    )
+    extra = _extra_tables({"train": train_rows, "test": test_rows}, columns)
     return Pairs(
+        task=settled,
         train=train_table.append_column("score", targets),
-        test=train_table.slice(0, 0) if test_rows is None else _text_table(test_rows, task, texts),
+        test=test_table,
+        extra=extra,
         groups=groups,
+        split_column=None if split_column is None else train_rows.table[split_column],
         section_titles=section_titles(texts) if task.cpc_column else None,
+        said=(*said, *_kept_sentence(extra)),
     )
 
 
-def read_test(test: str | Path, task: Task, *, texts: dict[str, str]) -> pa.Table:
-    """Read and check a test file alone, like `read_pairs`, and return the prepared table.
+def read_test(test: str | Path, task: Task, *, texts: dict[str, str], encoding: str = UTF8) -> pa.Table:
+    """Read and check a test file alone, like `read_pairs`, and return the prepared table without other columns.
 
     `texts` holds the context text of each known CPC code; it is ignored if the task has no CPC codes.
 
@@ -76,24 +115,67 @@ def read_test(test: str | Path, task: Task, *, texts: dict[str, str]) -> pa.Tabl
         InputError: every fault of the file.
     """
     faults = InputFaults()
-    group_only = tuple(name for name in (task.group_column,) if name and name not in task.text_columns)
-    rows = read_records(test, required=test_columns(task), optional=group_only, faults=faults)
+    columns = FileColumns(str(test), task, task.text_columns, (), faults, keeps_others=False)
+    rows = read_chosen(test, columns, faults=faults, encoding=encoding)
     if rows:
-        _check_rows(rows, task, texts, faults)
+        _check_rows(rows, task, texts, faults, has_id=columns.has_id)
     faults.raise_all()
     assert rows is not None
-    return _text_table(rows, task, texts).cast(test_schema(task))
+    return _text_table(rows, task, texts, has_id=columns.has_id).cast(test_schema(task))
 
 
 def train_columns(task: Task) -> list[str]:
-    """Return the columns that a task's train file must have."""
-    group = [task.group_column] if task.group_column else []
-    return list(dict.fromkeys([*test_columns(task), *group, task.score_column]))
+    """Return the columns that a task's train file must have besides its id."""
+    return list(dict.fromkeys([*task.text_columns, *group_only(task), task.score_column]))
 
 
-def test_columns(task: Task) -> list[str]:
-    """Return the columns that a task's test file must have."""
-    return [task.id_column, *task.text_columns]
+def group_only(task: Task) -> list[str]:
+    """Return the group column where it is not a text."""
+    return [task.group_column] if task.group_column and task.group_column not in task.text_columns else []
+
+
+def _check_dropped(drop: Collection[str], columns: Collection[FileColumns], faults: InputFaults) -> None:
+    known = {name for each in columns for name in each.names}
+    if known and (unknown := [name for name in drop if name not in known]):
+        paths = " and ".join(each.path for each in columns)
+        faults.add(paths, f"have no column {listed_columns(unknown)}, which --drop names")
+
+
+def _extra_tables(rows: dict[str, Records | None], columns: dict[str, FileColumns]) -> dict[str, pa.Table]:
+    """Return the kept columns of each file; without a test file, test has those of train, and no rows."""
+    train = rows["train"]
+    assert train is not None
+    if not columns["train"].kept and not ("test" in columns and columns["test"].kept):
+        return {}
+    found = {"train": extra_table(train.table, columns["train"].kept)}
+    test = rows["test"]
+    found["test"] = found["train"].slice(0, 0) if test is None else extra_table(test.table, columns["test"].kept)
+    return {role: table for role, table in found.items() if table.num_columns}
+
+
+def _kept_sentence(extra: dict[str, pa.Table]) -> list[str]:
+    names = {role: table.column_names for role, table in extra.items()}
+    everywhere = list(dict.fromkeys(name for each in names.values() for name in each))
+    if not everywhere:
+        return []
+    shown = []
+    for name in everywhere:
+        only = [role for role in names if name in names[role]]
+        shown.append(f"{name!r}" if len(only) == 2 else f"{name!r} ({only[0]} only)")
+    return [f"Columns kept aside in extra/: {', '.join(shown)} (--drop leaves a column out)."]
+
+
+def _without_empty(records: Records, task: Task) -> tuple[Records, int]:
+    """Return the rows whose texts are all filled, and how many others there were."""
+    there = [name for name in task.text_columns if name in records.table.column_names]
+    blank = {row for name in there for row in _blank_rows(records.table[name])}
+    if not blank:
+        return records, 0
+    rows = np.setdiff1d(np.arange(records.table.num_rows), sorted(blank))
+    place = records.place
+    return replace(records, table=records.table.take(pa.array(rows)), place=lambda row: place(int(rows[row]))), len(
+        blank
+    )
 
 
 def _context_texts(task: Task, cpc: str | Path | None, faults: InputFaults) -> dict[str, str]:
@@ -104,9 +186,11 @@ def _context_texts(task: Task, cpc: str | Path | None, faults: InputFaults) -> d
     return shipped_texts() if cpc is None else read_texts(cpc, faults)
 
 
-def _text_table(records: CsvRecords, task: Task, texts: dict[str, str]) -> pa.Table:
+def _text_table(records: Records, task: Task, texts: dict[str, str], *, has_id: bool) -> pa.Table:
     """Return id, texts and context_text, the last dictionary-encoded because it is long and repeats."""
-    table = records.table.select(test_columns(task)).rename_columns(["id", *task.text_columns])
+    numbers = pa.chunked_array([pa.array(np.arange(records.table.num_rows)).cast(pa.string())])
+    ids = records.table[task.id_column] if has_id else numbers
+    table = records.table.select(task.text_columns).add_column(0, "id", ids)
     if task.cpc_column is None:
         return table
     codes = table[task.cpc_column].dictionary_encode()
@@ -118,15 +202,16 @@ def _translate(codes: pa.DictionaryArray, texts: dict[str, str]) -> pa.Dictionar
     return pa.DictionaryArray.from_arrays(codes.indices, words)
 
 
-def _where(records: CsvRecords, column: str) -> str:
+def _where(records: Records, column: str) -> str:
     return f"{records.path}, column {column}"
 
 
-def _check_ids(records: CsvRecords, task: Task, faults: InputFaults) -> None:
-    if task.id_column not in records.table.column_names:
+def _check_ids(records: Records, task: Task, faults: InputFaults) -> None:
+    name = task.id_column
+    if name is None or name not in records.table.column_names:
         return
-    ids = records.table[task.id_column]
-    _check_filled(records, task.id_column, faults)
+    ids = records.table[name]
+    _check_filled(records, name, faults)
     hashes = _hashes(ids)
     ordered = np.sort(hashes)
     suspects = np.flatnonzero(np.isin(hashes, ordered[1:][ordered[1:] == ordered[:-1]]))
@@ -134,7 +219,7 @@ def _check_ids(records: CsvRecords, task: Task, faults: InputFaults) -> None:
     for row in suspects.tolist():
         text = ids[row].as_py()
         if text in seen and text.strip():
-            faults.add(_where(records, task.id_column), "an id may not repeat", line=records.lines.of(row), found=text)
+            faults.add(_where(records, name), "an id may not repeat", place=records.place(row), found=text)
         seen.add(text)
 
 
@@ -146,18 +231,19 @@ def _hashes(texts: pa.ChunkedArray) -> NDArray[np.uint64]:
     return np.concatenate(parts) if parts else np.empty(0, np.uint64)
 
 
-def _check_rows(records: CsvRecords, task: Task, texts: dict[str, str], faults: InputFaults) -> None:
-    _check_ids(records, task, faults)
-    names = dict.fromkeys([*task.text_columns, *([task.group_column] if task.group_column else [])])
-    for name in names:
+def _check_rows(records: Records, task: Task, texts: dict[str, str], faults: InputFaults, *, has_id: bool) -> None:
+    if has_id:
+        _check_ids(records, task, faults)
+    filled = task.text_columns if task.empty == "error" else filter(None, [task.cpc_column])
+    for name in dict.fromkeys([*filled, *group_only(task)]):
         if name in records.table.column_names:
             _check_filled(records, name, faults)
     _check_codes(records, task, texts, faults)
 
 
-def _check_filled(records: CsvRecords, column: str, faults: InputFaults) -> None:
+def _check_filled(records: Records, column: str, faults: InputFaults) -> None:
     for row in _blank_rows(records.table[column]):
-        faults.add(_where(records, column), "may not be empty or blank", line=records.lines.of(row))
+        faults.add(_where(records, column), "may not be empty or blank", place=records.place(row))
 
 
 def _blank_rows(column: pa.ChunkedArray) -> Iterator[int]:
@@ -168,7 +254,7 @@ def _blank_rows(column: pa.ChunkedArray) -> Iterator[int]:
         first += len(chunk)
 
 
-def _check_codes(records: CsvRecords, task: Task, texts: dict[str, str], faults: InputFaults) -> None:
+def _check_codes(records: Records, task: Task, texts: dict[str, str], faults: InputFaults) -> None:
     if task.cpc_column is None or task.cpc_column not in records.table.column_names or not texts:
         return
     codes = records.table[task.cpc_column]
@@ -176,24 +262,23 @@ def _check_codes(records: CsvRecords, task: Task, texts: dict[str, str], faults:
     for row in np.flatnonzero(~known.to_numpy()).tolist():
         if text := codes[row].as_py().strip():
             rule = "must be a known CPC section or class, like 'A47' (--cpc takes other titles)"
-            faults.add(_where(records, task.cpc_column), rule, line=records.lines.of(row), found=text)
+            faults.add(_where(records, task.cpc_column), rule, place=records.place(row), found=text)
 
 
 def _check_groups(
-    records: CsvRecords, task: Task, scheme: str, n_folds: int, faults: InputFaults
+    records: Records, task: Task, scheme: str, n_folds: int, faults: InputFaults
 ) -> NDArray[np.int32] | None:
     """Return the group of each row; adds a fault if there are fewer groups (or rows) than folds."""
     needed = [name for name in (task.group_column, task.link_column) if name]
     if records.table.num_rows == 0 or not set(needed) <= set(records.table.column_names):
         return None
     groups = task_groups(records.table, task)
-    n_units = int(groups.max()) + 1 if scheme in GROUPED_SCHEMES else len(groups)
-    if n_units < n_folds:
-        faults.add(records.path, too_few(n_units, n_folds, scheme))
+    if fault := too_few_groups(groups, n_folds, scheme):
+        faults.add(records.path, fault)
     return groups
 
 
-def _check_targets(records: CsvRecords, task: Task, faults: InputFaults) -> pa.ChunkedArray | None:
+def _check_targets(records: Records, task: Task, faults: InputFaults) -> pa.ChunkedArray | None:
     """Return the targets as float32; adds a fault for every one that is missing, not a number or not legal."""
     if task.score_column not in records.table.column_names:
         return None
@@ -206,8 +291,8 @@ def _check_targets(records: CsvRecords, task: Task, faults: InputFaults) -> pa.C
         codes = encoded.indices.to_numpy()
         targets.append(pa.array(numbers[codes], pa.float32()))
         for offset in np.flatnonzero(np.isnan(numbers)[codes]).tolist():
-            rule, found, line = str(values[codes[offset]]), chunk[offset].as_py(), records.lines.of(first + offset)
-            faults.add(_where(records, task.score_column), rule, line=line, found=found or None)
+            rule, found, place = str(values[codes[offset]]), chunk[offset].as_py(), records.place(first + offset)
+            faults.add(_where(records, task.score_column), rule, place=place, found=found or None)
         first += len(chunk)
     return pa.chunked_array(targets, pa.float32())
 

@@ -9,14 +9,17 @@ POINTER_START = b"version https://git-lfs.github.com/spec/"
 POINTER = "a git-LFS pointer; fetch the file that it stands for with `git lfs pull`"
 POINTER_BYTES = 1024
 """A pointer is smaller."""
+UTF16 = "UTF-16 text; save it as UTF-8"
+PARQUET = "a Parquet file"
+ARROW = "an Arrow file"
 STARTS = {
     POINTER_START: POINTER,
-    codecs.BOM_UTF16_LE: "UTF-16 text; save it as UTF-8",
-    codecs.BOM_UTF16_BE: "UTF-16 text; save it as UTF-8",
+    codecs.BOM_UTF16_LE: UTF16,
+    codecs.BOM_UTF16_BE: UTF16,
     b"PK\x03\x04": "a zip archive (.zip, .npz, .xlsx); unpack it first",
     b"\x1f\x8b": "gzip-compressed; unpack it first",
-    b"PAR1": "a Parquet file",
-    b"ARROW1": "an Arrow file",
+    b"PAR1": PARQUET,
+    b"ARROW1": ARROW,
     b"\x93NUMPY": "a numpy array",
     b"<!DOCTYPE html": "a web page; download the file itself",
     b"<html": "a web page; download the file itself",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 from pyarrow import fs
@@ -184,7 +184,7 @@ def _upload(
 ) -> None:
     size = content.seek(0, io.SEEK_END)
     content.seek(0)
-    with filesystem.open_output_stream(inner) as stream:
+    with filesystem.open_output_stream(inner, compression=None) as stream:
         while block := content.read(SPOOL_BYTES):
             stream.write(block)
     found = filesystem.get_file_info(inner).size
@@ -215,17 +215,6 @@ def open_file(path: str | Path) -> Iterator[BinaryIO]:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         content.seek(0)
         yield cast(BinaryIO, content)
-
-
-@contextmanager
-def open_text(path: str | Path, *, encoding: str = "utf-8-sig", errors: str = "surrogateescape") -> Iterator[TextIO]:
-    """Open a text file for reading; line ends stay as they are.
-
-    Raises:
-        FileNotFoundError: no such file.
-    """
-    with open_file(path) as file, io.TextIOWrapper(file, encoding, errors, newline="") as text:
-        yield text
 
 
 def write_bytes(data: "bytes | pa.Buffer", path: str | Path) -> None:

@@ -98,7 +98,7 @@ class OofStore:
         """Keep the predictions of one finished fold run.
 
         `oof` has the fold's rows, `test` and `holdout` all of theirs, with the fold of the model; in prepared order.
-        Only models that others trained may have no predictions for the test rows.
+        Where there are no test rows, and for some models that others trained, there are no predictions for them.
 
         Raises:
             FileExistsError: the fold run is already finished.
@@ -156,8 +156,10 @@ class OofStore:
             for fold in self.folds(candidate):
                 yield candidate, fold
 
-    def set_aside_damaged(self) -> list[str]:
+    def set_aside_damaged(self, *, has_test: bool = True) -> list[str]:
         """Verify finished fold runs, move damaged files out of the way, and return one sentence for each damaged run.
+
+        Where `has_test`, a run without a test table is damaged.
 
         Also removes files that a killed process left half-written; nothing may write to the directory meanwhile.
         """
@@ -166,7 +168,7 @@ class OofStore:
         for candidate, fold in list(self.fold_runs()):
             kinds = [kind for kind in ("oof", "test", "holdout") if exists(self.path(kind, candidate, fold))]
             try:
-                for kind in {"test", *kinds}:
+                for kind in {*(["test"] if has_test else []), *kinds}:
                     self.read(kind, candidate, fold)
             except InputError as error:
                 for kind in kinds:

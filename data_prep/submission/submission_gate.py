@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from data_prep.errors import InputError, InputFaults, quote
 from data_prep.scoring.combination import Floats
-from data_prep.store.csv_records import read_header, read_records
+from data_prep.store.table_records import read_header, read_records
 from data_prep.task import Task
 
 SHOWN = 5
@@ -49,7 +49,7 @@ def read_sample_submission(path: str, expected_ids: Sequence[str], task: Task) -
         faults.raise_all()
     if any(not _is_text(name) for name in header):
         faults.add(path, "column names must be UTF-8 text; save the file as UTF-8")
-    id_column = task.id_column if task.id_column in header else header[0]
+    id_column = task.submission_id if task.submission_id in header else header[0]
     score_column = header[1 - header.index(id_column)]
     records = read_records(path, required=[id_column], optional=[score_column], faults=faults)
     ids = records.table[id_column].to_pylist() if records else []
@@ -95,7 +95,7 @@ def render_submission(
         InputError: as `check_submission`, or `form` has other ids than the test.
     """
     check_submission(ids, prediction, expected=expected, task=task)
-    form = form or SubmissionFormat(task.id_column, task.score_column, tuple(expected))
+    form = form or SubmissionFormat(task.submission_id, task.score_column, tuple(expected))
     if faults := _set_faults(list(form.ids), list(expected)):
         raise InputError(*(f"submission refused: in the sample submission {fault}" for fault in faults))
     spelled = {row: _spell(float(value), task) for row, value in zip(ids, prediction, strict=True)}

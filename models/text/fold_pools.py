@@ -1,6 +1,6 @@
 """`FoldPools`: the training, validation, test and holdout rows of a fold run, with what they need to be encoded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data_prep.prepared import Prepared
+from data_prep.prepared import Prepared, train_schema
 from data_prep.store.tables import HOLDOUT_FOLD
 from models.candidate import Candidate
 from models.text.context_texts import TitledData, with_context
@@ -28,7 +28,8 @@ class FoldPools:
 
     train: RowPool
     validation: RowPool
-    test: RowPool
+    test: RowPool | None
+    """None where the data has no test rows."""
     holdout: RowPool | None
     """None where the split has no holdout."""
     vocabulary: NDArray[np.int64] = field(repr=False)
@@ -48,16 +49,18 @@ def load_fold_pools(
     Raises:
         InputError: the task lacks a column, the tokenizer a token or `max_length` the room that the recipe needs.
     """
-    (train, test), rows = _writer((data.train, data.test), data, candidate=candidate, tokenizer=tokenizer, cache=cache)
+    own = set(train_schema(data.task).names)
+    bare = [table.select([name for name in table.column_names if name in own]) for table in (data.train, data.test)]
+    (train, test), rows = _writer(bare, data, candidate=candidate, tokenizer=tokenizer, cache=cache)
     folds = train["fold"]
     held_out = train.filter(pc.equal(folds, HOLDOUT_FOLD))
-    every = rows(test)
+    training = rows(train.filter(pc.invert(pc.is_in(folds, value_set=pa.array([fold, HOLDOUT_FOLD], pa.int8())))))
     return FoldPools(
-        train=rows(train.filter(pc.invert(pc.is_in(folds, value_set=pa.array([fold, HOLDOUT_FOLD], pa.int8()))))),
+        train=training,
         validation=rows(train.filter(pc.equal(folds, fold))),
-        test=every,
+        test=rows(test) if data.has_test else None,
         holdout=rows(held_out) if held_out.num_rows else None,
-        vocabulary=every.vocabulary,
+        vocabulary=training.vocabulary,
     )
 
 
@@ -70,7 +73,7 @@ def load_pool(
 
 
 def _writer(
-    tables: tuple[pa.Table, ...], data: TitledData, *, candidate: Candidate, tokenizer: Any, cache: Path | None
+    tables: Sequence[pa.Table], data: TitledData, *, candidate: Candidate, tokenizer: Any, cache: Path | None
 ) -> tuple[list[pa.Table], Callable[[pa.Table], RowPool]]:
     """Return tables with the candidate's form of the context, and what makes a pool of some of their rows."""
     recipe = RECIPES[candidate.recipe]

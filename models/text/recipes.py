@@ -107,6 +107,11 @@ def _prompt(task: Task, candidate: Candidate) -> Layout:
     return replace(_context_first(task, candidate), words=CLOZE)
 
 
+def _texts(task: Task, candidate: Candidate) -> Layout:
+    columns = tuple(_context(task, candidate) if name == task.cpc_column else name for name in task.text_columns)
+    return Layout(columns=columns, words=task.text_labels or ())
+
+
 def _siblings(task: Task, candidate: Candidate) -> Siblings:
     anchor, phrase = _first_two(task)
     by_section = candidate.sibling_scope == "section"
@@ -155,5 +160,6 @@ RECIPES: dict[str, Recipe] = {
     "packed": Recipe(partial(_anchor_and_group, arranged="packed")),
     "marked": Recipe(partial(_anchor_and_group, arranged="marked")),
     "prompt": Recipe(_prompt),
+    "texts": Recipe(_texts),
 }
 """Name -> recipe; `models.part_options` says what each is and which settings it has."""

@@ -31,8 +31,8 @@ class FoldPredictions:
     candidate: Candidate
     oof: pa.Table
     """`OOF_SCHEMA`: the fold's rows in prepared order."""
-    test: pa.Table
-    """`TEST_SCHEMA`: all test rows in prepared order."""
+    test: pa.Table | None
+    """`TEST_SCHEMA`: all test rows in prepared order; None where the data has none."""
     holdout: pa.Table | None
     """`OOF_SCHEMA`: the holdout rows in prepared order; None where the split has none."""
     metric: float
@@ -83,8 +83,7 @@ class FoldPredictor:
     ) -> FoldPredictions:
         """Predict test and holdout rows; return the whole result of the fold run."""
         oof = self._table(self._pools.validation, validation, OOF_SCHEMA)
-        test = self._predict(self._pools.test, TEST_SCHEMA)
-        holdout = None if self._pools.holdout is None else self._predict(self._pools.holdout, OOF_SCHEMA)
+        test, holdout = self._predict(self._pools.test, TEST_SCHEMA), self._predict(self._pools.holdout, OOF_SCHEMA)
         others = [table["prediction"].to_numpy() for table in (test, holdout) if table is not None]
         if not all(np.isfinite(prediction).all() for prediction in others):
             metric = math.nan
@@ -112,8 +111,8 @@ class FoldPredictor:
             weights=weights,
         )
 
-    def _predict(self, pool: RowPool, schema: pa.Schema) -> pa.Table:
-        return self._table(pool, self._learner.predict_pool(pool), schema)
+    def _predict(self, pool: RowPool | None, schema: pa.Schema) -> pa.Table | None:
+        return None if pool is None else self._table(pool, self._learner.predict_pool(pool), schema)
 
     def _table(self, pool: RowPool, prediction: NDArray[np.float32], schema: pa.Schema) -> pa.Table:
         columns = {

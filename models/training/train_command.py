@@ -31,7 +31,6 @@ def train_by_hand(
     """
     settings, _ = find_candidate(candidate)
     prepared = load_prepared(data)
-    prepared.require_test()
     store = None if out is None else OofStore(out)
     if store is not None and store.is_finished(settings.id, fold):
         raise InputError(f"{store.path('oof', settings.id, fold)}: this fold run is finished, nothing to do")
@@ -58,7 +57,8 @@ def train_by_hand(
     write_json(settings.model_dump(mode="json"), path)
     store.write(found.provenance, oof=found.oof, test=found.test, holdout=found.holdout)
     checkpoint.clear()
-    print_line(f"Wrote {store.path('oof', settings.id, fold)} and its test table.")
+    its_test = " and its test table" if prepared.has_test else ""
+    print_line(f"Wrote {store.path('oof', settings.id, fold)}{its_test}.")
     options: dict[str, object] = {
         "--candidate": candidate,
         "--threads": threads if threads > 1 else None,

@@ -82,7 +82,7 @@ class Conductor:
         self._reports: dict[FoldRun, _Reports] = {}
         self._lost_tables = LostTables()
         self._supply = CandidateSupply(study, run_dir, only=only, message=watcher.note)
-        for report in self._store.set_aside_damaged():
+        for report in self._store.set_aside_damaged(has_test=data.has_test):
             watcher.note(report)
         self.curves = Curves(run_dir)
         self._rebuild()

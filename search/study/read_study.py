@@ -113,10 +113,8 @@ def resolve_study(study: Study, data: Prepared) -> ResolvedStudy:
     """Bind a study to the data that it names.
 
     Raises:
-        InputError: the task lacks what some recipe or loss of the study needs, or the data test rows or a fold with
-            rungs.
+        InputError: the task lacks what some recipe or loss of the study needs, or the data a fold with rungs.
     """
-    data.require_test()
     named = read_candidates(study.candidates, allow_twins=True)
     if faults := [
         *_faults_for_task(study, named, data.task),

@@ -78,7 +78,8 @@ def _refit(
             tuple(messages),
         )
     store = OofStore(settings.run_dir)
-    difference = max(_difference(store, kind, origin, getattr(found, kind)) for kind in ("oof", "test"))
+    kinds = ("oof",) if found.test is None else ("oof", "test")
+    difference = max(_difference(store, kind, origin, getattr(found, kind)) for kind in kinds)
     seconds = time.monotonic() - begun
     if not (difference <= TOLERANCE or force):
         failure = (

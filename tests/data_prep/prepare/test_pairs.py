@@ -1,3 +1,4 @@
+import gzip
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from data_prep.errors import InputError, InputFaults
 from data_prep.prepare.prepare_folder import prepare
-from data_prep.store.csv_records import read_records
+from data_prep.store.table_records import read_records
 
 Spoil = Callable[..., None]
 
@@ -80,24 +81,25 @@ def file_faults() -> dict[str, tuple[Callable[[bytes], bytes], str]]:
         "blank": (lambda _: b"\n\n", r"missing columns: 'id', 'anchor'"),
         "column missing": (
             lambda data: data.replace(b"target,", b"goal,", 1),
-            r"missing columns: 'target'; line 1 has 'id', 'anchor', 'goal'(.|\n)*extra columns: 'goal'",
+            r"missing columns: 'target'; line 1 has 'id', 'anchor', 'goal'",
         ),
         "column twice": (
             lambda data: data.replace(b"anchor,", b"anchor,anchor,", 1).replace(b"\n", b",x\n").replace(b",x", b"", 1),
-            r"columns named more than once on line 1: 'anchor'",
+            r"columns named more than once in line 1: 'anchor'",
         ),
-        "extra column": (
-            lambda data: data.replace(b"\n", b",x\n"),
-            r"extra columns: 'x'; remove them or name them in a task file",
+        "utf-16": (
+            lambda data: data.decode().encode("utf-16"),
+            r"expected a table .*found UTF-16 text; save it as UTF-8, or add --encoding utf-16",
         ),
-        "semicolons": (lambda data: data.replace(b",", b";"), r"is it separated by ';' instead of commas\?"),
-        "utf-16": (lambda data: data.decode().encode("utf-16"), r"expected UTF-8 CSV text, found UTF-16"),
         "zip": (lambda data: b"PK\x03\x04" + data, r"found a zip archive \(.*\); unpack it first"),
         "pointer": (
             lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
             r"found a git-LFS pointer; fetch the file .* `git lfs pull`",
         ),
-        "parquet": (lambda _: b"PAR1\x15\x04", r"found a Parquet file"),
+        "parquet": (lambda _: b"PAR1\x15\x04", r"cannot be read as a table \(Parquet .*damaged or cut off"),
+        "arrow": (lambda _: b"ARROW1\0\0\x15", r"cannot be read as a table .*damaged or cut off"),
+        "gzip": (lambda data: gzip.compress(data)[:-40], r"cannot be read as a table \(Compressed file ended before"),
+        "JSON list": (lambda _: b'[{"id": 1}]', r"found a JSON list; write each of its objects on a line of its own"),
         "web page": (lambda _: b"<!DOCTYPE html><html>", r"found a web page"),
         "endless text": (
             lambda data: data.replace(b"target 11 8", b"x" * 10_000_001, 1),
@@ -105,7 +107,7 @@ def file_faults() -> dict[str, tuple[Callable[[bytes], bytes], str]]:
         ),
         "latin-1": (
             lambda data: data.replace(b"target 0 3", b"caf\xe9", 1),
-            r"train\.csv, column target: must be UTF-8 text.*found 1: line 5 'caf\\\\xe9'",
+            r"target: must be UTF-8 text; .* add .*--encoding windows-1252\); found 1: line 5 'caf\\\\xe9'",
         ),
         "field too many": (
             lambda data: data.replace(b"target 0 3", b"a,b", 1),
@@ -157,12 +159,13 @@ def test_a_missing_file_is_an_input_error(missing, inputs, tmp_path):
         prepare(**paths, out=tmp_path / "out")
 
 
-def test_score_in_the_test_file_is_an_extra_column(inputs, tmp_path):
+def test_a_score_in_the_test_file_is_left_out(inputs, tmp_path):
     train, _ = inputs.write()
-    other = Path(tmp_path / "other.csv")
+    other, said = Path(tmp_path / "other.csv"), []
     other.write_text("id,anchor,target,context,score\nq,w,e,A47,1\n")
-    with pytest.raises(InputError, match=r"other\.csv: extra columns: 'score'"):
-        prepare(train=train, test=other, out=tmp_path / "out")
+    prepared = prepare(train=train, test=other, out=tmp_path / "out", n_folds=4, say=said.append)
+    assert prepared.test.column_names == ["id", "anchor", "target", "context", "context_text"]
+    assert said == [f"{other}: column 'score' is not used there; it is left out"]
 
 
 STRANGE = [
@@ -225,7 +228,7 @@ def test_column_order_changes_nothing(inputs, tmp_path):
 
 def test_blocks_do_not_show(inputs, prepare_inputs, monkeypatch, tmp_path):
     whole = prepare_inputs(inputs)
-    monkeypatch.setattr("data_prep.store.csv_records.BLOCK_ROWS", 7)
+    monkeypatch.setattr("data_prep.store.separated_text.BLOCK_ROWS", 7)
     blocks = prepare_inputs(inputs, out=tmp_path / "blocks")
     assert blocks.train.equals(whole.train)
     assert (tmp_path / "blocks/train.arrow").read_bytes() == (tmp_path / "out/train.arrow").read_bytes()

@@ -19,7 +19,6 @@ from data_prep.store.files import (
     list_sizes,
     move,
     open_file,
-    open_text,
     read_bytes,
     remove,
     remove_folder,
@@ -65,8 +64,8 @@ def test_files_in_a_bucket_are_as_good_as_files_in_a_folder(store: Store) -> Non
     remove_folder(join(store.uri, "run", "two"))
     assert [name for name in list_sizes(store.uri) if "file" in name] == []
     write_bytes(b"\xef\xbb\xbfone\r\ntwo\n", uris[0])
-    with open_text(uris[0]) as text:
-        assert text.read() == "one\r\ntwo\n"
+    with open_file(uris[0]) as file:
+        assert file.read() == b"\xef\xbb\xbfone\r\ntwo\n"
     for absent in (read_bytes, read_table):
         with pytest.raises(InputError, match="no such file"):
             absent(uris[1])

@@ -1,6 +1,7 @@
 """What each recipe and option makes of a few rows, written out by hand, in two kinds of tokenizer."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,8 @@ TEXTS = [
     ("packed", {**ORDERED, "context": "code"}, 0, "^valve pump|A61|rotor|blade|lens film$"),
     ("prompt", {}, 0, f"^in the field of {FULL} the phrase valve pump means? rotor$"),
     ("prompt", {"context": "class"}, 2, "^in the field of HOT CELLS the phrase sensor means? resin$"),
+    ("texts", {}, 0, f"^valve pump|rotor|{FULL}$"),
+    ("texts", {"context": "code"}, 0, "^valve pump|rotor|A61$"),
 ]  # fmt: skip
 FIRST = {recipe: entry for recipe, *entry in reversed(TEXTS)}
 SIGNS = {
@@ -95,6 +98,14 @@ def test_texts_written_by_hand(entry, load, kind):
     encoded = pools.train.encode()
     assert ids_of(encoded, row) == written(expected, SIGNS[kind], tokenizer, added=["[TAR]"])
     assert encoded.lengths.max() <= 400
+
+
+def test_labels_stand_ahead_of_the_texts_of_a_task(few_rows, load, kind):
+    task = few_rows.task.model_copy(update={"text_labels": ("old", "new", "in")})
+    data = replace(few_rows, manifest=few_rows.manifest.model_copy(update={"task": task}))
+    pools, tokenizer = load("texts", data=data)
+    expected = written(f"^old valve pump new rotor in {FULL}$", SIGNS[kind], tokenizer)
+    assert ids_of(pools.train.encode(), 0) == expected
 
 
 def test_every_recipe_is_written_out():

@@ -110,11 +110,6 @@ def test_folds_with_rungs_are_folds_of_the_data(prepared_tiny: Prepared) -> None
         resolved(prepared_tiny, ladder={"rung_folds": [0, 7]})
 
 
-def test_a_search_needs_test_rows(prepared_tiny: Prepared) -> None:
-    with pytest.raises(InputError, match=r"has no test rows to predict; prepare the data with --test"):
-        resolved(replace(prepared_tiny, test=prepared_tiny.test.slice(0, 0)))
-
-
 def test_rows_of_early_rungs_have_several_scores(prepared_tiny: Prepared) -> None:
     fold = prepared_tiny.train["fold"].to_numpy()
     column = prepared_tiny.train.column_names.index("score")
