@@ -108,6 +108,7 @@ def _prompt(task: Task, candidate: Candidate) -> Layout:
 
 
 def _texts(task: Task, candidate: Candidate) -> Layout:
+    _check_form(task, candidate)
     columns = tuple(_context(task, candidate) if name == task.cpc_column else name for name in task.text_columns)
     return Layout(columns=columns, words=task.text_labels or ())
 
@@ -143,11 +144,15 @@ def _context(task: Task, candidate: Candidate) -> str:
             f"recipe needs a context: task {task.name!r} has neither cpc_column nor a third text column "
             f"(text_columns is {list(task.text_columns)}); use recipe pair"
         )
-    if candidate.context != "full":
+    _check_form(task, candidate)
+    return task.text_columns[2]
+
+
+def _check_form(task: Task, candidate: Candidate) -> None:
+    if task.cpc_column is None and candidate.context != "full":
         raise InputError(
             f"context={candidate.context} needs CPC codes: task {task.name!r} has no cpc_column; leave context out"
         )
-    return task.text_columns[2]
 
 
 RECIPES: dict[str, Recipe] = {

@@ -235,12 +235,17 @@ def test_without_codes_the_third_text_is_the_context():
     assert RECIPES["grouped"].layout(ANSWERS, Candidate()).columns == ("question", "answer", "subject")
 
 
-@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"pair", "code_embedding"}))
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"pair", "code_embedding", "texts"}))
 def test_a_task_without_context_is_refused(name):
     with pytest.raises(InputError, match=r"neither cpc_column nor a third text column.*use recipe pair"):
         RECIPES[name].layout(SENTENCES, Candidate())
     with pytest.raises(InputError, match="use recipe pair"):
         RECIPES[name].layout(REVIEWS, Candidate())
+
+
+def test_texts_reads_whatever_texts_a_task_has():
+    for task in (REVIEWS, SENTENCES, ANSWERS):
+        assert RECIPES["texts"].layout(task, Candidate(recipe="texts")).columns == task.text_columns
 
 
 @pytest.mark.parametrize("form", ["class", "code", "stripped"])
