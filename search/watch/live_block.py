@@ -23,7 +23,8 @@ Title = Callable[[str, str], str]
 def live_block(pulse: Pulse, *, title: Title, latest: Sequence[Text]) -> RenderableType:
     """Return the block for a moment of the search; `latest` are the last events, oldest first."""
     lines = [_one_line(Text(f"  {line}")) for line in best_lines(pulse, title)]
-    return Group(_bar(pulse), *lines, _running(pulse, title), *(_one_line(event) for event in latest))
+    running = [_running(pulse, title)] if pulse.running else []
+    return Group(_bar(pulse), *lines, *running, *(_one_line(event) for event in latest))
 
 
 def progress_text(pulse: Pulse) -> str:
