@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from blendfold.python.fitted_blend import Blend
     from blendfold.python.imported_run import import_predictions
     from blendfold.python.prepared_data import PreparedData, audit, prepare
+    from blendfold.python.replaying import replay
     from blendfold.python.run import Run
     from blendfold.python.searching import Plan, plan, search
     from blendfold.python.submission_ledger import Ledger
@@ -34,6 +35,7 @@ _MODULES = {
     "blendfold.python.fitted_blend": ("Blend",),
     "blendfold.python.imported_run": ("import_predictions",),
     "blendfold.python.prepared_data": ("PreparedData", "audit", "prepare"),
+    "blendfold.python.replaying": ("replay",),
     "blendfold.python.run": ("Run",),
     "blendfold.python.searching": ("Plan", "plan", "search"),
     "blendfold.python.submission_ledger": ("Ledger",),
@@ -60,6 +62,7 @@ __all__ = [
     "plan",
     "predict",
     "prepare",
+    "replay",
     "search",
 ]
 
@@ -71,7 +74,10 @@ def __getattr__(name: str) -> Any:
     from blendfold.own_packages import require_own  # noqa: PLC0415 - not for the command line
 
     require_own()
-    found = globals()[name] = getattr(importlib.import_module(module), name)
+    from blendfold.python.notebook_output import without_wish_for_widgets  # noqa: PLC0415 - after the check
+
+    with without_wish_for_widgets():
+        found = globals()[name] = getattr(importlib.import_module(module), name)
     return found
 
 

@@ -10,8 +10,11 @@ from typing import Any
 
 from data_prep.console import PLAIN_WIDTH, console
 
-LATEST = 15
+LATEST = 20
 """Lines that are shown."""
+ORDERS = re.compile(r"(\x1b\[1A|\r|\n)")
+"""What a live display writes to take back what it has written: one line up, back to the line's begin; it always erases
+the line where it then is."""
 STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """Colors and other orders to a terminal."""
 
@@ -22,14 +25,29 @@ class LatestLines(io.TextIOBase):
     def __init__(self, shown: Any) -> None:
         self._shown = shown
         """The handle of what is displayed."""
-        self._text = ""
+        self._lines = [""]
 
     def write(self, text: str) -> int:
         """Show the latest lines with this text at the end."""
-        self._text = "".join([*self._text.splitlines(keepends=True)[-LATEST:], STYLE.sub("", text)])
-        lines = [line for line in self._text.splitlines() if line.strip()]
-        self._shown.update({"text/plain": "\n".join(lines[-LATEST:])}, raw=True)
+        for part in ORDERS.split(text):
+            if part == "\n":
+                self._lines = [*self._lines[-LATEST:], ""]
+            elif part == "\x1b[1A":
+                self._lines = [*self._lines[:-2], ""]
+            elif part == "\r":
+                self._lines[-1] = ""
+            else:
+                self._lines[-1] += STYLE.sub("", part)
+        self._shown.update({"text/plain": "\n".join(line for line in self._lines if line.strip())}, raw=True)
         return len(text)
+
+
+@contextmanager
+def without_wish_for_widgets() -> Iterator[None]:
+    """Keep tqdm, which some library imports in the block, from asking a notebook for widgets."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        yield
 
 
 @contextmanager
@@ -43,8 +61,7 @@ def in_one_place() -> Iterator[None]:
     shown = display({"text/plain": "starting"}, raw=True, display_id=True)
     console.is_jupyter, console.file, console.width = False, LatestLines(shown), PLAIN_WIDTH  # type: ignore[assignment]
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "IProgress not found")  # of tqdm, which some library imports
+        with without_wish_for_widgets():
             yield
     finally:
         console.is_jupyter, console.file, console.width = True, before, width

@@ -65,7 +65,7 @@ def test_the_examples_are_true(worked: "tuple[Path, subprocess.CompletedProcess[
 
 
 def test_every_public_name_that_computes_has_an_example() -> None:
-    have_none = {"AuditReport", "ClusterSearch", "InputError", "Plan", "Task", "bundle", "launch", "predict"}
+    have_none = {"AuditReport", "ClusterSearch", "InputError", "Plan", "Task", "bundle", "launch", "predict", "replay"}
     assert set(blendfold.__all__) - {name.partition(".")[0] for name in ORDER} <= have_none | {"import_predictions"}
 
 

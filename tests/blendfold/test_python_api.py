@@ -148,6 +148,13 @@ def test_faults_of_a_table_name_the_argument(tmp_path: Path) -> None:
     assert not (tmp_path / "p").exists()
 
 
+def test_a_replay_is_that_of_the_command(written: WrittenRun) -> None:
+    table = bf.replay(bf.Run(written.path), orders=3, ladder={"eta": 2}, members=["minilm-l6"])
+    assert (table.loc["full grid", ["cost", "regret"]] == [1.0, 0.0]).all()
+    assert table["cost"].between(0, 1).all()
+    assert table["minilm-l6 kept"].max() == 1.0
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(bf.InputError, match="not a run directory"):
         bf.Run(tmp_path)
