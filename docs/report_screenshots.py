@@ -11,8 +11,8 @@ from typing import Any
 
 from blendfold.report.write_report import write_report
 
-DRAWN = 1500
-"""Milliseconds in which the figures of a part are drawn."""
+PATIENCE = 300_000
+"""Milliseconds to wait for a page on a busy machine."""
 PICTURES = {
     "report-wide.png": ("search", 1400, 1050, "light"),
     "report-summary.png": ("summary", 1400, 620, "light"),
@@ -28,8 +28,10 @@ def take(browser: Any, page: Path, file: Path, *, part: str, width: int, height:
     window = browser.new_page(
         viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=2 if width < 500 else 1
     )
+    window.set_default_timeout(PATIENCE)
     window.goto(f"{page.as_uri()}#{part}")
-    window.wait_for_timeout(DRAWN)
+    window.wait_for_selector(f"#{part} .canvas .main-svg")
+    window.wait_for_timeout(1_000)  # the figures further down
     window.screenshot(path=file)
     window.close()
 
