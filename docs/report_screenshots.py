@@ -29,7 +29,8 @@ def take(browser: Any, page: Path, file: Path, *, part: str, width: int, height:
         viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=2 if width < 500 else 1
     )
     window.set_default_timeout(PATIENCE)
-    window.goto(f"{page.as_uri()}#{part}")
+    window.goto(page.as_uri())
+    window.click(f"#tab-{part}")
     window.wait_for_selector(f"#{part} .canvas .main-svg")
     window.wait_for_timeout(1_000)  # the figures further down
     window.screenshot(path=file)
