@@ -28,7 +28,7 @@ FONTS = 'ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace'
 
 
 def record(command: Sequence[str]) -> str:
-    """Return everything that a command writes to a terminal.
+    """Return everything that a command writes to a terminal, paths relative to the repository.
 
     Raises:
         subprocess.CalledProcessError: the command fails.
@@ -46,7 +46,7 @@ def record(command: Sequence[str]) -> str:
     os.close(ours)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return written.decode()
+    return written.decode().replace(f"{ROOT}/", "")
 
 
 def _read(descriptor: int) -> bytes:

@@ -26,7 +26,7 @@ class Blend:
     Raises:
         InputError: no such blend, or its record is damaged.
 
-    Example:
+    Examples:
         >>> blend = bf.Blend("runs/first", "best")
         >>> round(float(blend.weights["weight"].sum()), 6)
         1.0

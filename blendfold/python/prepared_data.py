@@ -29,7 +29,7 @@ class PreparedData(os.PathLike[str]):
     Raises:
         InputError: not a prepared folder, or its tables are damaged.
 
-    Example:
+    Examples:
         >>> data = bf.PreparedData("prepared/sample")
         >>> data.train.shape, data.test.shape
         ((1500, 8), (245, 5))
@@ -113,7 +113,7 @@ def prepare(
     Raises:
         InputError: every fault of both tables and of the settings.
 
-    Example:
+    Examples:
         >>> train = pd.read_csv("train.csv", keep_default_na=False)
         >>> test = pd.read_csv("test.csv", keep_default_na=False)
         >>> bf.prepare(train, test, folds=4, out="prepared/sample")
@@ -140,7 +140,7 @@ def prepare(
 def audit(data: DataSource) -> AuditReport:
     """Report leakage, repeated rows and other traps; writes audit.json, as `blendfold audit` does.
 
-    Example:
+    Examples:
         >>> report = bf.audit("prepared/sample")
         >>> report.repeated_rows.rows, report.linked_groups
         (0, 87)

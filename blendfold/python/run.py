@@ -39,7 +39,7 @@ class Run:
     Raises:
         InputError: not a run directory.
 
-    Example:
+    Examples:
         >>> run = bf.Run("runs/first")
         >>> run.leaderboard()[["family", "state", "folds"]]
               family     state  folds
@@ -266,7 +266,7 @@ class Run:
         Raises:
             InputError: a run, its tables or an option do not fit, or another blend has this name.
 
-        Example:
+        Examples:
             >>> blend = bf.Run("runs/first").blend(clip=True)
             >>> blend.path
             'runs/first/blends/best'

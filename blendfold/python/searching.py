@@ -55,7 +55,7 @@ def search(
         InputError: study, data, run directory or cluster do not fit, or no fold run finished.
         KeyboardInterrupt: it was interrupted.
 
-    Example:
+    Examples:
         >>> run = bf.search("first.yaml", "prepared/sample")
         >>> run.status()[["study", "candidates", "fold_runs_finished"]].tolist()
         ['first', 2, 8]
@@ -142,7 +142,7 @@ def plan(
     Raises:
         InputError: the study or its data do not fit, or the sizes of a backbone are unknown.
 
-    Example:
+    Examples:
         >>> bf.plan("first.yaml", "prepared/sample").full_grid
         8
         >>> candidates = {"mean": {"head": "mean"}, "cls": {"head": "cls"}, "max": {"head": "max"}}

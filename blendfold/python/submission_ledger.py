@@ -21,7 +21,7 @@ class Ledger:
     Args:
         path: the file.
 
-    Example:
+    Examples:
         >>> ledger = bf.Ledger("scores.csv")
         >>> ledger.add("submission.csv", public=0.8504, cv=0.8391, scheme="group")
         >>> ledger.rows[["submission", "cv", "public"]]
