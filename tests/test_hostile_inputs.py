@@ -3,15 +3,22 @@
 Each file is changed at random for some seconds (`--fuzz-seconds`), then read as the command line does.
 """
 
+import gzip
+import io
+import json
 import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from shutil import copyfile, rmtree
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 from blend.imports.foreign_models import ImportRequest, read_request
 from blend.imports.imported_models import write_imported
@@ -70,12 +77,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file, text in texts.items():
         (root / file).write_text(text)
     copyfile(ROOT / "studies/memo_ledger.csv", root / "ledger.csv")
+    for suffix, content in other_formats(root / "train.csv").items():
+        (root / f"train{suffix}").write_bytes(content)
     return root
 
 
-def prepared_from(root: Path, _: Prepared) -> object:
+def other_formats(path: Path) -> dict[str, bytes]:
+    """Return a CSV file in every other format, with a column that the task does not name, by suffix."""
+    texts = csv.read_csv(path, convert_options=csv.ConvertOptions(strings_can_be_null=False))
+    table = texts.append_column("year", pa.array(range(len(texts))))
+    parquet, arrow, stream = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    pq.write_table(table, parquet)
+    for sink, new in ((arrow, pa.ipc.new_file), (stream, pa.ipc.new_stream)):
+        with new(sink, table.schema) as writer:
+            writer.write_table(table)
+    rows = [list(table.column_names), *(row.values() for row in table.to_pylist())]
+    tabs = "".join("\t".join(map(str, row)) + "\n" for row in rows).encode()
+    return {
+        ".tsv": tabs,
+        ".jsonl": "".join(json.dumps(row) + "\n" for row in table.to_pylist()).encode(),
+        ".tsv.gz": gzip.compress(tabs),
+        ".tsv.zst": pa.Codec("zstd").compress(tabs, asbytes=True),
+        ".parquet": parquet.getvalue(),
+        ".arrow": arrow.getvalue(),
+        ".arrows": stream.getvalue(),
+    }
+
+
+def prepared_from(root: Path, _: Prepared, suffix: str = ".csv") -> object:
     return prepare(
-        train=root / "train.csv", test=root / "test.csv", out=root / "out", scheme="group", n_folds=3
+        train=root / f"train{suffix}", test=root / "test.csv", out=root / "out", scheme="group", n_folds=3
     ).manifest
 
 
@@ -90,6 +121,10 @@ def imported(suffix: str) -> Reader:
 
 READERS: dict[str, tuple[Reader, tuple[str, ...]]] = {
     "prepare": (prepared_from, ("train.csv", "test.csv")),
+    **{
+        f"prepare of {suffix}": (partial(prepared_from, suffix=suffix), (f"train{suffix}",))
+        for suffix in (".tsv", ".jsonl", ".tsv.gz", ".tsv.zst", ".parquet", ".arrow", ".arrows")
+    },
     "task": (lambda root, _: read_document(root / "task.yaml", Task), ("task.yaml",)),
     "study": (lambda root, data: resolve_study(read_study(root / "study.yaml"), data), ("study.yaml",)),
     "candidate": (lambda root, _: find_candidate(str(root / "one.json")), ("one.json",)),
