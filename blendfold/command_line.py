@@ -25,9 +25,11 @@ class Verb:
 
 DATA, MODELS, SEARCH, BLEND = (f"{package}.__main__" for package in ("data_prep", "models", "search", "blend"))
 REPORT = "blendfold.report.report_command"
+INIT = "blendfold.init_command"
 PANELS: dict[str, tuple[Verb, ...]] = {
     "Prepare": (
-        Verb("prepare", "Check two CSV files, freeze the folds.", DATA),
+        Verb("init", "Guess a task file and write a first study, from your files.", INIT),
+        Verb("prepare", "Check your files, freeze the folds.", DATA),
         Verb("audit", "Show leakage, repeated rows and other traps.", DATA),
         Verb("models", "List what there is to choose; explain, count tokens, train one fold.", MODELS, "*"),
     ),

@@ -1,0 +1,57 @@
+"""A first study for a task, in a size that this machine can train."""
+
+import os
+import shutil
+from dataclasses import dataclass
+
+from data_prep.prepare.guess_task import TaskGuess
+from models.backbones.families import SHIPPED
+
+LENGTHS = (32, 64, 128, 256, 512)
+TOKENS_OF_A_WORD = 1.4
+FRAME = 6
+"""Special tokens of a row, about."""
+EPOCHS = {2_000: 5, 20_000: 3}
+"""Passes over the rows, by how many rows there are at most."""
+MOST_EPOCHS = 2
+LARGE = "microsoft/deberta-v3-small"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a fold run can use."""
+
+    cores: int
+    has_gpu: bool
+
+    @classmethod
+    def here(cls) -> "Machine":
+        """Return this machine."""
+        return cls(len(os.sched_getaffinity(0)), shutil.which("nvidia-smi") is not None)
+
+
+def first_study(guess: TaskGuess, *, name: str, data: str, machine: Machine) -> str:
+    """Return the text of a study file with two candidates, each choice with its reason."""
+    wanted = guess.words * TOKENS_OF_A_WORD + FRAME
+    length = next((size for size in LENGTHS if size >= wanted), LENGTHS[-1])
+    epochs = next((number for rows, number in EPOCHS.items() if guess.n_rows <= rows), MOST_EPOCHS)
+    n_texts = len(guess.task.text_columns)
+    recipe = "pair_context" if guess.task.cpc_column else "pair" if n_texts == 2 else "texts"
+    backbone, rate = (LARGE, "5.0e-5") if machine.has_gpu else (SHIPPED, "2.0e-4")
+    gpu = ", gpu: 1" if machine.has_gpu else ""
+    why = "a GPU is here" if machine.has_gpu else "no GPU is here: small enough for a CPU"
+    shared = f"backbone: {backbone}, recipe: {recipe}, max_length: {length}, epochs: {epochs}, backbone_lr: {rate}"
+    cut = "" if wanted <= length else "; longer texts are cut"
+    return f"""# A first study, by `blendfold init`: two candidates, to see that all works and what a fold costs.
+name: {name}
+data: {data}
+resources: {{cpu: 1{gpu}}}  # {machine.cores} cores here
+ladder: {{rungs: []}}  # too few candidates to stop any early
+candidates:
+  # backbone: {why}
+  # recipe: all texts of the task, in reading order
+  # max_length: 99 % of the rows have at most {guess.words:,} words, about {wanted:.0f} tokens{cut}
+  # epochs: {guess.n_rows:,} rows
+  mean-mse: {{{shared}, head: mean, loss: mse}}
+  attention-bce: {{{shared}, head: attention, loss: bce}}
+"""
