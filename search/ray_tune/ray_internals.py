@@ -1,6 +1,5 @@
 """The private names of Ray that blendfold uses, all in one place; `tests` say clearly when Ray moves one of them."""
 
-import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,11 +34,10 @@ def silence_raylets() -> None:
 
 
 def keep_notebook_output() -> None:
-    """Keep Tune from clearing what stands below a notebook's cell, and from asking it for widgets."""
+    """Keep Tune from clearing what stands below a notebook's cell, where it would show progress of its own."""
     from ray.tune import progress_reporter  # noqa: PLC0415 - after the environment is set
 
     progress_reporter.IS_NOTEBOOK = False
-    logging.getLogger("ray.widgets").setLevel(logging.WARNING)
 
 
 @contextmanager

@@ -107,7 +107,8 @@ def prepare_environment() -> None:
     for key, value in settings.items():
         os.environ.setdefault(key, value)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    for name in ("ray", "ray.widgets"):  # Ray sets the first again; the second asks notebooks for a package
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 # What is at the address
