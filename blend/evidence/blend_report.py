@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from blend.blend_record import Blend, ComparisonRecord, MetricRecord
+from blend.blend_record import Blend, ComparisonRecord, MakingRecord, MetricRecord
 from blend.evidence.earlier_submissions import SubmissionSimilarity
 from blend.evidence.member_drift import drift_sentences
 from blend.fit.consensus import CONSENSUS
@@ -60,9 +60,14 @@ def _way(record: Blend) -> str:
     if CONSENSUS.name not in record.makings:  # one way was asked for, or parsimony made it smaller
         return f"chosen: {record.method}{', as asked' if record.price is None else ''}, {members}"
     ties = [name for name, making in record.makings.items() if making.behind.is_noise and name != record.method]
-    best, tied = next(iter(record.makings)), f"; it ties with {count(len(ties), 'other way')}" if ties else ""
+    best, tied = next(iter(_best_first(record))), f"; it ties with {count(len(ties), 'other way')}" if ties else ""
     of_all = f"the best of {count(ways, 'way')}" if best == record.method else f"of {count(ways, 'way')}"
     return f"chosen: {record.method}, {of_all} to blend, {members}{tied}"
+
+
+def _best_first(record: Blend) -> dict[str, MakingRecord]:
+    """Return the ways to blend, the best first; a record on disk has them by name."""
+    return dict(sorted(record.makings.items(), key=lambda entry: (-entry[1].behind.difference, entry[0])))
 
 
 def more_sentences(record: Blend) -> list[str]:
@@ -186,7 +191,7 @@ def _makings(record: Blend) -> Table:
     title = f"Ways to blend ({record.metric}; nested: on rows not fitted on)"
     table = new_table(title, "", "nested", "behind the best", "", "in consensus")
     table.columns[0].overflow = "fold"
-    for name, making in record.makings.items():
+    for name, making in _best_first(record).items():
         chosen = " (chosen)" if name == record.method else ""
         tie = "tie" if making.behind.is_noise else ""
         share = f"{making.share:.3f}" if making.share else ""

@@ -31,8 +31,12 @@ LUCK = 2.0
 """So many standard errors the best of many makings leads by luck."""
 
 
-def add_consensus(whole: SeenRows, played: Tournament, draws: DrawnUtilities, *, forced: bool) -> Tournament:
-    """Let the consensus compete too, and choose it; `draws` are of `played.nested`.
+def add_consensus(
+    whole: SeenRows, played: Tournament, by_row: DrawnUtilities, by_group: DrawnUtilities, *, forced: bool
+) -> Tournament:
+    """Let the consensus compete too, and choose it; draws are of `played.nested`, by rows alone and by groups.
+
+    Ways are weighed by draws of rows: of a handful of groups no standard error is known well enough to weigh by.
 
     Unless it is `forced`, Nelder-Mead is chosen for Pearson where it ties with the best; and the best itself, where a
     single candidate or a plain mean is better than that beyond noise. Who takes part is decided again
@@ -42,15 +46,15 @@ def add_consensus(whole: SeenRows, played: Tournament, draws: DrawnUtilities, *,
     raw, curved = (played.names.index(Making("nelder-mead", last, curve).name) for curve in (None, "isotonic"))
 
     def favorite(utility: Floats) -> int:
-        ahead = utility[curved] - utility[raw] > draws.difference(curved, raw).standard_error
+        ahead = utility[curved] - utility[raw] > by_row.difference(curved, raw).standard_error
         return curved if ahead else raw
 
     column, without = np.empty(len(whole.target)), []
     for number, fitted in enumerate(played.without):
-        shares, rows = shares_of(played.apart[number], draws, favorite(played.apart[number])), whole.unit == number
+        shares, rows = shares_of(played.apart[number], by_row, favorite(played.apart[number])), whole.unit == number
         without.append((*fitted, mean_formula(fitted, shares, whole.fitted.without(number), _readout(played, shares))))
         column[rows] = played.values[rows] @ shares
-    shares = shares_of(played.utility, draws, favorite(played.utility))
+    shares = shares_of(played.utility, by_row, favorite(played.utility))
     formula = mean_formula(played.formulas, shares, whole.fitted, _readout(played, shares))
 
     makings = [*played.makings, CONSENSUS]
@@ -60,10 +64,10 @@ def add_consensus(whole: SeenRows, played: Tournament, draws: DrawnUtilities, *,
         best, mead, chosen = int(np.argmax(utility[:-1])), favorite(utility), len(played.makings)
         if forced:
             return chosen
-        if whole.metric.name == "pearson" and utility[best] - utility[mead] <= draws.difference(best, mead).reach:
+        if whole.metric.name == "pearson" and utility[best] - utility[mead] <= by_group.difference(best, mead).reach:
             chosen = mead
         first = max(plain, key=utility.item)
-        ahead = utility[first] - utility[chosen] > draws.difference(first, mead).reach
+        ahead = utility[first] - utility[chosen] > by_group.difference(first, mead).reach
         return best if ahead else chosen
 
     found = judge(

@@ -133,8 +133,16 @@ def fit_blend(
         whole, tournament = tournament, _play(rows, [_fewest(rows, tournament, bootstrap)], metric)
         price = bootstrap.compare(whole.nested[:, whole.chosen], tournament.nested[:, tournament.chosen])
     elif settings.method in (None, CONSENSUS.name):
-        draws = bootstrap.draws(tournament.nested)
-        tournament = add_consensus(rows, tournament, draws, forced=settings.method is not None)
+        by_row = GroupBootstrap(
+            predictions.target, everywhere, np.arange(len(unit), dtype=np.int32), metric, seed=settings.seed
+        )
+        tournament = add_consensus(
+            rows,
+            tournament,
+            by_row.draws(tournament.nested),
+            bootstrap.draws(tournament.nested),
+            forced=settings.method is not None,
+        )
         if settings.method is None and rows.numeric and not families:
             tournament = add_stackings(rows, tournament, stackings(settings.most_members), bootstrap)
     fitted = fitted_on or predictions

@@ -12,7 +12,7 @@ import yaml
 
 from blend.__main__ import WORSE, app
 from blend.blend_folder import read_blend
-from blend.evidence.blend_report import is_worse, sentences
+from blend.evidence.blend_report import is_worse, sentences, tables
 from data_prep.console import console
 from data_prep.errors import InputError
 from data_prep.store.tables import read_table
@@ -262,3 +262,13 @@ def test_a_fit_loads_the_parts_of_scipy_that_it_uses(full_run: Any) -> None:
     found = loaded_libraries("blend", "fit", full_run.path, "--method", "greedy+line")
     assert found - {"pandas"} == {"scipy", "scipy.optimize"}, "pyarrow loads pandas when it converts arrays"
     assert (full_run.root / "blends" / "greedy-line" / "blend.json").exists()
+
+
+def test_a_record_read_back_says_the_same(full_run: Any) -> None:
+    printed = blend("fit", full_run.path, "--clip", "--verbose")
+    record = read_blend(full_run.path, "best")
+    assert all(sentence in printed for sentence in sentences(record))
+    with console.capture() as capture:
+        for table in tables(record):
+            console.print(table)
+    assert capture.get() in printed

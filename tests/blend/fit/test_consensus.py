@@ -27,7 +27,7 @@ def compete(metric: str, columns: np.ndarray, target: np.ndarray, unit: np.ndarr
     played = play(rows, makings_for(kind))
     everywhere, group = np.zeros(len(target), dtype=np.int8), np.arange(len(target), dtype=np.int32)
     draws = GroupBootstrap(target, everywhere, group, kind).draws(played.nested)
-    return played, add_consensus(rows, played, draws, forced=False)
+    return played, add_consensus(rows, played, draws, draws, forced=False)
 
 
 @pytest.mark.parametrize("metric", ["rmse", "auc"])
