@@ -203,11 +203,12 @@ def _scores(record: Blend) -> Table:
     title = f"{record.metric} (mean over folds/pooled; nested: on rows not fitted on)"
     table = new_table(title, "", "in-sample", "nested", "expected on test", "holdout")
     titles = {"blend": "blend", "best_single": "best single", "mean": "plain mean"}
-    for key, evidence in record.scores.items():
+    for key, name in titles.items():
+        evidence = record.scores[key]
         test = evidence.expected
         expected = "-" if test is None else f"{test.value:.4f} ±{test.standard_error:.4f}"
         holdout = "-" if evidence.holdout is None else f"{evidence.holdout:.4f}"
-        table.add_row(titles[key], _pair(evidence.in_sample), _pair(evidence.nested), expected, holdout)
+        table.add_row(name, _pair(evidence.in_sample), _pair(evidence.nested), expected, holdout)
     return table
 
 
