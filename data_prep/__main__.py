@@ -82,7 +82,8 @@ def prepare_verb(
     if was_there:
         print_line(f"{out} already held this preparation; nothing was changed.")
     else:
-        print_line(f"Wrote train.arrow, test.arrow and manifest.json to {out}.")
+        extra = ", extra/" if prepared.manifest.extra else ""
+        print_line(f"Wrote train.arrow, test.arrow{extra} and manifest.json to {out}.")
     print_line(f"Next: {command('python -m data_prep audit', out)}")
 
 

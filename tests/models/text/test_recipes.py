@@ -4,6 +4,7 @@ import copy
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from data_prep.errors import InputError
@@ -290,3 +291,13 @@ def test_a_mean_over_orders_needs_more_than_one_order():
 def test_pair_takes_what_there_is():
     assert RECIPES["pair"].layout(SENTENCES, Candidate()).columns == ("first", "second")
     assert RECIPES["pair"].layout(REVIEWS, Candidate()).columns == ("review",)
+
+
+@pytest.mark.parametrize("recipe", ["pair", "texts", "packed", "marked"])
+def test_an_empty_text_leaves_its_place_empty(recipe, few_rows, load):
+    place = few_rows.train.column_names.index("target")
+    empty = pa.array(["", *few_rows.train["target"].to_pylist()[1:]])
+    data = replace(few_rows, train=few_rows.train.set_column(place, "target", empty))
+    encoded = load(recipe, data=data)[0].train.encode()
+    assert len(encoded.offsets) > 1
+    assert (np.diff(encoded.offsets) > 0).all()
