@@ -63,6 +63,9 @@ def check_local(path: str | Path) -> None:
 def _check_columns(path: str | Path, faults: InputFaults) -> None:
     with Path(path).open(encoding="utf-8-sig", errors="replace", newline="") as file:
         header = next(csv.reader(file), [])
+    if len(header) == 1 and ";" in header[0]:
+        faults.add(f"{path}, line 1", "is separated by ';'; save the ledger with commas")
+        return
     if unknown := [name for name in dict.fromkeys(header) if name not in COLUMNS]:
         faults.add(
             f"{path}, line 1",

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pandas as pd
-from rich.console import Console
 
 from blendfold.python.notebook_output import in_one_place
 from blendfold.python.prepared_data import DataSource
 from blendfold.python.run import Run
-from data_prep.console import PLAIN_WIDTH, print_line
+from data_prep.console import PLAIN_WIDTH, EscapingConsole, print_line
 from data_prep.errors import InputError
 from data_prep.store.files import base_name, join
 from data_prep.wording import count
@@ -114,7 +113,7 @@ class Plan:
 
     def __str__(self) -> str:
         """Return what the command prints."""
-        console = Console(width=PLAIN_WIDTH, markup=False, emoji=False, highlight=False)
+        console = EscapingConsole(width=PLAIN_WIDTH)
         with console.capture() as printed:
             console.print(plan_report(self.found))
         return printed.get()

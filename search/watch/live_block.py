@@ -30,10 +30,10 @@ def live_block(pulse: Pulse, *, title: Title, latest: Sequence[Text]) -> Rendera
 def progress_text(pulse: Pulse) -> str:
     """Return how many fold runs have ended, of how many to expect, such as `8 / 12 to 21 fold runs`."""
     if pulse.runs_least is None or pulse.runs_most is None:
-        return f"{pulse.ended_runs} fold runs"
+        return count(pulse.ended_runs, "fold run")
     least, most = pulse.runs_least, round(pulse.runs_most)
-    expected = f"{least:,}" if most <= least else f"{least:,} to {most:,}"
-    return f"{pulse.ended_runs:,} / {expected} fold runs"
+    at_least = "" if most <= least else f"{least:,} to "
+    return f"{pulse.ended_runs:,} / {at_least}{count(max(least, most), 'fold run')}"
 
 
 def best_lines(pulse: Pulse, title: Title) -> list[str]:

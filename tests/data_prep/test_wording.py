@@ -49,7 +49,7 @@ PLURALS = re.compile(r" (fold run|event file|candidate|model|member|submission|b
 
 def neighbours_in_texts() -> Iterator[tuple[str, ast.expr, ast.expr]]:
     """Yield a place in our code and two parts of an f-string that follow each other there."""
-    for path, tree in modules_of("data_prep", "models", "search", "blend"):
+    for path, tree in modules_of("data_prep", "models", "search", "blend", "blendfold"):
         for text in ast.walk(tree):
             if isinstance(text, ast.JoinedStr):
                 for before, after in itertools.pairwise(text.values):

@@ -31,7 +31,7 @@ def test_list_can_show_one_kind():
     assert "lstm" not in output
     error = run("list", "--kind", "colour").exception
     assert isinstance(error, InputError)
-    assert "backbone, recipe, head, loss" in str(error)
+    assert "backbone, recipe, truncation, head, loss" in str(error)
 
 
 def test_list_gives_another_program_the_same():

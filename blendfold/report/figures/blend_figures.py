@@ -9,6 +9,7 @@ from blendfold.report.facts.level_predictions import LevelPredictions
 from blendfold.report.figures.plotting import PLAIN, SEQUENTIAL, axis, hover, rounded, rows_height, short
 from blendfold.report.page.blocks import Figure
 from data_prep.scoring.metrics import METRICS
+from data_prep.wording import count
 
 MOST_CORRELATED = 40
 """Members whose error correlations fit into a picture."""
@@ -236,7 +237,7 @@ def makings_figure(record: Blend) -> Figure:
         "text": [
             hover(
                 name,
-                f"nested {making.nested:.5f}, in-sample {making.in_sample:.5f}, {making.members} members",
+                f"nested {making.nested:.5f}, in-sample {making.in_sample:.5f}, {count(making.members, 'member')}",
                 f"behind the best {-making.behind.difference:.5f} (standard error {making.behind.standard_error:.5f})",
                 f"share in the consensus {making.share:.3f}" if making.share else "",
             )
@@ -285,7 +286,7 @@ def sizes_figure(record: Blend) -> Figure:
             "text": [
                 hover(
                     name,
-                    f"{making.members} members",
+                    f"{count(making.members, 'member')}",
                     f"{kind} {(making.nested if kind == 'nested' else making.in_sample):.5f}",
                 )
                 for name, making in makings

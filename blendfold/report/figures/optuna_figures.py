@@ -9,6 +9,7 @@ from typing import Any
 
 from blendfold.optuna_study import optuna_study
 from blendfold.report.page.blocks import Block, Figure, Remark
+from data_prep.wording import count
 
 MOST_PARAMETERS = 8
 """Settings that slices and parallel coordinates show: the most important ones."""
@@ -56,7 +57,7 @@ def optuna_figures(
         )
     ]
     if len(scored) < FEWEST or not parameters:
-        said = f"Plots of parameters need {FEWEST} candidates that have reported and a setting in which they differ."
+        said = f"Plots of parameters need {count(FEWEST, 'candidate')} that have reported and a setting in which they differ."
         return [*blocks, Remark(said, title="Importance, parallel coordinates, slices")]
     importance = _importance(study)
     if importance:

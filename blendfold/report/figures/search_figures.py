@@ -12,6 +12,7 @@ from blendfold.report.facts.slot_times import SlotTime
 from blendfold.report.figures.plotting import COLORS, PLAIN, axis, hover, rounded, short
 from blendfold.report.page.blocks import Choice, Figure
 from data_prep.console import duration
+from data_prep.wording import count
 from search.run_dir.run_dir import RunDir
 
 STATE_COLORS = {
@@ -121,7 +122,7 @@ def curves_figure(run: RunDir, ways: Sequence[Way], names: CandidateNames, *, me
         title="Curves",
         data=traces,
         layout={"xaxis": axis("epoch", rangemode="tozero"), "yaxis": axis(metric)},
-        note=f"The metric at each report of a fold run. The best {HIGHLIGHTED} candidates have colors; the others are "
+        note=f"The metric at each report of a fold run. The best {count(HIGHLIGHTED, 'candidate')} have colors; the others are "
         "gray. A click on a name hides it.",
         choice=Choice("Show", [f"fold {fold}" for fold in folds]) if len(folds) > 1 else None,
         height=420,

@@ -15,6 +15,7 @@ from blendfold.report.facts.report_source import ReportSource
 from blendfold.report.figures.error_figures import confusion_figure, residuals_figure, slices_figure
 from blendfold.report.page.blocks import Block, Column, DataTable, Part, Prose, Remark, Row, Value
 from blendfold.report.parts.panels import panels
+from data_prep.wording import count
 
 WORST = 50
 DISPUTED = 30
@@ -144,7 +145,7 @@ def _rows_table(name: str, title: str, source: ReportSource, frame: pd.DataFrame
         ]
         shown.append(Row(str(each["id"]), values))
     note = "Members’ predictions are on their own scale." + (
-        f" The first {MOST_MEMBERS} of {len(rows.members)} members are shown."
+        f" The first {MOST_MEMBERS} of {count(len(rows.members), 'member')} are shown."
         if len(rows.members) > MOST_MEMBERS
         else ""
     )
