@@ -23,11 +23,11 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 prepared/sample/manifest.json: $(SAMPLE)/train.csv $(SAMPLE)/test.csv | $(INSTALLED)
-	$(PY) -m data_prep prepare --train $(SAMPLE)/train.csv --test $(SAMPLE)/test.csv --scheme stratified_group --folds 4 --seed 42 --out prepared/sample
+	$(VENV)/bin/blendfold prepare --train $(SAMPLE)/train.csv --test $(SAMPLE)/test.csv --scheme stratified_group --folds 4 --seed 42 --out prepared/sample
 
 demo: $(INSTALLED) prepared/sample/manifest.json
-	$(PY) -m search run studies/demo.yaml
-	$(PY) -m blend fit runs/demo --name demo --clip --force
+	$(VENV)/bin/blendfold run studies/demo.yaml
+	$(VENV)/bin/blendfold blend runs/demo --name demo --clip --force
 	$(PY) -m blendfold report runs/demo --blend demo
 
 clean-demo:

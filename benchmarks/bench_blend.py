@@ -3,7 +3,7 @@
     python benchmarks/bench_blend.py [--rows 36473] [--members 30] [--seed 0]
 
 Both searches run one after the other on the same synthetic columns, from equal weights, with the same simplex,
-tolerances and evaluation limit. Only the objective differs. A third line times what `python -m blend fit` really does
+tolerances and evaluation limit. Only the objective differs. A third line times what `blendfold blend` really does
 for one weight vector: from the exact optimum, with restarts until it converges.
 """
 

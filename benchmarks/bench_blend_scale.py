@@ -7,7 +7,7 @@
 A separate process writes a prepared folder and a run directory to a temporary folder, through the product's own
 writers: 5 folds, groups of 50 rows, candidates with a Pearson of about .70 to .86. Their errors have a part that all
 share, a part that the family shares, a part of the candidate and a part of the fold model. Then this process does what
-`python -m blend fit` does: it reads and checks every table, lets all ways to blend compete,
+`blendfold blend` does: it reads and checks every table, lets all ways to blend compete,
 and computes the evidence with 1,000 bootstrap resamples.
 
 Memory is the process's own memory, sampled. Pages of mapped files do not count, because the system reclaims them when
@@ -209,7 +209,7 @@ def measured(work: Callable[[], Result]) -> tuple[Result, Cost]:
 
 
 def bench_fit(folder: Path, method: str | None) -> tuple[MemberPredictions, FinishedBlend]:
-    """Read and fit as `python -m blend fit` does, and print what it took."""
+    """Read and fit as `blendfold blend` does, and print what it took."""
     prepared, run = load_prepared(folder / "prepared"), str(folder / "run")
     predictions, reading = measured(lambda: load_predictions([run], prepared))
     fitted, fitting = measured(
@@ -295,7 +295,7 @@ def main() -> None:
     arguments.add_argument("--candidates", type=int, default=300)
     arguments.add_argument("--rows", type=int, default=36_473)
     arguments.add_argument("--test-rows", type=int, default=12_000)
-    arguments.add_argument("--method", help="as of `python -m blend fit`; by default all compete")
+    arguments.add_argument("--method", help="as of `blendfold blend`; by default all compete")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--peers", metavar="PYTHON", help="a python with autogluon.core and hillclimbers")
     arguments.add_argument("--peer-candidates", type=int, default=40, help="how many of the candidates peers weigh")

@@ -4,7 +4,7 @@
 
 Every seed draws a competition: groups of rows that are hard or easy together, candidates of four families whose errors
 have a part that all share, a part of the family, a part of the candidate and a part of each fold's model, folds whose
-scale drifts, and test rows of other groups. `blend.make_blend` then does everything that `python -m blend fit` does.
+scale drifts, and test rows of other groups. `blend.make_blend` then does everything that `blendfold blend` does.
 The truth is measured on the test rows (what the submission scores) and, for nested scores, on 40 times as many fresh
 rows, where each fold's model predicts alone.
 

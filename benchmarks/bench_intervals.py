@@ -4,7 +4,7 @@
 
 Mean squared errors of groups are drawn from three distributions: alike, moderately skewed, and squares of a normal
 number (a level that drifts from group to group). The interval for the root mean squared error of 60 other groups is
-that of `blend fit`: in logarithms, with half the degrees of freedom; beside it the textbook's, symmetric and with all.
+that of a blend: in logarithms, with half the degrees of freedom; beside it the textbook's, symmetric and with all.
 """
 
 import argparse

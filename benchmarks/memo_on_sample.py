@@ -33,7 +33,7 @@ IN_SMALL: dict[str, Any] = {"resources": {"cpu": 1}, "checkpoint_seconds": 600}
 
 
 def run(command: str) -> None:
-    """Print a command of blendfold, such as `models list`, and do what it does, in this process."""
+    """Print a command of blendfold, such as `blendfold models list`, and do what it does, in this process."""
     package, *words = shlex.split(command)
     print(f"\n$ python -m {package} {shlex.join(words)}", flush=True)
     importlib.import_module(f"{package}.__main__").app(words, standalone_mode=False)

@@ -68,9 +68,9 @@ def _draw(axes: Axes, row: SchedulerSummary, colour: str, *, is_ladder: bool) ->
 def main() -> None:
     """Read, play, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("curves", help="a run directory, or a folder from `python -m search replay RUN --keep DIR`")
+    parser.add_argument("curves", help="a run directory, or a folder from `blendfold replay RUN --keep DIR`")
     parser.add_argument("--out", required=True, help="picture to write: .svg, .png or .pdf")
-    parser.add_argument("--ladder", help="settings of the ladder, as for `python -m search replay`")
+    parser.add_argument("--ladder", help="settings of the ladder, as for `blendfold replay`")
     parser.add_argument("--orders", type=int, default=200)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
@@ -83,7 +83,7 @@ def main() -> None:
     with mpl.rc_context({"svg.hashsalt": "blendfold", "svg.fonttype": "none"}):
         metadata = {"Date": None} if given.out.endswith(".svg") else None
         picture(found).savefig(given.out, metadata=metadata)
-    print(f"wrote {given.out}; the numbers: python -m search replay {given.curves}")
+    print(f"wrote {given.out}; the numbers: blendfold replay {given.curves}")
 
 
 if __name__ == "__main__":

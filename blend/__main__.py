@@ -94,7 +94,7 @@ def fit(
 ) -> None:
     """Choose members, fit weights, show the evidence, and write blend.json and submission.csv.
 
-    Example: `python -m blend fit runs/demo --members packed-mse,pair-cls --name first --clip`
+    Example: `blendfold blend runs/demo --members packed-mse,pair-cls --name first --clip`
     """
     if at_least_one_per not in (None, "family"):
         raise InputError(f"--at-least-one-per {at_least_one_per}: must be `family`")
@@ -140,7 +140,7 @@ def bundle_verb(
 ) -> None:
     """Copy everything that a blend needs to predict into one folder, which works without network, Ray or this run.
 
-    Example: `python -m blend bundle runs/pppm --blend nelder-mead --out bundles/pppm --fp16`
+    Example: `blendfold bundle runs/pppm --blend nelder-mead --out bundles/pppm --fp16`
     """
     record = read_blend(run, blend)
     prepared = load_prepared(data or record.data)
@@ -154,7 +154,7 @@ def bundle_verb(
         f"{_size(contents.total_bytes)}"
     )
     options = {"--bundle": out, "--test": "test.csv", "--out": "submission.csv"}
-    print_line(f"wrote {out}; next: {command('python -m models predict', options=options)}")
+    print_line(f"wrote {out}; next: {command('blendfold predict', options=options)}")
 
 
 def _size(n_bytes: int) -> str:
@@ -183,7 +183,7 @@ def _show(record: Blend, about_earlier: Sequence[str], folder: str, *, verbose: 
     submission = join(folder, SUBMISSION_FILE)
     print_line(f"wrote {submission} ({rows}) and the evidence in {join(folder, RECORD_FILE)}")
     options = {"--submission": submission, "--public": "SCORE"}
-    print_line(f"next: submit the file, then {command('python -m blend ledger add', options=options)}")
+    print_line(f"next: submit the file, then {command('blendfold ledger add', options=options)}")
 
 
 register(app, fit)

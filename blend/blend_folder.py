@@ -81,7 +81,7 @@ def data_faults(blend: Blend, data: Prepared) -> list[str]:
 
 
 def _fit(run: str, name: str) -> str:
-    return command("python -m blend fit", run, options={"--name": name})
+    return command("blendfold blend", run, options={"--name": name})
 
 
 def _holds(path: str, content: dict[str, object]) -> bool:

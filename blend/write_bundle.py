@@ -82,7 +82,7 @@ def write_bundle(
     if blend.combination.stack:
         stacked = [making.name for making in stackings()]
         others = [name for name in blend.makings if name not in stacked]
-        again = command("python -m blend fit", run, options={"--method": others[0], "--name": f"{blend.name}-linear"})
+        again = command("blendfold blend", run, options={"--method": others[0], "--name": f"{blend.name}-linear"})
         raise InputError(
             f"blend {blend.name} is {blend.method}, and a bundle knows neither numeric columns nor trees; "
             f"fit one that it can hold with `{again}`"
@@ -177,7 +177,7 @@ def _read_backbone(run: str, candidate: str) -> str:
 def _listing(folder: str) -> dict[str, str]:
     """Return the names of a backbone's files with their sha256; empty if one is missing."""
     path = join(folder, LISTING_FILE)
-    remedy = "remove it, then make it again with `python -m search refit`"
+    remedy = "remove it, then make it again with `blendfold refit`"
     files: dict[str, str] = read_record(path, dict, remedy=remedy) if exists(path) else {}
     return files if all(exists(join(folder, name)) for name in files) else {}
 
@@ -203,7 +203,7 @@ def _member_faults(members: list[GatheredMember], run: str, name: str) -> list[s
     if missing:
         faults += missing
         faults.append(
-            f"train these folds again with `{command('python -m search refit', run, options={'--blend': name})}`, "
+            f"train these folds again with `{command('blendfold refit', run, options={'--blend': name})}`, "
             f"which keeps their weights, then run this command again"
         )
     return faults
@@ -254,7 +254,7 @@ def _read(path: str, digest: str | None, *, half: bool) -> bytes:
     if not intact:
         raise InputError(
             f"{path}: content does not match its checksum, so the file was changed after it was written; remove it, "
-            f"then make it again with `python -m search refit`"
+            f"then make it again with `blendfold refit`"
         )
     return halve(content) if half and name in (WEIGHTS_FILE, EMBEDDING_FILE) else content
 

@@ -58,7 +58,7 @@ def prepare_verb(
 ) -> None:
     """Check both files, split the rows into folds and write a prepared folder.
 
-    Example: `python -m data_prep prepare --train train.csv --test test.csv --folds 5 --out data/pppm`
+    Example: `blendfold prepare --train train.csv --test test.csv --folds 5 --out data/pppm`
     """
     settled = PPPM if task is None else read_document(task, Task)
     was_there = exists(join(out, "manifest.json"))
@@ -84,7 +84,7 @@ def prepare_verb(
     else:
         extra = ", extra/" if prepared.manifest.extra else ""
         print_line(f"Wrote train.arrow, test.arrow{extra} and manifest.json to {out}.")
-    print_line(f"Next: {command('python -m data_prep audit', out)}")
+    print_line(f"Next: {command('blendfold audit', out)}")
 
 
 def _show(prepared: Prepared) -> None:
@@ -114,14 +114,15 @@ def audit_verb(
     folder: Annotated[str, typer.Argument(help="Prepared folder.")],
     *,
     backbone: Annotated[
-        str | None, typer.Option(help="Also show how long the texts are for this backbone, as `models tokens` does.")
+        str | None,
+        typer.Option(help="Also show how long the texts are for this backbone, as `blendfold models tokens` does."),
     ] = None,
     as_json: JsonOption = False,
     csv_file: CsvOption = None,
 ) -> None:
     """Report leakage, repeated rows and other traps in a prepared folder; writes audit.json into it.
 
-    Example: `python -m data_prep audit data/pppm --backbone minilm-l6`
+    Example: `blendfold audit data/pppm --backbone minilm-l6`
     """
     from data_prep.audit.audit_report import write_audit  # noqa: PLC0415 - pandas and scikit-learn are slow to import
     from data_prep.audit.audit_tables import audit_tables  # noqa: PLC0415
@@ -134,7 +135,7 @@ def audit_verb(
         console.print(table)
     print_line(f"Wrote {join(folder, 'audit.json')}.")
     if backbone is None:
-        print_line(f"Lengths of its texts: {command('python -m data_prep audit', folder)} --backbone NAME")
+        print_line(f"Lengths of its texts: {command('blendfold audit', folder)} --backbone NAME")
     else:  # in a process of its own: data_prep knows no models; -P: not those in the user's folder
         counted = subprocess.run(
             [sys.executable, "-P", "-m", "models", "tokens", folder, "--backbone", backbone],
@@ -145,7 +146,7 @@ def audit_verb(
         if counted.returncode:
             raise InputError(counted.stderr.strip().removeprefix("error: "))
         print_line(counted.stdout.rstrip())
-    print_line(f"Next: set `data: {folder}` in a study file, then python -m search run STUDY.yaml")
+    print_line(f"Next: set `data: {folder}` in a study file, then blendfold run STUDY.yaml")
 
 
 if __name__ == "__main__":

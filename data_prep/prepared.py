@@ -170,7 +170,7 @@ def load_prepared(folder: str | Path) -> Prepared:
     if not exists(path):
         raise InputError(
             f"{folder}: not a prepared folder (no manifest.json); "
-            f"make one with `{command('python -m data_prep prepare', options={'--out': folder})} ...`"
+            f"make one with `{command('blendfold prepare', options={'--out': folder})} ...`"
         )
     manifest = read_record(path, PreparedManifest.model_validate, remedy="prepare the data again")
     train = read_table(join(folder, "train.arrow"), schema=train_schema(manifest.task))

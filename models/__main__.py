@@ -32,7 +32,7 @@ def list_verb(
 ) -> None:
     """List every backbone family, recipe, head, loss, adversary and regularizer, one line each.
 
-    Example: `python -m models list --kind head`
+    Example: `blendfold models list --kind head`
     """
     from models.catalogue import catalogue  # noqa: PLC0415 - pydantic
 
@@ -55,14 +55,14 @@ def list_verb(
             own = f"  [its own settings: {', '.join(option.settings)}]" if option.settings else ""
             print_line(f"  {choice:<{width}}  {option.summary}{own}")
         print_line("")
-    print_line("Next: python -m models explain --candidate FILE")
+    print_line("Next: blendfold models explain --candidate FILE")
 
 
 @app.command("explain")
 def explain_verb(*, candidate: CandidateOption, backbones: BackbonesOption = None) -> None:
     """Show how the optimizer treats each of a candidate's parameters: rates, decay, what is frozen.
 
-    Example: `python -m models explain --candidate candidate.yaml`
+    Example: `blendfold models explain --candidate candidate.yaml`
     """
     from models.experiment_log import find_candidate  # noqa: PLC0415 - pydantic, pyarrow
     from models.training.parameter_table import parameter_table  # noqa: PLC0415 - torch
@@ -86,7 +86,7 @@ def tokens_verb(
 ) -> None:
     """Show how many tokens the texts of a prepared folder have, and how many rows each max_length cuts.
 
-    Example: `python -m models tokens data/pppm --backbone minilm-l6`
+    Example: `blendfold models tokens data/pppm --backbone minilm-l6`
     """
     from data_prep.prepared import load_prepared  # noqa: PLC0415 - pyarrow
     from models.backbones.locate_backbone import locate_backbone  # noqa: PLC0415 - torch
@@ -100,13 +100,13 @@ def tokens_verb(
 @app.command("tiny")
 def tiny_verb(
     *,
-    family: Annotated[str, typer.Option(help="A family of `python -m models list --kind backbone`, or all.")],
+    family: Annotated[str, typer.Option(help="A family of `blendfold models list --kind backbone`, or all.")],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint; with all, one for each hub name inside it.")],
     seed: Annotated[int, typer.Option(help="Seed of the weights.", min=0)] = 0,
 ) -> None:
     """Make a random two-layer checkpoint with a working tokenizer: any family, offline, in seconds.
 
-    Example: `python -m models tiny --family deberta-v3-large --out tiny/deberta`
+    Example: `blendfold models tiny --family deberta-v3-large --out tiny/deberta`
     """
     from models.backbones.tiny_checkpoints import make_tiny  # noqa: PLC0415 - torch
 
@@ -133,7 +133,7 @@ def train_verb(
 
     With --out, an interrupted run resumes from its last checkpoint.
 
-    Example: `python -m models train --data data/pppm --candidate candidate.yaml --fold 0 --out runs/by-hand`
+    Example: `blendfold models train --data data/pppm --candidate candidate.yaml --fold 0 --out runs/by-hand`
     """
     from models.training.train_command import train_by_hand  # noqa: PLC0415 - torch
 
@@ -143,7 +143,7 @@ def train_verb(
 @app.command("predict")
 def predict_verb(
     *,
-    bundle: Annotated[str, typer.Option(help="Folder that `python -m blend bundle` made.")],
+    bundle: Annotated[str, typer.Option(help="Folder that `blendfold bundle` made.")],
     test: Annotated[str, typer.Option(help="CSV with the task's id and text columns.")],
     out: Annotated[str, typer.Option(help="File to write, such as submission.csv.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -154,7 +154,7 @@ def predict_verb(
 ) -> None:
     """Predict new rows with a bundle: no network, no Ray, no other file of the run.
 
-    Example: `python -m models predict --bundle bundles/pppm --test test.csv --out submission.csv`
+    Example: `blendfold predict --bundle bundles/pppm --test test.csv --out submission.csv`
     """
     from models.bundle.predict_command import write_submission  # noqa: PLC0415 - torch
 

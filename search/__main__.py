@@ -41,7 +41,7 @@ def run(
 ) -> None:
     """Run a study, or continue it; finished work is never repeated.
 
-    Example: `python -m search run studies/memo-b.yaml --only exp018,exp020`
+    Example: `blendfold run studies/memo-b.yaml --only exp018,exp020`
     """
     from search.ray_tune.run_study import run_study  # noqa: PLC0415 - keeps `--help` fast
 
@@ -60,7 +60,7 @@ def run(
         }
         print_line(
             f"stopped with {count(outcome.finished, 'fold run')} finished in {outcome.run_dir}. "
-            f"To continue, run the same command again: {command('python -m search run', study, options=options)}"
+            f"To continue, run the same command again: {command('blendfold run', study, options=options)}"
         )
         raise typer.Exit(EXIT_INTERRUPTED)
     from search.watch.leaderboard import leaderboard as rank  # noqa: PLC0415 - keeps `--help` fast
@@ -71,7 +71,7 @@ def run(
     if not outcome.finished:
         raise InputError(f"{outcome.run_dir}: no fold run finished; the reasons are above")
     if outcome.stopped or outcome.failed:
-        print_line(f"why candidates were stopped: {command('python -m search explain', outcome.run_dir)}")
+        print_line(f"why candidates were stopped: {command('blendfold explain', outcome.run_dir)}")
     print_line(f"wrote {outcome.run_dir}; next: {_after_leaderboard(outcome.run_dir, board)}")
 
 
@@ -94,7 +94,7 @@ def plan(
 ) -> None:
     """Estimate what a study will cost (fold runs, hours, money, memory, disk) before you rent or start anything.
 
-    Example: `python -m search plan studies/pppm.yaml --cluster cluster.yaml`
+    Example: `blendfold plan studies/pppm.yaml --cluster cluster.yaml`
     """
     from search.cluster.machines import read_cluster, read_machines, this_machine  # noqa: PLC0415
     from search.plan.plan_report import plan_document, plan_report  # noqa: PLC0415
@@ -109,9 +109,9 @@ def plan(
         return
     console.print(plan_report(found))
     following = (
-        command("python -m search run", study, options={"--data": data, "--backbones": backbones})
+        command("blendfold run", study, options={"--data": data, "--backbones": backbones})
         if cluster is None
-        else command("python -m search launch", study, options={"--cluster": cluster, "--data": data, "--runs": "RUNS"})
+        else command("blendfold launch", study, options={"--cluster": cluster, "--data": data, "--runs": "RUNS"})
     )
     print_line(f"read {study}, wrote nothing; next: {following}")
 
@@ -129,7 +129,7 @@ def status(
 ) -> None:
     """Show the state of a search: what runs, what waits, what is best, what failed; needs only its run directory.
 
-    Example: `python -m search status runs/demo --watch`
+    Example: `blendfold status runs/demo --watch`
     """
     from search.watch.status_page import StatusReader, follow  # noqa: PLC0415 - keeps `--help` fast
 
@@ -141,7 +141,7 @@ def status(
         return
     console.print(found)
     verb = "leaderboard" if found.is_over else "explain"
-    print_line(f"read {run_dir}; next: {command('python -m search', verb, run_dir)}")
+    print_line(f"read {run_dir}; next: {command('blendfold', verb, run_dir)}")
 
 
 @app.command()
@@ -158,7 +158,7 @@ def track(
 ) -> None:
     """Write settings, curves and predictions for TensorBoard or MLflow; a second call adds only what is new.
 
-    Example: `python -m search track runs/demo --tensorboard tb --mlflow sqlite:///mlflow.db`
+    Example: `blendfold track runs/demo --tensorboard tb --mlflow sqlite:///mlflow.db`
     """
     from search.watch.mlflow_runs import write_mlflow_runs  # noqa: PLC0415
     from search.watch.tensorboard import write_event_files  # noqa: PLC0415
@@ -195,7 +195,7 @@ def leaderboard(
 ) -> None:
     """Rank the candidates of a run directory, and show which differences are noise.
 
-    Example: `python -m search leaderboard runs/demo`
+    Example: `blendfold leaderboard runs/demo`
     """
     from search.watch.leaderboard import leaderboard as rank  # noqa: PLC0415 - keeps `--help` fast
 
@@ -220,7 +220,7 @@ def explain(
 ) -> None:
     """Print the story of each candidate in one line: its scores, what was decided and why, what it cost.
 
-    Example: `python -m search explain runs/demo packed-mse`
+    Example: `blendfold explain runs/demo packed-mse`
     """
     if candidate is not None:
         _explain_one(run_dir, candidate, as_json=as_json, csv_file=csv_file)
@@ -232,9 +232,9 @@ def explain(
         return
     console.print(stories, soft_wrap=True)
     following = (
-        "the search has not ended; run its `python -m search run STUDY.yaml` again to continue"
+        "the search has not ended; run its `blendfold run STUDY.yaml` again to continue"
         if stories.has_open_ends
-        else command("python -m blend fit", run_dir)
+        else command("blendfold blend", run_dir)
     )
     print_line(f"read {run_dir}; next: {following}")
 
@@ -247,7 +247,7 @@ def _explain_one(run_dir: str, candidate: str, *, as_json: bool, csv_file: str |
     if export(page, page.reports, as_json=as_json, csv_file=csv_file):
         return
     console.print(page)
-    print_line(f"read {run_dir}; next: {command('python -m search leaderboard', run_dir)}")
+    print_line(f"read {run_dir}; next: {command('blendfold leaderboard', run_dir)}")
 
 
 @app.command()
@@ -282,7 +282,7 @@ def replay(
 ) -> None:
     """Replay recorded curves with the ladder and with other schedulers: what would each have spent, kept and lost?
 
-    Example: `python -m search replay curves.csv --split B --ladder eta=2,noise=0.01 --members roberta-large`
+    Example: `blendfold replay curves.csv --split B --ladder eta=2,noise=0.01 --members roberta-large`
     """
     from search.replay.ladder_option import read_ladder_option  # noqa: PLC0415
     from search.replay.recording import keep_recording, read_recording  # noqa: PLC0415
@@ -303,7 +303,7 @@ def replay(
         }
         print_line(
             f"wrote {keep} with {count(len(recording.candidates), 'candidate')}; next: "
-            f"{command('python -m search replay', keep, options=options)}"
+            f"{command('blendfold replay', keep, options=options)}"
         )
         return
     settings = read_ladder_option(ladder).for_metric(recording.metric)
@@ -338,7 +338,7 @@ def refit(
 ) -> None:
     """Train the folds of a blend again whose weights were not kept; their predictions must match the tables.
 
-    Example: `python -m search refit runs/pppm --blend nelder-mead`
+    Example: `blendfold refit runs/pppm --blend nelder-mead`
     """
     from search.ray_tune.refit import refit as train_again  # noqa: PLC0415 - keeps `--help` fast
 
@@ -355,7 +355,7 @@ def refit(
         else "nothing is missing"
     )
     options = {"--blend": blend, "--out": "DIR"}
-    print_line(f"{done}; next: {command('python -m blend bundle', run_dir, options=options)}")
+    print_line(f"{done}; next: {command('blendfold bundle', run_dir, options=options)}")
 
 
 def _most(everything: bool, as_json: bool, csv_file: str | None) -> int | None:
@@ -364,7 +364,7 @@ def _most(everything: bool, as_json: bool, csv_file: str | None) -> int | None:
 
 
 def _after_leaderboard(run_dir: str, board: "Leaderboard") -> str:
-    program = "python -m blend fit" if board.can_be_blended else "python -m search explain"
+    program = "blendfold blend" if board.can_be_blended else "blendfold explain"
     return command(program, run_dir)
 
 

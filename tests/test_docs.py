@@ -227,7 +227,9 @@ def test_data_page_lists_every_key_and_metric() -> None:
 def test_quoted_messages_are_printed() -> None:
     """What docs/faults.md says a user sees is a text of ours, or the system's."""
     rows = re.findall(r"^\|(?:[^|]+\|){2}([^|]+)\|[^|]+\|$", text_of("docs/faults.md"), re.MULTILINE)
-    quotes = [quote for row in rows for quote in re.findall(r"`([^`]+ [^`]+)`", row) if not quote.startswith("search ")]
+    quotes = [
+        quote for row in rows for quote in re.findall(r"`([^`]+ [^`]+)`", row) if not quote.startswith("blendfold ")
+    ]
     assert len(quotes) > 10
     for quote in quotes:
         shown = quote.replace(os.strerror(errno.ENOSPC), "...")

@@ -120,7 +120,7 @@ def _best_candidates(run: str, metric: Metric) -> list[str]:
     store = OofStore(run)
     folds = {candidate: tuple(store.folds(candidate)) for candidate in store.candidates()}
     if not folds:
-        search = command("python -m search status", run)
+        search = command("blendfold status", run)
         raise InputError(f"{run}: no fold run is finished, so there are no predictions to look at; see `{search}`")
     most = max(map(len, folds.values()))
     utility = {

@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Show where predictions are wrong: worst rows, slices, calibration, disputed rows, contradictory scores.
 
-        Example: `python -m blend errors runs/demo --worst 20 --by context`
+        Example: `blendfold errors runs/demo --worst 20 --by context`
         """
         from blend.errors.error_rows import load_error_rows  # noqa: PLC0415 - pandas is slow to import
         from blend.errors.errors_report import console_tables, errors_report, records  # noqa: PLC0415
@@ -61,4 +61,4 @@ def register(app: typer.Typer) -> None:
         for part in console_tables(report, table):
             console.print(part)
         options = {"--blend": blend, "--worst": 200, "--csv": "worst.csv"}
-        print_line(f"read {run}; next: {command('python -m blend errors', run, options=options)}")
+        print_line(f"read {run}; next: {command('blendfold errors', run, options=options)}")

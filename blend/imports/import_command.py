@@ -59,7 +59,7 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
     ) -> None:
         """Import predictions that others made: align, check and store them like those of our own models.
 
-        Example: `python -m blend import --oof team/oof --test team/test --data prepared/pppm --out runs/team --fit`
+        Example: `blendfold import --oof team/oof --test team/test --data prepared/pppm --out runs/team --fit`
         """
         prepared = load_prepared(data)
         request = ImportRequest(
@@ -84,8 +84,8 @@ def register(app: typer.Typer, fit: Callable[..., Any]) -> None:
         if fit_blend:
             fit([out], data=data, clip=clip)
         else:
-            alone = command("python -m blend fit", out, options={"--data": data, "--clip": clip})
-            together = command("python -m blend fit RUN", out, options={"--clip": clip})
+            alone = command("blendfold blend", out, options={"--data": data, "--clip": clip})
+            together = command("blendfold blend RUN", out, options={"--clip": clip})
             print_line(f"Next: {alone}, or with your own run: {together}")
 
 
@@ -115,13 +115,13 @@ def _show(imported: ImportedModels, ids: dict[str, str]) -> None:
     for note in imported.notes:
         print_line(note)
     if dead:
-        print_line(f"Pearson below {DEAD_BELOW} in some fold, so `blend fit` leaves them out: {', '.join(dead)}")
+        print_line(f"Pearson below {DEAD_BELOW} in some fold, so `blendfold blend` leaves them out: {', '.join(dead)}")
     if imported.models[0].test is None:
         print_line("No test predictions: a blend of these models writes its evidence and no submission.")
     splits = {model.split_hash for model in imported.models}
     if len(splits) > 1:
         print_line(
-            f"The models have {len(splits)} splits: `blend fit` refuses them together, or with --allow-mixed-splits "
+            f"The models have {len(splits)} splits: `blend` refuses them together, or with --allow-mixed-splits "
             f"scores them by the folds of {data.path}."
         )
     if UNKNOWN_SPLIT in splits:

@@ -1,4 +1,4 @@
-"""Verbs of the ledger: `python -m blend ledger add|show|plot`."""
+"""Verbs of the ledger: `blendfold ledger add|show|plot`."""
 
 from typing import Annotated, Literal
 
@@ -29,14 +29,14 @@ def add(
     public: Annotated[float | None, typer.Option(help="Its public leaderboard score.")] = None,
     private: Annotated[float | None, typer.Option(help="Its private leaderboard score, if known.")] = None,
     note: Annotated[str, typer.Option(help="Any text.")] = "",
-    cv: Annotated[float | None, typer.Option(help="CV of a submission that `blend fit` did not make.")] = None,
+    cv: Annotated[float | None, typer.Option(help="CV of a submission that `blendfold blend` did not make.")] = None,
     scheme: Annotated[str | None, typer.Option(help=f"Its split: {', '.join(KNOWN_SCHEMES)}.")] = None,
     metric: Annotated[str | None, typer.Option(help=f"Its metric: {', '.join(METRICS)}.  [default: pearson]")] = None,
     ledger: LedgerFile = LEDGER_FILE,
 ) -> None:
     """Record a submission's leaderboard scores beside its CV; the same file again updates its row.
 
-    Example: `python -m blend ledger add --submission runs/demo/blends/first --public .8504 --note "four backbones"`
+    Example: `blendfold ledger add --submission runs/demo/blends/first --public .8504 --note "four backbones"`
     """
     done = record_submission(
         ledger, submission, public=public, private=private, note=note, cv=cv, scheme=scheme, metric=metric
@@ -72,7 +72,7 @@ def show(
 ) -> None:
     """Show all submissions, outliers and leaks, and which split's CV tracks the leaderboard.
 
-    Example: `python -m blend ledger show --ledger studies/memo_ledger.csv`
+    Example: `blendfold ledger show --ledger studies/memo_ledger.csv`
     """
     tracking = track_ledger(ledger, board)
     rows = [
@@ -96,7 +96,7 @@ def plot(
 ) -> None:
     """Draw CV against the leaderboard, with lines, residuals and flags.
 
-    Example: `python -m blend ledger plot --ledger studies/memo_ledger.csv --out memo.svg`
+    Example: `blendfold ledger plot --ledger studies/memo_ledger.csv --out memo.svg`
     """
     from blend.ledger.ledger_picture import check_kind, write_picture  # noqa: PLC0415 - matplotlib is slow to import
 
@@ -107,4 +107,4 @@ def plot(
 
 def _show_command(ledger: str, board: str = "public") -> str:
     board_option = board if board != "public" else None
-    return command("python -m blend ledger show", options={"--board": board_option, "--ledger": ledger})
+    return command("blendfold ledger show", options={"--board": board_option, "--ledger": ledger})

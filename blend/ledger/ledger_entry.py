@@ -109,7 +109,7 @@ def entry_of(
     if not exists(manifest_path):
         if cv is None:
             raise InputError(
-                f"{path}: has no manifest ({manifest_path}), so `python -m blend fit` did not make it; "
+                f"{path}: has no manifest ({manifest_path}), so `blendfold blend` did not make it; "
                 f"give its CV with --cv, and how its folds were made with --scheme ({', '.join(KNOWN_SCHEMES)})"
             )
         return LedgerEntry(submission=path, sha256=sha256, cv=cv, scheme=scheme or UNKNOWN, metric=metric or "pearson")
@@ -119,7 +119,7 @@ def entry_of(
     if manifest.sha256 != sha256:
         raise InputError(
             f"{path}: is not the file that {manifest_path} describes (sha256 {sha256[:12]}, expected "
-            f"{manifest.sha256[:12]}): it was changed after it was written. Make it again with `python -m blend fit`, "
+            f"{manifest.sha256[:12]}): it was changed after it was written. Make it again with `blendfold blend`, "
             "or copy it to a separate folder and add it from there with --cv and --scheme"
         )
     return LedgerEntry(

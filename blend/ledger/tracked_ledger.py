@@ -14,6 +14,6 @@ def track_ledger(ledger: str, board: str) -> CvVsLeaderboard:
     tracking = track_cv(read_ledger(ledger), board=board)
     if not tracking.schemes:
         raise InputError(
-            f"{ledger}: no submission has both a cv and a {board} score; add one with `python -m blend ledger add`"
+            f"{ledger}: no submission has both a cv and a {board} score; add one with `blendfold ledger add`"
         )
     return tracking

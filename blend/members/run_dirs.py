@@ -15,9 +15,7 @@ def find_data(run: str) -> str:
     """Return the prepared folder that `study.yaml` of `run` names; InputError if it names none or `run` is no run."""
     path = join(run, STUDY_FILE)
     if not exists(path):
-        raise InputError(
-            f"{run}: not a run directory (no study.yaml); give the folder that `python -m search run` made"
-        )
+        raise InputError(f"{run}: not a run directory (no study.yaml); give the folder that `blendfold run` made")
     data = read_study(run).get("data")
     if not isinstance(data, str):
         raise InputError(f"{path}: has no `data:`; name the prepared folder with --data")

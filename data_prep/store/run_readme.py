@@ -7,12 +7,12 @@ TEXT = """\
 This is a run directory of blendfold: everything that a search (or an import of predictions) decided and produced.
 Every finished result is here; nothing needs the machine that made it.
 
-  see how it stands       python -m search status DIR
-  rank the candidates     python -m search leaderboard DIR
-  tell one in full        python -m search explain DIR CANDIDATE
-  see where it is wrong   python -m blend errors DIR
-  blend the candidates    python -m blend fit DIR
-  continue the search     give its `python -m search run STUDY.yaml` again
+  see how it stands       blendfold status DIR
+  rank the candidates     blendfold leaderboard DIR
+  tell one in full        blendfold explain DIR CANDIDATE
+  see where it is wrong   blendfold errors DIR
+  blend the candidates    blendfold blend DIR
+  continue the search     give its `blendfold run STUDY.yaml` again
 
 DIR is this folder. Only these files can be there; which ones are depends on what was run:
 

@@ -10,7 +10,7 @@ from data_prep.store.sealed_records import read_record, write_record
 
 SUBMISSION_FILE = "submission.csv"
 MANIFEST_FILE = "submission.json"
-REMEDY = "make the submission again with `python -m blend fit ... --force`"
+REMEDY = "make the submission again with `blendfold blend ... --force`"
 
 
 class SubmissionManifest(BaseModel):

@@ -1,4 +1,4 @@
-"""What `python -m models predict` does: a bundle's predictions for a CSV of new rows, written as a submission."""
+"""What `blendfold predict` does: a bundle's predictions for a CSV of new rows, written as a submission."""
 
 from datetime import timedelta
 

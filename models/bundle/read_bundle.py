@@ -23,7 +23,7 @@ from models.backbones.kept_backbone import kept_backbone
 from models.candidate import Candidate
 from models.training.fold_weights import TOKEN_IDS, FoldWeights, load_weights
 
-REMEDY = "copy the bundle again, whole, or make it again with `blend bundle`"
+REMEDY = "copy the bundle again, whole, or make it again with `blendfold bundle`"
 READ_FOLDERS = ("candidates/", "weights/")
 """Where a bundle may hold no other files: libraries read every tokenizer file that they find."""
 
@@ -95,7 +95,7 @@ def _read_contents(folder: Path) -> BundleManifest:
     if not path.is_file():
         raise InputError(
             f"{folder}: not a bundle, or one that was cut off (no {BUNDLE_MANIFEST_FILE}); make one with "
-            f"`{command('python -m blend bundle RUN --blend NAME', options={'--out': folder})}`"
+            f"`{command('blendfold bundle RUN --blend NAME', options={'--out': folder})}`"
         )
     contents = read_record(path, BundleManifest.model_validate, remedy=REMEDY)
     if contents.format != BUNDLE_FORMAT:

@@ -80,7 +80,7 @@ def load_weights(folder: str | Path) -> FoldWeights:
     except (SafetensorError, KeyError, ValueError) as error:
         raise InputError(
             f"{path}: not a whole file of weights ({error}); remove it, then make it again with "
-            "`python -m search refit`, or copy the bundle again"
+            "`blendfold refit`, or copy the bundle again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What `python -m models train` does: one fold run without Ray, its tables kept in a run directory."""
+"""What `blendfold models train` does: one fold run without Ray, its tables kept in a run directory."""
 
 import math
 from functools import partial
@@ -93,5 +93,5 @@ def _next_step(prepared: Prepared, store: OofStore, identity: str, options: dict
     """Return the command that trains the next fold with the same options, or else the one that blends."""
     data, left = {"--data": prepared.path}, sorted(set(range(prepared.manifest.n_folds)) - set(store.folds(identity)))
     if not left:
-        return command("python -m blend fit", store.root, options=data)
-    return command("python -m models train", options={**data, **options, "--fold": left[0], "--out": store.root})
+        return command("blendfold blend", store.root, options=data)
+    return command("blendfold models train", options={**data, **options, "--fold": left[0], "--out": store.root})

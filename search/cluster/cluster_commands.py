@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Create what a cluster on AWS needs (bucket, security group, roles), once, and enter it in the cluster file.
 
-        Example: `python -m search aws --bucket my-blendfold --ssh-from 203.0.113.7/32`
+        Example: `blendfold aws --bucket my-blendfold --ssh-from 203.0.113.7/32`
         """
         from search.cluster.aws import set_up  # noqa: PLC0415 - keeps `--help` fast
 
@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Run a study and then its blend as a job of a cluster, and follow its log; Ctrl-C leaves it running.
 
-        Example: `python -m search launch studies/pppm.yaml --cluster cluster.yaml --data s3://b/prepared --runs s3://b/runs`
+        Example: `blendfold launch studies/pppm.yaml --cluster cluster.yaml --data s3://b/prepared --runs s3://b/runs`
         """
         from search.cluster.jobs import launch  # noqa: PLC0415 - keeps `--help` fast
 
@@ -85,7 +85,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Follow the log of a launched job from its first line; Ctrl-C leaves it running.
 
-        Example: `python -m search attach --cluster cluster.yaml`
+        Example: `blendfold attach --cluster cluster.yaml`
         """
         _follow(job, Place(cluster, address, port))
 
@@ -95,7 +95,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Stop a job; what is finished stays, and the same `launch` continues from there.
 
-        Example: `python -m search stop --cluster cluster.yaml`
+        Example: `blendfold stop --cluster cluster.yaml`
         """
         from search.cluster.jobs import stop  # noqa: PLC0415 - keeps `--help` fast
 
@@ -115,7 +115,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Copy tables, blends and submission of a job to this machine; weights stay on the cluster.
 
-        Example: `python -m search fetch --cluster cluster.yaml`
+        Example: `blendfold fetch --cluster cluster.yaml`
         """
         from data_prep.store.files import base_name  # noqa: PLC0415 - keeps `--help` fast
         from search.cluster.jobs import fetch, latest  # noqa: PLC0415 - keeps `--help` fast
@@ -124,12 +124,12 @@ def register(app: typer.Typer) -> None:
         found = latest(place, job, print_line)
         out = out or f"runs/{base_name(found.run_dir)}"
         fetch(found, place, out, print_line)
-        following = command("python -m blend fit", out, options={"--data": "PREPARED"})
+        following = command("blendfold blend", out, options={"--data": "PREPARED"})
         print_line(f"wrote {out}; next: {following}, or submit {out}/blends/launched")
 
 
 def _command(verb: str, job: str | None, place: Place) -> str:
-    return command("python -m search", verb, *([job] if job else []), options=place.options)
+    return command("blendfold", verb, *([job] if job else []), options=place.options)
 
 
 def _follow(name: str | None, place: Place) -> None:

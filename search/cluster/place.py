@@ -29,7 +29,7 @@ class Place:
             raise InputError(
                 f"--address {self.address}: jobs are submitted to the dashboard, http://HOST:PORT (port "
                 f"{DASHBOARD_PORT} by default; no credentials, as Ray knows only its token). The address of a head "
-                "node is for `search run --address`"
+                "node is for `blendfold run --address`"
             )
         self.node_types()
 

@@ -101,7 +101,7 @@ def refit(
 
 def _missing_parts(run_dir: str, name: str) -> list[MissingParts]:
     """Return what is missing for each member of a blend that has weight in it."""
-    path, fit = RunDir(run_dir).blend_path(name), command("python -m blend fit", run_dir, options={"--name": name})
+    path, fit = RunDir(run_dir).blend_path(name), command("blendfold blend", run_dir, options={"--name": name})
     if not exists(path):
         raise InputError(f"{path}: no such blend; make one with `{fit}`")
     members = read_record(path, _members, remedy=f"fit it again with `{fit} --force`")

@@ -112,7 +112,7 @@ def read_recording(path: str, *, split: str | None = None, rows: str | None = No
     else:
         raise InputError(
             f"{path}: not a CSV of curves, a run directory (study.yaml), or a folder made with "
-            "`python -m search replay RUN --keep DIR` (curves.arrow)"
+            "`blendfold replay RUN --keep DIR` (curves.arrow)"
         )
     if rows is not None:
         recording = _with_rows(recording, rows)

@@ -58,7 +58,7 @@ class RunDir:
         """
         if not exists(self.study_path):
             raise InputError(
-                f"{self.path}: not a run directory (no study.yaml); make one with `python -m search run STUDY.yaml`"
+                f"{self.path}: not a run directory (no study.yaml); make one with `blendfold run STUDY.yaml`"
             )
         return read_study_record(self.path)
 

@@ -42,7 +42,7 @@ def read_resolved(run_dir: str) -> ResolvedStudy:
         raise InputError(
             *error.faults,
             "Another version of blendfold wrote this file, or it was edited. Continue with that version, or give the "
-            "study another `name:` to start over; `leaderboard`, `explain` and `blend fit` read what is finished there",
+            "study another `name:` to start over; `leaderboard`, `explain` and `blend` read what is finished there",
         ) from error
 
 

@@ -70,11 +70,11 @@ class Study(FrozenSettings):
     name: str = Field(pattern=FOLDER_NAME)
     """Also the name of the run directory."""
     data: str = Field(min_length=1)
-    """The prepared folder (`python -m data_prep prepare --out`); relative paths start at the working directory."""
+    """The prepared folder (`blendfold prepare --out`); relative paths start at the working directory."""
     budget: Budget = Budget()
     resources: StudyResources = StudyResources()
     price_per_hour: Price | None = None
-    """Lets `search status` show what fold runs cost; None: it shows no money."""
+    """Lets `blendfold status` show what fold runs cost; None: it shows no money."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """How candidates are drawn from `space`."""
     seed: int = Field(default=0, ge=0)

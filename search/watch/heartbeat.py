@@ -73,7 +73,7 @@ class Heartbeat:
                 self._write(pulse, self._run_dir)
             except OSError as error:
                 if not self._reported:
-                    self._note(f"{PULSE_FILE} cannot be written, so `search status` shows an old state: {error}")
+                    self._note(f"{PULSE_FILE} cannot be written, so `blendfold status` shows an old state: {error}")
                 self._reported = True
 
 

@@ -108,7 +108,7 @@ class Status:
             return f"not running; the last one: {ended}, {updated}"
         who = f"process {lock.pid} on {lock.host}, since {lock.since}"
         if lock.is_stale:
-            return f"killed: {who}; {updated}. The next `python -m search run` continues from the record"
+            return f"killed: {who}; {updated}. The next `blendfold run` continues from the record"
         if silence is not None and silence > SILENT_SECONDS:
             return f"not responding: {who}; {updated}. It hangs, or {lock.host} is down"
         moved = f"; work last moved {duration(max(self.now - pulse.moved, 0.0))} ago" if pulse and pulse.moved else ""

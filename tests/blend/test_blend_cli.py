@@ -250,7 +250,7 @@ def test_help_shows_an_example() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "blend", "fit", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert "python -m blend fit runs/demo" in done.stdout
+    assert "blendfold blend runs/demo" in done.stdout
 
 
 @pytest.mark.parametrize("verb", [[], ["fit"], ["import"], ["bundle"], ["ledger"], ["ledger", "plot"]])

@@ -112,7 +112,7 @@ def run_dir(finished: Path, tmp_path: Path) -> Path:
 def bundle(finished: Path) -> Path:
     out = finished.parent / "bundle"
     printed = call(app, "bundle", finished, "--blend", "both", "--out", out)
-    assert printed.splitlines()[-1].startswith(f"wrote {out}; next: python -m models predict --bundle {out}")
+    assert printed.splitlines()[-1].startswith(f"wrote {out}; next: blendfold predict --bundle {out}")
     assert "2 members, 8 models, fp32, " in printed
     return out
 
@@ -275,7 +275,7 @@ def test_weights_and_backbones_that_were_not_kept_are_listed_with_what_to_do(
     assert "embeddings of backbone" in lines[1]
     assert f"candidate {second}" in lines[2]
     assert "the weights of fold 1 are damaged, or do not belong to its predictions" in lines[2]
-    assert f"`python -m search refit {run_dir} --blend both`" in lines[-1]
+    assert f"`blendfold refit {run_dir} --blend both`" in lines[-1]
     assert not (tmp_path / "out").exists()
 
 
@@ -405,5 +405,5 @@ def test_a_full_disk_leaves_no_manifest(finished: Path, tmp_path: Path) -> None:
 
 
 def test_a_blend_that_is_not_there_is_named(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such blend; fit one with `python -m blend fit"):
+    with pytest.raises(InputError, match=r"no such blend; fit one with `blendfold blend"):
         call(app, "bundle", finished, "--blend", "other", "--out", tmp_path / "out")

@@ -28,7 +28,7 @@ def test_prepare_then_audit(inputs, tmp_path):
     assert "holdout" in done.stdout
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["split_hash"] in done.stdout
-    assert done.stdout.splitlines()[-1] == f"Next: python -m data_prep audit {tmp_path / 'out'}"
+    assert done.stdout.splitlines()[-1] == f"Next: blendfold audit {tmp_path / 'out'}"
 
     again = data_prep(*arguments)
     assert again.returncode == 0
@@ -37,7 +37,7 @@ def test_prepare_then_audit(inputs, tmp_path):
     audited = data_prep("audit", tmp_path / "out")
     assert audited.returncode == 0
     assert json.loads((tmp_path / "out/audit.json").read_text())["linked_groups"] == 12
-    assert "python -m search run" in audited.stdout.splitlines()[-1]
+    assert "blendfold run" in audited.stdout.splitlines()[-1]
     report = json.loads((tmp_path / "out/audit.json").read_text())
     assert json.loads(data_prep("audit", tmp_path / "out", "--json").stdout) == report
     data_prep("audit", tmp_path / "out", "--csv", tmp_path / "folds.csv")
@@ -74,14 +74,14 @@ def test_auditing_what_is_not_prepared_says_how_to_prepare(tmp_path):
     failed = data_prep("audit", tmp_path)
     assert failed.returncode == 2
     assert "not a prepared folder" in failed.stderr
-    assert "python -m data_prep prepare" in failed.stderr
+    assert "blendfold prepare" in failed.stderr
 
 
 @pytest.mark.parametrize("verb", ["prepare", "audit"])
 def test_help_shows_an_example(verb):
     shown = data_prep(verb, "--help")
     assert shown.returncode == 0
-    assert f"python -m data_prep {verb}" in " ".join(shown.stdout.split())
+    assert f"blendfold {verb}" in " ".join(shown.stdout.split())
 
 
 @pytest.mark.parametrize("verb", [[], ["prepare"], ["audit"]])

@@ -14,5 +14,5 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, prepared_tiny: Prepare
     study = write_study(tmp_path_factory.mktemp("undisturbed"), prepared_tiny, tiny_bert)
     output = run(study)
     run_dir = study.parent / "runs" / "tiny"
-    assert f"python -m blend fit {run_dir}" in output.splitlines()[-1]
+    assert f"blendfold blend {run_dir}" in output.splitlines()[-1]
     return run_dir

@@ -21,6 +21,6 @@ def load_memo() -> dict[str, Experiment]:
 
 
 def prepare_options(split: str) -> str:
-    """Return a split as options of `python -m data_prep prepare`."""
+    """Return a split as options of `blendfold prepare`."""
     found = read_memo()["splits"][split]
     return f"--scheme {found['scheme']} --folds {found['folds']} --seed {found['seed']}"

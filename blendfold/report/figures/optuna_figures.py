@@ -57,7 +57,8 @@ def optuna_figures(
         )
     ]
     if len(scored) < FEWEST or not parameters:
-        said = f"Plots of parameters need {count(FEWEST, 'candidate')} that have reported and a setting in which they differ."
+        needed = count(FEWEST, "candidate")
+        said = f"Plots of parameters need {needed} that have reported and a setting in which they differ."
         return [*blocks, Remark(said, title="Importance, parallel coordinates, slices")]
     importance = _importance(study)
     if importance:

@@ -122,8 +122,8 @@ def curves_figure(run: RunDir, ways: Sequence[Way], names: CandidateNames, *, me
         title="Curves",
         data=traces,
         layout={"xaxis": axis("epoch", rangemode="tozero"), "yaxis": axis(metric)},
-        note=f"The metric at each report of a fold run. The best {count(HIGHLIGHTED, 'candidate')} have colors; the others are "
-        "gray. A click on a name hides it.",
+        note=f"The metric at each report of a fold run. The best {count(HIGHLIGHTED, 'candidate')} have colors; the "
+        "others are gray. A click on a name hides it.",
         choice=Choice("Show", [f"fold {fold}" for fold in folds]) if len(folds) > 1 else None,
         height=420,
     )

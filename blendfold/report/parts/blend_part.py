@@ -33,7 +33,7 @@ def blend_part(source: ReportSource) -> Part:
 def _blocks(source: ReportSource) -> Iterator[Block]:
     record = source.blend
     if record is None:
-        fit = command("python -m blend fit", source.run.path)
+        fit = command("blendfold blend", source.run.path)
         yield Remark(f"There is no blend yet. When candidates have all folds, fit one with: {fit}")
         return
     members = sorted(record.members, key=lambda member: -member.weight)

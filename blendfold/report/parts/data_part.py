@@ -68,7 +68,7 @@ def _folds(folds: Sequence[FoldRowsCount], levels: Sequence[str]) -> DataTable:
 def _audit(data: Prepared) -> Iterator[Block]:
     report = read_audit(data)
     if report is None:
-        audit = command("python -m data_prep audit", data.path)
+        audit = command("blendfold audit", data.path)
         yield Remark(
             f"The folder holds no audit of this data. Measure leakage and repeats with: {audit}", title="Leakage audit"
         )

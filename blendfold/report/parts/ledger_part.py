@@ -21,7 +21,7 @@ def _blocks(source: ReportSource) -> Iterator[Block]:
     if tracking is None:
         blend = source.blend.name if source.blend else "best"
         options = {"--submission": f"{source.run.path}/blends/{blend}", "--public": "SCORE"}
-        add = command("python -m blend ledger add", options=options)
+        add = command("blendfold ledger add", options=options)
         yield Remark(f"There is no ledger at {source.ledger_path}. Record a submission’s score with: {add}")
         return
     metric = tracking.rows[0].entry.metric

@@ -52,10 +52,10 @@ def _commands(source: ReportSource) -> Iterator[str]:
         "--holdout": manifest.holdout or None,
         "--out": run.data.path,
     }
-    yield command("python -m data_prep prepare", options=options)
+    yield command("blendfold prepare", options=options)
     if not run.study.get("imported"):
-        yield command("python -m search run", f"{run.study.get('name', 'study')}.yaml")
-    yield command("python -m search leaderboard", run.path)
+        yield command("blendfold run", f"{run.study.get('name', 'study')}.yaml")
+    yield command("blendfold leaderboard", run.path)
     blend = source.blend
     if blend is not None:
         runs = list(dict.fromkeys([run.path, *(member.run for member in blend.members)]))
@@ -65,7 +65,7 @@ def _commands(source: ReportSource) -> Iterator[str]:
             "--score-on": list(blend.scored_rows.chosen) if blend.scored_rows else None,
             "--fit-on": list(blend.fitted_rows.chosen) if blend.fitted_rows else None,
         }
-        yield command("python -m blend fit", *runs, options=rows)
+        yield command("blendfold blend", *runs, options=rows)
     yield command("blendfold report", run.path, options={"--blend": blend.name if blend else None})
 
 

@@ -68,7 +68,7 @@ def test_a_search_that_runs_shows_the_folds_that_are_finished(run):
 
 
 def test_a_run_without_predictions_says_so(run):
-    with pytest.raises(InputError, match=r"no fold run is finished.*python -m search status"):
+    with pytest.raises(InputError, match=r"no fold run is finished.*blendfold status"):
         load_error_rows(run.path)
 
 

@@ -794,7 +794,7 @@ def test_imported_models_blend_behind_a_run(team: Team, full_run: Any, tmp_path:
         "import", "--oof", oof, "--test", test, "--name", "theirs", "--data", team.data.path, "--out", out,
         "--split", team.data.path, "--family", "theirs",
     )  # fmt: skip
-    assert printed.splitlines()[-1].startswith(f"Next: python -m blend fit {out} --data {team.data.path}")
+    assert printed.splitlines()[-1].startswith(f"Next: blendfold blend {out} --data {team.data.path}")
     assert "240" in printed
     blend("fit", full_run.path, out, "--name", "both")
     record = json.loads((full_run.root / "blends" / "both" / "blend.json").read_text())
@@ -852,9 +852,9 @@ def test_a_dead_one_is_named(team: Team, tmp_path: Path) -> None:
     printed = blend(
         "import", "--oof", files[0], "--test", files[1], "--name", "theirs", "--data", team.data.path, "--out", out
     )
-    assert "so `blend fit` leaves them out: theirs" in printed
+    assert "so `blendfold blend` leaves them out: theirs" in printed
 
 
 def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     blend("import", "--help")
-    assert "python -m blend import --oof team/oof" in " ".join(capsys.readouterr().out.split())
+    assert "blendfold import --oof team/oof" in " ".join(capsys.readouterr().out.split())

@@ -493,7 +493,7 @@ def test_without_its_split_the_examples_leak_is_still_seen() -> None:
 
 @pytest.fixture
 def submission(tmp_path: Path) -> Path:
-    """A submission with its manifest, as `blend fit` leaves them."""
+    """A submission with its manifest, as `blendfold blend` leaves them."""
     folder = tmp_path / "runs" / "demo" / "blends" / "first"
     folder.mkdir(parents=True)
     content = b"id,score\na,0.5\nb,0.25\n"
@@ -684,7 +684,7 @@ def test_the_next_command_keeps_the_board(tmp_path: Path) -> None:
     ledger = tmp_path / "my ledger.csv"
     write_ledger([LedgerEntry("a", cv=0.8, private=0.81)], ledger)
     printed = blend("ledger", "plot", "--board", "private", "--ledger", ledger, "--out", tmp_path / "a.svg")
-    assert f"python -m blend ledger show --board private --ledger '{ledger}'" in printed
+    assert f"blendfold ledger show --board private --ledger '{ledger}'" in printed
 
 
 def test_the_command_fails_with_the_message_alone(tmp_path: Path) -> None:

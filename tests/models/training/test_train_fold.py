@@ -355,7 +355,7 @@ def test_command_line_trains_a_fold_and_says_what_is_next(tiny_bert, prepared_ti
         assert result.exit_code == 0, result.output
         assert store.read("oof", identity, fold).num_rows > 0
         kept = f"--threads 2 --backbones {tmp_path} --fold {fold + 1} --out {out}"
-        following = kept if fold < 3 else f"python -m blend fit {out} --data"
+        following = kept if fold < 3 else f"blendfold blend {out} --data"
         assert following in result.output.splitlines()[-1]
     assert Candidate.model_validate_json((out / "candidates" / f"{identity}.json").read_text()).id == identity
     assert not list((out / "checkpoints").rglob("state.pt"))

@@ -207,7 +207,7 @@ def test_the_command_prints_a_plan_and_writes_nothing(
     assert "The full grid has 12 fold runs" in told
     assert "These are estimates, not measurements" in told
     following = f"launch {study} --cluster {cluster} --data " if with_cluster else f"run {study}"
-    assert f"next: python -m search {following}" in told
+    assert f"next: blendfold {following}" in told
     assert ("gpu_worker" in told) == with_cluster
     assert sorted(tmp_path.rglob("*")) == before
 

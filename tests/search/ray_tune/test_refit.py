@@ -96,7 +96,7 @@ def test_lost_weights_come_back_through_ray_and_tables_stay(run_dir: Path, ident
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("predicts what its tables say, bit for bit") == 2
-    last = "wrote the weights of 2 fold runs and the files of 1 backbone; next: python -m blend bundle"
+    last = "wrote the weights of 2 fold runs and the files of 1 backbone; next: blendfold bundle"
     assert result.stdout.splitlines()[-1].startswith(last)
     assert [read_header(path).metadata for path in weights] == before
     assert before[1]["seed"] == str(42 + RETRY_SEED)

@@ -133,7 +133,7 @@ def test_search_interrupted_then_killed_then_a_worker_killed_change_nothing(
     interrupted, _ = process.communicate(timeout=60)
     assert process.returncode == 130, interrupted
     assert "Traceback" not in interrupted
-    assert f"python -m search run {study}" in interrupted
+    assert f"blendfold run {study}" in interrupted
     process = start(study)
     wait_for_points(process, run_dir, 3)
     process.kill()

@@ -467,7 +467,7 @@ def test_the_command_line_plays_and_keeps(tmp_path: Path) -> None:
         assert words in shown.output, words
     kept = tmp_path / "kept"
     told = runner.invoke(app, ["replay", path, "--split", "B", "--keep", str(kept)])
-    assert f"next: python -m search replay {kept}" in told.output.replace("\n", "")
+    assert f"next: blendfold replay {kept}" in told.output.replace("\n", "")
     again = runner.invoke(app, ["replay", str(kept), "--orders", "5", "--ladder", "eta=2"])
     assert "2 candidates of 2 families on 2 folds, 8 fold-epochs" in again.output
     refused = runner.invoke(app, ["replay", path, "--split", "Z"])

@@ -43,7 +43,7 @@ def test_a_study_says_how_its_split_is_prepared_and_cuts_nothing(split: str) -> 
     study = read_study(STUDIES[split])
     comment = STUDIES[split].read_text().split("name:")[0]
     assert f"{prepare_options(split)} --out {study.data}\n" in comment
-    assert f"python -m search run studies/{STUDIES[split].name}" in comment
+    assert f"blendfold run studies/{STUDIES[split].name}" in comment
     assert not study.ladder.enabled
     assert study.ladder.dead_below == -1.0
     assert study.score_epochs

@@ -107,7 +107,7 @@ def test_the_command_prints_a_line_each_and_what_to_run_next(record: WrittenRun)
     assert first.startswith(f"{candidate.label} {candidate.id[:6]} (1.0 min): fold 0: 0.7000 -> waiting: ")
     assert "the search has not ended" in last
     write_statuses(record.path, {candidate.id: CandidateStatus("stopped", "enough")})
-    assert f"next: python -m blend fit {record.path}" in CliRunner().invoke(app, ["explain", record.path]).output
+    assert f"next: blendfold blend {record.path}" in CliRunner().invoke(app, ["explain", record.path]).output
 
 
 def test_a_page_tells_the_latest_and_reads_nothing_else(record: WrittenRun, monkeypatch) -> None:

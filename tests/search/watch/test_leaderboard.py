@@ -185,11 +185,11 @@ def test_the_command_names_blending_once_a_candidate_is_complete(run_directory: 
         return CliRunner().invoke(app, ["leaderboard", run_directory.path]).output.strip().splitlines()[-1]
 
     where, n_folds = run_directory.path, run_directory.data.manifest.n_folds
-    assert last_line() == f"read {where}; next: python -m search explain {where}"
+    assert last_line() == f"read {where}; next: blendfold explain {where}"
     run_directory.add(Candidate(), dict.fromkeys(range(n_folds - 1), 0.1))
-    assert last_line() == f"read {where}; next: python -m search explain {where}"
+    assert last_line() == f"read {where}; next: blendfold explain {where}"
     run_directory.add(Candidate(loss="bce"), dict.fromkeys(range(n_folds), 0.2))
-    assert last_line() == f"read {where}; next: python -m blend fit {where}"
+    assert last_line() == f"read {where}; next: blendfold blend {where}"
 
 
 @pytest.mark.parametrize("most", [1, 2, 4])

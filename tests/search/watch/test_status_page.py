@@ -208,7 +208,7 @@ def test_the_command_reads_a_uri_and_needs_neither_torch_nor_ray_nor_the_prepare
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"{ALL['done'].id[:6]}: pearson 0.7000" in done.stdout
-    assert f"next: python -m search leaderboard file://{run_dir}" in done.stdout.replace("\n", " ").replace("  ", " ")
+    assert f"next: blendfold leaderboard file://{run_dir}" in done.stdout.replace("\n", " ").replace("  ", " ")
     assert done.stdout.strip().endswith("loaded []")
 
 
