@@ -35,7 +35,8 @@ def record(command: Sequence[str]) -> str:
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    given = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    environment = {**given, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
     with subprocess.Popen(command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         written = bytearray()

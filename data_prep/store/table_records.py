@@ -96,7 +96,10 @@ def read_header(path: str | Path, faults: InputFaults) -> list[str] | None:
 
 
 def check_columns(columns: Sequence[str], origin: str, path: str, required: Sequence[str], faults: InputFaults) -> None:
-    """Add a fault for required columns that are missing, and for columns that stand there more than once."""
+    """Add a fault for required columns that are missing, that stand there more than once, or whose name is no text."""
+    if strange := [readable(name) for name in columns if readable(name) != name]:
+        rule = "not text in the file's encoding; save the file as UTF-8, or name its encoding by --encoding"
+        faults.add(path, f"column names in {origin}: {listed_columns(strange)}: {rule}")
     if missing := [name for name in required if name not in columns]:
         faults.add(path, f"missing columns: {listed_columns(missing)}; {origin} has {listed_columns(columns)}")
     if repeated := sorted({name for name in columns if name and columns.count(name) > 1}):

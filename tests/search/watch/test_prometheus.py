@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from data_prep.prepared import Prepared
@@ -104,18 +105,21 @@ class Scrapes:
 @pytest.mark.ray
 def test_prometheus_finds_all_that_a_search_exports(tmp_path: Path, prepared_tiny: Prepared, tiny_bert: str) -> None:
     study = write_study(tmp_path, prepared_tiny, tiny_bert)
+    content = yaml.safe_load(study.read_text())
+    content["candidates"]["long"] = content["candidates"]["mean"] | {"epochs": 60}  # so that its speed is scraped
+    study.write_text(yaml.safe_dump(content))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     scrapes = Scrapes(port)
     ended, scraped, run_dir = tmp_path / "ended", tmp_path / "scraped", str(tmp_path / "runs" / "tiny")
     program = ["-c", PROGRAM, str(port), str(ended), str(scraped)]
-    process = start(study, program=program, RAY_metrics_report_interval_ms="500")
+    process = start(study, program=program, RAY_metrics_report_interval_ms="100")
     deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:
         scrapes.take()
         if ended.exists() and (last := read_pulse(run_dir)) is not None and scrapes.has_all_of(last):
             scraped.touch()
-        time.sleep(0.2)
+        time.sleep(0.05)
     finish(process)
     pulse = read_pulse(run_dir)
     assert pulse is not None
