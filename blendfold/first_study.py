@@ -4,6 +4,7 @@ import os
 import shutil
 from dataclasses import dataclass
 
+from data_prep.cpc import shipped_texts
 from data_prep.prepare.guess_task import TaskGuess
 from models.backbones.families import SHIPPED
 
@@ -32,7 +33,9 @@ class Machine:
 
 def first_study(guess: TaskGuess, *, name: str, data: str, machine: Machine) -> str:
     """Return the text of a study file with two candidates, each choice with its reason."""
-    wanted = guess.words * TOKENS_OF_A_WORD + FRAME
+    titles = sorted(len(text.split()) for text in shipped_texts().values()) if guess.task.cpc_column else [0]
+    words = guess.words + titles[9 * len(titles) // 10]  # nine titles of CPC codes in ten are not longer
+    wanted = words * TOKENS_OF_A_WORD + FRAME
     length = next((size for size in LENGTHS if size >= wanted), LENGTHS[-1])
     epochs = next((number for rows, number in EPOCHS.items() if guess.n_rows <= rows), MOST_EPOCHS)
     n_texts = len(guess.task.text_columns)
@@ -41,6 +44,7 @@ def first_study(guess: TaskGuess, *, name: str, data: str, machine: Machine) -> 
     gpu = ", gpu: 1" if machine.has_gpu else ""
     why = "a GPU is here" if machine.has_gpu else "no GPU is here: small enough for a CPU"
     shared = f"backbone: {backbone}, recipe: {recipe}, max_length: {length}, epochs: {epochs}, backbone_lr: {rate}"
+    with_titles = " with the titles of their CPC codes" if guess.task.cpc_column else ""
     cut = "" if wanted <= length else "; longer texts are cut"
     return f"""# A first study, by `blendfold init`: two candidates, to see that all works and what a fold costs.
 name: {name}
@@ -50,7 +54,7 @@ ladder: {{rungs: []}}  # too few candidates to stop any early
 candidates:
   # backbone: {why}
   # recipe: all texts of the task, in reading order
-  # max_length: 99 % of the rows have at most {guess.words:,} words, about {wanted:.0f} tokens{cut}
+  # max_length: 99 % of the rows have at most {words:,} words{with_titles}, about {wanted:.0f} tokens{cut}
   # epochs: {guess.n_rows:,} rows
   mean-mse: {{{shared}, head: mean, loss: mse}}
   attention-bce: {{{shared}, head: attention, loss: bce}}

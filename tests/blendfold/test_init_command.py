@@ -41,6 +41,7 @@ def init(folder: Path, *given: str) -> tuple[Task, dict[str, Any], str]:
 
 def test_the_first_task_is_guessed_whole(tmp_path: Path) -> None:
     task, study, shown = init(tmp_path, str(SAMPLE / "train.csv"), str(SAMPLE / "test.csv"))
+    assert {one["max_length"] for one in study["candidates"].values()} == {64}, "CPC titles have room, too"
     assert task == PPPM.model_copy(update={"name": "sample"})
     assert {one["recipe"] for one in study["candidates"].values()} == {"pair_context"}
     assert re.search(r'group_column: "anchor"  # \d+ different ones in 1,500 rows', shown)
