@@ -83,6 +83,8 @@ def tokens_verb(
     *,
     backbone: Annotated[str, typer.Option(help="Its tokenizer counts: minilm-l6, a hub name or a checkpoint folder.")],
     backbones: BackbonesOption = None,
+    as_json: JsonOption = False,
+    csv_file: CsvOption = None,
 ) -> None:
     """Show how many tokens the texts of a prepared folder have, and how many rows each max_length cuts.
 
@@ -90,9 +92,12 @@ def tokens_verb(
     """
     from data_prep.prepared import load_prepared  # noqa: PLC0415 - pyarrow
     from models.backbones.locate_backbone import locate_backbone  # noqa: PLC0415 - torch
-    from models.text.token_table import token_tables  # noqa: PLC0415 - torch
+    from models.text.token_table import token_lengths, token_tables  # noqa: PLC0415 - torch
 
-    for table in token_tables(load_prepared(folder), locate_backbone(backbone, backbones).tokenizer):
+    found = token_lengths(load_prepared(folder), locate_backbone(backbone, backbones).tokenizer)
+    if export(found, found.texts, as_json=as_json, csv_file=csv_file):
+        return
+    for table in token_tables(found):
         console.print(table)
     print_line("Next: set max_length in a candidate, or in the space of a study")
 

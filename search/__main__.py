@@ -279,6 +279,8 @@ def replay(
         str | None,
         typer.Option(help="Only save curves and predictions, compact, in this folder.", metavar="DIR"),
     ] = None,
+    as_json: JsonOption = False,
+    csv_file: CsvOption = None,
 ) -> None:
     """Replay recorded curves with the ladder and with other schedulers: what would each have spent, kept and lost?
 
@@ -318,6 +320,12 @@ def replay(
             seed=seed,
             progress=lambda name: show(f"replaying {name}, {orders} orders"),
         )
+    schedulers = [
+        {**vars(row), "members": dict(zip(found.members, row.members, strict=True))} for row in found.summaries
+    ]
+    document = {"orders": found.n_orders, "grid_blend": found.grid_blend, "schedulers": schedulers}
+    if export(document, schedulers, as_json=as_json, csv_file=csv_file):
+        return
     console.print(replay_report(found))
     print_line(f"read {curves}, wrote nothing; next: try other settings with --ladder KEY=VALUE")
 

@@ -5,6 +5,7 @@ import io
 import json
 
 import numpy as np
+import pytest
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
@@ -64,3 +65,10 @@ def test_tokens_shows_percentiles_and_what_each_max_length_cuts(tiny_bert, prepa
     cut = np.mean([length > 32 for length in whole])
     assert f"{cut:.1%}" in lines["rows"]
     assert set(lines) >= {*columns, "rows"}
+    found = json.loads(run("tokens", prepared_tiny.path, "--backbone", tiny_bert, "--json").output)
+    assert found["texts"][-1]["99 %"] == pytest.approx(float(np.percentile(whole, 99)))
+    assert found["cuts"][0] == {
+        "max_length": 32,
+        "rows": pytest.approx(cut),
+        "tokens": pytest.approx(sum(max(length - 32, 0) for length in whole) / sum(whole)),
+    }

@@ -1,5 +1,6 @@
 """Replays of hand-made curves, with costs and losses that can be worked out by hand."""
 
+import json
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -465,6 +466,10 @@ def test_the_command_line_plays_and_keeps(tmp_path: Path) -> None:
     assert "e3 (bert): left out, no complete curve of fold 1" in shown.output
     for words in ("fold ladder", "ASHA, reduction 4", "Wilcoxon pruner", "random, 1 of 2", "full grid", "funnel kept"):
         assert words in shown.output, words
+    exported = runner.invoke(app, ["replay", path, "--split", "B", "--orders", "5", "--members", "funnel", "--json"])
+    schedulers = json.loads(exported.stdout)["schedulers"]
+    assert {row["name"] for row in schedulers} >= {"fold ladder", "full grid"}
+    assert next(row for row in schedulers if row["name"] == "full grid")["members"] == {"funnel": 1.0}
     kept = tmp_path / "kept"
     told = runner.invoke(app, ["replay", path, "--split", "B", "--keep", str(kept)])
     assert f"next: blendfold replay {kept}" in told.output.replace("\n", "")
