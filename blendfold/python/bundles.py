@@ -25,6 +25,10 @@ def bundle(run: Any, out: str | Path, *, blend: str, fp16: bool = False, data: D
 
     Raises:
         InputError: no such blend, weights that were not kept (`Run.refit` trains them again), or `out` is not empty.
+
+    Examples:
+        >>> bf.bundle("runs/first", "bundles/first", blend="best").name
+        'first'
     """
     path = str(getattr(run, "path", run))
     record = read_blend(path, blend)
@@ -57,6 +61,12 @@ def predict(
 
     Raises:
         InputError: the bundle, the table or the device do not fit.
+
+    Examples:
+        >>> scores = bf.predict("bundles/first", "test.csv")
+        >>> difference = scores["score"] - bf.Blend("runs/first", "best").submission["score"]
+        >>> bool(difference.abs().max() < 1e-4)
+        True
     """
     from models.bundle.predict_command import write_submission  # noqa: PLC0415 - torch
 

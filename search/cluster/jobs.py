@@ -80,7 +80,7 @@ def launch(
     there = f"studies/{Path(study).name}" if place.cluster else _within_clone(study)
     search = command("python -m search run", there, options=given)
     blend = f"{command('python -m blend fit', job.run_dir)} --name launched --clip --force"
-    task = f"{search} && {blend}"
+    task = f"{search} && {blend} || [ $? -eq 3 ]"  # 3: a blend was written, with a warning
     if place.cluster is not None:
         run_ray(["rsync-up", place.cluster, study, f"{HOME}/{there}"], note)
         if read.candidates_from is not None:
