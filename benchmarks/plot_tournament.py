@@ -13,16 +13,16 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from blend.blend_record import Blend
+from blend.blend_record import BlendRecord
 
 CHOSEN, OTHER = "#d55e00", "#0072b2"
 
 
-def picture(blend: Blend) -> Figure:
+def picture(blend: BlendRecord) -> Figure:
     """Draw every way to blend, the best at the top."""
     figure = Figure(figsize=(8, 0.25 * len(blend.makings) + 1.5), layout="constrained")
     axes = figure.add_subplot()
-    ways = sorted(blend.makings.items(), key=lambda way: -way[1].behind.difference)
+    ways = list(blend.makings.items())
     for place, (name, making) in enumerate(ways):
         color = CHOSEN if name == blend.method else OTHER
         filled = color if making.behind.is_noise else "white"
@@ -49,7 +49,7 @@ def main() -> None:
     record = json.loads(options.blend.read_text())
     record.pop("seal", None)
     with mpl.rc_context({"svg.hashsalt": "tournament", "svg.fonttype": "none"}):
-        picture(Blend.model_validate(record)).savefig(options.out, metadata={"Date": None})
+        picture(BlendRecord.model_validate(record)).savefig(options.out, metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from blend.blend_folder import RECORD_FILE, read_blend
-from blend.blend_record import Blend
+from blend.blend_record import BlendRecord
 from blend.blend_runs import blend_runs
 from blend.errors.errors_command import register as register_errors
 from blend.evidence.blend_report import more_sentences, sentences, tables
@@ -168,7 +168,7 @@ def _split(members: str) -> list[str]:
     return names
 
 
-def _show(record: Blend, about_earlier: Sequence[str], folder: str, *, verbose: bool) -> None:
+def _show(record: BlendRecord, about_earlier: Sequence[str], folder: str, *, verbose: bool) -> None:
     for sentence in record.left_out:
         print_line(f"left out: {sentence}")
     if verbose:

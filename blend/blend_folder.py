@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blend.blend_record import Blend
+from blend.blend_record import BlendRecord
 from blend.evidence.comparisons import PreviousBlend
 from blend.make_blend import FinishedBlend
 from blend.members.member_predictions import MemberPredictions
@@ -62,15 +62,15 @@ def _write_blend(finished: FinishedBlend, predictions: MemberPredictions, folder
     write_record(content, path)
 
 
-def read_blend(run: str, name: str) -> Blend:
+def read_blend(run: str, name: str) -> BlendRecord:
     """Read a blend of a run directory; InputError if there is none, or an incompatible version wrote it."""
     path = join(blend_folder(run, name), RECORD_FILE)
     if not exists(path):
         raise InputError(f"{path}: no such blend; fit one with `{_fit(run, name)}`")
-    return read_record(path, Blend.model_validate, remedy=f"fit it again with `{_fit(run, name)} --force`")
+    return read_record(path, BlendRecord.model_validate, remedy=f"fit it again with `{_fit(run, name)} --force`")
 
 
-def data_faults(blend: Blend, data: Prepared) -> list[str]:
+def data_faults(blend: BlendRecord, data: Prepared) -> list[str]:
     """Return what is wrong with a prepared folder for a blend: that it was fitted on other data."""
     if data.manifest.data_hash == blend.data_hash:
         return []

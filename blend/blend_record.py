@@ -1,8 +1,8 @@
-"""`Blend`: names, weights and the evidence for them, stored as `blend.json`."""
+"""`BlendRecord`: names, weights and the evidence for them, stored as `blend.json`."""
 
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from data_prep.frozen_record import FrozenRecord
 from data_prep.scoring.combination import Combination
@@ -157,7 +157,7 @@ class SubmissionRecord(FrozenRecord):
     """Predictions that were moved to the nearest legal score."""
 
 
-class Blend(FrozenRecord):
+class BlendRecord(FrozenRecord):
     """Names, weights and the evidence for them.
 
     All numbers of `combination` come from out-of-fold rows; a test prediction is the mean over a member's fold models.
@@ -186,7 +186,7 @@ class Blend(FrozenRecord):
     scores: dict[str, EvidenceRecord]
     """`blend`, `best_single` (the best candidate) and `mean` (equal weights of all standardized candidates)."""
     makings: dict[str, MakingRecord] = Field(default_factory=dict)
-    """All that competed, by name."""
+    """All that competed, by name, the best first."""
     optimism: float = 0.0
     """How much better the chosen making's own nested metric is than the blend's, whose choice is nested too."""
     price: ComparisonRecord | None = None
@@ -219,6 +219,17 @@ class Blend(FrozenRecord):
         if not isinstance(record, dict):
             return record
         return {key: value for key, value in record.items() if key not in EARLIER_TABLES}
+
+    @field_validator("scores")
+    @classmethod
+    def _in_reading_order(cls, scores: dict[str, EvidenceRecord]) -> dict[str, EvidenceRecord]:
+        return {name: scores[name] for name in ("blend", "best_single", "mean") if name in scores}
+
+    @field_validator("makings")
+    @classmethod
+    def _best_first(cls, makings: dict[str, MakingRecord]) -> dict[str, MakingRecord]:
+        """Order what a file has by name."""
+        return dict(sorted(makings.items(), key=lambda entry: (-entry[1].behind.difference, entry[0])))
 
     @model_validator(mode="after")
     def _check(self) -> Self:

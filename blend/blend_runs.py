@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from blend.blend_folder import blend_folder, find_previous, write_blend
-from blend.blend_record import Blend
+from blend.blend_record import BlendRecord
 from blend.evidence.blend_report import is_worse, similarity_sentences
 from blend.evidence.earlier_submissions import compare_with_earlier, read_earlier
 from blend.fit.blend_settings import BlendSettings
@@ -28,7 +28,7 @@ from data_prep.wording import count
 class WrittenBlend:
     """A blend that was fitted and written."""
 
-    record: Blend
+    record: BlendRecord
     folder: str
     about_earlier: tuple[str, ...]
     """What a person should know about earlier submissions: how similar they are, which cannot be read."""

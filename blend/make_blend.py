@@ -3,7 +3,7 @@
 import importlib.metadata
 from dataclasses import dataclass
 
-from blend.blend_record import Blend, DriftRecord, RowsRecord, SearchRecord, SubmissionRecord
+from blend.blend_record import BlendRecord, DriftRecord, RowsRecord, SearchRecord, SubmissionRecord
 from blend.evidence.comparisons import (
     PreviousBlend,
     compare_makings,
@@ -31,7 +31,7 @@ from data_prep.submission.submission_manifest import SUBMISSION_FILE, Submission
 class FinishedBlend:
     """A blend with everything that belongs to it, not yet written."""
 
-    record: Blend
+    record: BlendRecord
     nested: Floats
     """Nested predictions, [rows]."""
     prediction: Floats | None
@@ -96,14 +96,14 @@ def _record(
     submission: SubmissionRecord | None,
     previous: PreviousBlend | None,
     drift: tuple[DriftRecord, ...],
-) -> Blend:
+) -> BlendRecord:
     manifest, search, played = data.manifest, fit.formula.search, fit.tournament
     settings, chosen = fit.settings, bool(fit.settings.score_on or fit.settings.fit_on)
     columns = fit.rows.columns[:, fit.formula.members]
     errors = error_correlations(moments(columns, fit.predictions.target))
     scores = measure_blend_and_baselines(fit, data)
     own = fit.metric.utility(float(played.utility[played.chosen]))
-    return Blend(
+    return BlendRecord(
         name=name,
         method=fit.making.name,
         metric=fit.metric.name,
@@ -136,7 +136,7 @@ def _record(
     )
 
 
-def _manifest(record: Blend, submission: SubmissionRecord, data: Prepared) -> SubmissionManifest:
+def _manifest(record: BlendRecord, submission: SubmissionRecord, data: Prepared) -> SubmissionManifest:
     evidence = record.scores["blend"]
     return SubmissionManifest(
         **submission.model_dump(),

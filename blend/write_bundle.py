@@ -11,7 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 from blend.blend_folder import data_faults
-from blend.blend_record import Blend, MemberRecord
+from blend.blend_record import BlendRecord, MemberRecord
 from blend.fit.stacking import stackings
 from data_prep.bundle_manifest import BUNDLE_FORMAT, BUNDLE_MANIFEST_FILE, BundledFile, BundledMember, BundleManifest
 from data_prep.cpc import section_titles, shipped_texts
@@ -62,7 +62,7 @@ class GatheredMember:
 
 def write_bundle(
     run: str,
-    blend: Blend,
+    blend: BlendRecord,
     data: Prepared,
     out: str | Path,
     *,
@@ -113,7 +113,7 @@ def write_bundle(
 
 
 def _describe(
-    blend: Blend,
+    blend: BlendRecord,
     data: Prepared,
     members: list[GatheredMember],
     parts: tuple[CombinationPart, ...],

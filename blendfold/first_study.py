@@ -1,9 +1,5 @@
 """A first study for a task, in a size that this machine can train."""
 
-import os
-import shutil
-from dataclasses import dataclass
-
 from data_prep.cpc import shipped_texts
 from data_prep.prepare.guess_task import TaskGuess
 from models.backbones.families import SHIPPED
@@ -18,20 +14,7 @@ MOST_EPOCHS = 2
 LARGE = "microsoft/deberta-v3-small"
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What a fold run can use."""
-
-    cores: int
-    has_gpu: bool
-
-    @classmethod
-    def here(cls) -> "Machine":
-        """Return this machine."""
-        return cls(len(os.sched_getaffinity(0)), shutil.which("nvidia-smi") is not None)
-
-
-def first_study(guess: TaskGuess, *, name: str, data: str, machine: Machine) -> str:
+def first_study(guess: TaskGuess, *, name: str, data: str, cores: int, has_gpu: bool) -> str:
     """Return the text of a study file with two candidates, each choice with its reason."""
     titles = sorted(len(text.split()) for text in shipped_texts().values()) if guess.task.cpc_column else [0]
     words = guess.words + titles[9 * len(titles) // 10]  # nine titles of CPC codes in ten are not longer
@@ -40,16 +23,16 @@ def first_study(guess: TaskGuess, *, name: str, data: str, machine: Machine) -> 
     epochs = next((number for rows, number in EPOCHS.items() if guess.n_rows <= rows), MOST_EPOCHS)
     n_texts = len(guess.task.text_columns)
     recipe = "pair_context" if guess.task.cpc_column else "pair" if n_texts == 2 else "texts"
-    backbone, rate = (LARGE, "5.0e-5") if machine.has_gpu else (SHIPPED, "2.0e-4")
-    gpu = ", gpu: 1" if machine.has_gpu else ""
-    why = "a GPU is here" if machine.has_gpu else "no GPU is here: small enough for a CPU"
+    backbone, rate = (LARGE, "5.0e-5") if has_gpu else (SHIPPED, "2.0e-4")
+    gpu = ", gpu: 1" if has_gpu else ""
+    why = "a GPU is here" if has_gpu else "no GPU is here: small enough for a CPU"
     shared = f"backbone: {backbone}, recipe: {recipe}, max_length: {length}, epochs: {epochs}, backbone_lr: {rate}"
     with_titles = " with the titles of their CPC codes" if guess.task.cpc_column else ""
     cut = "" if wanted <= length else "; longer texts are cut"
     return f"""# A first study, by `blendfold init`: two candidates, to see that all works and what a fold costs.
 name: {name}
 data: {data}
-resources: {{cpu: 1{gpu}}}  # {machine.cores} cores here
+resources: {{cpu: 1{gpu}}}  # {cores} cores here
 ladder: {{rungs: []}}  # too few candidates to stop any early
 candidates:
   # backbone: {why}

@@ -1,12 +1,14 @@
 """The verb `init`: from a competition's files to a task file, a first study and the commands to type."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from data_prep.console import new_app, print_line
+from data_prep.cpu_cores import cpu_cores
 from data_prep.errors import InputError
 from data_prep.wording import command, count
 
@@ -40,7 +42,7 @@ def init_verb(
 
     Example: `blendfold init train.csv test.csv`
     """
-    from blendfold.first_study import Machine, first_study  # noqa: PLC0415 - slow to import
+    from blendfold.first_study import first_study  # noqa: PLC0415 - slow to import
     from data_prep.prepare.guess_task import guess_task  # noqa: PLC0415 - as above
     from data_prep.store.text_encodings import known_encoding  # noqa: PLC0415 - as above
 
@@ -52,7 +54,9 @@ def init_verb(
     data, name = f"prepared/{task.name}", task.name
     task_file.parent.mkdir(parents=True, exist_ok=True)
     task_file.write_text(task_text(task.model_dump(mode="json"), guess.reasons), encoding="utf-8")
-    study_file.write_text(first_study(guess, name=name, data=data, machine=Machine.here()), encoding="utf-8")
+    has_gpu = shutil.which("nvidia-smi") is not None
+    study = first_study(guess, name=name, data=data, cores=cpu_cores(), has_gpu=has_gpu)
+    study_file.write_text(study, encoding="utf-8")
     print_line(task_file.read_text(encoding="utf-8").rstrip())
     print_line(
         f"\nWrote {task_file} and {study_file} from {count(guess.n_rows, 'row')}. Correct what is wrong there, then:"

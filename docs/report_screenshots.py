@@ -18,16 +18,13 @@ PICTURES = {
     "report-summary.png": ("summary", 1400, 620, "light"),
     "report-blend.png": ("blend", 1400, 1300, "light"),
     "report-errors.png": ("errors", 1400, 1300, "dark"),
-    "report-phone.png": ("search", 380, 1000, "dark"),
 }
 """By file: part, width, height, colors."""
 
 
 def take(browser: Any, page: Path, file: Path, *, part: str, width: int, height: int, scheme: str) -> None:
     """Open a part of a report and write what a window of this size shows of it."""
-    window = browser.new_page(
-        viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=2 if width < 500 else 1
-    )
+    window = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
     window.set_default_timeout(PATIENCE)
     window.goto(page.as_uri())
     window.click(f"#tab-{part}")

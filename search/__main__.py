@@ -96,13 +96,13 @@ def plan(
 
     Example: `blendfold plan studies/pppm.yaml --cluster cluster.yaml`
     """
+    from data_prep.cpu_cores import cpu_cores  # noqa: PLC0415
     from search.cluster.machines import read_cluster, read_machines, this_machine  # noqa: PLC0415
     from search.plan.plan_report import plan_document, plan_report  # noqa: PLC0415
     from search.plan.search_plan import plan_study  # noqa: PLC0415
-    from search.ray_tune.ray_session import cores  # noqa: PLC0415
 
     machines = read_machines(throughput)
-    nodes = [this_machine(cores())] if cluster is None else read_cluster(cluster, machines)
+    nodes = [this_machine(cpu_cores())] if cluster is None else read_cluster(cluster, machines)
     found = plan_study(study, nodes=nodes, machines=machines, data=data, backbones=backbones)
     document = plan_document(found)
     if export(document, document["placements"], as_json=as_json, csv_file=csv_file):

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from blend.blend_record import Blend, ComparisonRecord, MakingRecord, MetricRecord
+from blend.blend_record import BlendRecord, ComparisonRecord, MetricRecord
 from blend.evidence.earlier_submissions import SubmissionSimilarity
 from blend.evidence.member_drift import drift_sentences
 from blend.fit.consensus import CONSENSUS
@@ -20,7 +20,7 @@ FEW_GROUPS = 8
 """With fewer groups, what a blend gains is hardly known."""
 
 
-def tables(record: Blend) -> list[Table]:
+def tables(record: BlendRecord) -> list[Table]:
     """Return the tables of a blend's evidence, in reading order."""
     shown = [_members(record)]
     if 1 < len(record.members) <= WIDEST_CORRELATIONS:
@@ -28,7 +28,7 @@ def tables(record: Blend) -> list[Table]:
     return [*shown, _makings(record), _scores(record)]
 
 
-def sentences(record: Blend) -> list[str]:
+def sentences(record: BlendRecord) -> list[str]:
     """Return what matters most: what was chosen, how good it is, what to expect, and what to beware of."""
     blend = record.scores["blend"]
     return [
@@ -42,7 +42,7 @@ def sentences(record: Blend) -> list[str]:
     ]
 
 
-def _chosen(record: Blend) -> str:
+def _chosen(record: BlendRecord) -> str:
     """Say which way to blend was taken, and what parsimony cost."""
     if record.price is None:
         return _way(record)
@@ -50,7 +50,7 @@ def _chosen(record: Blend) -> str:
     return f"{_way(record)}; the price of so few: {cost} of the nested {record.metric}"
 
 
-def _way(record: Blend) -> str:
+def _way(record: BlendRecord) -> str:
     ways, members, stack = len(record.makings), count(len(record.members), "member"), record.combination.stack
     if stack and stack.columns:
         members += f" and {count(len(stack.columns), 'numeric column')}"
@@ -60,17 +60,12 @@ def _way(record: Blend) -> str:
     if CONSENSUS.name not in record.makings:  # one way was asked for, or parsimony made it smaller
         return f"chosen: {record.method}{', as asked' if record.price is None else ''}, {members}"
     ties = [name for name, making in record.makings.items() if making.behind.is_noise and name != record.method]
-    best, tied = next(iter(_best_first(record))), f"; it ties with {count(len(ties), 'other way')}" if ties else ""
+    best, tied = next(iter(record.makings)), f"; it ties with {count(len(ties), 'other way')}" if ties else ""
     of_all = f"the best of {count(ways, 'way')}" if best == record.method else f"of {count(ways, 'way')}"
     return f"chosen: {record.method}, {of_all} to blend, {members}{tied}"
 
 
-def _best_first(record: Blend) -> dict[str, MakingRecord]:
-    """Return the ways to blend, the best first; a record on disk has them by name."""
-    return dict(sorted(record.makings.items(), key=lambda entry: (-entry[1].behind.difference, entry[0])))
-
-
-def more_sentences(record: Blend) -> list[str]:
+def more_sentences(record: BlendRecord) -> list[str]:
     """Return what else the evidence says, one sentence a line."""
     search, certificate, stack = record.search, record.certificate, record.combination.stack
     state = "converged" if search.converged else "did NOT converge"
@@ -98,7 +93,7 @@ def more_sentences(record: Blend) -> list[str]:
     return found
 
 
-def _rows(record: Blend) -> list[str]:
+def _rows(record: BlendRecord) -> list[str]:
     """Return on which rows scores and weights stand, where they were chosen."""
     return [
         f"{what} on {count(rows.rows, 'row')} ({' and '.join(rows.chosen) or 'all'})"
@@ -107,7 +102,7 @@ def _rows(record: Blend) -> list[str]:
     ]
 
 
-def is_worse(record: Blend) -> bool:
+def is_worse(record: BlendRecord) -> bool:
     """Tell whether the best single candidate or the plain mean is better, nested, than what was written."""
     return any(entry.difference <= -SMALLEST_SHOWN for entry in record.comparisons)
 
@@ -131,7 +126,7 @@ def _compared(what: str, entry: ComparisonRecord) -> str:
     )
 
 
-def _test_sentences(record: Blend) -> list[str]:
+def _test_sentences(record: BlendRecord) -> list[str]:
     blend, single = record.scores["blend"].expected, record.scores["best_single"].expected
     if blend is None and record.submission is None:
         return ["expected on test: no more is known than nested; the data has no test rows"]
@@ -146,7 +141,7 @@ def _test_sentences(record: Blend) -> list[str]:
     return [f"expected on test: {blend.value:.4f} (95 % {blend.low:.4f} to {blend.high:.4f}): nested{added}{alone}"]
 
 
-def _warnings(record: Blend) -> list[str]:
+def _warnings(record: BlendRecord) -> list[str]:
     found = [
         f"WARNING: the {entry.against} is better, nested, by {-entry.difference:.4f} than this blend"
         f"{', within noise' if entry.is_noise else ''}"
@@ -162,7 +157,7 @@ def _warnings(record: Blend) -> list[str]:
     return [*found, *(f"WARNING: {note}" for note in record.notes)]
 
 
-def _members(record: Blend) -> Table:
+def _members(record: BlendRecord) -> Table:
     title = f"Members of {record.name} ({record.metric})"
     numbers = ("weight", "without a fold", "resampled 90 %", "alone", "cost if dropped")
     table = new_table(title, "", *numbers)
@@ -180,18 +175,18 @@ def _members(record: Blend) -> Table:
     return table
 
 
-def _correlations(record: Blend) -> Table:
+def _correlations(record: BlendRecord) -> Table:
     table = new_table("Correlation of errors", "", *(member.candidate[:6] for member in record.members))
     for member, row in zip(record.members, record.error_correlations, strict=True):
         table.add_row(member.candidate[:6], *(f"{value:.2f}" for value in row))
     return table
 
 
-def _makings(record: Blend) -> Table:
+def _makings(record: BlendRecord) -> Table:
     title = f"Ways to blend ({record.metric}; nested: on rows not fitted on)"
     table = new_table(title, "", "nested", "behind the best", "", "in consensus")
     table.columns[0].overflow = "fold"
-    for name, making in _best_first(record).items():
+    for name, making in record.makings.items():
         chosen = " (chosen)" if name == record.method else ""
         tie = "tie" if making.behind.is_noise else ""
         share = f"{making.share:.3f}" if making.share else ""
@@ -199,16 +194,15 @@ def _makings(record: Blend) -> Table:
     return table
 
 
-def _scores(record: Blend) -> Table:
+def _scores(record: BlendRecord) -> Table:
     title = f"{record.metric} (mean over folds/pooled; nested: on rows not fitted on)"
     table = new_table(title, "", "in-sample", "nested", "expected on test", "holdout")
     titles = {"blend": "blend", "best_single": "best single", "mean": "plain mean"}
-    for key, name in titles.items():
-        evidence = record.scores[key]
+    for key, evidence in record.scores.items():
         test = evidence.expected
         expected = "-" if test is None else f"{test.value:.4f} ±{test.standard_error:.4f}"
         holdout = "-" if evidence.holdout is None else f"{evidence.holdout:.4f}"
-        table.add_row(name, _pair(evidence.in_sample), _pair(evidence.nested), expected, holdout)
+        table.add_row(titles[key], _pair(evidence.in_sample), _pair(evidence.nested), expected, holdout)
     return table
 
 

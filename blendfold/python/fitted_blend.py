@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from blend.blend_folder import OOF_FILE, RECORD_FILE, blend_folder, read_blend
-from blend.blend_record import Blend as BlendRecord
+from blend.blend_record import BlendRecord
 from blend.evidence.blend_report import more_sentences, sentences
 from blendfold.python.bundles import bundle, read_submission
 from blendfold.python.prepared_data import DataSource

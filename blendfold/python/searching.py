@@ -14,13 +14,13 @@ from blendfold.python.notebook_output import in_one_place
 from blendfold.python.prepared_data import DataSource
 from blendfold.python.run import Run
 from data_prep.console import PLAIN_WIDTH, EscapingConsole, print_line
+from data_prep.cpu_cores import cpu_cores
 from data_prep.errors import InputError
 from data_prep.store.files import base_name, join
 from data_prep.wording import count
 from search.cluster.machines import read_cluster, read_machines, this_machine
 from search.plan.plan_report import plan_report
 from search.plan.search_plan import SearchPlan, plan_study
-from search.ray_tune.ray_session import cores
 from search.ray_tune.run_study import run_study
 
 StudySource: TypeAlias = Mapping[str, Any] | str | Path
@@ -149,7 +149,7 @@ def plan(
         12
     """
     machines = read_machines(None if throughput is None else str(throughput))
-    nodes = [this_machine(cores())] if cluster is None else read_cluster(str(cluster), machines)
+    nodes = [this_machine(cpu_cores())] if cluster is None else read_cluster(str(cluster), machines)
     found = plan_study(
         study if isinstance(study, Mapping) else str(study),
         nodes=nodes,

@@ -62,11 +62,6 @@ def go_offline() -> None:
     huggingface_hub.constants.HF_HUB_OFFLINE = True  # was read when it was imported
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def predict_bundle(bundle: Bundle, table: pa.Table, *, device: str, threads: int, watcher: PredictionWatcher) -> Floats:
     """Return the blend's prediction [rows], not clipped.
 

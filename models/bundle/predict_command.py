@@ -7,12 +7,13 @@ import pyarrow as pa
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from data_prep.console import activity, console, print_line
+from data_prep.cpu_cores import cpu_cores
 from data_prep.prepare.pairs import read_test
 from data_prep.scoring.combination import Floats
 from data_prep.store.files import write_bytes
 from data_prep.submission.submission_gate import render_submission
 from data_prep.wording import count
-from models.bundle.predict import ModelJob, PredictionWatcher, go_offline, predict_bundle, usable_cores
+from models.bundle.predict import ModelJob, PredictionWatcher, go_offline, predict_bundle
 from models.bundle.read_bundle import Bundle, open_bundle
 from models.training.devices import find_device
 
@@ -30,7 +31,7 @@ def write_submission(bundle: str, test: str, out: str, *, device: str, threads: 
     table = read_test(test, models.task, texts=models.texts)
     contents, where = models.contents, find_device(device)
     n_models = sum(len(member.folds) for member in contents.members)
-    cores = threads or usable_cores()
+    cores = threads or cpu_cores()
     print_line(
         f"blend {contents.blend}: {count(n_models, 'model')} of {count(len(contents.members), 'candidate')}, "
         f"{contents.precision}, predict {count(table.num_rows, 'row')} of {test} on {where}"

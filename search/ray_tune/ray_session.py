@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, suppress
 from typing import Any
 
+from data_prep.cpu_cores import cpu_cores
 from data_prep.errors import InputError
 from search.cluster.auth_token import TOKEN_PLACES, clear_text_warning
 from search.ray_tune.local_ray import start_ray
@@ -66,7 +67,7 @@ def ray_session(
             context = _connect(address, way_out, message)
         else:
             context = start_ray(
-                num_cpus=n_cores or cores(),
+                num_cpus=n_cores or cpu_cores(),
                 include_dashboard=dashboard,
                 object_store_memory=OBJECT_STORE_BYTES,
                 **QUIET,
@@ -174,11 +175,6 @@ def check_machine(study: ResolvedStudy, resources: Mapping[str, float]) -> None:
 
 def _fits(size: Resources, resources: Mapping[str, float]) -> bool:
     return size.cpu <= resources.get("CPU", 0.0) and size.gpu <= resources.get("GPU", 0.0)
-
-
-def cores() -> int:
-    """Return the CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_nodes(

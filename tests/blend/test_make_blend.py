@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from blend.blend_folder import find_previous, read_blend, write_blend
-from blend.blend_record import Blend
+from blend.blend_record import BlendRecord
 from blend.evidence.blend_report import more_sentences, sentences
 from blend.evidence.comparisons import PreviousBlend
 from blend.fit.blend_settings import BlendSettings
@@ -58,7 +58,7 @@ def test_test_rows_pass_the_same_arithmetic(full_run: Any, method: str) -> None:
     fitted = fit(full_run, method=method)
     predictions = load_predictions([full_run.path], full_run.data)
     columns = {m.candidate: c.test for m, c in zip(predictions.members, predictions.columns, strict=True)}
-    restored = Blend.model_validate_json(fitted.record.model_dump_json())
+    restored = BlendRecord.model_validate_json(fitted.record.model_dump_json())
     expected = restored.combination.predict([columns[part.candidate] for part in restored.combination.parts])
     written = np.array([float(line.split(b",")[1]) for line in fitted.submission.splitlines()[1:]])
     np.testing.assert_allclose(written, np.clip(expected, 0, 1), atol=1e-7)
@@ -92,7 +92,7 @@ def with_length(run: Any, toolbox: Any, *, told: bool) -> Any:
 def test_a_stacked_blend_predicts_test_rows_from_its_record(full_run: Any, toolbox: Any, method: str) -> None:
     run = with_length(full_run, toolbox, told=True)
     fitted = fit(run, method=method, clip=True)
-    restored = Blend.model_validate_json(fitted.record.model_dump_json())
+    restored = BlendRecord.model_validate_json(fitted.record.model_dump_json())
     predictions = load_predictions([run.path], run.data)
     length = {"length": run.data.test["length"].to_numpy()}
     expected = restored.combination.predict([column.test for column in predictions.columns], length)

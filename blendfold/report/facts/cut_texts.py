@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blendfold.report.facts.data_facts import TokenLengths
+from blendfold.report.facts.data_facts import ColumnLengths
 from data_prep.errors import InputError
 from data_prep.task import Task
 from models.candidate import Candidate
@@ -39,7 +39,7 @@ class CutTexts:
         return float(self.lost.sum() / max(self.whole.sum(), 1))
 
 
-def cut_texts(run: RunDir, lengths: Sequence[TokenLengths]) -> tuple[CutTexts, ...]:
+def cut_texts(run: RunDir, lengths: Sequence[ColumnLengths]) -> tuple[CutTexts, ...]:
     """Return every way in which candidates write texts, the one that cuts most first.
 
     Left out are candidates of other versions, of imports, and those whose recipe does not fit the task.

@@ -20,7 +20,7 @@ WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, eq=False)
-class TokenLengths:
+class ColumnLengths:
     """Estimated tokens of one text column, or of all together."""
 
     name: str
@@ -105,15 +105,15 @@ def read_audit(data: Prepared) -> AuditReport | None:
     return found if same else None
 
 
-def token_lengths(data: Prepared) -> tuple[TokenLengths, ...]:
+def token_lengths(data: Prepared) -> tuple[ColumnLengths, ...]:
     """Estimate the tokens of each text column, and of a row's texts together."""
     names = [*data.task.text_columns, *(["context_text"] if data.task.cpc_column else [])]
-    found = [TokenLengths(name, _count(data.train[name]), _count(data.test[name])) for name in names]
+    found = [ColumnLengths(name, _count(data.train[name]), _count(data.test[name])) for name in names]
     if len(found) == 1:
         return tuple(found)
     whole = [part for part in found if part.name != data.task.cpc_column or "context_text" not in names]
     train, test = (np.sum([getattr(part, kind) for part in whole], axis=0) for kind in ("train", "test"))
-    return (*found, TokenLengths("all texts of a row", train, test))
+    return (*found, ColumnLengths("all texts of a row", train, test))
 
 
 def _count(column: pa.ChunkedArray) -> NDArray[np.int64]:
@@ -122,7 +122,7 @@ def _count(column: pa.ChunkedArray) -> NDArray[np.int64]:
     return lengths[coded.indices.to_numpy()] if len(coded) else np.zeros(0, dtype=np.int64)
 
 
-def text_drift(data: Prepared, lengths: Sequence[TokenLengths]) -> tuple[TextDrift, ...]:
+def text_drift(data: Prepared, lengths: Sequence[ColumnLengths]) -> tuple[TextDrift, ...]:
     """Compare the texts of test with those of train, column by column."""
     by_name = {each.name: each for each in lengths}
     found = []

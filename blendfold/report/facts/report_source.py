@@ -4,26 +4,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from blend.blend_folder import read_blend
-from blend.blend_record import Blend
+from blend.blend_record import BlendRecord
 from blend.errors.error_rows import ErrorRows, last_blend, load_error_rows
 from blend.ledger.cv_vs_leaderboard import CvVsLeaderboard, track_cv
 from blend.ledger.ledger_file import read_ledger
 from blendfold.report.facts.candidate_names import CandidateNames
-from blendfold.report.facts.data_facts import TokenLengths, token_lengths
+from blendfold.report.facts.data_facts import ColumnLengths, token_lengths
 from blendfold.report.facts.ladder_ways import Way, ladder_ways
 from blendfold.report.facts.saved_time import SavedTime, saved_time
-from data_prep.scoring.metrics import METRICS
 from data_prep.store.files import exists
 from search.run_dir.run_dir import RunDir
 from search.watch.leaderboard import Leaderboard, leaderboard
-
-
-def _in_order(record: Blend) -> Blend:
-    """Return a record whose ways to blend stand best first again, and its scores as they were written."""
-    utility = METRICS[record.metric].utility
-    makings = dict(sorted(record.makings.items(), key=lambda item: -utility(item[1].nested)))
-    scores = {key: record.scores[key] for key in ("blend", "best_single", "mean") if key in record.scores}
-    return record.model_copy(update={"makings": makings, "scores": scores | record.scores})
 
 
 @dataclass
@@ -52,7 +43,7 @@ class ReportSource:
         return sum(1 for _ in self.run.store.fold_runs())
 
     @cached_property
-    def lengths(self) -> tuple[TokenLengths, ...]:
+    def lengths(self) -> tuple[ColumnLengths, ...]:
         """Estimated tokens of every text."""
         return token_lengths(self.run.data)
 
@@ -72,10 +63,10 @@ class ReportSource:
         return saved_time(self.run)
 
     @cached_property
-    def blend(self) -> Blend | None:
+    def blend(self) -> BlendRecord | None:
         """The blend; None where there is none."""
         name = self.asked_blend or last_blend(self.run.path)
-        return None if name is None else _in_order(read_blend(self.run.path, name))
+        return None if name is None else read_blend(self.run.path, name)
 
     @cached_property
     def error_rows(self) -> ErrorRows:

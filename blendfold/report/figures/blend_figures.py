@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from blend.blend_record import Blend, MakingRecord, MemberRecord
+from blend.blend_record import BlendRecord, MakingRecord, MemberRecord
 from blendfold.report.facts.level_predictions import LevelPredictions
 from blendfold.report.figures.plotting import PLAIN, SEQUENTIAL, axis, hover, rounded, rows_height, short
 from blendfold.report.page.blocks import Figure
@@ -17,7 +17,7 @@ NUMBERED = 12
 """With at most this many members, the picture shows the numbers."""
 
 
-def expectation_figure(record: Blend) -> Figure:
+def expectation_figure(record: BlendRecord) -> Figure:
     """Draw the step from the best single model to the blend, and to what to expect on test."""
     scores, expected = record.scores, record.scores["blend"].expected
     steps = [
@@ -68,24 +68,10 @@ def expectation_figure(record: Blend) -> Figure:
 def weights_figure(members: Sequence[MemberRecord], names: Sequence[str]) -> Figure:
     """Draw each member's weight with the range over bootstrap draws and over the left-out units."""
     places = list(range(len(members)))
-    resampled = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "resampled, 90 %",
-        "x": [x for member in members for x in (member.resampled.low, member.resampled.high, None)],
-        "y": [y for place in places for y in (place, place, None)],
-        "line": {"color": "@dim", "width": 9},
-        "hoverinfo": "skip",
-    }
-    nested = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "without a fold",
-        "x": [x for member in members for x in (min(member.nested_weights), max(member.nested_weights), None)],
-        "y": [y for place in places for y in (place, place, None)],
-        "line": {"color": "@c5", "width": 3},
-        "hoverinfo": "skip",
-    }
+    drawn = [(member.resampled.low, member.resampled.high) for member in members]
+    resampled = _ranges("resampled, 90 %", drawn, color="@dim", width=9)
+    left_out = [(min(member.nested_weights), max(member.nested_weights)) for member in members]
+    nested = _ranges("without a fold", left_out, color="@c5", width=3)
     weight = {
         "type": "scatter",
         "mode": "markers",
@@ -115,6 +101,19 @@ def weights_figure(members: Sequence[MemberRecord], names: Sequence[str]) -> Fig
         "the blend's score is known much better than its weights.",
         is_half=True,
     )
+
+
+def _ranges(name: str, ends: Sequence[tuple[float, float]], *, color: str, width: int) -> dict[str, object]:
+    """Return a trace with a bar from low to high for each member."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": [x for low, high in ends for x in (low, high, None)],
+        "y": [y for place in range(len(ends)) for y in (place, place, None)],
+        "line": {"color": color, "width": width},
+        "hoverinfo": "skip",
+    }
 
 
 def costs_figure(members: Sequence[MemberRecord], names: Sequence[str], metric: str) -> Figure:
@@ -171,7 +170,7 @@ def _names_axis(names: Sequence[str]) -> dict[str, object]:
     )
 
 
-def correlations_figure(record: Blend, names: Sequence[str]) -> Figure:
+def correlations_figure(record: BlendRecord, names: Sequence[str]) -> Figure:
     """Draw how the members' errors correlate."""
     shown = names[:MOST_CORRELATED]
     ticks = [short(name, 24) for name in shown]
@@ -213,7 +212,7 @@ def correlations_figure(record: Blend, names: Sequence[str]) -> Figure:
     )
 
 
-def makings_figure(record: Blend) -> Figure:
+def makings_figure(record: BlendRecord) -> Figure:
     """Draw the tournament: nested and in-sample metric of every way to blend."""
     makings = list(record.makings.items())
     places = list(range(len(makings)))
@@ -270,7 +269,7 @@ def _is_level(making: MakingRecord) -> bool:
     return making.behind.is_noise or not making.behind.difference
 
 
-def sizes_figure(record: Blend) -> Figure:
+def sizes_figure(record: BlendRecord) -> Figure:
     """Draw the nested and in-sample metric of every way to blend against its number of members."""
     makings = list(record.makings.items())
     better = METRICS[record.metric].greater_is_better
@@ -309,7 +308,7 @@ def sizes_figure(record: Blend) -> Figure:
     )
 
 
-def _most(record: Blend) -> int:
+def _most(record: BlendRecord) -> int:
     return max((making.members for making in record.makings.values()), default=0)
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from blendfold.report.facts.data_facts import ShareDrift, TokenLengths
+from blendfold.report.facts.data_facts import ColumnLengths, ShareDrift
 from blendfold.report.figures.plotting import PLAIN, axis, hover, rounded, short
-from blendfold.report.page.blocks import Choice, Figure
+from blendfold.report.page.blocks import Figure, Menu
 from data_prep.audit.leakage import Leakage
 
 MOST_BARS = 60
@@ -46,7 +46,7 @@ def leakage_figure(leakage: Leakage, metric: str) -> Figure:
     )
 
 
-def lengths_figure(lengths: Sequence[TokenLengths]) -> Figure:
+def lengths_figure(lengths: Sequence[ColumnLengths]) -> Figure:
     """Draw the distribution of lengths in tokens, train against test."""
     traces: list[dict[str, Any]] = []
     for part in lengths[::-1]:
@@ -88,7 +88,7 @@ def lengths_figure(lengths: Sequence[TokenLengths]) -> Figure:
         height=380,
         note="Estimated as in a plan, without a tokenizer: a word has one token for each seven letters, a sign has its "
         "own. On patent phrases that is 9 % more than WordPiece makes.",
-        choice=Choice("Texts", names) if len(names) > 1 else None,
+        choice=Menu("Texts", names) if len(names) > 1 else None,
         is_half=True,
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from blendfold.report.figures.plotting import PLAIN, SEQUENTIAL, axis, hover, rounded, rows_height, short
-from blendfold.report.page.blocks import Choice, Figure
+from blendfold.report.page.blocks import Figure, Menu
 
 UNORDERED = 8
 """With more values than this, the picture has them by metric, not in their own order."""
@@ -75,7 +75,7 @@ def slices_figure(slices: pd.DataFrame, metric: str, overall: float) -> Figure:
         height=rows_height(longest, each=19, least=300),
         note="The dotted line is all rows together. Bars are one standard error, from resampling groups; an open "
         "circle has fewer than 30 rows.",
-        choice=Choice("Slice by", shown) if len(shown) > 1 else None,
+        choice=Menu("Slice by", shown) if len(shown) > 1 else None,
     )
 
 

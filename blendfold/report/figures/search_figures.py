@@ -10,7 +10,7 @@ from blendfold.report.facts.ladder_ways import Way
 from blendfold.report.facts.saved_time import SavedTime
 from blendfold.report.facts.slot_times import SlotTime
 from blendfold.report.figures.plotting import COLORS, PLAIN, axis, hover, rounded, short
-from blendfold.report.page.blocks import Choice, Figure
+from blendfold.report.page.blocks import Figure, Menu
 from data_prep.console import duration
 from data_prep.wording import count
 from search.run_dir.run_dir import RunDir
@@ -124,7 +124,7 @@ def curves_figure(run: RunDir, ways: Sequence[Way], names: CandidateNames, *, me
         layout={"xaxis": axis("epoch", rangemode="tozero"), "yaxis": axis(metric)},
         note=f"The metric at each report of a fold run. The best {count(HIGHLIGHTED, 'candidate')} have colors; the "
         "others are gray. A click on a name hides it.",
-        choice=Choice("Show", [f"fold {fold}" for fold in folds]) if len(folds) > 1 else None,
+        choice=Menu("Show", [f"fold {fold}" for fold in folds]) if len(folds) > 1 else None,
         height=420,
     )
 

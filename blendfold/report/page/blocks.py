@@ -56,7 +56,7 @@ class DataTable:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Menu:
     """A menu above a figure that shows the traces whose `meta` is the chosen value."""
 
     label: str
@@ -78,7 +78,7 @@ class Figure:
     """Pixels."""
     min_width: int = 0
     """Pixels; on a narrower screen the figure scrolls inside its frame."""
-    choice: Choice | None = None
+    choice: Menu | None = None
     is_half: bool = False
     """Whether a wide screen shows another block beside it."""
 

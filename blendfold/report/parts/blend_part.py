@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from blend.blend_record import Blend, EvidenceRecord, MemberRecord
+from blend.blend_record import BlendRecord, EvidenceRecord, MemberRecord
 from blend.errors.error_shape import calibration
 from blend.evidence.blend_report import more_sentences, sentences
 from blendfold.report.facts.level_predictions import LevelPredictions, by_level
@@ -27,7 +27,7 @@ TITLES = {"blend": "blend", "best_single": "best single", "mean": "plain mean"}
 
 def blend_part(source: ReportSource) -> Part:
     """Return the part."""
-    return Part("blend", "Blend", panels("The blend", lambda: _blocks(source)))
+    return Part("blend", "BlendRecord", panels("The blend", lambda: _blocks(source)))
 
 
 def _blocks(source: ReportSource) -> Iterator[Block]:
@@ -67,7 +67,7 @@ def _name(source: ReportSource, member: MemberRecord) -> str:
     return source.names.of(member.candidate) if is_here else f"{member.label} {member.candidate[:6]}"
 
 
-def _scores(record: Blend) -> DataTable:
+def _scores(record: BlendRecord) -> DataTable:
     columns = [
         Column("what", record.metric),
         Column("in-sample-mean", "in-sample, fold mean", 4),
@@ -99,7 +99,7 @@ def _evidence(evidence: EvidenceRecord) -> list[float | None]:
     ]
 
 
-def _members(record: Blend, members: Sequence[MemberRecord], names: Sequence[str]) -> DataTable:
+def _members(record: BlendRecord, members: Sequence[MemberRecord], names: Sequence[str]) -> DataTable:
     columns = [
         Column("name", "member"),
         Column("weight", "weight", 3),
@@ -140,7 +140,7 @@ def _members(record: Blend, members: Sequence[MemberRecord], names: Sequence[str
     return DataTable("members", f"Members of {record.name}", columns, rows)
 
 
-def _makings(record: Blend) -> DataTable:
+def _makings(record: BlendRecord) -> DataTable:
     columns = [
         Column("name", "way to blend"),
         Column("members", "members", 0),

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from blendfold.report.facts.data_facts import (
+    ColumnLengths,
     FoldRowsCount,
     ShareDrift,
     TextDrift,
-    TokenLengths,
     context_drift,
     fold_counts,
     read_audit,
@@ -28,7 +28,7 @@ def data_part(source: ReportSource) -> Part:
     return Part("data", "Data", panels("The data", lambda: _blocks(source.run.data, source.lengths)))
 
 
-def _blocks(data: Prepared, lengths: Sequence[TokenLengths]) -> Iterator[Block]:
+def _blocks(data: Prepared, lengths: Sequence[ColumnLengths]) -> Iterator[Block]:
     manifest = data.manifest
     holdout = f", {count(manifest.rows['holdout'], 'holdout row')}" if manifest.rows.get("holdout") else ""
     group = f"rows with the same {data.task.group_column} stay together" if data.task.group_column else "no groups"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from blend.blend_record import Blend
+from blend.blend_record import BlendRecord
 from blend.evidence.blend_report import sentences
 from blendfold.report.facts.report_source import ReportSource
 from blendfold.report.figures.blend_figures import expectation_figure
@@ -102,7 +102,7 @@ def _winner(source: ReportSource) -> Iterator[str]:
     )
 
 
-def _blend_sentence(blend: Blend) -> str:
+def _blend_sentence(blend: BlendRecord) -> str:
     nested, single = blend.scores["blend"].nested.pooled, blend.comparisons[0]
     verdict = "within noise of" if single.is_noise else ("better than" if single.difference > 0 else "worse than")
     return (
@@ -112,7 +112,7 @@ def _blend_sentence(blend: Blend) -> str:
     )
 
 
-def _expectation(blend: Blend) -> str:
+def _expectation(blend: BlendRecord) -> str:
     evidence = blend.scores["blend"]
     expected = evidence.expected
     if expected is None:
@@ -161,7 +161,7 @@ def _search_tiles(source: ReportSource) -> Iterator[Tile]:
         yield _single_tile(source, rows[0])
 
 
-def _blend_tiles(blend: Blend) -> Iterator[Tile]:
+def _blend_tiles(blend: BlendRecord) -> Iterator[Tile]:
     evidence = blend.scores["blend"]
     fold_mean = f"mean over folds {number(evidence.nested.fold_mean, 4)}"
     yield Tile("nested", "blend, nested", number(evidence.nested.pooled, 4), evidence.nested.pooled, fold_mean)

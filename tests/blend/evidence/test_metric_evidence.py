@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from blend.blend_record import Blend
+from blend.blend_record import BlendRecord
 from blend.evidence.expected_test import variance_removed
 from blend.fit.blend_settings import BlendSettings
 from blend.make_blend import make_blend
@@ -24,7 +24,7 @@ def one_test_column(toolbox: Any, *, split: str | None = None) -> Any:
     return share
 
 
-def fit(*runs: Any, method: str) -> Blend:
+def fit(*runs: Any, method: str) -> BlendRecord:
     data = runs[0].data
     predictions = load_predictions([run.path for run in runs], data, allow_mixed_splits=True)
     return make_blend(predictions, data, BlendSettings(method=method, clip=True), name="x").record

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from data_prep.console import console
+from data_prep.cpu_cores import cpu_cores
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from models.backbones.family_memory import GIB
@@ -15,7 +16,6 @@ from search.__main__ import app as search_app
 from search.cluster.machines import Machine, NodeType, read_cluster, read_machines, this_machine
 from search.plan.plan_report import misfits
 from search.plan.search_plan import SearchPlan, count_slots, plan_study
-from search.ray_tune.ray_session import cores
 from search.study.study_file import Resources
 
 CLUSTER = {
@@ -218,7 +218,7 @@ def test_a_plan_for_another_program_has_the_numbers(
     study = write_study(tmp_path, prepared_tiny, resources={"cpu": 1})
     search_app(["plan", study, "--json"], standalone_mode=False)
     found = json.loads(capsys.readouterr().out)
-    plan = plan_study(study, nodes=[this_machine(cores())], machines=read_machines())
+    plan = plan_study(study, nodes=[this_machine(cpu_cores())], machines=read_machines())
     assert (found["full_grid"], found["expected_runs"]) == (plan.full_grid, plan.expected_runs)
     assert found["nodes"][0]["wall_hours"] == plan.nodes[0].wall_hours
     assert {row["family"] for row in found["placements"]} == set(plan.families)
