@@ -17,7 +17,16 @@ from data_prep.errors import InputError
 from data_prep.frozen_record import GrowingRecord
 from data_prep.store.files import exists, join
 from data_prep.store.sealed_records import read_record, write_record
-from data_prep.store.tables import BLOCK_ROWS, CHECKSUM_KEY, checksum, metadata_of, read_table, write_table
+from data_prep.store.tables import (
+    BLOCK_ROWS,
+    CHECKSUM_KEY,
+    checksum,
+    column_names,
+    metadata_of,
+    read_table,
+    write_table,
+)
+from data_prep.targets.target_columns import numbers_of
 from data_prep.task import Task
 from data_prep.wording import command
 
@@ -67,6 +76,16 @@ class Prepared:
         return self.manifest.task
 
     @property
+    def targets(self) -> NDArray[np.float32]:
+        """The targets of the train rows: [rows] of one number, else [rows, numbers]; NaN where missing."""
+        return numbers_of(self.train, "score", self.task.target.names)
+
+    @property
+    def one_target(self) -> NDArray[np.float32]:
+        """One number [rows] for each row's targets, as their kind makes it."""
+        return self.task.target.one_number(self.targets)
+
+    @property
     def has_test(self) -> bool:
         """Whether there are test rows to predict."""
         return bool(self.test.num_rows)
@@ -95,8 +114,10 @@ class Prepared:
 
 
 def train_schema(task: Task) -> pa.Schema:
-    """Schema of `train.arrow`: id, text columns, context_text where there are CPC codes, score, group, fold."""
-    return pa.schema([*_text_fields(task), ("score", pa.float32()), ("group", pa.int32()), ("fold", pa.int8())])
+    """Schema of `train.arrow`: id, texts, context_text where there are CPC codes, scores, any weight, group, fold."""
+    scores = [(name, pa.float32()) for name in column_names("score", task.target.names)]
+    weight = [("weight", pa.float32())] if task.weight_column else []
+    return pa.schema([*_text_fields(task), *scores, *weight, ("group", pa.int32()), ("fold", pa.int8())])
 
 
 def test_schema(task: Task) -> pa.Schema:

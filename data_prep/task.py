@@ -7,22 +7,32 @@ from pydantic import Field, model_validator
 
 from data_prep.frozen_record import FrozenSettings, GrowingRecord
 from data_prep.given_name import GivenName
-from data_prep.scoring.metrics import METRICS, Metric
+from data_prep.scoring.metrics import Metric
+from data_prep.store.tables import column_names
+from data_prep.targets.classes import Classes
+from data_prep.targets.one_number import OneNumber
+from data_prep.targets.several_numbers import SeveralNumbers
+from data_prep.targets.target_kind import TargetKind
 
 GREATEST_SCORE = float(np.finfo(np.float32).max)
 """Prepared tables hold scores as float32."""
 MOST_TEXTS = 10
+MOST_TARGETS = 30
+MOST_CLASSES = 100
 RESERVED_COLUMNS = ("id", "score", "group", "fold", "context_text", "prediction")
 
 
 class Task(GrowingRecord, FrozenSettings):
     """The columns, legal scores and metric of one competition; tasks other than PPPM come from a YAML file.
 
-    A table of a task has texts, mostly an id and, in training, a score, which is the target.
-    Prepared tables call the id `id` and the target `score`; text columns keep the names given here.
+    A table of a task has texts, mostly an id and, in training, a score, which is the target. What the target may be,
+    `data_prep.targets` says. Prepared tables call the id `id` and the target `score`, or `score_<name>` where it is
+    more than a number; text columns keep the names given here.
     """
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"text_labels", "empty"})
+    later_fields: ClassVar[frozenset[str]] = frozenset(
+        {"text_labels", "empty", "score_columns", "classes", "weight_column"}
+    )
 
     name: GivenName
     id_column: str | None = "id"
@@ -35,6 +45,12 @@ class Task(GrowingRecord, FrozenSettings):
     empty: Literal["error", "keep", "drop"] = "error"
     """Whether rows with an empty text are faults, are kept, or are dropped from train (test rows are always kept)."""
     score_column: str = "score"
+    score_columns: tuple[str, ...] | None = None
+    """In place of `score_column`: a number in each, some may be missing; with `classes`, the share of each class."""
+    classes: tuple[str, ...] | None = None
+    """The texts that may stand in `score_column`, or a name for each of `score_columns`."""
+    weight_column: str | None = None
+    """How much each train row counts in the loss, above 0; None: all the same."""
     score_levels: tuple[float, ...] | None = None
     """The legal scores, ascending; None: any score in `score_range`."""
     score_range: tuple[float, float] | None = None
@@ -49,10 +65,11 @@ class Task(GrowingRecord, FrozenSettings):
 
     @model_validator(mode="after")
     def _check_columns(self) -> Self:
-        columns = [*([] if self.id_column is None else [self.id_column]), *self.text_columns]
-        if len(set(columns)) != len(columns) or self.score_column in columns:
-            raise ValueError(f"id, text and score columns must differ, got {[*columns, self.score_column]}")
-        if taken := sorted(set(self.text_columns) & set(RESERVED_COLUMNS)):
+        columns = [*([] if self.id_column is None else [self.id_column]), *self.text_columns, *self.target_columns]
+        columns += [] if self.weight_column is None else [self.weight_column]
+        if len(set(columns)) != len(columns):
+            raise ValueError(f"id, text, score and weight columns must differ, got {columns}")
+        if taken := sorted(set(self.text_columns) & self.reserved_columns):
             raise ValueError(f"text columns may not be called {taken}: prepared tables use these names")
         for role in ("link_column", "cpc_column"):
             column = getattr(self, role)
@@ -67,12 +84,37 @@ class Task(GrowingRecord, FrozenSettings):
             raise ValueError(f"a label is a text without spaces at its ends, got {list(self.text_labels)}")
         if self.link_column is not None and self.group_column is None:
             raise ValueError("link_column needs group_column: there are no groups to link without it")
-        if self.group_column and self.group_column in (self.id_column, self.score_column):
+        if self.group_column and self.group_column in (self.id_column, *self.target_columns):
             raise ValueError(f"group_column may not be the id or score column, got {self.group_column!r}")
         return self
 
     @model_validator(mode="after")
+    def _check_targets(self) -> Self:
+        if self.score_columns is not None and self.score_column != "score":
+            raise ValueError("give score_column (one target) or score_columns (several), not both")
+        if self.score_columns is not None and not 2 <= len(self.score_columns) <= MOST_TARGETS:
+            raise ValueError(
+                f"score_columns must be 2 to {MOST_TARGETS}, got {len(self.score_columns)}; one is a score_column"
+            )
+        if self.classes is None:
+            return self
+        if not 2 <= len(self.classes) <= MOST_CLASSES or len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes must be 2 to {MOST_CLASSES} different names, got {list(self.classes)}")
+        if not all(name.strip() == name and name for name in self.classes):
+            raise ValueError(f"a class is a text without spaces at its ends, got {list(self.classes)}")
+        if self.score_columns is not None and len(self.score_columns) != len(self.classes):
+            raise ValueError(
+                f"classes needs a name for each of the {len(self.score_columns)} score_columns, got "
+                f"{list(self.classes)}"
+            )
+        if self.score_levels is not None or self.score_range is not None:
+            raise ValueError("classes have no score_levels and no score_range: leave them out")
+        return self
+
+    @model_validator(mode="after")
     def _check_scores(self) -> Self:
+        if self.classes is not None:
+            return self
         if self.score_levels is None and self.score_range is None:
             raise ValueError("give score_levels (the legal scores) or score_range ([least, greatest])")
         levels, limits = list(self.score_levels or ()), list(self.score_range or ())
@@ -92,10 +134,7 @@ class Task(GrowingRecord, FrozenSettings):
 
     @model_validator(mode="after")
     def _check_metric(self) -> Self:
-        if self.metric not in METRICS:
-            raise ValueError(f"unknown metric {self.metric!r}; known: {', '.join(METRICS)}")
-        if fault := METRICS[self.metric].target_fault(self.score_levels, (self.least, self.greatest)):
-            raise ValueError(fault)
+        self.measure  # noqa: B018 - the metric must suit the target
         return self
 
     @property
@@ -104,19 +143,41 @@ class Task(GrowingRecord, FrozenSettings):
         return self.id_column or "id"
 
     @property
+    def target(self) -> TargetKind:
+        """What is predicted for a row."""
+        columns = self.target_columns
+        if self.classes is not None:
+            return Classes(columns=columns, classes=self.classes)
+        limits = self.score_range or self.score_levels or ()
+        kind = OneNumber if self.score_columns is None else SeveralNumbers
+        return kind(columns=columns, levels=self.score_levels, least=min(limits), greatest=max(limits))
+
+    @property
+    def target_columns(self) -> tuple[str, ...]:
+        """The columns of a train file that hold the targets."""
+        return (self.score_column,) if self.score_columns is None else self.score_columns
+
+    @property
+    def reserved_columns(self) -> set[str]:
+        """Names that prepared and prediction tables use for other things than texts."""
+        names = self.classes or self.score_columns or ()
+        weight = {"weight"} if self.weight_column else set()
+        return {*RESERVED_COLUMNS, *weight, *column_names("score", names), *column_names("prediction", names)}
+
+    @property
     def least(self) -> float:
-        """The least legal score."""
-        return min(self.score_range or self.score_levels or ())
+        """The least legal score, or share of a class."""
+        return self.target.least
 
     @property
     def greatest(self) -> float:
-        """The greatest legal score."""
-        return max(self.score_range or self.score_levels or ())
+        """The greatest legal score, or share of a class."""
+        return self.target.greatest
 
     @property
     def measure(self) -> Metric:
         """The task's metric."""
-        return METRICS[self.metric].for_levels(self.score_levels)
+        return self.target.find_metric(self.metric)
 
 
 PPPM = Task(

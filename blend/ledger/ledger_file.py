@@ -9,10 +9,10 @@ from pathlib import Path
 
 from blend.ledger.ledger_entry import KNOWN_SCHEMES, UNKNOWN, LedgerEntry, score_fault
 from data_prep.errors import InputError, InputFaults, quote
-from data_prep.prepare.pairs import NUMBER
 from data_prep.scoring.metrics import METRICS
 from data_prep.store.files import write_bytes
 from data_prep.store.table_records import Records, read_records
+from data_prep.targets.target_kind import NUMBER
 
 LEDGER_FILE = "ledger.csv"
 COLUMNS = tuple(field.name for field in fields(LedgerEntry))

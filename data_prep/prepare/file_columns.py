@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from data_prep.errors import InputFaults
 from data_prep.store.table_records import check_columns, listed_columns
-from data_prep.task import RESERVED_COLUMNS, Task
+from data_prep.task import Task
 
 INDEX_NAME = re.compile(r"(Unnamed: \d+(_level_\d+)?|__index_level_\d+__)?")
 """What pandas calls an index that it writes as a column."""
@@ -67,9 +67,9 @@ class FileColumns:
         return found
 
 
-def extra_table(rows: pa.Table, kept: Sequence[str]) -> pa.Table:
-    """Return kept columns with the types that their texts have, under names that prepared tables do not use."""
-    names = [f"{name} (given)" if name in RESERVED_COLUMNS else name for name in kept]
+def extra_table(rows: pa.Table, kept: Sequence[str], reserved: Collection[str]) -> pa.Table:
+    """Return kept columns with the types that their texts have, under names that are not `reserved`."""
+    names = [f"{name} (given)" if name in reserved else name for name in kept]
     return pa.table([typed(rows[name]) for name in kept], names=names)
 
 

@@ -72,8 +72,11 @@ def task_groups(table: pa.Table, task: Task) -> NDArray[np.int32]:
 
 
 def strata(targets: NDArray[np.floating], task: Task) -> Integers:
-    """Return the stratum of each row: its score level, or the tenth of its score if any score in a range is legal."""
-    if task.score_levels is not None:
+    """Return the stratum of each row: its level or class, or else the tenth of its score.
+
+    `targets` [rows] are one number of each row, as the kind of target makes it.
+    """
+    if task.classes is not None or (task.score_levels is not None and task.score_columns is None):
         return np.asarray(np.unique(targets, return_inverse=True)[1], np.int64)
     edges = np.unique(np.quantile(targets, np.linspace(0, 1, N_STRATA + 1)[1:-1]))
     return np.searchsorted(edges, targets, side="right").astype(np.int64)
@@ -130,16 +133,25 @@ def split_rows(
     return folds
 
 
-def check_measurable(folds: NDArray[np.int8], targets: NDArray[np.floating], metric: str) -> None:
-    """Check that a metric says something on every fold, and on the holdout.
+def check_measurable(folds: NDArray[np.int8], targets: NDArray[np.floating], task: Task) -> None:
+    """Check that the metric says something of `targets`, [rows] or [rows, numbers], on every fold and the holdout.
 
     Raises:
         InputError: some hold too few rows, or rows of one score; names all of them.
     """
-    if faults := unmeasurable(folds, targets):
+    names = task.target.names
+    columns = {"": targets} if not names else {f" of {name}": targets[:, i] for i, name in enumerate(names)}
+    faults = [
+        f"{fault}{of}"
+        for of, column in columns.items()
+        for fault in unmeasurable(folds[~np.isnan(column)], column[~np.isnan(column)])
+    ]
+    if task.classes is not None:  # a fold may lack a class, though not all but one
+        faults = unmeasurable(folds, task.target.one_number(np.asarray(targets, np.float32)))
+    if faults:
         raise InputError(
-            f"{metric} says nothing there: {'; '.join(faults)}. Every part needs {LEAST_ROWS} rows and two different "
-            "scores: use fewer folds (--folds), another --seed or --scheme, or a larger --holdout"
+            f"{task.metric} says nothing there: {'; '.join(faults)}. Every part needs {LEAST_ROWS} rows and two "
+            "different scores: use fewer folds (--folds), another --seed or --scheme, or a larger --holdout"
         )
 
 

@@ -1,7 +1,6 @@
 """Read and check the train and test files; every fault of both is reported in one error."""
 
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +16,10 @@ from data_prep.prepare.folds import task_groups, too_few_groups
 from data_prep.prepared import test_schema
 from data_prep.store.table_records import Records, listed_columns, read_chosen
 from data_prep.store.text_encodings import UTF8
-from data_prep.task import Task
+from data_prep.targets.target_columns import with_numbers
+from data_prep.targets.target_kind import NUMBER
+from data_prep.task import GREATEST_SCORE, Task
 from data_prep.wording import count
-
-NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,11 @@ class Pairs:
     task: Task
     """With what the files say of it: no id column where they have none."""
     train: pa.Table
-    """id, text columns, context_text if there are CPC codes, score."""
+    """id, text columns, context_text if there are CPC codes, scores, any weight."""
     test: pa.Table
-    """The same without the score."""
+    """The same without scores and weight."""
+    targets: NDArray[np.float32]
+    """[rows], or [rows, numbers] where several are predicted; NaN where missing."""
     extra: dict[str, pa.Table]
     """The columns of each file that the task does not name, by role; those without any are left out."""
     groups: NDArray[np.int32]
@@ -69,7 +70,7 @@ def read_pairs(
     split = [] if split_column is None else [split_column]
     columns = {"train": FileColumns(str(train), task, [*train_columns(task), *split], drop, faults)}
     if test is not None:
-        not_there = [task.score_column, *group_only(task)]
+        not_there = [*task.target_columns, *_weight_columns(task), *group_only(task)]
         columns["test"] = FileColumns(str(test), task, task.text_columns, drop, faults, ignored=not_there)
     rows = {role: read_chosen(each.path, each, faults=faults, encoding=encoding) for role, each in columns.items()}
     _check_dropped(drop, columns.values(), faults)
@@ -79,6 +80,7 @@ def read_pairs(
         train_rows, n_dropped = _without_empty(train_rows, task)
         said += [f"{train}: {count(n_dropped, 'row')} with an empty text dropped"] if n_dropped else []
     targets = _check_targets(train_rows, task, faults) if train_rows else None
+    weights = _check_weights(train_rows, task, faults) if train_rows else None
     for role, records in (("train", train_rows), ("test", test_rows)):
         if records:
             _check_rows(records, task, texts, faults, has_id=columns[role].has_id)
@@ -94,10 +96,12 @@ def read_pairs(
         train_table.slice(0, 0) if test_rows is None else _text_table(test_rows, task, texts, has_id=has_id["test"])
     )
     extra = _extra_tables({"train": train_rows, "test": test_rows}, columns)
+    scored = with_numbers(train_table, "score", targets, task.target.names)
     return Pairs(
         task=settled,
-        train=train_table.append_column("score", targets),
+        train=scored if weights is None else scored.append_column("weight", pa.array(weights)),
         test=test_table,
+        targets=targets,
         extra=extra,
         groups=groups,
         split_column=None if split_column is None else train_rows.table[split_column],
@@ -126,7 +130,11 @@ def read_test(test: str | Path, task: Task, *, texts: dict[str, str], encoding: 
 
 def train_columns(task: Task) -> list[str]:
     """Return the columns that a task's train file must have besides its id."""
-    return list(dict.fromkeys([*task.text_columns, *group_only(task), task.score_column]))
+    return list(dict.fromkeys([*task.text_columns, *group_only(task), *task.target_columns, *_weight_columns(task)]))
+
+
+def _weight_columns(task: Task) -> list[str]:
+    return [task.weight_column] if task.weight_column else []
 
 
 def group_only(task: Task) -> list[str]:
@@ -147,9 +155,12 @@ def _extra_tables(rows: dict[str, Records | None], columns: dict[str, FileColumn
     assert train is not None
     if not columns["train"].kept and not ("test" in columns and columns["test"].kept):
         return {}
-    found = {"train": extra_table(train.table, columns["train"].kept)}
+    reserved = columns["train"].task.reserved_columns
+    found = {"train": extra_table(train.table, columns["train"].kept, reserved)}
     test = rows["test"]
-    found["test"] = found["train"].slice(0, 0) if test is None else extra_table(test.table, columns["test"].kept)
+    found["test"] = (
+        found["train"].slice(0, 0) if test is None else extra_table(test.table, columns["test"].kept, reserved)
+    )
     return {role: table for role, table in found.items() if table.num_columns}
 
 
@@ -278,37 +289,48 @@ def _check_groups(
     return groups
 
 
-def _check_targets(records: Records, task: Task, faults: InputFaults) -> pa.ChunkedArray | None:
-    """Return the targets as float32; adds a fault for every one that is missing, not a number or not legal."""
-    if task.score_column not in records.table.column_names:
+def _check_targets(records: Records, task: Task, faults: InputFaults) -> NDArray[np.float32] | None:
+    """Return the targets [rows] or [rows, numbers]; adds a fault for every one that is missing or not legal."""
+    if not set(task.target_columns) <= set(records.table.column_names):
         return None
-    targets = []
+    kind = task.target
+    cells = [_read_cells(records, name, kind.read_cell, faults) for name in task.target_columns]
+    if not kind.names:
+        return cells[0]
+    targets, wrong, rule = kind.read_rows(np.column_stack(cells))
+    for row in wrong.tolist():
+        found = ", ".join(str(records.table[name][row].as_py()) for name in task.target_columns)
+        faults.add(_where(records, listed_columns(task.target_columns)), rule, place=records.place(row), found=found)
+    return targets
+
+
+def _check_weights(records: Records, task: Task, faults: InputFaults) -> NDArray[np.float32] | None:
+    """Return the weight of each row, if the task has weights; adds a fault for every one that is not legal."""
+    if task.weight_column is None or task.weight_column not in records.table.column_names:
+        return None
+    return _read_cells(records, task.weight_column, _read_weight, faults)
+
+
+def _read_weight(text: str) -> float | str:
+    number = float(text) if NUMBER.fullmatch(text) else 0.0
+    return number if 0.0 < number <= GREATEST_SCORE else "a weight must be a number above 0"
+
+
+def _read_cells(
+    records: Records, column: str, read: Callable[[str], float | str], faults: InputFaults
+) -> NDArray[np.float32]:
+    """Return the numbers [rows] that a column's texts stand for; adds a fault for every one that breaks a rule."""
+    numbers = []
     first = 0
-    for chunk in records.table[task.score_column].chunks:
+    for chunk in records.table[column].chunks:
         encoded = chunk.dictionary_encode()
-        values = [_read_target(text, task) for text in encoded.dictionary.to_pylist()]
-        numbers = np.array([np.nan if isinstance(value, str) else value for value in values])
+        values = [read(text) for text in encoded.dictionary.to_pylist()]
+        broken = np.array([isinstance(value, str) for value in values], dtype=bool)
+        known = np.array([np.nan if isinstance(value, str) else value for value in values], dtype=np.float64)
         codes = encoded.indices.to_numpy()
-        targets.append(pa.array(numbers[codes], pa.float32()))
-        for offset in np.flatnonzero(np.isnan(numbers)[codes]).tolist():
+        numbers.append(known[codes].astype(np.float32))
+        for offset in np.flatnonzero(broken[codes]).tolist():
             rule, found, place = str(values[codes[offset]]), chunk[offset].as_py(), records.place(first + offset)
-            faults.add(_where(records, task.score_column), rule, place=place, found=found or None)
+            faults.add(_where(records, column), rule, place=place, found=found or None)
         first += len(chunk)
-    return pa.chunked_array(targets, pa.float32())
-
-
-def _read_target(text: str, task: Task) -> float | str:
-    """Return the target that `text` spells, or the rule that it breaks."""
-    if not text.strip():
-        return "may not be missing"
-    if not NUMBER.fullmatch(text):
-        return "must be a number, with a point for decimals"
-    target = float(text)
-    if task.score_levels is not None:
-        return target if target in task.score_levels else f"must be one of {_listed(task.score_levels)}"
-    legal = task.least <= target <= task.greatest
-    return target if legal else f"must be from {task.least:g} to {task.greatest:g}"
-
-
-def _listed(levels: tuple[float, ...]) -> str:
-    return ", ".join(f"{level:g}" for level in levels)
+    return np.concatenate([np.empty(0, np.float32), *numbers])

@@ -115,7 +115,7 @@ def prepare(
 
 def _assign(pairs: Pairs, *, scheme: str, column: str, n_folds: int, seed: int, holdout: float) -> NDArray[np.int8]:
     """Return the fold of each train row, -1 for the holdout."""
-    targets = pairs.train["score"].to_numpy()
+    targets = pairs.task.target.one_number(pairs.targets)
     if scheme in (GIVEN, TIME):
         assert pairs.split_column is not None
         values = pairs.split_column
@@ -134,7 +134,7 @@ def _assign(pairs: Pairs, *, scheme: str, column: str, n_folds: int, seed: int, 
             folds[~held] = split_rows(
                 scheme, targets=targets[~held], groups=groups, task=pairs.task, n_folds=n_folds, seed=seed
             )
-    check_measurable(folds, targets, pairs.task.metric)
+    check_measurable(folds, pairs.targets, pairs.task)
     return folds
 
 

@@ -1,8 +1,12 @@
-"""The metrics that a task may have: the only definition of each in the project."""
+"""The metrics that a task may have: the only definition of each in the project.
+
+Of several targets a metric is the mean over them: `rmse` is then what competitions call MCRMSE.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -137,6 +141,52 @@ def qwk(target: ArrayLike, decision: ArrayLike) -> float:
     return 1.0 - float(np.mean((x - y) ** 2)) / chance if chance > 1e-15 else float("nan")
 
 
+def multiclass_log_loss(shares: ArrayLike, probabilities: ArrayLike) -> float:
+    """Cross-entropy of shares and probabilities of classes, [rows, classes] each; scaled so that each row sums to 1."""
+    x, p = _share_pair(shares, probabilities)
+    return float(-np.mean((x * np.log(np.maximum(p, LEAST_PROBABILITY))).sum(axis=1)))
+
+
+def multiclass_accuracy(shares: ArrayLike, probabilities: ArrayLike) -> float:
+    """Share of rows whose most probable class is that with the greatest share."""
+    x, p = _share_pair(shares, probabilities)
+    return float("nan") if np.isnan(p).any() else float(np.mean(x.argmax(axis=1) == p.argmax(axis=1)))
+
+
+def macro_f1(shares: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean over classes of the F1 of the most probable class; one that is neither there nor decided does not count."""
+    x, p = _share_pair(shares, probabilities)
+    if np.isnan(p).any():
+        return float("nan")
+    truth, decided = (np.eye(x.shape[1])[values.argmax(axis=1)] for values in (x, p))
+    size = truth.sum(axis=0) + decided.sum(axis=0)
+    return float(np.mean(2.0 * (truth * decided).sum(axis=0)[size > 0.0] / size[size > 0.0]))
+
+
+def map_at(most: int, shares: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean over rows of 1 / rank of the class with the greatest share, among the `most` most probable; else 0."""
+    x, p = _share_pair(shares, probabilities)
+    if np.isnan(p).any():
+        return float("nan")
+    order = np.argsort(-p, axis=1, kind="stable")[:, :most]
+    hits = order == x.argmax(axis=1)[:, None]
+    return float(np.mean((hits / np.arange(1, order.shape[1] + 1)).sum(axis=1)))
+
+
+def to_shares(values: ArrayLike) -> NDArray[np.float64]:
+    """Return probabilities [rows, classes] that sum to 1: negative ones become 0, a row without any, all the same."""
+    positive = np.maximum(np.asarray(values, dtype=np.float64), 0.0)
+    total = positive.sum(axis=1, keepdims=True)
+    return np.where(total == 0.0, 1.0 / positive.shape[1], positive / np.where(total == 0.0, 1.0, total))
+
+
+def _share_pair(shares: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x, p = np.asarray(shares, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
+    if x.shape != p.shape or x.ndim != 2 or x.size == 0:
+        raise ValueError(f"a metric of classes takes two tables [rows, classes] alike, got {x.shape} and {p.shape}")
+    return x, to_shares(p)
+
+
 def _pair(target: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     x = np.asarray(target, dtype=np.float64)
     y = np.asarray(prediction, dtype=np.float64)
@@ -152,6 +202,7 @@ class Targets(StrEnum):
     PROBABILITIES = "numbers from 0 to 1"
     LEVELS = "levels"
     TWO_LEVELS = "two levels"
+    CLASSES = "classes"
 
 
 @dataclass(frozen=True)
@@ -171,14 +222,30 @@ class Metric:
     """Whether only the order of predictions, or they up to level and scale, matter."""
     levels: tuple[float, ...] = ()
     """The task's legal scores, ascending, for a metric that decides; none: those among the targets."""
+    n_classes: int = 1
+    """Successive numbers that belong to one row: of a metric of classes, as many as there are."""
 
     def __call__(self, target: ArrayLike, prediction: ArrayLike) -> float:
-        """Return the metric of `prediction` against `target`, the truth, both [rows]."""
+        """Return the metric of `prediction` against `target`, the truth, both [rows].
+
+        Of several targets [rows, targets] it is the mean over them, each on the rows where the target is not NaN. A
+        metric of classes takes [rows, classes], or the same numbers row after row.
+        """
+        if self.targets is Targets.CLASSES:
+            return self.measure(*(np.reshape(values, (-1, self.n_classes)) for values in (target, prediction)))
+        if np.ndim(target) == 2:
+            return float(np.mean(self.of_each(target, prediction)))
         if not self.decides:
             return self.measure(target, prediction)
         x, y = _pair(target, prediction)
         levels = np.asarray(self.levels or np.unique(x))
         return self.measure(level_numbers(x, midpoints(levels)), level_numbers(y, midpoints(levels)))
+
+    def of_each(self, targets: ArrayLike, predictions: ArrayLike) -> list[float]:
+        """Return the metric of each of several targets, [rows, targets] both; rows without a target do not count."""
+        x, y = np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
+        known = ~np.isnan(x)
+        return [self(x[rows, place], y[rows, place]) for place, rows in enumerate(known.T)]
 
     def utility(self, value: float) -> float:
         """Turn a value of this metric into one where more is better."""
@@ -188,8 +255,14 @@ class Metric:
         """Return the metric for a task with these legal scores."""
         return replace(self, levels=tuple(levels or ())) if self.decides else self
 
+    def for_classes(self, n_classes: int) -> "Metric":
+        """Return the metric for a task with so many classes."""
+        return replace(self, n_classes=n_classes)
+
     def target_fault(self, levels: Sequence[float] | None, limits: tuple[float, float]) -> str | None:
         """Return what is wrong with a task's legal scores for this metric; None: nothing."""
+        if self.targets is Targets.CLASSES:
+            return f"metric {self.name} needs classes"
         if self.targets is Targets.PROBABILITIES and not (limits[0] >= 0.0 and limits[1] <= 1.0):
             return f"metric {self.name} needs scores from 0 to 1, got {limits[0]:g} to {limits[1]:g}"
         if self.targets is Targets.LEVELS and levels is None:
@@ -226,5 +299,12 @@ _ALL = (
     Metric("accuracy", accuracy, greater_is_better=True, targets=Targets.LEVELS, decides=True),
     Metric("f1", f1, greater_is_better=True, targets=Targets.TWO_LEVELS, decides=True),
     Metric("qwk", qwk, greater_is_better=True, targets=Targets.LEVELS, decides=True),
+    Metric("multiclass_log_loss", multiclass_log_loss, greater_is_better=False, targets=Targets.CLASSES),
+    Metric("multiclass_accuracy", multiclass_accuracy, greater_is_better=True, targets=Targets.CLASSES),
+    Metric("macro_f1", macro_f1, greater_is_better=True, targets=Targets.CLASSES),
+    *(
+        Metric(f"map@{most}", partial(map_at, most), greater_is_better=True, targets=Targets.CLASSES)
+        for most in (3, 5, 10)
+    ),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

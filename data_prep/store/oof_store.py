@@ -15,10 +15,12 @@ from data_prep.errors import InputError
 from data_prep.store.files import PARTIAL, exists, join, list_names, move, remove
 from data_prep.store.tables import (
     CHECKSUM_KEY,
-    OOF_SCHEMA,
-    TEST_SCHEMA,
     DamagedTableError,
+    check_schema,
     metadata_of,
+    oof_schema,
+    predicted_names,
+    prediction_schema,
     read_metadata,
     read_table,
     write_table,
@@ -107,11 +109,12 @@ class OofStore:
         if exists(self.path("oof", *where)):
             raise FileExistsError(f"{self.path('oof', *where)}: a finished fold run is never rewritten")
         metadata = provenance.to_metadata()
+        names = predicted_names(oof.column_names)
         if test is not None:
-            write_table(test, self.path("test", *where), schema=TEST_SCHEMA, metadata=metadata)
+            write_table(test, self.path("test", *where), schema=prediction_schema(names), metadata=metadata)
         if holdout is not None:
-            write_table(holdout, self.path("holdout", *where), schema=OOF_SCHEMA, metadata=metadata)
-        write_table(oof, self.path("oof", *where), schema=OOF_SCHEMA, metadata=metadata)
+            write_table(holdout, self.path("holdout", *where), schema=oof_schema(names), metadata=metadata)
+        write_table(oof, self.path("oof", *where), schema=oof_schema(names), metadata=metadata)
 
     def read(self, kind: str, candidate: str, fold: int) -> pa.Table:
         """Read and verify one table; `kind` is `oof`, `test` or `holdout`.
@@ -122,7 +125,9 @@ class OofStore:
                 than the other tables of its fold run.
         """
         path = self.path(kind, candidate, fold)
-        table = read_table(path, schema=TEST_SCHEMA if kind == "test" else OOF_SCHEMA)
+        table = read_table(path)
+        names = predicted_names(table.column_names)
+        check_schema(table, path, prediction_schema(names) if kind == "test" else oof_schema(names))
         try:
             provenance = Provenance.of(table)
         except (KeyError, ValueError) as error:

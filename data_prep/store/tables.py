@@ -1,8 +1,9 @@
 """Arrow tables as files: schemas, writing, and reading with a checksum, which every read verifies."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +19,35 @@ HOLDOUT_FOLD = -1
 BLOCK_ROWS = 65_536
 BATCH_ROWS = 1_048_576
 
-OOF_SCHEMA = pa.schema(
-    [("id", pa.string()), ("fold", pa.int8()), ("score", pa.float32()), ("prediction", pa.float32())]
-)
-TEST_SCHEMA = pa.schema([("id", pa.string()), ("fold", pa.int8()), ("prediction", pa.float32())])
+Quantity = Literal["score", "prediction"]
+QUANTITIES: tuple[Quantity, ...] = ("score", "prediction")
+ROW_FIELDS = [("id", pa.string()), ("fold", pa.int8())]
+
+
+def oof_schema(names: Sequence[str] = ()) -> pa.Schema:
+    """Return the schema of predictions beside their targets; `names` are those of the numbers predicted for a row."""
+    columns = [*column_names("score", names), *column_names("prediction", names)]
+    return pa.schema([*ROW_FIELDS, *((name, pa.float32()) for name in columns)])
+
+
+def prediction_schema(names: Sequence[str] = ()) -> pa.Schema:
+    """Return the schema of predictions for rows without targets."""
+    return pa.schema([*ROW_FIELDS, *((name, pa.float32()) for name in column_names("prediction", names))])
+
+
+def predicted_names(columns: Sequence[str]) -> list[str]:
+    """Return the names of the numbers predicted for a row, from a prediction table's columns; none: there is one."""
+    return [name.removeprefix("prediction_") for name in columns if name.startswith("prediction_")]
+
+
+def column_names(quantity: Quantity, names: Sequence[str]) -> list[str]:
+    """Return the columns of a quantity: the quantity alone where one number is predicted, else `<quantity>_<name>`."""
+    return [f"{quantity}_{name}" for name in names] or [quantity]
+
+
+OOF_SCHEMA = oof_schema()
+"""Where one number is predicted for a row, which needs no name."""
+TEST_SCHEMA = prediction_schema()
 CURVES_SCHEMA = pa.schema(
     [
         ("candidate", pa.string()),
@@ -134,9 +160,15 @@ def read_table(path: str | Path, *, schema: pa.Schema | None = None) -> pa.Table
         raise DamagedTableError(
             f"{path}: content does not match its checksum; the file was altered after it was written"
         )
-    if schema is not None and not table.schema.equals(schema, check_metadata=False):
-        raise DamagedTableError(f"{path}: columns are {_columns(table.schema)}, expected {_columns(schema)}")
+    if schema is not None:
+        check_schema(table, path, schema)
     return table
+
+
+def check_schema(table: pa.Table, path: str | Path, schema: pa.Schema) -> None:
+    """Refuse a table of another schema; DamagedTableError."""
+    if not table.schema.equals(schema, check_metadata=False):
+        raise DamagedTableError(f"{path}: columns are {_columns(table.schema)}, expected {_columns(schema)}")
 
 
 def _source(path: str | Path) -> pa.NativeFile:

@@ -1,0 +1,72 @@
+"""`Classes`: a row belongs to one of several classes, or to each of them with a share; probabilities are predicted."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.scoring.metrics import Metric, Targets, to_shares
+from data_prep.targets.target_kind import MISSING, Floats32, TargetKind
+
+DECIDED = ("multiclass_accuracy", "macro_f1")
+"""Metrics of which a submission names the most probable class."""
+RANKED = "map@"
+"""Metrics of which a submission names so many classes, the most probable first."""
+ROUNDING = 1e-3
+"""Shares of a row may sum to 1 up to this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classes(TargetKind):
+    """Classes, by name; a file has the name in one column, or a column with the share of each class."""
+
+    classes: tuple[str, ...]
+    least: float = 0.0
+    greatest: float = 1.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the classes."""
+        return self.classes
+
+    @property
+    def named(self) -> bool:
+        """Whether files name a row's class, rather than have a share in each column."""
+        return len(self.columns) == 1
+
+    def _suited(self, metric: Metric) -> Metric:
+        if metric.targets is not Targets.CLASSES:
+            raise ValueError(f"metric {metric.name} does not suit classes; use multiclass_log_loss, for example")
+        return metric.for_classes(len(self.classes))
+
+    def read_cell(self, text: str) -> float | str:
+        """Return the number of the class that `text` names, or the share that it spells; else the rule it breaks."""
+        if not self.named:
+            return super().read_cell(text)
+        if text in self.classes:
+            return float(self.classes.index(text))
+        return f"must be one of the classes {', '.join(self.classes)}" if text.strip() else MISSING
+
+    def read_rows(self, cells: Floats32) -> tuple[Floats32, NDArray[np.intp], str]:
+        """Return shares; rows whose shares do not sum to 1 are at fault."""
+        if self.named:
+            numbers = np.nan_to_num(cells[:, 0]).astype(np.intp)
+            one_hot: Floats32 = np.eye(len(self.classes), dtype=np.float32)[numbers]
+            return one_hot, np.empty(0, dtype=np.intp), ""
+        total = cells.sum(axis=1)
+        shares = np.asarray(cells / np.where(total > 0, total, 1)[:, None], dtype=np.float32)
+        return shares, np.flatnonzero(~(np.abs(total - 1) <= ROUNDING)), f"shares of a row must sum to 1 (± {ROUNDING})"
+
+    def one_number(self, targets: Floats32) -> Floats32:
+        """Return the number of the class with the greatest share."""
+        return np.asarray(targets.argmax(axis=1), dtype=np.float32)
+
+    def submitted(self, prediction: NDArray[np.float64], metric: str) -> dict[str, NDArray[np.float64] | list[str]]:
+        """Return a column of probabilities for each class, or one with the classes that the metric asks for."""
+        shares = to_shares(prediction)
+        if metric in DECIDED or metric.startswith(RANKED):
+            most = 1 if metric in DECIDED else int(metric.removeprefix(RANKED))
+            order = np.argsort(-shares, axis=1, kind="stable")[:, :most]
+            name = self.columns[0] if self.named else "prediction"
+            return {name: [" ".join(self.classes[place] for place in row) for row in order.tolist()]}
+        return dict(zip(self.classes if self.named else self.columns, shares.T, strict=True))
