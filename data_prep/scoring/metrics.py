@@ -11,10 +11,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from data_prep.scoring.class_metrics import (
+    LEAST_PROBABILITY,
+    macro_f1,
+    map_at,
+    multiclass_accuracy,
+    multiclass_log_loss,
+)
+
 DEAD_BELOW = 0.05
 """A model whose correlation on a fold is below this learned nothing there."""
-LEAST_PROBABILITY = 1e-15
-"""Log loss takes no probability to be nearer to 0 or 1 than this."""
 
 
 def pearson(target: ArrayLike, prediction: ArrayLike) -> float:
@@ -139,52 +145,6 @@ def qwk(target: ArrayLike, decision: ArrayLike) -> float:
     x, y = _pair(target, decision)
     chance = float(np.mean(x**2) + np.mean(y**2) - 2.0 * x.mean() * y.mean())
     return 1.0 - float(np.mean((x - y) ** 2)) / chance if chance > 1e-15 else float("nan")
-
-
-def multiclass_log_loss(shares: ArrayLike, probabilities: ArrayLike) -> float:
-    """Cross-entropy of shares and probabilities of classes, [rows, classes] each; scaled so that each row sums to 1."""
-    x, p = _share_pair(shares, probabilities)
-    return float(-np.mean((x * np.log(np.maximum(p, LEAST_PROBABILITY))).sum(axis=1)))
-
-
-def multiclass_accuracy(shares: ArrayLike, probabilities: ArrayLike) -> float:
-    """Share of rows whose most probable class is that with the greatest share."""
-    x, p = _share_pair(shares, probabilities)
-    return float("nan") if np.isnan(p).any() else float(np.mean(x.argmax(axis=1) == p.argmax(axis=1)))
-
-
-def macro_f1(shares: ArrayLike, probabilities: ArrayLike) -> float:
-    """Mean over classes of the F1 of the most probable class; one that is neither there nor decided does not count."""
-    x, p = _share_pair(shares, probabilities)
-    if np.isnan(p).any():
-        return float("nan")
-    truth, decided = (np.eye(x.shape[1])[values.argmax(axis=1)] for values in (x, p))
-    size = truth.sum(axis=0) + decided.sum(axis=0)
-    return float(np.mean(2.0 * (truth * decided).sum(axis=0)[size > 0.0] / size[size > 0.0]))
-
-
-def map_at(most: int, shares: ArrayLike, probabilities: ArrayLike) -> float:
-    """Mean over rows of 1 / rank of the class with the greatest share, among the `most` most probable; else 0."""
-    x, p = _share_pair(shares, probabilities)
-    if np.isnan(p).any():
-        return float("nan")
-    order = np.argsort(-p, axis=1, kind="stable")[:, :most]
-    hits = order == x.argmax(axis=1)[:, None]
-    return float(np.mean((hits / np.arange(1, order.shape[1] + 1)).sum(axis=1)))
-
-
-def to_shares(values: ArrayLike) -> NDArray[np.float64]:
-    """Return probabilities [rows, classes] that sum to 1: negative ones become 0, a row without any, all the same."""
-    positive = np.maximum(np.asarray(values, dtype=np.float64), 0.0)
-    total = positive.sum(axis=1, keepdims=True)
-    return np.where(total == 0.0, 1.0 / positive.shape[1], positive / np.where(total == 0.0, 1.0, total))
-
-
-def _share_pair(shares: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    x, p = np.asarray(shares, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
-    if x.shape != p.shape or x.ndim != 2 or x.size == 0:
-        raise ValueError(f"a metric of classes takes two tables [rows, classes] alike, got {x.shape} and {p.shape}")
-    return x, to_shares(p)
 
 
 def _pair(target: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

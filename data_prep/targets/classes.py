@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.scoring.metrics import Metric, Targets, to_shares
+from data_prep.scoring.class_metrics import to_shares
+from data_prep.scoring.metrics import Metric, Targets
 from data_prep.targets.target_kind import MISSING, Floats32, TargetKind
 
 DECIDED = ("multiclass_accuracy", "macro_f1")

@@ -34,7 +34,7 @@ BAD = {
         {"metric": "log_loss", "score_levels": None, "score_range": [0, 5]},
         "log_loss needs scores from 0 to 1, got 0 to 5",
     ),
-    "unknown key": ({"colour": 1}, "unknown key 'colour'; known keys: cpc_column, empty, group_column"),
+    "unknown key": ({"colour": 1}, "unknown key 'colour'; known keys: classes, cpc_column, empty, group_column"),
     "no name": ({"name": ""}, "a name may not be empty"),
     "control characters": ({"name": "a\x1b[2J"}, "a name may not be empty"),
     "long name": ({"name": "a" * 300}, "at most 100 characters"),

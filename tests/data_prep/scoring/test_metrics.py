@@ -28,6 +28,8 @@ REFERENCES = {
         *level_names(target, prediction), weights="quadratic"
     ),
 }
+NUMBERS = [name for name, metric in METRICS.items() if metric.targets is not Targets.CLASSES]
+"""Metrics of one number for each row, or of several."""
 LEVELS = np.array([0, 0.25, 0.5, 0.75, 1])
 
 
@@ -47,7 +49,7 @@ def vectors(seed: int, n_rows: int = 300, metric: str = "pearson") -> tuple[np.n
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", NUMBERS)
 def test_a_metric_equals_its_reference(name, seed):
     target, prediction = vectors(seed, metric=name)
     assert METRICS[name](target, prediction) == pytest.approx(REFERENCES[name](target, prediction), rel=1e-12)
@@ -76,7 +78,7 @@ def test_equal_values_share_the_mean_of_their_ranks():
     np.testing.assert_array_equal(average_ranks(values), stats.rankdata(values))
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", NUMBERS)
 def test_a_nan_never_hides(name):
     score, prediction = vectors(0, metric=name)
     prediction[3] = np.nan
@@ -93,7 +95,7 @@ def test_a_constant_side_has_no_correlation(name, n_rows):
         assert math.isnan(METRICS[name](np.full(n_rows, constant, np.float32), score))
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", NUMBERS)
 def test_scale_and_offset_leave_scale_free_metrics_alone_and_nothing_else(name):
     target, prediction = vectors(2, metric=name)
     unmoved = METRICS[name](target, 3 * prediction + 1) == pytest.approx(METRICS[name](target, prediction), rel=1e-9)
@@ -112,14 +114,34 @@ def test_correlation_lies_between_minus_one_and_one(values):
     assert math.isnan(found) or abs(found) <= 1 + 1e-12
 
 
-@pytest.mark.parametrize("name", METRICS)
-@pytest.mark.parametrize("shapes", [((3,), (4,)), ((0,), (0,)), ((2, 2), (2, 2))])
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("shapes", [((3,), (4,)), ((0,), (0,)), ((2, 2, 2), (2, 2, 2))])
 def test_vectors_that_do_not_fit_are_refused(name, shapes):
     with pytest.raises(ValueError, match="two non-empty vectors of equal length"):
         METRICS[name](np.ones(shapes[0]), np.ones(shapes[1]))
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_of_several_targets_a_metric_is_the_mean_over_the_rows_that_have_each(name):
+    pairs = [vectors(seed, metric=name) for seed in range(3)]
+    targets, predictions = (np.column_stack(sides) for sides in zip(*pairs, strict=True))
+    missing = np.random.default_rng(4).random(targets.shape) < 0.3
+    targets[missing] = np.nan
+    expected = [
+        REFERENCES[name](targets[there, place], predictions[there, place]) for place, there in enumerate(~missing.T)
+    ]
+    assert METRICS[name](targets, predictions) == pytest.approx(np.mean(expected), rel=1e-12)
+    assert METRICS[name].of_each(targets, predictions) == pytest.approx(expected, rel=1e-12)
+    predictions[np.flatnonzero(~missing[:, 1])[0], 1] = np.nan
+    assert math.isnan(METRICS[name](targets, predictions))
+
+
+def test_rmse_of_several_targets_is_mcrmse():
+    targets, predictions = np.array([[1.0, 0.0], [3.0, np.nan]]), np.array([[2.0, 3.0], [2.0, 9.0]])
+    assert METRICS["rmse"](targets, predictions) == (1.0 + 3.0) / 2
+
+
+@pytest.mark.parametrize("name", NUMBERS)
 def test_utility_is_greater_for_the_better_prediction(name):
     target, prediction = vectors(2, metric=name)
     metric = METRICS[name]
