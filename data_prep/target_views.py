@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_prep.errors import InputError, quote
 from data_prep.prepared import Prepared
 from data_prep.store.tables import QUANTITIES, column_names
 from data_prep.task import Task
@@ -45,6 +46,29 @@ def target_views(task: Task) -> tuple[TargetView, ...]:
     if not names:
         return (TargetView("", task, _unchanged),)
     return tuple(TargetView(name, _alone(task, name), partial(_column_of, name=name, names=names)) for name in names)
+
+
+def find_view(task: Task, name: str | None) -> TargetView:
+    """Return the question of a target; None: the only one.
+
+    Raises:
+        InputError: there is no such target, or none is named where there are several.
+    """
+    views = target_views(task)
+    if name is None and len(views) == 1:
+        return views[0]
+    found = [view for view in views if view.name == name and name]
+    if not found:
+        known = ", ".join(view.name for view in views if view.name) or "none, it has a single one"
+        what = "a target must be named" if name is None else f"no target {quote(name)}"
+        raise InputError(f"task {task.name!r}: {what}; known: {known}")
+    return found[0]
+
+
+def narrowest(table: pa.Table, task: Task) -> pa.Table:
+    """Return a table with the task's one question in narrow columns; with several, as it is."""
+    views = target_views(task)
+    return views[0].narrow(table) if len(views) == 1 else table
 
 
 def _alone(task: Task, name: str) -> Task:

@@ -13,6 +13,7 @@ from data_prep.audit.audit_report import AuditReport, write_audit
 from data_prep.errors import InputError
 from data_prep.prepare.prepare_folder import prepare as prepare_folder
 from data_prep.prepared import Prepared, PreparedManifest, load_prepared
+from data_prep.store.tables import column_names
 from data_prep.store.yaml_documents import check_document, read_document
 from data_prep.task import PPPM, Task
 
@@ -57,7 +58,7 @@ class PreparedData(os.PathLike[str]):
 
     @cached_property
     def train(self) -> pd.DataFrame:
-        """The train rows in their order: id, texts, any context_text, score, group, fold (-1: holdout)."""
+        """The train rows in their order: id, texts, any context_text, scores, group, fold (-1: holdout)."""
         return _frame(self._prepared.train)
 
     @cached_property
@@ -67,9 +68,11 @@ class PreparedData(os.PathLike[str]):
 
     @property
     def folds(self) -> pd.DataFrame:
-        """Rows, groups and mean score of each fold (index `fold`)."""
+        """Rows, groups and mean score of each fold (index `fold`); of several targets or classes, the mean of each."""
         parts = self.train.groupby("fold")
-        return parts.agg(rows=("id", "size"), groups=("group", "nunique"), mean=("score", "mean"))
+        scores = column_names("score", self.task.target.names)
+        means = {name.replace("score", "mean", 1): (name, "mean") for name in scores}
+        return parts.agg(rows=("id", "size"), groups=("group", "nunique"), **means)
 
     def __fspath__(self) -> str:
         return self.path

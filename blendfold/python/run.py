@@ -24,6 +24,7 @@ from data_prep.console import print_line
 from data_prep.scoring.metrics import DEAD_BELOW
 from data_prep.store.files import exists, file_info, join, list_names
 from data_prep.store.tables import CURVES_SCHEMA
+from data_prep.target_views import find_view
 from search.run_dir.run_dir import RunDir
 from search.watch.candidate_stories import explain
 from search.watch.climbs import best_first
@@ -162,33 +163,40 @@ class Run:
         }
         return pd.Series(found, name=self.path)
 
-    def oof(self, candidates: Collection[str] | None = None) -> pd.DataFrame:
+    def oof(self, candidates: Collection[str] | None = None, *, target: str | None = None) -> pd.DataFrame:
         """Return out-of-fold predictions: `id`, `fold`, `score` and a column for each candidate [scored train rows].
 
         Rows are in prepared order, without the holdout; a fold that a candidate has not finished is NaN. `candidates`
-        are ids; None: all with a finished fold.
+        are ids; None: all with a finished fold. `target` is one of several; rows without it are left out. Of classes
+        there is a row for each row and class.
+
+        Raises:
+            InputError: no such target, or none is named where there are several.
         """
         run = self._now()
-        train = run.data.train.select(["id", "fold", "score"]).to_pandas()
+        view = find_view(run.data.task, target)
+        train = view.narrow(run.data.train).select(["id", "fold", "score"]).to_pandas()
         table: pd.DataFrame = train[train["fold"] >= 0].reset_index(drop=True)
         for candidate in run.store.candidates() if candidates is None else candidates:
             column = np.full(len(table), np.nan)
             for fold in run.store.folds(candidate):
-                rows = run.store.read("oof", candidate, fold).to_pandas().set_index("id")["prediction"]
+                rows = view.narrow(run.store.read("oof", candidate, fold)).to_pandas().set_index("id")["prediction"]
                 mine = (table["fold"] == fold).to_numpy()
                 column[mine] = rows.reindex(table.loc[mine, "id"]).to_numpy()
             table[candidate] = column
         return table
 
-    def test(self, candidates: Collection[str] | None = None) -> pd.DataFrame:
+    def test(self, candidates: Collection[str] | None = None, *, target: str | None = None) -> pd.DataFrame:
         """Return test predictions: `id` and a column for each candidate, the mean over its finished folds' models.
 
-        `candidates` are ids; None: all with a finished fold.
+        `candidates` and `target` are as for `oof`.
         """
         run = self._now()
-        table: pd.DataFrame = run.data.test.select(["id"]).to_pandas()
+        view = find_view(run.data.task, target)
+        table: pd.DataFrame = view.narrow(run.data.test.select(["id"])).to_pandas()
         for candidate in run.store.candidates() if candidates is None else candidates:
-            folds = [run.store.read("test", candidate, fold).to_pandas() for fold in run.store.folds(candidate)]
+            tables = (run.store.read("test", candidate, fold) for fold in run.store.folds(candidate))
+            folds = [view.narrow(table).to_pandas() for table in tables]
             columns = [fold.set_index("id")["prediction"].reindex(table["id"]).to_numpy(np.float64) for fold in folds]
             table[candidate] = np.mean(columns, axis=0)
         return table

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore, Provenance
+from data_prep.targets.target_columns import numbers_of
 from data_prep.wording import count
 from models.candidate import Candidate
 from search.driver.candidate_supply import CandidateSupply
@@ -277,7 +278,7 @@ class Conductor:
         if any(progress >= FINISHED for _, progress in reports.seen) and not reports.open:
             return
         table = self._store.read("oof", candidate, fold)
-        metric = self._data.task.measure(table["score"].to_numpy(), table["prediction"].to_numpy())
+        metric = self._data.task.measure(numbers_of(table, "score"), numbers_of(table, "prediction"))
         provenance = Provenance.of(table)
         point = CurvePoint(candidate, fold, FINISHED, provenance.epoch, metric, float("nan"))
         self.ladder.start(run)

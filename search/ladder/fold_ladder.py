@@ -11,7 +11,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from search.ladder.blend_gain import BlendEvidence
 from search.ladder.candidate_index import CandidateIndex
 from search.ladder.candidate_state import CandidateState
 from search.ladder.dead_run_rule import judge_dead_run
@@ -25,6 +24,7 @@ from search.ladder.run_order import best_stopped, run_order
 from search.ladder.rung_gains import RungGains
 from search.ladder.rung_rule import judge_at_rung, rung_at
 from search.ladder.settings import LadderSettings
+from search.ladder.targets_evidence import TargetsEvidence
 
 
 class FoldLadder:
@@ -35,7 +35,7 @@ class FoldLadder:
         self.n_folds = n_folds
         self._candidates = CandidateIndex()
         self._utilities = FoldUtilities(n_folds)
-        self._evidence = BlendEvidence()
+        self._evidence = TargetsEvidence()
         self._rung_gains = RungGains()
         self._new_available = True
         self._held_back: frozenset[str] = frozenset()
@@ -88,8 +88,8 @@ class FoldLadder:
     ) -> Decision:
         """Record a finished fold run; `go` is False if it failed to learn, and its tables are then not kept.
 
-        `prediction` and `target` [rows] are out-of-fold, in fold order; None if unknown. Each `group` [rows] stays
-        whole in the halves of a blend; None: halves are alternating rows.
+        `prediction` and `target`, [rows] or [rows, targets], are out-of-fold, in fold order; None if unknown. Each
+        `group` [rows] stays whole in the halves of a blend; None: halves are alternating rows.
         """
         candidate = self._started(run)
         if run.fold in candidate.utilities:

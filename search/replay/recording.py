@@ -15,6 +15,8 @@ from data_prep.scoring.metrics import METRICS, Metric
 from data_prep.store.files import exists, join
 from data_prep.store.oof_store import OofStore
 from data_prep.store.tables import CURVES_SCHEMA, DamagedTableError, metadata_of, one_array, read_table, write_table
+from data_prep.target_views import target_views
+from data_prep.wording import count
 from search.run_dir.curves import CurvePoint
 from search.run_dir.fold_rows import FoldRows
 from search.run_dir.run_dir import RunDir
@@ -237,12 +239,19 @@ def _read_run_dir(run: RunDir) -> Recording:
 
 
 def _rows_of_run(store: OofStore, data: Prepared, recording: Recording) -> RecordedRows:
-    fold = data.train["fold"].to_numpy()
+    view, *others = target_views(data.task)
+    if others:
+        raise InputError(
+            f"{data.path}: a replay plays searches for one number or for classes; task {data.task.name!r} has "
+            f"{count(len(others) + 1, 'target')}"
+        )
+    train, of_fold = view.narrow(data.train), FoldRows(store, data)
+    fold = train["fold"].to_numpy()
     order = np.concatenate([np.flatnonzero(fold == k) for k in range(recording.n_folds)])
-    rows, of_fold = data.train.take(order), FoldRows(store, data)
+    rows = train.take(order)
     predictions = np.empty((len(order), len(recording.candidates)), dtype=np.float32)
     for index, candidate in enumerate(recording.candidates):
-        tables = [of_fold.read(candidate.name, k) for k in range(recording.n_folds)]
+        tables = [view.narrow(of_fold.read(candidate.name, k)) for k in range(recording.n_folds)]
         predictions[:, index] = np.concatenate([table["prediction"].to_numpy() for table in tables])
     return _rows_of(rows, predictions)
 

@@ -6,6 +6,8 @@ from functools import cached_property
 
 from data_prep.prepared import Prepared
 from data_prep.store.oof_store import OofStore
+from data_prep.target_views import narrowest
+from data_prep.targets.target_columns import numbers_of
 from search.ladder.decisions import FINISHED, Decision, FoldRun, is_dead
 from search.ladder.fold_ladder import FoldLadder
 from search.run_dir.curves import CurvePoint
@@ -47,9 +49,9 @@ class LadderFeed:
             return self.ladder.report(run, point.progress, utility)
         if not self.store.is_finished(run.candidate, run.fold):
             return self.ladder.finish(run, utility, None, None)
-        table = self._rows.read(run.candidate, run.fold)
-        prediction, target, group = (table[name].to_numpy() for name in ("prediction", "score", "group"))
-        return self.ladder.finish(run, utility, prediction, target, group)
+        table = narrowest(self._rows.read(run.candidate, run.fold), self.data.task)
+        prediction, target = numbers_of(table, "prediction"), numbers_of(table, "score")
+        return self.ladder.finish(run, utility, prediction, target, table["group"].to_numpy())
 
     @cached_property
     def _rows(self) -> FoldRows:

@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.scoring.moments import best_nonnegative_weights, moments
+from data_prep.scoring.moments import Moments, best_nonnegative_weights, moments
 from data_prep.store.files import join, list_names, remove_folder
 from data_prep.store.oof_store import OofStore
+from data_prep.targets.target_columns import numbers_of
 from search.ladder.decisions import CandidateStatus, StateName
 from search.run_dir.disk_budget import CHECKPOINTS, candidates_with_weights, read_shares, remove_weights, write_shares
 from search.run_dir.time_share import TimeShare
@@ -68,16 +69,26 @@ class WeightKeeper:
 
 
 def blend_shares(store: OofStore, candidates: Sequence[str]) -> dict[str, float]:
-    """Return the weight of each candidate, all of them finished, in their best non-negative blend; the sum is 1."""
+    """Return the weight of each candidate, all of them finished, in their best non-negative blend; the sum is 1.
+
+    Where several numbers are predicted for a row, it is the mean weight in the best blends of each.
+    """
     if not candidates:
         return {}
-    parts = []
+    parts: list[list[Moments]] = []
     for fold in store.folds(candidates[0]):
         tables = [store.read("oof", name, fold) for name in candidates]
-        columns: NDArray[np.float64] = np.column_stack([table["prediction"].to_numpy() for table in tables])
-        parts.append(moments(columns, tables[0]["score"].to_numpy()))
-    best = best_nonnegative_weights(sum(parts[1:], start=parts[0]))
-    return dict(zip(candidates, map(float, best), strict=True))
+        targets = _columns(numbers_of(tables[0], "score"))
+        predictions = np.stack([_columns(numbers_of(table, "prediction")) for table in tables], axis=-1)
+        known = ~np.isnan(targets)
+        parts.append([moments(predictions[rows, n], targets[rows, n]) for n, rows in enumerate(known.T)])
+    best = [best_nonnegative_weights(sum(folds[1:], start=folds[0])) for folds in zip(*parts, strict=True)]
+    return dict(zip(candidates, np.mean(best, axis=0).tolist(), strict=True))
+
+
+def _columns(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return [rows, numbers] for [rows] or [rows, numbers]."""
+    return numbers.reshape(len(numbers), -1)
 
 
 def sweep_checkpoints(run_dir: str, statuses: Mapping[str, CandidateStatus]) -> None:

@@ -141,7 +141,7 @@ def _flat_samples(study: Study, data: Prepared) -> list[str]:
     """Return each fold whose early rungs would score rows of a single score."""
     if study.rung_rows is None or not study.ladder.rungs:
         return []
-    fold_of, targets = (data.train[name].to_numpy() for name in ("fold", "score"))
+    fold_of, targets = data.train["fold"].to_numpy(), data.one_target
     samples = {
         fold: targets[fold_of == fold][rung_sample(int((fold_of == fold).sum()), study.rung_rows)]
         for fold in range(data.manifest.n_folds)

@@ -3,8 +3,8 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import astuple, dataclass, field
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from data_prep.prepared import Prepared
 from data_prep.scoring.group_bootstrap import GroupBootstrap, PairedDifference
 from data_prep.scoring.metrics import Metric
 from data_prep.store.oof_store import Provenance, retried_note
+from data_prep.store.tables import QUANTITIES
+from data_prep.target_views import target_views
+from data_prep.targets.target_columns import numbers_of
 from data_prep.wording import count
 from search.ladder.decisions import FINISHED, CandidateStatus
 from search.run_dir.fold_rows import FoldRows
@@ -141,8 +145,7 @@ def leaderboard(run_dir: str, *, most: int | None = None) -> Leaderboard:
     scored = {name: read(name) for name in names}
     names = _best_first({name: entry.values for name, entry in scored.items()}, utility)
     leader = scored[names[0]] if names else None
-    target, fold_of_row, group = (data.train[name].to_numpy() for name in ("score", "fold", "group"))
-    bootstrap = GroupBootstrap(target.astype(np.float64), fold_of_row, group, data.task.measure)
+    noise = _Noise.of(data)
     n_folds = data.manifest.n_folds
     states = {
         name: _state_and_reason(run.statuses.get(name), done=len(folds.get(name, ())), n_folds=n_folds)
@@ -153,7 +156,7 @@ def leaderboard(run_dir: str, *, most: int | None = None) -> Leaderboard:
             scored[name],
             run,
             state_and_reason=states[name],
-            difference=_difference(scored[name], leader, fold_of_row, bootstrap) if leader is not None else None,
+            difference=noise.difference(scored[name], leader) if leader is not None else None,
         )
         for name in names
     ]
@@ -174,6 +177,7 @@ def leaderboard(run_dir: str, *, most: int | None = None) -> Leaderboard:
 @dataclass(frozen=True)
 class _ScoredFold:
     target: Floats
+    """[rows], or [rows, numbers] where several are predicted."""
     prediction: Floats
     value: float
     """The metric over the fold."""
@@ -190,13 +194,6 @@ class _ScoredCandidate:
     def values(self) -> dict[int, float]:
         return {number: fold.value for number, fold in self.folds.items()}
 
-    def column(self, fold_of_row: NDArray[np.int8]) -> Floats:
-        """Return the predictions [train rows], NaN in folds that are not finished."""
-        column = np.full(len(fold_of_row), np.nan)
-        for number, fold in self.folds.items():
-            column[fold_of_row == number] = fold.prediction
-        return column
-
 
 def _recorded(run: RunDir, name: str, folds: list[int]) -> dict[int, float] | None:
     """Return the metric of each finished fold as it was reported; None if some reports are missing."""
@@ -207,7 +204,7 @@ def _recorded(run: RunDir, name: str, folds: list[int]) -> dict[int, float] | No
 
 def _read_fold(rows: FoldRows, candidate: str, fold: int, metric: Metric) -> _ScoredFold:
     table = rows.read(candidate, fold)
-    target, prediction = (table[name].to_numpy().astype(np.float64) for name in ("score", "prediction"))
+    target, prediction = (numbers_of(table, quantity).astype(np.float64) for quantity in QUANTITIES)
     return _ScoredFold(target, prediction, metric(target, prediction), retried=Provenance.of(table).attempt > 0)
 
 
@@ -278,14 +275,50 @@ def _row(
 # Differences and their noise
 
 
-def _difference(
-    entry: _ScoredCandidate, leader: _ScoredCandidate, fold_of_row: NDArray[np.int8], bootstrap: GroupBootstrap
-) -> PairedDifference | None:
-    """Return how much better a candidate is than the leader, over the folds that both have finished."""
-    common = [fold for fold in entry.folds if fold in leader.folds]
-    if entry is leader or not common:
-        return None
-    return bootstrap.compare(entry.column(fold_of_row), leader.column(fold_of_row), parts=common)
+@dataclass(frozen=True)
+class _Noise:
+    """What differences between candidates are held against: draws of groups, for each question of the task."""
+
+    fold_of_row: NDArray[np.int8]
+    questions: tuple[tuple[NDArray[np.bool_], GroupBootstrap], ...]
+    """The numbers [train rows, numbers] that answer it, and their draws."""
+
+    @classmethod
+    def of(cls, data: Prepared) -> Self:
+        targets = _wide(data.targets)
+        rows = (data.train[name].to_numpy()[:, None] for name in ("fold", "group"))
+        fold, group = (np.broadcast_to(column, targets.shape) for column in rows)
+        views, number, known = target_views(data.task), np.arange(targets.shape[1]), ~np.isnan(targets)
+        chosen = [known] if len(views) == 1 else [known & (number == place) for place in range(len(views))]
+        draws = (
+            GroupBootstrap(targets[mine], fold[mine], group[mine], view.task.measure)
+            for view, mine in zip(views, chosen, strict=True)
+        )
+        return cls(fold[:, 0], tuple(zip(chosen, draws, strict=True)))
+
+    def difference(self, entry: _ScoredCandidate, leader: _ScoredCandidate) -> PairedDifference | None:
+        """Return how much better a candidate is than the leader, over the folds that both have finished.
+
+        Of several questions it is the mean, with noise as if theirs were the same: no less than there is.
+        """
+        common = [fold for fold in entry.folds if fold in leader.folds]
+        if entry is leader or not common:
+            return None
+        columns = [self._columns(each) for each in (entry, leader)]
+        found = [draws.compare(*(each[mine] for each in columns), parts=common) for mine, draws in self.questions]
+        return PairedDifference(*np.mean([astuple(each) for each in found], axis=0).tolist())
+
+    def _columns(self, entry: _ScoredCandidate) -> Floats:
+        """Return the predictions [train rows, numbers], NaN in folds that are not finished."""
+        columns = np.full(self.questions[0][0].shape, np.nan)
+        for number, fold in entry.folds.items():
+            columns[self.fold_of_row == number] = _wide(fold.prediction)
+        return columns
+
+
+def _wide(numbers: NDArray[np.floating]) -> Floats:
+    """Return [rows, numbers] for [rows] or [rows, numbers]."""
+    return numbers.astype(np.float64).reshape(len(numbers), -1)
 
 
 # Printing

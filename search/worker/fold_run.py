@@ -18,6 +18,7 @@ from data_prep.prepared import Prepared, load_prepared
 from data_prep.scoring.metrics import Metric
 from data_prep.store.oof_store import OofStore, Provenance
 from data_prep.store.weight_folders import backbone_folder, backbone_is_kept, weights_folder
+from data_prep.targets.target_columns import numbers_of
 from search.ladder.decisions import FINISHED, is_dead
 from search.run_dir.disk_budget import DiskBudget
 from search.worker.messages import (
@@ -195,7 +196,7 @@ def _precision_chosen(device_name: str) -> str:
 def _final_score(store: OofStore, metric: Metric, assignment: Assignment, *, seconds: float) -> ScoreReport:
     """Return the last report of a fold run: it is finished because its tables exist."""
     table = store.read("oof", assignment.candidate.id, assignment.fold)
-    value = metric(table["score"].to_numpy(), table["prediction"].to_numpy())
+    value = metric(numbers_of(table, "score"), numbers_of(table, "prediction"))
     return ScoreReport(FINISHED, Provenance.of(table).epoch, value, seconds)
 
 

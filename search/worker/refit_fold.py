@@ -13,6 +13,7 @@ from data_prep.errors import STORAGE_FAULTS, InputError, storage_fault
 from data_prep.store.files import remove_folder
 from data_prep.store.oof_store import OofStore, Provenance
 from data_prep.store.weight_folders import weights_folder
+from data_prep.targets.target_columns import numbers_of
 from search.run_dir.disk_budget import DiskBudget
 from search.worker.fold_run import enter_home, load_prepared_once, release_memory, train
 from search.worker.messages import FoldRunOrder, FoldRunSettings
@@ -101,5 +102,5 @@ def _difference(store: OofStore, kind: str, origin: Provenance, table: Any) -> f
     stored = store.read(kind, origin.candidate, origin.fold)
     if stored["id"].to_pylist() != table["id"].to_pylist():
         raise InputError(f"{store.path(kind, origin.candidate, origin.fold)}: has other rows than the prepared folder")
-    before, now = (each["prediction"].to_numpy().astype(np.float64) for each in (stored, table))
+    before, now = (numbers_of(each, "prediction").astype(np.float64) for each in (stored, table))
     return float(np.abs(before - now).max(initial=0.0))

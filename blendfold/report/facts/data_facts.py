@@ -13,6 +13,7 @@ from data_prep.audit.audit_report import AuditReport
 from data_prep.prepared import Prepared
 from data_prep.store.files import exists, join, read_bytes
 from data_prep.store.tables import one_array
+from data_prep.task import Task
 
 PIECE = re.compile(r"\w{1,7}|[^\w\s]")
 """Stands in for a tokenizer, as in a plan: a word has one token for each seven letters, a sign has its own."""
@@ -75,8 +76,8 @@ class FoldRowsCount:
 
 def fold_counts(data: Prepared) -> tuple[FoldRowsCount, ...]:
     """Count the rows of each fold; the holdout comes last."""
-    fold, group, score = (data.train[name].to_numpy() for name in ("fold", "group", "score"))
-    levels = data.task.score_levels or ()
+    fold, group = (data.train[name].to_numpy() for name in ("fold", "group"))
+    score, levels = data.one_target, level_names(data.task)
     found = []
     for number in sorted(set(fold.tolist()), key=lambda each: (each < 0, each)):
         mine = fold == number
@@ -86,10 +87,17 @@ def fold_counts(data: Prepared) -> tuple[FoldRowsCount, ...]:
                 rows=int(mine.sum()),
                 groups=len(np.unique(group[mine])),
                 score_mean=float(score[mine].mean(dtype=np.float64)),
-                score_counts=tuple(int(np.isclose(score[mine], level).sum()) for level in levels),
+                score_counts=tuple(int(np.isclose(score[mine], level).sum()) for level in levels.values()),
             )
         )
     return tuple(found)
+
+
+def level_names(task: Task) -> dict[str, float]:
+    """Return how each legal value of `Prepared.one_target` is called: a level, or a class; none: any value is legal."""
+    if task.classes is not None:
+        return {name: float(number) for number, name in enumerate(task.classes)}
+    return {} if task.score_columns else {f"{level:g}": level for level in task.score_levels or ()}
 
 
 def read_audit(data: Prepared) -> AuditReport | None:

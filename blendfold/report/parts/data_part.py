@@ -9,6 +9,7 @@ from blendfold.report.facts.data_facts import (
     TextDrift,
     context_drift,
     fold_counts,
+    level_names,
     read_audit,
     text_drift,
 )
@@ -39,7 +40,7 @@ def _blocks(data: Prepared, lengths: Sequence[ColumnLengths]) -> Iterator[Block]
             f"{manifest.scheme} into {manifest.n_folds} folds with seed {manifest.seed}; {group}."
         ]
     )
-    yield _folds(fold_counts(data), [f"{level:g}" for level in data.task.score_levels or ()])
+    yield _folds(fold_counts(data), list(level_names(data.task)))
     yield from _audit(data)
     yield lengths_figure(lengths)
     contexts = context_drift(data, most=MOST_CONTEXTS)

@@ -1,0 +1,82 @@
+"""The record of a search for several targets or for classes: ranked, kept and replayed by all of its numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss
+
+from data_prep.errors import InputError
+from data_prep.scoring.group_bootstrap import GroupBootstrap
+from data_prep.scoring.metrics import METRICS
+from data_prep.store.oof_store import OofStore
+from data_prep.targets.target_columns import numbers_of
+from search.replay.recording import read_recording
+from search.run_dir.weight_keeper import blend_shares
+from search.watch.leaderboard import leaderboard
+from wide_run import CLASSES, SEVERAL, wide_data, wide_run
+
+
+def columns(run: Path, candidate: str) -> tuple[np.ndarray, np.ndarray]:
+    tables = [OofStore(run).read("oof", candidate, fold) for fold in range(3)]
+    target, prediction = (
+        np.concatenate([numbers_of(table, quantity) for table in tables]) for quantity in ("score", "prediction")
+    )
+    return target.astype(np.float64), prediction.astype(np.float64)
+
+
+def test_a_leaderboard_of_several_targets_ranks_by_the_mean_over_them(tmp_path: Path) -> None:
+    data = wide_data(tmp_path, SEVERAL, missing=0.2)
+    names = wide_run(tmp_path / "run", data, [0.8, 0.4])
+    board = leaderboard(tmp_path / "run")
+    assert [row.candidate for row in board.rows] == names[::-1]
+    scores = {}
+    for name in names:
+        target, prediction = columns(tmp_path / "run", name)
+        known = ~np.isnan(target)
+        assert not known.all()
+        errors = [np.sqrt(np.mean((target - prediction)[known[:, n], n] ** 2)) for n in (0, 1)]
+        scores[name] = float(np.mean(errors))
+    assert {row.candidate: row.pooled for row in board.rows} == pytest.approx(scores)
+    behind = board.rows[1].difference
+    assert behind is not None
+    by_fold = [board.rows[0].scores[fold] - board.rows[1].scores[fold] for fold in range(3)]
+    assert behind.value == pytest.approx(np.mean(by_fold))
+    assert behind.low < behind.value < behind.high < 0
+
+
+def test_a_leaderboard_of_classes_ranks_by_probabilities_and_draws_whole_rows(tmp_path: Path) -> None:
+    data = wide_data(tmp_path, CLASSES)
+    names = wide_run(tmp_path / "run", data, [1.5, 0.3])
+    board = leaderboard(tmp_path / "run")
+    assert [row.candidate for row in board.rows] == names[::-1]
+    target, prediction = columns(tmp_path / "run", names[1])
+    assert board.rows[0].pooled == pytest.approx(
+        log_loss(target.argmax(axis=1), prediction / prediction.sum(axis=1, keepdims=True)), rel=1e-6
+    )
+    behind = board.rows[1].difference
+    assert behind is not None
+    by_row = [columns(tmp_path / "run", name) for name in names]
+    losses = [-np.log((truth * told).sum(axis=1)) for truth, told in by_row]
+    rows = np.arange(len(losses[0]), dtype=np.int32)
+    by_mean = GroupBootstrap(
+        np.zeros(len(rows)), np.repeat([0, 1, 2], len(rows) // 3).astype(np.int8), rows, METRICS["mae"]
+    )
+    expected = by_mean.compare(losses[0], losses[1])
+    assert behind.value == pytest.approx(expected.value, rel=1e-6)
+    assert behind.standard_error == pytest.approx(expected.standard_error, rel=0.5)
+
+
+def test_weights_are_kept_for_what_any_target_needs(tmp_path: Path) -> None:
+    data = wide_data(tmp_path, SEVERAL, missing=0.2)
+    names = wide_run(tmp_path / "run", data, [0.5, 0.6])
+    shares = blend_shares(OofStore(tmp_path / "run"), names)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert min(shares.values()) > 0.2
+
+
+def test_a_replay_of_several_targets_is_refused(tmp_path: Path) -> None:
+    data = wide_data(tmp_path, SEVERAL)
+    wide_run(tmp_path / "run", data, [0.5])
+    with pytest.raises(InputError, match=r"a replay plays searches for one number or for classes.*2 targets"):
+        read_recording(str(tmp_path / "run"))
