@@ -19,6 +19,10 @@ class PartOption:
     """Whether a head reads a text's first token alone, which then must know of all others."""
     needs_levels: bool = False
     """Whether the task must list its legal targets, as `score_levels` in its task file."""
+    compares_rows: bool = False
+    """Whether a loss compares the rows of a batch, which then cannot have weights."""
+    for_classes: bool = False
+    """Whether a loss also takes classes as targets, which then are the levels."""
     no_windows: str = ""
     """Why a row cannot be scored from several windows with it; empty: it can."""
 
@@ -107,9 +111,13 @@ LOSS_OPTIONS = {
     "bce": PartOption(
         "cross-entropy with the target, scaled to [0, 1], as a probability p: -p log q - (1 - p) log(1 - q)"
     ),
-    "pearson": PartOption("correlation: 1 - r, with r the Pearson correlation of outputs and targets inside the batch"),
+    "pearson": PartOption(
+        "correlation: 1 - r, with r the Pearson correlation of outputs and targets inside the batch", compares_rows=True
+    ),
     "mse_pearson": PartOption(
-        "squared error and correlation: (1 - w) (output - target)^2 + w (1 - r)", ("pearson_weight",)
+        "squared error and correlation: (1 - w) (output - target)^2 + w (1 - r)",
+        ("pearson_weight",),
+        compares_rows=True,
     ),
     "gaussian_nll": PartOption(
         "the target's negative log-likelihood under a normal distribution whose mean and variance are both predicted"
@@ -118,16 +126,20 @@ LOSS_OPTIONS = {
         "cross-entropy of labels q and predicted shares p of the target levels: -sum over levels of q log p",
         LABELS,
         needs_levels=True,
+        for_classes=True,
     ),
     "kl": PartOption(
         "Kullback-Leibler divergence of predicted shares p of the target levels from labels q: sum of q log(q / p)",
         LABELS,
         needs_levels=True,
+        for_classes=True,
     ),
     "ordinal": PartOption(
         "the sum of the cross-entropies of whether the target is above each level but the last", needs_levels=True
     ),
-    "ranking": PartOption("how surely the better of two rows of the same anchor is ranked above the other"),
+    "ranking": PartOption(
+        "how surely the better of two rows of the same anchor is ranked above the other", compares_rows=True
+    ),
 }
 """What training minimizes."""
 

@@ -11,7 +11,7 @@ def check_task(candidate: Candidate, task: Task) -> None:
     """Check that a candidate can be trained on a task.
 
     Raises:
-        InputError: the task lacks a column that the recipe needs, or the levels that the loss needs; names both.
+        InputError: the task lacks a column that the recipe needs, or the loss does not suit it; names both.
     """
     faults: list[str] = []
     try:
@@ -19,12 +19,31 @@ def check_task(candidate: Candidate, task: Task) -> None:
     except InputError as error:
         faults += error.faults
     try:
-        if LOSS_OPTIONS[candidate.loss].needs_levels:
-            target_levels(task)
+        check_loss(candidate, task)
     except InputError as error:
         faults += error.faults
     if faults:
         raise InputError(*faults)
+
+
+def check_loss(candidate: Candidate, task: Task) -> None:
+    """Check that a candidate's loss suits the targets and weights of a task; InputError."""
+    loss = LOSS_OPTIONS[candidate.loss]
+    if task.weight_column is not None and loss.compares_rows:
+        others = ", ".join(name for name, option in LOSS_OPTIONS.items() if not option.compares_rows)
+        raise InputError(
+            f"loss={candidate.loss} compares rows, which then cannot have weights, but task {task.name!r} has "
+            f"weight_column {task.weight_column!r}: use {others}, or leave weight_column out"
+        )
+    if task.classes is None:
+        if loss.needs_levels:
+            target_levels(task)
+        return
+    if not loss.for_classes:
+        others = ", ".join(name for name, option in LOSS_OPTIONS.items() if option.for_classes)
+        raise InputError(f"loss={candidate.loss} does not take classes, which task {task.name!r} has; use {others}")
+    if candidate.label_width > 0:
+        raise InputError(f"label_width has no effect on classes, which task {task.name!r} has; leave it out")
 
 
 def target_levels(task: Task) -> tuple[float, ...]:

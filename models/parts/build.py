@@ -11,7 +11,8 @@ from models.part_options import ADVERSARY_OPTIONS, LOSS_OPTIONS, PartOption
 from models.parts.adversary import ADVERSARIES, Adversary
 from models.parts.head_output import dropout_rates
 from models.parts.heads import HEADS, Head, HeadSettings
-from models.parts.losses import LOSSES, Loss
+from models.parts.losses import CLASSES_LOSSES, LOSSES, Loss, SeveralTargets
+from models.task_fit import check_loss
 from models.text.recipes import RECIPES
 
 
@@ -35,9 +36,14 @@ def new_loss(candidate: Candidate, task: Task) -> Loss:
     """Build the candidate's loss for a task.
 
     Raises:
-        InputError: the loss needs something that the task lacks.
+        InputError: the loss does not suit the task.
     """
-    return LOSSES[candidate.loss](task=task, **_settings(candidate, LOSS_OPTIONS[candidate.loss]))
+    check_loss(candidate, task)
+    settings = _settings(candidate, LOSS_OPTIONS[candidate.loss])
+    if task.classes is not None:
+        return CLASSES_LOSSES[candidate.loss](task=task, **settings)
+    loss = LOSSES[candidate.loss](task=task, **settings)
+    return SeveralTargets(task=task, loss=loss) if task.target.names else loss
 
 
 def new_adversary(candidate: Candidate, *, embedding: nn.Parameter, matrices: Sequence[nn.Parameter]) -> Adversary:

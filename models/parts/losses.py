@@ -18,7 +18,10 @@ LEAST_DEVIATION = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Loss(ABC):
-    """A loss over outputs [batch, n_outputs] and targets [batch]; its `models.part_options` settings are its fields."""
+    """A loss over outputs [batch, n_outputs] and targets; its `models.part_options` settings are its fields.
+
+    Targets are [batch] where each row has one number, else [batch, numbers].
+    """
 
     within_groups: ClassVar[bool] = False
     """Whether the loss compares rows of one anchor, which then must meet in a batch."""
@@ -38,16 +41,22 @@ class Loss(ABC):
         return 1
 
     @abstractmethod
-    def __call__(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
-        """Return the loss, a scalar; groups, int64 [batch], number each row's anchor, for losses `within_groups`."""
+    def __call__(
+        self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss, a scalar.
+
+        groups, int64 [batch], number each row's anchor, for losses `within_groups`; weights [batch] say how much each
+        row counts, for losses that do not compare rows.
+        """
 
     def to_predictions(self, outputs: Tensor) -> Tensor:
-        """Turn outputs into predictions [batch] on the scale of the task's targets, as far as the loss knows it."""
+        """Turn outputs into predictions, shaped as targets, on their scale as far as the loss knows it."""
         return _full(outputs).squeeze(-1)
 
 
 class PointwiseLoss(Loss):
-    """The mean over rows of a function of the row's output and target."""
+    """The weighted mean over rows of a function of the row's output and target."""
 
     compares_rows = False
 
@@ -55,10 +64,17 @@ class PointwiseLoss(Loss):
     def of_rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return each row's loss [batch] for outputs [batch] or, where there are several, [batch, n_outputs]."""
 
-    def __call__(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def __call__(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        groups: Tensor | None = None,  # noqa: ARG002
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Return the loss of a batch, a scalar."""
         values = _full(outputs).squeeze(-1)
-        return self.of_rows(values, targets.to(values.dtype)).mean()
+        losses = self.of_rows(values, targets.to(values.dtype))
+        return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
 
 
 class MeanSquaredError(PointwiseLoss):
@@ -132,7 +148,13 @@ class Pearson(Loss):
 
     sees_level = False
 
-    def __call__(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def __call__(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        groups: Tensor | None = None,  # noqa: ARG002
+        weights: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """Return the loss of a batch, a scalar in [0, 2]."""
         values = _full(outputs).squeeze(-1)
         return 1 - _unit(values) @ _unit(targets.to(values.dtype))
@@ -148,7 +170,13 @@ class MsePearson(Loss):
 
     pearson_weight: float = 0.5
 
-    def __call__(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        groups: Tensor | None = None,
+        weights: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """Return the loss of a batch, a scalar."""
         squared = MeanSquaredError(task=self.task)(outputs, targets, groups)
         correlation = Pearson(task=self.task)(outputs, targets, groups)
@@ -206,19 +234,22 @@ class LevelsLoss(PointwiseLoss):
         return len(target_levels(self.task))
 
     def labels(self, targets: Tensor) -> Tensor:
-        """Return targets [batch] as distributions over the levels [batch, levels]."""
-        place = _place(targets, targets.new_tensor(target_levels(self.task)))
-        steps = torch.arange(self.n_outputs, device=targets.device)
-        distance = (place.unsqueeze(-1) - steps).abs()
-        if self.label_width == 0:
-            shares = (1 - distance).relu()
-        else:
-            shares = (-distance.square() / (2 * self.label_width**2)).softmax(dim=-1)
+        """Return targets [batch] as smoothed distributions over the levels [batch, levels]."""
+        shares = self.shares(targets)
         return (
             shares
             if self.label_smoothing == 0
             else shares.lerp(torch.full_like(shares, 1 / shares.shape[-1]), self.label_smoothing)
         )
+
+    def shares(self, targets: Tensor) -> Tensor:
+        """Return targets [batch] as distributions over the levels [batch, levels]."""
+        place = _place(targets, targets.new_tensor(target_levels(self.task)))
+        steps = torch.arange(self.n_outputs, device=targets.device)
+        distance = (place.unsqueeze(-1) - steps).abs()
+        if self.label_width == 0:
+            return (1 - distance).relu()
+        return (-distance.square() / (2 * self.label_width**2)).softmax(dim=-1)
 
     def to_predictions(self, outputs: Tensor) -> Tensor:
         """Return the expected targets."""
@@ -248,6 +279,35 @@ class KullbackLeibler(LevelsLoss):
         """Return each row's loss."""
         divergence = functional.kl_div(outputs.log_softmax(dim=-1), self.labels(targets), reduction="none")
         return divergence.sum(dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassesLoss(LevelsLoss):
+    """A loss over a distribution over the task's classes; targets are shares [batch, classes], predictions too."""
+
+    def __post_init__(self) -> None:
+        """Need no levels."""
+
+    @property
+    def n_outputs(self) -> int:
+        """One for each class."""
+        return self.task.target.n_numbers
+
+    def shares(self, targets: Tensor) -> Tensor:
+        """Return the targets themselves."""
+        return targets
+
+    def to_predictions(self, outputs: Tensor) -> Tensor:
+        """Return the probability of each class, [batch, classes]."""
+        return _full(outputs).softmax(dim=-1)
+
+
+class ClassesCrossEntropy(ClassesLoss, CrossEntropy):
+    """Cross-entropy of shares and predicted probabilities of classes."""
+
+
+class ClassesKullbackLeibler(ClassesLoss, KullbackLeibler):
+    """Kullback-Leibler divergence of predicted probabilities of classes from shares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,13 +354,61 @@ class Ranking(Loss):
     within_groups = True
     sees_level = False
 
-    def __call__(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        groups: Tensor | None = None,
+        weights: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """Return the loss of a batch, a scalar."""
         assert groups is not None
         values = _full(outputs).squeeze(-1)
         pairs = (groups.unsqueeze(1) == groups) & (targets.unsqueeze(1) > targets)
         losses = functional.softplus(values - values.unsqueeze(1))
         return torch.where(pairs, losses, 0.0).sum() / pairs.sum().clamp(min=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeveralTargets(Loss):
+    """A loss of one number, for rows with several: targets [batch, numbers], NaN where missing.
+
+    Outputs [batch, numbers * outputs of the loss] are those of the first target, of the second, and so on. The loss is
+    the weighted mean over all targets that are there; one that compares rows is the mean over targets, each on the
+    rows that have it.
+    """
+
+    loss: Loss
+
+    def __post_init__(self) -> None:
+        for name in ("within_groups", "compares_rows", "sees_level"):
+            object.__setattr__(self, name, getattr(self.loss, name))
+
+    @property
+    def n_outputs(self) -> int:
+        """Those of the loss, for each target."""
+        return self.task.target.n_numbers * self.loss.n_outputs
+
+    def __call__(
+        self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of a batch, a scalar."""
+        known, outputs = ~targets.isnan(), outputs.reshape(*targets.shape, -1)
+        if self.loss.compares_rows:
+            places = [(rows, target) for target, rows in enumerate(known.T) if rows.any()]
+            losses = [
+                self.loss(outputs[place], targets[place], None if groups is None else groups[place[0]])
+                for place in places
+            ]
+            return torch.stack(losses).mean()
+        counts = known if weights is None else known * weights.unsqueeze(1)
+        filled = torch.where(known, targets, self.task.least)
+        return self.loss(outputs.flatten(0, 1), filled.flatten(), weights=counts.flatten())
+
+    def to_predictions(self, outputs: Tensor) -> Tensor:
+        """Return predictions [batch, numbers]."""
+        n_targets = self.task.target.n_numbers
+        return self.loss.to_predictions(outputs.reshape(len(outputs) * n_targets, -1)).reshape(-1, n_targets)
 
 
 def _full(values: Tensor) -> Tensor:
@@ -340,3 +448,5 @@ LOSSES: dict[str, type[Loss]] = {
     "ranking": Ranking,
 }
 """Name -> loss; `models.part_options` says what each is and which settings it has."""
+CLASSES_LOSSES: dict[str, type[Loss]] = {"cross_entropy": ClassesCrossEntropy, "kl": ClassesKullbackLeibler}
+"""Name -> loss, where the targets are classes."""

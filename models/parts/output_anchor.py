@@ -6,35 +6,48 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 
 class OutputAnchor:
-    """Gives a head's outputs mean and standard deviation of targets, by its last layer's weight and bias.
+    """Gives each of a head's outputs mean and standard deviation of its target, by the last layer's weight and bias.
 
     So predictions of models of different folds agree in level and scale, in the same order as before, and the weights
     that predict are an ordinary head's.
     """
 
-    def __init__(self, layer: nn.Linear | nn.Conv1d, *, scale: float, shift: float) -> None:
+    def __init__(self, layer: nn.Linear | nn.Conv1d, *, scale: Tensor, shift: Tensor) -> None:
+        """Take scale and shift of each output, [outputs]."""
         self.layer, self.scale, self.shift = layer, scale, shift
 
     @classmethod
     def fit(cls, layer: nn.Linear | nn.Conv1d, prediction: NDArray[np.float32], target: NDArray[np.float32]) -> Self:
-        """Fit outputs, not anchored yet, to targets [rows]; constant or broken ones keep their scale."""
-        scale = target.std(dtype=np.float64) / max(prediction.std(dtype=np.float64), np.finfo(np.float32).tiny)
-        scale = float(scale) if 0 < scale < np.inf else 1.0
-        return cls(
-            layer, scale=scale, shift=float(target.mean(dtype=np.float64) - scale * prediction.mean(dtype=np.float64))
-        )
+        """Fit outputs, not anchored yet, to targets, both [rows] or [rows, outputs], on the rows that have a target.
+
+        Constant or broken ones keep their scale.
+        """
+        columns = zip(np.atleast_2d(prediction.T), np.atleast_2d(target.T), strict=True)
+        fits = [_fit(ours[~np.isnan(truth)], truth[~np.isnan(truth)]) for ours, truth in columns]
+        scale, shift = layer.weight.new_tensor(fits).T
+        return cls(layer, scale=scale, shift=shift)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Let the layer give anchored outputs; on leaving it holds its own values again."""
         assert self.layer.bias is not None
         weight, bias = self.layer.weight.data, self.layer.bias.data
-        self.layer.weight.data, self.layer.bias.data = weight * self.scale, bias * self.scale + self.shift
+        scale = self.scale.reshape(-1, *[1] * (weight.ndim - 1))
+        self.layer.weight.data, self.layer.bias.data = weight * scale, bias * self.scale + self.shift
         try:
             yield
         finally:
             self.layer.weight.data, self.layer.bias.data = weight, bias
+
+
+def _fit(prediction: NDArray[np.float32], target: NDArray[np.float32]) -> tuple[float, float]:
+    """Return scale and shift that give predictions [rows] mean and deviation of targets [rows]; without rows, none."""
+    if not len(target):
+        return 1.0, 0.0
+    scale = target.std(dtype=np.float64) / max(prediction.std(dtype=np.float64), np.finfo(np.float32).tiny)
+    scale = float(scale) if 0 < scale < np.inf else 1.0
+    return scale, float(target.mean(dtype=np.float64) - scale * prediction.mean(dtype=np.float64))

@@ -25,7 +25,9 @@ class Batch:
     rows: NDArray[np.int64]
     """[batch]; positions in the table that the rows come from."""
     targets: Tensor | None
-    """float32 [batch]; None where the table has none."""
+    """float32 [batch], or [batch, numbers] with NaN where one is missing; None where the table has none."""
+    weights: Tensor | None = None
+    """float32 [batch]; how much each row counts in training; None: all the same."""
     spans: Tensor | None = None
     """int64 [batch, 3]: text, first token and number of tokens that a row is scored from; None: text i is row i."""
     segments: Tensor | None = None
@@ -42,6 +44,14 @@ class Batch:
     def n_texts(self) -> int:
         """Texts that can be computed apart from each other; a row's windows are one."""
         return len(self.input_ids) if self.windows is None else len(self.rows)
+
+    @property
+    def total_weight(self) -> float:
+        """What all targets that are there weigh together in a mean of them."""
+        if self.targets is None or (self.targets.ndim == 1 and self.weights is None):
+            return len(self.rows)
+        counts = (~self.targets.isnan()).double().reshape(len(self.rows), -1).sum(dim=1)
+        return float(counts.sum() if self.weights is None else counts @ self.weights.double())
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its tensors on `device`; to CUDA from pinned memory, so that nobody waits."""
@@ -83,6 +93,7 @@ class Encoded:
     offsets: NDArray[np.int64]
     padding_id: int
     targets: NDArray[np.float32] | None
+    """[rows] or [rows, numbers] as in `Batch.targets`."""
     spans: Spans | None = None
     """None: text i is row i."""
     second_segments: NDArray[np.int64] | None = None
@@ -91,6 +102,8 @@ class Encoded:
     """[rows, 2] as in `Batch.codes`."""
     groups: NDArray[np.int64] | None = None
     """[rows] as in `Batch.groups`."""
+    weights: NDArray[np.float32] | None = None
+    """[rows] as in `Batch.weights`."""
     windows: NDArray[np.int64] | None = None
     """[texts + 1] where each text's windows begin; None: each text is a single one."""
 
@@ -152,6 +165,7 @@ class Encoded:
             attention_mask=torch.from_numpy(mask.astype(np.int64)),
             rows=rows,
             targets=_tensor(self.targets, rows),
+            weights=_tensor(self.weights, rows),
             spans=_tensor(spans),
             segments=_tensor(None if segments is None else segments.astype(np.int64)),
             codes=_tensor(self.codes, rows),

@@ -95,6 +95,8 @@ def _writer(
             segment_ids=candidate.segment_ids,
             anchor_column=data.task.text_columns[0] if len(data.task.text_columns) > 1 else None,
             code_column=data.task.cpc_column if recipe.codes else None,
+            target_names=data.task.target.names,
+            weighted=data.task.weight_column is not None,
         )
 
     return formed, rows

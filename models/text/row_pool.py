@@ -8,6 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_prep.cpc import code_numbers
+from data_prep.store.tables import column_names
+from data_prep.targets.target_columns import numbers_of
 from models.text.batches import Encoded, Spans
 from models.text.packing import pack_rows
 from models.text.phrase_lengths import FittedPhrases, fit_phrases
@@ -38,15 +40,27 @@ class RowPool:
     code_column: str | None = None
     """Column whose CPC codes batches carry."""
 
+    target_names: tuple[str, ...] = ()
+    """Names of a row's targets where it has several."""
+    weighted: bool = False
+    """Whether rows with targets have weights."""
+
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     @cached_property
     def targets(self) -> NDArray[np.float32] | None:
-        """The truth, [rows]; None where the table has none."""
-        if "score" not in self.table.column_names:
+        """The truth, [rows] or [rows, numbers] with NaN where one is missing; None where the table has none."""
+        if column_names("score", self.target_names)[0] not in self.table.column_names:
             return None
-        return np.array(self.table["score"].to_numpy(), dtype=np.float32)
+        return np.array(numbers_of(self.table, "score", self.target_names))
+
+    @cached_property
+    def weights(self) -> NDArray[np.float32] | None:
+        """How much each row counts in training, [rows]; None where all count the same."""
+        if not self.weighted or self.targets is None:
+            return None
+        return np.array(self.table["weight"].to_numpy(), dtype=np.float32)
 
     @property
     def vocabulary(self) -> NDArray[np.int64]:
@@ -172,6 +186,7 @@ class RowPool:
             second_segments=columns.places[heads, -1] if self.layout.segments and self.segment_ids else None,
             codes=self._codes,
             groups=self._groups,
+            weights=self.weights,
             windows=columns.windows,
         )
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from data_prep.prepared import PreparedManifest
 from data_prep.scoring.metrics import Metric
 from data_prep.store.oof_store import Provenance
-from data_prep.store.tables import OOF_SCHEMA, TEST_SCHEMA
+from data_prep.store.tables import column_names, oof_schema, prediction_schema
+from data_prep.targets.target_columns import numbers_of
 from models.candidate import Candidate
 from models.parts.output_anchor import OutputAnchor
 from models.text.fold_pools import FoldPools
@@ -30,11 +31,11 @@ class FoldPredictions:
 
     candidate: Candidate
     oof: pa.Table
-    """`OOF_SCHEMA`: the fold's rows in prepared order."""
+    """`oof_schema`: the fold's rows in prepared order."""
     test: pa.Table | None
-    """`TEST_SCHEMA`: all test rows in prepared order; None where the data has none."""
+    """`prediction_schema`: all test rows in prepared order; None where the data has none."""
     holdout: pa.Table | None
-    """`OOF_SCHEMA`: the holdout rows in prepared order; None where the split has none."""
+    """`oof_schema`: the holdout rows in prepared order; None where the split has none."""
     metric: float
     """The task's metric on the whole fold; NaN as in `RungReport`, and where other rows' predictions are not finite."""
     epoch: float
@@ -82,9 +83,9 @@ class FoldPredictor:
         keep_weights: bool,
     ) -> FoldPredictions:
         """Predict test and holdout rows; return the whole result of the fold run."""
-        oof = self._table(self._pools.validation, validation, OOF_SCHEMA)
-        test, holdout = self._predict(self._pools.test, TEST_SCHEMA), self._predict(self._pools.holdout, OOF_SCHEMA)
-        others = [table["prediction"].to_numpy() for table in (test, holdout) if table is not None]
+        oof = self._table(self._pools.validation, validation)
+        test, holdout = self._predict(self._pools.test), self._predict(self._pools.holdout)
+        others = [numbers_of(table, "prediction") for table in (test, holdout) if table is not None]
         if not all(np.isfinite(prediction).all() for prediction in others):
             metric = math.nan
         provenance = Provenance(
@@ -111,18 +112,16 @@ class FoldPredictor:
             weights=weights,
         )
 
-    def _predict(self, pool: RowPool | None, schema: pa.Schema) -> pa.Table | None:
-        return None if pool is None else self._table(pool, self._learner.predict_pool(pool), schema)
+    def _predict(self, pool: RowPool | None) -> pa.Table | None:
+        return None if pool is None else self._table(pool, self._learner.predict_pool(pool))
 
-    def _table(self, pool: RowPool, prediction: NDArray[np.float32], schema: pa.Schema) -> pa.Table:
-        columns = {
-            "id": pool.table["id"],
-            "fold": np.full(len(prediction), self._fold, dtype=np.int8),
-            "prediction": prediction,
-        }
-        if "score" in schema.names:
-            columns["score"] = pool.table["score"]
-        return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    def _table(self, pool: RowPool, prediction: NDArray[np.float32]) -> pa.Table:
+        names = self._manifest.task.target.names
+        schema = prediction_schema(names) if pool.targets is None else oof_schema(names)
+        columns = dict(zip(column_names("prediction", names), np.atleast_2d(prediction.T), strict=True))
+        columns["fold"] = np.full(len(prediction), self._fold, dtype=np.int8)
+        kept = {name: pool.table[name] for name in schema.names if name not in columns}
+        return pa.table({**kept, **columns}).select(schema.names).cast(schema)
 
 
 def describe_fault(prediction: NDArray[np.float32], *, broken: Sequence[str], diverged: bool) -> str:
@@ -133,13 +132,17 @@ def describe_fault(prediction: NDArray[np.float32], *, broken: Sequence[str], di
         return "the training loss diverged"
     if not np.isfinite(prediction).all():
         return "predictions are NaN or infinite"
-    if prediction.min() == prediction.max():
-        return f"all predictions are the same ({prediction[0]:.4g})"
+    if _constant(prediction):
+        same = ", ".join(f"{number:.4g}" for number in np.atleast_1d(prediction[0]))
+        return f"all predictions are the same ({same})"
     return "the metric is undefined for these rows"
 
 
 def measure_predictions(metric: Metric, targets: NDArray[np.float32], prediction: NDArray[np.float32]) -> float:
-    """Return the metric of predictions; NaN where they say nothing: some are not finite, or all are the same."""
-    if not np.isfinite(prediction).all() or prediction.min() == prediction.max():
-        return math.nan
-    return metric(targets, prediction)
+    """Return the metric of predictions; NaN where they say nothing: some are not finite, or all rows' are the same."""
+    return math.nan if not np.isfinite(prediction).all() or _constant(prediction) else metric(targets, prediction)
+
+
+def _constant(prediction: NDArray[np.float32]) -> bool:
+    """Tell whether all rows have the same prediction."""
+    return bool((prediction.min(axis=0) == prediction.max(axis=0)).all())

@@ -44,14 +44,14 @@ class StepGradients:
         return loss
 
     def add(self, batch: Batch, micro_batches: int = 1) -> Tensor:
-        """Add the gradients of the whole batch's loss, which is the mean of its parts' losses, weighted by rows.
+        """Add the gradients of the whole batch's loss: the mean of its parts' losses, by what their targets weigh.
 
         A loss that compares rows keeps the candidate's parts, and computes smaller ones in two passes.
         """
         two_passes = micro_batches > 1 and self.loss.compares_rows
         losses = []
         for part in split_batch(batch, self.accumulation * (1 if two_passes else micro_batches)):
-            share = len(part.rows) / len(batch.rows)
+            share = part.total_weight / batch.total_weight
             losses.append(self._add_in_two_passes(part, share, micro_batches) if two_passes else self._add(part, share))
         return torch.stack(losses).sum()
 
@@ -66,7 +66,7 @@ class StepGradients:
         part = part.to(self.device)
         assert part.targets is not None
         with self.mixout.mixed():
-            loss = self.loss(self.outputs(part), part.targets, part.groups) * share
+            loss = self.loss(self.outputs(part), part.targets, part.groups, part.weights) * share
             torch.autograd.backward(self.loss_scaler.scale(loss))
         return loss.detach()
 

@@ -64,13 +64,13 @@ class Learner:
             self.average.update()
 
     def predict_pool(self, pool: RowPool, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Return the mean prediction, float32 [rows], over all orders of the siblings, for some rows (None: all)."""
+        """Return the mean prediction over all orders of the siblings, for some rows (None: all), as `predict` does."""
         predictions = np.stack([self.predict(pool.encode(order), rows) for order in range(self.orders)])
         mean: NDArray[np.float32] = predictions.mean(axis=0, dtype=np.float64).astype(np.float32)
         return mean
 
     def predict(self, encoded: Encoded, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Return predictions, float32 [rows], for the given rows of `encoded` in the order given (None: all)."""
+        """Return predictions, float32 [rows] or [rows, numbers], for some rows in the order given (None: all)."""
         chosen = np.arange(encoded.n_rows) if rows is None else rows
         self.scorer.eval()
         n_texts = encoded.texts_at_once(PREDICTION_BATCH)
@@ -80,12 +80,13 @@ class Learner:
         self, encoded: Encoded, chosen: NDArray[np.int64], n_texts: int, micro_batches: int
     ) -> NDArray[np.float32]:
         texts = encoded.texts_of(chosen)
-        predictions = np.full(encoded.n_rows, np.nan, dtype=np.float32)
-        to_predictions = self.gradients.loss.to_predictions
+        loss = self.gradients.loss
+        names = loss.task.target.names
+        predictions = np.full((encoded.n_rows, len(names)) if names else encoded.n_rows, np.nan, dtype=np.float32)
         with self._predicting(), torch.inference_mode():
             for places in prediction_batches(encoded.lengths[texts], max(1, n_texts // micro_batches)):
                 batch = encoded.batch(texts[places]).to(self.gradients.device)
-                predictions[batch.rows] = to_predictions(self.gradients.outputs(batch)).cpu().numpy()
+                predictions[batch.rows] = loss.to_predictions(self.gradients.outputs(batch)).cpu().numpy()
         return predictions[chosen]
 
     def token_ids(self) -> NDArray[np.int64]:

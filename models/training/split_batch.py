@@ -9,15 +9,15 @@ from torch import Tensor
 from models.text.batches import Batch
 
 TEXT_FIELDS = ("input_ids", "attention_mask", "segments")
-ROW_FIELDS = ("targets", "codes", "groups")
+ROW_FIELDS = ("targets", "weights", "codes", "groups")
 
 
 def split_batch(batch: Batch, n_parts: int) -> list[Batch]:
     """Cut a batch into at most `n_parts` batches of about as many texts, none empty, in the order given.
 
-    Rows stay with their text, windows with their row. The mean of the parts' gradients, weighted by their rows, is the
-    gradient of the whole batch for every loss that is a mean over rows. A loss that compares rows with each other
-    (pearson, ranking) compares them within a part only, so accumulation is another training for it.
+    Rows stay with their text, windows with their row. The mean of the parts' gradients, weighted by what their targets
+    weigh, is the gradient of the whole batch for every loss that is a mean over targets. A loss that compares rows with
+    each other (pearson, ranking) compares them within a part only, so accumulation is another training for it.
     """
     n_parts = min(n_parts, batch.n_texts)
     if n_parts == 1:

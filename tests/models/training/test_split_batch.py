@@ -19,6 +19,7 @@ def batch_of(n_texts, *, packed):
         targets=torch.rand(n_rows, generator=generator),
         spans=torch.stack([text, torch.ones(n_rows).long(), torch.arange(n_rows) % 4 + 1], dim=1) if packed else None,
         codes=torch.randint(5, (n_rows, 2), generator=generator),
+        weights=torch.rand(n_rows, generator=generator),
         groups=torch.arange(n_rows) // 2,
     )
 
@@ -28,7 +29,7 @@ def what_rows_see(batch):
     text = torch.arange(len(batch.input_ids)) if batch.spans is None else batch.spans[:, 0]
     spans = [None] * len(text) if batch.spans is None else batch.spans[:, 1:].tolist()
     ids = batch.input_ids[text].tolist()
-    columns = (batch.targets.tolist(), batch.codes.tolist(), batch.groups.tolist())
+    columns = (batch.targets.tolist(), batch.weights.tolist(), batch.codes.tolist(), batch.groups.tolist())
     return list(zip(batch.rows.tolist(), ids, spans, *columns, strict=True))
 
 
@@ -55,7 +56,7 @@ def test_every_tensor_of_a_batch_is_cut():
 def test_the_windows_of_a_row_stay_together(n_parts):
     whole = batch_of(6, packed=False)
     windows = torch.tensor([0, 0, 1, 2, 2, 2])
-    rows = {name: getattr(whole, name)[:3] for name in ("rows", "targets", "codes", "groups")}
+    rows = {name: getattr(whole, name)[:3] for name in ("rows", "targets", "weights", "codes", "groups")}
     batch = dataclasses.replace(whole, **rows, windows=windows)
     parts = split_batch(batch, n_parts)
     assert len(parts) == min(n_parts, 3)
