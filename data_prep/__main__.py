@@ -17,6 +17,7 @@ from data_prep.prepared import Prepared, load_prepared
 from data_prep.store.files import exists, join
 from data_prep.store.tables import HOLDOUT_FOLD, one_array
 from data_prep.store.yaml_documents import read_document
+from data_prep.target_counts import count_targets, targets_table
 from data_prep.task import PPPM, Task
 from data_prep.wording import command, count
 
@@ -89,21 +90,25 @@ def prepare_verb(
 
 def _show(prepared: Prepared) -> None:
     manifest = prepared.manifest
-    folds, groups, targets = (prepared.train[name].to_numpy() for name in ("fold", "group", "score"))
-    levels = manifest.task.score_levels or ()
+    folds, groups = (prepared.train[name].to_numpy() for name in ("fold", "group"))
+    targets, counts = prepared.targets, count_targets(prepared)
+    levels = () if counts else manifest.task.score_levels or ()
     split = f"{manifest.scheme}, {manifest.n_folds} folds, seed {manifest.seed}"
     table = Table(title=f"{manifest.task.name}: {split}{'; share of each score' if levels else ''}")
-    for name in ("fold", "rows", "groups", *(f"{level:g}" for level in levels), "mean"):
+    for name in ("fold", "rows", "groups", *(f"{level:g}" for level in levels), *([] if counts else ["mean"])):
         table.add_column(name, justify="right", no_wrap=True)
     for fold in np.unique(folds).tolist():
         mine = folds == fold
         shares = [f"{np.isclose(targets[mine], level).mean():.1%}" for level in levels]
         name = "holdout" if fold == HOLDOUT_FOLD else str(fold)
         n_groups = len(np.unique(groups[mine]))
-        table.add_row(name, f"{mine.sum():,}", f"{n_groups:,}", *shares, f"{targets[mine].mean():.4f}")
+        mean = [] if counts else [f"{targets[mine].mean():.4f}"]
+        table.add_row(name, f"{mine.sum():,}", f"{n_groups:,}", *shares, *mean)
     table.add_section()
     table.add_row("test", f"{manifest.rows['test']:,}")
     console.print(table)
+    if counts:
+        console.print(targets_table(counts))
     if n_shared := pc.sum(pc.is_in(prepared.test["id"], value_set=one_array(prepared.train["id"]))).as_py():
         print_line(f"{count(n_shared, 'id')} of test occur in train too; rows are told apart by their file.")
     print_line(f"data_hash  {manifest.data_hash}\nsplit_hash {manifest.split_hash}")

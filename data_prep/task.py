@@ -1,9 +1,9 @@
 """`Task`: the columns, legal scores and metric of a competition."""
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from data_prep.frozen_record import FrozenSettings, GrowingRecord
 from data_prep.given_name import GivenName
@@ -20,6 +20,9 @@ MOST_TEXTS = 10
 MOST_TARGETS = 30
 MOST_CLASSES = 100
 RESERVED_COLUMNS = ("id", "score", "group", "fold", "context_text", "prediction")
+
+
+ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 
 
 class Task(GrowingRecord, FrozenSettings):
@@ -47,7 +50,7 @@ class Task(GrowingRecord, FrozenSettings):
     score_column: str = "score"
     score_columns: tuple[str, ...] | None = None
     """In place of `score_column`: a number in each, some may be missing; with `classes`, the share of each class."""
-    classes: tuple[str, ...] | None = None
+    classes: tuple[ClassName, ...] | None = None
     """The texts that may stand in `score_column`, or a name for each of `score_columns`."""
     weight_column: str | None = None
     """How much each train row counts in the loss, above 0; None: all the same."""
@@ -100,8 +103,10 @@ class Task(GrowingRecord, FrozenSettings):
             return self
         if not 2 <= len(self.classes) <= MOST_CLASSES or len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes must be 2 to {MOST_CLASSES} different names, got {list(self.classes)}")
-        if not all(name.strip() == name and name for name in self.classes):
-            raise ValueError(f"a class is a text without spaces at its ends, got {list(self.classes)}")
+        if not all(name.strip() == name and name and name.isprintable() for name in self.classes):
+            raise ValueError(f"a class is a text on one line, without spaces at its ends, got {list(self.classes)}")
+        if self.score_columns is None and self.submission_id in self.classes:
+            raise ValueError(f"a class may not be called like the id column, {self.submission_id!r}")
         if self.score_columns is not None and len(self.score_columns) != len(self.classes):
             raise ValueError(
                 f"classes needs a name for each of the {len(self.score_columns)} score_columns, got "

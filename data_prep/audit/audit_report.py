@@ -1,14 +1,18 @@
 """The audit of a prepared folder: counts, repeated rows, texts on both sides of a split, and leakage."""
 
+from typing import ClassVar
+
 import pandas as pd
 import pyarrow as pa
 
 from data_prep.alike import alike
 from data_prep.audit.leakage import Leakage, measure_leakage
-from data_prep.frozen_record import FrozenRecord
+from data_prep.frozen_record import FrozenRecord, GrowingRecord
 from data_prep.normal_text import normal_text
 from data_prep.prepared import Prepared
 from data_prep.store.files import join, write_json
+from data_prep.target_counts import TargetCounts, count_targets
+from data_prep.task import Task
 
 N_EXAMPLES = 5
 
@@ -19,9 +23,10 @@ class FoldCounts(FrozenRecord):
     fold: int
     rows: int
     groups: int
-    score_mean: float
+    score_mean: float | None
+    """None where a row has more than a number."""
     score_counts: dict[str, int]
-    """Rows with each legal score; empty if any score in a range is legal."""
+    """Rows with each legal score; empty if any score in a range is legal, or where a row has more than a number."""
 
 
 class ColumnCounts(FrozenRecord):
@@ -52,8 +57,10 @@ class Repeats(FrozenRecord):
     examples: tuple[tuple[str, ...], ...]
 
 
-class AuditReport(FrozenRecord):
+class AuditReport(GrowingRecord):
     """The report on a prepared folder."""
+
+    later_fields: ClassVar[frozenset[str]] = frozenset({"targets"})
 
     data_hash: str
     split_hash: str
@@ -62,6 +69,8 @@ class AuditReport(FrozenRecord):
     """Different values of the group column, if it is a text column."""
     linked_groups: int
     folds: tuple[FoldCounts, ...]
+    targets: tuple[TargetCounts, ...] = ()
+    """Several targets, or classes; none of one number."""
     columns: tuple[ColumnCounts, ...]
     repeated_rows: Repeats
     """Rows with the same texts in every column."""
@@ -79,7 +88,7 @@ def audit(prepared: Prepared) -> AuditReport:
     """Audit a prepared folder; measuring leakage takes about half a minute for 36,000 rows."""
     manifest, task = prepared.manifest, prepared.task
     texts = list(task.text_columns)
-    train = prepared.train.select([*texts, "score", "group", "fold"]).to_pandas()
+    train = prepared.train.select([*texts, "group", "fold"]).to_pandas().assign(score=prepared.one_target)
     test = prepared.test.select(texts).to_pandas()
     group = task.group_column
     return AuditReport(
@@ -88,7 +97,8 @@ def audit(prepared: Prepared) -> AuditReport:
         rows=manifest.rows,
         group_names=train[group].nunique() if group in texts else None,
         linked_groups=train["group"].nunique(),
-        folds=tuple(_count_fold(int(fold), rows, task.score_levels or ()) for fold, rows in train.groupby("fold")),
+        folds=tuple(_count_fold(int(fold), rows, task) for fold, rows in train.groupby("fold")),
+        targets=count_targets(prepared),
         columns=tuple(_count_column(name, train, test) for name in texts),
         repeated_rows=_repeats(train, texts),
         repeated_pairs=_repeats(train.drop_duplicates(texts), texts[:2]) if len(texts) == 3 else None,
@@ -105,13 +115,15 @@ def write_audit(prepared: Prepared) -> AuditReport:
     return report
 
 
-def _count_fold(fold: int, rows: pd.DataFrame, levels: tuple[float, ...]) -> FoldCounts:
+def _count_fold(fold: int, rows: pd.DataFrame, task: Task) -> FoldCounts:
     nearest = rows["score"].to_numpy()
+    one_number = not task.target.names
+    levels = (task.score_levels or ()) if one_number else ()
     return FoldCounts(
         fold=fold,
         rows=len(rows),
         groups=rows["group"].nunique(),
-        score_mean=float(rows["score"].mean()),
+        score_mean=float(rows["score"].mean()) if one_number else None,
         score_counts={f"{level:g}": int((abs(nearest - level) < 1e-6).sum()) for level in levels},
     )
 

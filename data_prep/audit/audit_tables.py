@@ -8,6 +8,7 @@ from rich.table import Table
 from data_prep.audit.audit_report import AuditReport, Repeats
 from data_prep.console import new_table
 from data_prep.store.tables import HOLDOUT_FOLD
+from data_prep.target_counts import targets_table
 from data_prep.wording import count
 
 LEFT: dict[str, Any] = {"title_justify": "left", "caption_justify": "left"}
@@ -16,6 +17,8 @@ LEFT: dict[str, Any] = {"title_justify": "left", "caption_justify": "left"}
 def audit_tables(report: AuditReport) -> Iterator[Table]:
     """Yield the tables of a report in reading order."""
     yield _folds(report)
+    if report.targets:
+        yield targets_table(report.targets, **LEFT)
     yield _columns(report)
     yield _repeated(report)
     yield _leakage(report)
@@ -27,11 +30,13 @@ def _folds(report: AuditReport) -> Table:
     title = (
         f"{'Rows with each score' if levels else 'Rows of each fold'} ({count(report.linked_groups, 'group')}{names})"
     )
-    table = new_table(title, "fold", "rows", "groups", *levels, "mean", **LEFT)
+    means = [] if report.targets else ["mean"]
+    table = new_table(title, "fold", "rows", "groups", *levels, *means, **LEFT)
     for one in report.folds:
         name = "holdout" if one.fold == HOLDOUT_FOLD else str(one.fold)
         counts = (f"{one.score_counts[level]:,}" for level in levels)
-        table.add_row(name, f"{one.rows:,}", f"{one.groups:,}", *counts, f"{one.score_mean:.4f}")
+        mean = [] if one.score_mean is None else [f"{one.score_mean:.4f}"]
+        table.add_row(name, f"{one.rows:,}", f"{one.groups:,}", *counts, *mean)
     table.add_section()
     table.add_row("test", f"{report.rows['test']:,}")
     return table

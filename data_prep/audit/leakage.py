@@ -11,6 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from data_prep.frozen_record import FrozenRecord
 from data_prep.prepare.folds import GROUPED_SCHEMES, SCHEMES, number_by_appearance, split_rows
+from data_prep.targets.target_columns import numbers_of
 from data_prep.task import Task
 
 N_NEIGHBOURS = 20
@@ -62,14 +63,16 @@ def measure_leakage(
     generator = np.random.default_rng(seed)
     pool = _draw_groups(table["group"].to_numpy(), pool_rows, generator)
     table = table.take(pa.array(pool))
-    targets = table["score"].to_numpy().astype(np.float64)
+    targets = numbers_of(table, "score", task.target.names).astype(np.float64)
+    split_by = task.target.one_number(targets.astype(np.float32))
     groups = number_by_appearance(table["group"].to_numpy())
     names = [name for name in SCHEMES if task.group_column or name not in GROUPED_SCHEMES]
     folds = {
-        name: split_rows(name, targets=targets, groups=groups, task=task, n_folds=n_folds, seed=seed) for name in names
+        name: split_rows(name, targets=split_by, groups=groups, task=task, n_folds=n_folds, seed=seed) for name in names
     }
     rows = np.sort(generator.choice(len(targets), min(scored_rows, len(targets)), replace=False))
-    predictions = _predict(_features(table, task), targets, rows, folds, batch_rows)
+    known = np.where(np.isnan(targets), np.nanmean(targets, axis=0), targets)
+    predictions = _predict(_features(table, task), known, rows, folds, batch_rows)
     measured = _compare(task, targets[rows], groups[rows], predictions, generator)
     return Leakage(reference=names[-1], pool_rows=len(targets), scored_rows=len(rows), schemes=measured)
 
@@ -94,8 +97,8 @@ def _features(table: pa.Table, task: Task) -> csr_matrix:
 def _predict(
     features: csr_matrix, targets: Floats, rows: NDArray[np.int64], folds: dict[str, NDArray[np.int8]], batch_rows: int
 ) -> dict[str, Floats]:
-    """Predict `rows` from their nearest neighbours in the other folds of each scheme."""
-    predictions = {scheme: np.empty(len(rows)) for scheme in folds}
+    """Predict the targets of `rows` from their nearest neighbours in the other folds of each scheme."""
+    predictions = {scheme: np.empty((len(rows), *targets.shape[1:])) for scheme in folds}
     transposed = features.T.tocsr()
     for start in range(0, len(rows), batch_rows):
         part = slice(start, start + batch_rows)
@@ -108,11 +111,12 @@ def _predict(
 
 
 def _vote(similarity: NDArray[np.float32], targets: Floats) -> Floats:
-    """Return the weighted mean target of each row's nearest neighbours; similarity -1: may not be used."""
+    """Return the weighted mean targets of each row's nearest neighbours; similarity -1: may not be used."""
     nearest = np.argpartition(similarity, -min(N_NEIGHBOURS, similarity.shape[1]), axis=1)[:, -N_NEIGHBOURS:]
     near = np.take_along_axis(similarity, nearest, axis=1)
     weights = np.where(near < 0, 0.0, np.maximum(near, 1e-3) ** SHARPNESS)
-    return np.asarray((weights * targets[nearest]).sum(axis=1) / weights.sum(axis=1), np.float64)
+    means = [(weights * column[nearest]).sum(axis=1) / weights.sum(axis=1) for column in np.atleast_2d(targets.T)]
+    return np.column_stack(means) if targets.ndim == 2 else np.asarray(means[0], np.float64)
 
 
 def _compare(

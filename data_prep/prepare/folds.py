@@ -141,13 +141,9 @@ def check_measurable(folds: NDArray[np.int8], targets: NDArray[np.floating], tas
     """
     names = task.target.names
     columns = {"": targets} if not names else {f" of {name}": targets[:, i] for i, name in enumerate(names)}
-    faults = [
-        f"{fault}{of}"
-        for of, column in columns.items()
-        for fault in unmeasurable(folds[~np.isnan(column)], column[~np.isnan(column)])
-    ]
     if task.classes is not None:  # a fold may lack a class, though not all but one
-        faults = unmeasurable(folds, task.target.one_number(np.asarray(targets, np.float32)))
+        columns = {"": task.target.one_number(np.asarray(targets, np.float32))}
+    faults = [f"{fault}{of}" for of, column in columns.items() for fault in unmeasurable(folds, column)]
     if faults:
         raise InputError(
             f"{task.metric} says nothing there: {'; '.join(faults)}. Every part needs {LEAST_ROWS} rows and two "
@@ -156,13 +152,13 @@ def check_measurable(folds: NDArray[np.int8], targets: NDArray[np.floating], tas
 
 
 def unmeasurable(folds: NDArray[np.int8], targets: NDArray[np.floating]) -> list[str]:
-    """Return the folds, and the holdout, that hold too few rows or rows of one score, each with what it holds."""
+    """Return the folds, and the holdout, that hold too few rows with a target, or rows of one score."""
     faults = []
     for fold in np.unique(folds).tolist():
-        mine = targets[folds == fold]
+        mine = targets[(folds == fold) & ~np.isnan(targets)]
         name = "the holdout" if fold == HOLDOUT_FOLD else f"fold {fold}"
         if len(mine) < LEAST_ROWS:
-            faults.append(f"{name} holds {len(mine)} row{'s' if len(mine) > 1 else ''}")
+            faults.append(f"{name} holds {len(mine)} row{'' if len(mine) == 1 else 's'}")
         elif mine.min() == mine.max():
             faults.append(f"all {len(mine):,} rows of {name} have the score {mine[0]:g}")
     return faults

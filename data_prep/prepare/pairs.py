@@ -96,6 +96,7 @@ def read_pairs(
         train_table.slice(0, 0) if test_rows is None else _text_table(test_rows, task, texts, has_id=has_id["test"])
     )
     extra = _extra_tables({"train": train_rows, "test": test_rows}, columns)
+    said += task.target.remarks(targets, n_folds)
     scored = with_numbers(train_table, "score", targets, task.target.names)
     return Pairs(
         task=settled,
@@ -301,6 +302,8 @@ def _check_targets(records: Records, task: Task, faults: InputFaults) -> NDArray
     for row in wrong.tolist():
         found = ", ".join(str(records.table[name][row].as_py()) for name in task.target_columns)
         faults.add(_where(records, listed_columns(task.target_columns)), rule, place=records.place(row), found=found)
+    for name in () if faults else kind.idle(targets):
+        faults.add(_where(records, name), "needs two different scores, or nothing can be learned; leave the column out")
     return targets
 
 

@@ -205,7 +205,8 @@ class Metric:
         """Return the metric of each of several targets, [rows, targets] both; rows without a target do not count."""
         x, y = np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
         known = ~np.isnan(x)
-        return [self(x[rows, place], y[rows, place]) for place, rows in enumerate(known.T)]
+        pairs = [(x[rows, place], y[rows, place]) for place, rows in enumerate(known.T)]
+        return [self(*pair) if pair[0].size else float("nan") for pair in pairs]
 
     def utility(self, value: float) -> float:
         """Turn a value of this metric into one where more is better."""

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.errors import quote
 from data_prep.scoring.class_metrics import to_shares
 from data_prep.scoring.metrics import Metric, Targets
 from data_prep.targets.target_kind import MISSING, Floats32, TargetKind
+from data_prep.wording import count
 
 DECIDED = ("multiclass_accuracy", "macro_f1")
 """Metrics of which a submission names the most probable class."""
@@ -15,6 +17,8 @@ RANKED = "map@"
 """Metrics of which a submission names so many classes, the most probable first."""
 ROUNDING = 1e-3
 """Shares of a row may sum to 1 up to this."""
+SHOWN = 20
+"""Classes in a message, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,8 @@ class Classes(TargetKind):
     def _suited(self, metric: Metric) -> Metric:
         if metric.targets is not Targets.CLASSES:
             raise ValueError(f"metric {metric.name} does not suit classes; use multiclass_log_loss, for example")
+        if metric.name.startswith(RANKED) and any(" " in name for name in self.classes):
+            raise ValueError(f"metric {metric.name} needs classes without spaces: a submission lists them with spaces")
         return metric.for_classes(len(self.classes))
 
     def read_cell(self, text: str) -> float | str:
@@ -46,7 +52,9 @@ class Classes(TargetKind):
             return super().read_cell(text)
         if text in self.classes:
             return float(self.classes.index(text))
-        return f"must be one of the classes {', '.join(self.classes)}" if text.strip() else MISSING
+        shown = ", ".join(quote(name) for name in self.classes[:SHOWN])
+        more = f" and {len(self.classes) - SHOWN} more" if len(self.classes) > SHOWN else ""
+        return f"must be one of the classes {shown}{more}" if text.strip() else MISSING
 
     def read_rows(self, cells: Floats32) -> tuple[Floats32, NDArray[np.intp], str]:
         """Return shares; rows whose shares do not sum to 1 are at fault."""
@@ -56,7 +64,14 @@ class Classes(TargetKind):
             return one_hot, np.empty(0, dtype=np.intp), ""
         total = cells.sum(axis=1)
         shares = np.asarray(cells / np.where(total > 0, total, 1)[:, None], dtype=np.float32)
-        return shares, np.flatnonzero(~(np.abs(total - 1) <= ROUNDING)), f"shares of a row must sum to 1 (± {ROUNDING})"
+        return shares, np.flatnonzero(np.abs(total - 1) > ROUNDING), f"shares of a row must sum to 1 (± {ROUNDING})"
+
+    def remarks(self, targets: Floats32, n_folds: int) -> list[str]:
+        """Say which classes have fewer rows than there are folds."""
+        rows = np.bincount(targets.argmax(axis=1), minlength=len(self.classes)).tolist()
+        rare = [(name, n_rows) for name, n_rows in zip(self.classes, rows, strict=True) if n_rows < n_folds]
+        found = ", ".join(f"{quote(name)} ({count(n_rows, 'row')})" for name, n_rows in rare[:SHOWN])
+        return [f"{count(len(rare), 'class', 'classes')} with fewer rows than folds: {found}."] if rare else []
 
     def one_number(self, targets: Floats32) -> Floats32:
         """Return the number of the class with the greatest share."""

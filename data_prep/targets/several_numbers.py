@@ -29,6 +29,11 @@ class SeveralNumbers(TargetKind):
         """Return the cells; a row without any target is at fault."""
         return cells, np.flatnonzero(np.isnan(cells).all(axis=1)), "a row needs at least one target"
 
+    def idle(self, targets: Floats32) -> list[str]:
+        """Return the names of columns with less than two different numbers."""
+        known = [column[~np.isnan(column)] for column in targets.T]
+        return [name for name, column in zip(self.columns, known, strict=True) if len(np.unique(column)) < 2]
+
     def one_number(self, targets: Floats32) -> Floats32:
         """Return the mean of each row's targets [rows, numbers] that are there, each scaled to mean 0, deviation 1."""
         spread = np.nanstd(targets, axis=0)

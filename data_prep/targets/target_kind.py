@@ -67,6 +67,14 @@ class TargetKind(ABC):
         """Return targets [rows, numbers] for cells [rows, columns] as read; then the rows at fault, and the rule."""
         return cells, np.empty(0, dtype=np.intp), ""
 
+    def idle(self, targets: Floats32) -> list[str]:  # noqa: ARG002
+        """Return the names of targets that do not differ between the rows."""
+        return []
+
+    def remarks(self, targets: Floats32, n_folds: int) -> list[str]:  # noqa: ARG002
+        """Return sentences on targets [rows, numbers] that a person should know before a split into folds."""
+        return []
+
     @abstractmethod
     def one_number(self, targets: Floats32) -> Floats32:
         """Return one number for each row's targets [rows] or [rows, numbers], by which rows are split and audited."""
