@@ -3,6 +3,7 @@
 import csv
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,23 +37,33 @@ COLUMNS = {
         "id comment_text",
     ),
     "quest": (
-        "qa_id question_title question_body question_user_name answer url category answer_helpful answer_level",
-        "qa_id question_title question_body question_user_name answer url category",
+        "qa_id question_title question_body question_user_name answer url category host "
+        + " ".join(read_document(FOLDER / "quest.yaml", Task).target_columns),
+        "qa_id question_title question_body question_user_name answer url category host",
+    ),
+    "lmsys": (
+        "id model_a model_b prompt response_a response_b winner_model_a winner_model_b winner_tie",
+        "id prompt response_a response_b",
     ),
 }
-"""Columns of train and test of each competition, some of the many targets of the last."""
+"""Columns of train and test of each competition."""
 N_ROWS = 20
+
+
+def target_text(task: Task, place: int, generator: random.Random, row: int) -> str:
+    """Return a legal target for a row in the column at `place`."""
+    if task.classes:
+        return str(int(row % len(task.classes) == place))
+    if task.score_levels:
+        return str(task.score_levels[(row + place) % len(task.score_levels)])
+    return f"{task.least + (task.greatest - task.least) * generator.random():.3f}"
 
 
 def write(path: Path, columns: list[str], task: Task, sign: str) -> Path:
     generator = random.Random(len(columns))
     special: dict[str, Callable[[int], object]] = {
         task.id_column or "": lambda row: f"r{row}",
-        task.score_column: lambda row: (
-            task.score_levels[row % len(task.score_levels)]
-            if task.score_levels
-            else f"{task.least + (task.greatest - task.least) * generator.random():.3f}"
-        ),
+        **{name: partial(target_text, task, place, generator) for place, name in enumerate(task.target_columns)},
         task.group_column or "-": lambda row: f"group {row // 2}",
         task.cpc_column or "-": lambda row: ["A47", "B29"][row % 2],
     }
@@ -78,11 +89,13 @@ def test_a_task_file_takes_the_rows_of_its_competition(name: str, tmp_path: Path
     ]
     data = prepare(train=files[0], test=files[1], out=tmp_path / "out", task=task, n_folds=2, seed=1)
     assert (data.train.num_rows, data.test.num_rows) == (N_ROWS, N_ROWS)
-    named = {task.id_column, *task.text_columns, task.score_column, task.group_column}
+    n_numbers = {"quest": (30,), "feedback-ell": (6,), "jigsaw": (6,), "commonlit-summaries": (2,), "lmsys": (3,)}
+    assert data.targets.shape == (N_ROWS, *n_numbers.get(name, ()))
+    named = {task.id_column, *task.text_columns, *task.target_columns, task.group_column}
     kept = [column for column in COLUMNS[name][0].split() if column not in named]
     assert [column for column in kept if column in data.train.column_names] == kept
     recipe = "pair_context" if task.cpc_column else "texts"
-    check_task(Candidate(recipe=recipe), task)
+    check_task(Candidate(recipe=recipe, loss="cross_entropy" if task.classes else "mse"), task)
 
 
 def test_the_first_tasks_file_says_what_the_task_without_a_file_is() -> None:

@@ -107,7 +107,11 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
     "not a number": (NUMBERS, {"a": "high"}, r"column a: must be a number, .*found 1: line 2 'high'"),
     "out of range": (NUMBERS, {"b": "6"}, r"column b: must be from 1 to 5; found 1: line 2 '6'"),
     "no target at all": (NUMBERS, {"a": "", "b": " "}, r"column 'a', 'b': a row needs at least one target; .*line 2"),
-    "unknown class": (CLASSES, {"mood": "angry"}, r"one of the classes 'sad', 'so, so', 'happy'; found 1: line 2 'angry'"),
+    "unknown class": (
+        CLASSES,
+        {"mood": "angry"},
+        r"one of the classes 'sad', 'so, so', 'happy'; found 1: line 2 'angry'",
+    ),
     "class with a space": (CLASSES, {"mood": "sad "}, r"one of the classes .*line 2 'sad '"),
     "no class": (CLASSES, {"mood": ""}, r"column mood: may not be missing; found 1: line 2"),
     "shares": (SHARES, {"wa": "1", "wb": "1", "tie": "0"}, r"must sum to 1 \(± 0.001\); found 1: line 2 '1, 1, 0'"),
