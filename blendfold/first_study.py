@@ -2,6 +2,7 @@
 
 from data_prep.cpc import shipped_texts
 from data_prep.prepare.guess_task import TaskGuess
+from data_prep.task import Task
 from models.backbones.families import SHIPPED
 
 LENGTHS = (32, 64, 128, 256, 512)
@@ -28,6 +29,8 @@ def first_study(guess: TaskGuess, *, name: str, data: str, cores: int, has_gpu: 
     why = "a GPU is here" if has_gpu else "no GPU is here: small enough for a CPU"
     shared = f"backbone: {backbone}, recipe: {recipe}, max_length: {length}, epochs: {epochs}, backbone_lr: {rate}"
     with_titles = " with the titles of their CPC codes" if guess.task.cpc_column else ""
+    tokens = f"{wanted:.0f} tokens at {TOKENS_OF_A_WORD:g} a word"
+    first, second = _losses(guess.task)
     cut = "" if wanted <= length else "; longer texts are cut"
     return f"""# A first study, by `blendfold init`: two candidates, to see that all works and what a fold costs.
 name: {name}
@@ -37,8 +40,16 @@ ladder: {{rungs: []}}  # too few candidates to stop any early
 candidates:
   # backbone: {why}
   # recipe: all texts of the task, in reading order
-  # max_length: 99 % of the rows have at most {words:,} words{with_titles}, about {wanted:.0f} tokens{cut}
+  # max_length: 99 % of the rows have at most {words:,} words{with_titles}, about {tokens}{cut}
   # epochs: {guess.n_rows:,} rows
-  mean-mse: {{{shared}, head: mean, loss: mse}}
-  attention-bce: {{{shared}, head: attention, loss: bce}}
+  mean-{first}: {{{shared}, head: mean, loss: {first}}}
+  attention-{second}: {{{shared}, head: attention, loss: {second}}}
 """
+
+
+def _losses(task: Task) -> tuple[str, str]:
+    """Return the losses of both candidates."""
+    if task.classes is not None:
+        return "cross_entropy", "cross_entropy"
+    has_labels = task.score_columns is not None and task.score_levels == (0, 1)
+    return ("bce" if has_labels else "mse"), "bce"

@@ -19,6 +19,8 @@ KEYS = (
     "text_columns",
     "cpc_column",
     "score_column",
+    "score_columns",
+    "classes",
     "score_levels",
     "score_range",
     "group_column",
@@ -71,8 +73,9 @@ def init_verb(
 def task_text(settings: dict[str, Any], reasons: dict[str, str]) -> str:
     """Return a task file with the reason behind each key that was guessed."""
     lines = ["# By `blendfold init`; docs/tasks.md explains every key."]
-    for key in KEYS:
-        if settings[key] is None and key != "id_column":
+    one_score = settings.get("score_columns") is None
+    for key in KEYS if one_score else [key for key in KEYS if key != "score_column"]:
+        if settings.get(key) is None and key != "id_column":
             if key in reasons:
                 lines.append(f"# {key}:  # {reasons[key]}")
             continue

@@ -12,15 +12,13 @@ import pyarrow.compute as pc
 from data_prep.cpc import shipped_texts
 from data_prep.errors import InputError, InputFaults
 from data_prep.prepare.file_columns import INDEX_NAME, typed
+from data_prep.prepare.guess_targets import ID_NAME, guess_targets
 from data_prep.store.files import absolute
 from data_prep.store.table_records import listed_columns, read_chosen, read_header
 from data_prep.store.text_encodings import UTF8
+from data_prep.store.yaml_documents import check_document
 from data_prep.task import MOST_TEXTS, RESERVED_COLUMNS, Task
 
-ID_NAME = re.compile(r"(.*_)?id|.*Id|ID|index|idx", re.ASCII)
-SCORE_NAME = re.compile(r".*(score|target|label|similarity|grade|rating|toxic|relevan|quality).*|y", re.IGNORECASE)
-MOST_LEVELS = 12
-"""Different scores, at most, that are taken for levels."""
 LEAST_GROUPS = 5
 WORDS_OF_A_TEXT = 1.5
 """Words on average, from which a column is a text."""
@@ -43,7 +41,7 @@ def guess_task(
     """Guess the task of a competition from its files; `sample` is its sample submission.
 
     Raises:
-        InputError: a file cannot be read, or train has no column of numbers or none of texts.
+        InputError: a file cannot be read, or train has no column that could be the score or none of texts.
     """
     faults = InputFaults()
     names: list[str] = []
@@ -57,7 +55,7 @@ def guess_task(
     in_sample = None if sample is None else read_header(sample, faults)
     faults.raise_all()
     assert records is not None
-    columns = {name: typed(records.table[name]) for name in records.table.column_names}
+    columns = {name: _typed(records.table[name]) for name in records.table.column_names}
     return _Guesser(columns, in_test, in_sample).guess(_name_of(train))
 
 
@@ -67,6 +65,12 @@ def _name_of(train: str | Path) -> str:
     stem = file.split(".")[0]
     name = folder if stem.lower() in ("train", "training", "data") else stem
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "task"
+
+
+def _typed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return numbers as numbers; true and false stay texts, as they are the names of two classes."""
+    found = typed(texts)
+    return texts if found.type == pa.int8() else found
 
 
 def _header(path: str | Path, faults: InputFaults, encoding: str) -> list[str]:
@@ -92,32 +96,22 @@ class _Guesser:
 
     def guess(self, name: str) -> TaskGuess:
         id_column = self._guess_id()
-        score = self._guess_score(id_column)
-        codes = self._guess_codes({id_column, score})
-        texts = [*self._guess_texts({id_column, score, codes}), *([codes] if codes else [])]
-        group = self._guess_group(texts, {id_column, score, codes})
-        scores = self._columns[score].drop_null().cast(pa.float64()).to_numpy()
-        levels = np.unique(scores).tolist()
-        legal: dict[str, object]
-        if 2 <= len(levels) <= MOST_LEVELS:
-            legal = {"score_levels": levels}
-            self._reasons["score_levels"] = f"the {len(levels)} different scores in train"
-        else:
-            legal = {"score_range": [float(scores.min()), float(scores.max())]}
-            self._reasons["score_range"] = "least and greatest in train; widen it if more is legal"
-        task = Task.model_validate(
-            {
-                "name": name,
-                "id_column": id_column,
-                "text_columns": texts,
-                "score_column": score,
-                **legal,
-                "group_column": group,
-                "link_column": self._guess_link(texts, group),
-                "cpc_column": codes,
-                "metric": self._guess_metric(levels),
-            }
-        )
+        target = guess_targets(self._columns, id_column, self._in_test, self._in_sample)
+        self._reasons |= target.reasons
+        taken = {id_column, *target.columns}
+        codes = self._guess_codes(taken)
+        texts = [*self._guess_texts({*taken, codes}), *([codes] if codes else [])]
+        group = self._guess_group(texts, {*taken, codes})
+        settings = {
+            "name": name,
+            "id_column": id_column,
+            "text_columns": texts,
+            **target.settings,
+            "group_column": group,
+            "link_column": self._guess_link(texts, group),
+            "cpc_column": codes,
+        }
+        task = check_document(settings, Task, where="the task that was guessed")
         return TaskGuess(task, self._reasons, self._n_rows, self._words(texts))
 
     def _guess_id(self) -> str | None:
@@ -129,30 +123,13 @@ class _Guesser:
         self._reasons["id_column"] = "no column is named like an id and never repeats; rows are numbered"
         return None
 
-    def _guess_score(self, id_column: str | None) -> str:
-        numbers = [name for name in self._columns if self._is_number(name) and name != id_column]
-        ways = {
-            "the sample submission has it": [name for name in numbers if name in (self._in_sample or ())],
-            "numbers under such a name, and test lacks it": [
-                name for name in self._not_in_test(numbers) if SCORE_NAME.fullmatch(name)
-            ],
-            "numbers that test lacks": self._not_in_test(numbers),
-            "numbers under such a name": [name for name in numbers if SCORE_NAME.fullmatch(name)],
-            "the last column of numbers": numbers[-1:],
-        }
-        for reason, found in ways.items():
-            if found:
-                others = f"; others that fit: {', '.join(found[1:])}" if found[1:] else ""
-                self._reasons["score_column"] = reason + others
-                return found[0]
-        raise InputError(f"train has no column of numbers that could be the score; it has {self._listed()}")
-
     def _guess_texts(self, taken: set[str | None]) -> list[str]:
         there = [
             name
             for name in self._columns
             if pa.types.is_string(self._columns[name].type)
             and name not in {*taken, *RESERVED_COLUMNS}
+            and not name.startswith(("score_", "prediction_"))
             and (self._in_test is None or name in self._in_test)
         ]
         texts = [name for name in there if self._mean_words(name) >= WORDS_OF_A_TEXT]
@@ -201,16 +178,6 @@ class _Guesser:
         self._reasons["group_column"] = "no text or id repeats often; every row is its own group"
         return None
 
-    def _guess_metric(self, levels: list[float]) -> str:
-        if len(levels) == 2:
-            self._reasons["metric"] = "two levels; the competition's page says which metric it really is"
-            return "auc"
-        if len(levels) <= MOST_LEVELS and all(level == int(level) for level in levels):
-            self._reasons["metric"] = "whole levels; the competition's page says which metric it really is"
-            return "qwk"
-        self._reasons["metric"] = "scores on a scale; the competition's page says which metric it really is"
-        return "rmse" if min(levels) < 0 else "pearson"
-
     def _words(self, texts: list[str]) -> int:
         counts = sum(
             pc.count_substring(pc.utf8_trim_whitespace(self._columns[name]), " ").to_numpy() + 1 for name in texts
@@ -220,17 +187,10 @@ class _Guesser:
     def _mean_words(self, name: str) -> float:
         return 1 + float(pc.mean(pc.count_substring(pc.utf8_trim_whitespace(self._columns[name]), " ")).as_py() or 0)
 
-    def _is_number(self, name: str) -> bool:
-        kind = self._columns[name].type
-        return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
     def _is_blank_somewhere(self, name: str) -> bool:
         values = self._columns[name]
         is_text = pa.types.is_string(values.type)
         return bool(values.null_count or (is_text and pc.any(pc.equal(pc.utf8_trim_whitespace(values), "")).as_py()))
-
-    def _not_in_test(self, names: list[str]) -> list[str]:
-        return [] if self._in_test is None else [name for name in names if name not in self._in_test]
 
     def _listed(self) -> str:
         return listed_columns(list(self._columns))
