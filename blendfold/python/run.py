@@ -89,7 +89,7 @@ class Run:
         """Return the candidates, best first, those without a finished fold last.
 
         Columns: `candidate`, `name` in the study, `label`, `family`, `state`, `folds` finished, their `mean` and `sd`,
-        `pooled` (the metric over all their rows at once), `to_leader` (difference to the first) with its
+        `pooled` (the metric over all their rows at once; of several targets also each as `pooled_<name>`), `to_leader` (difference to the first) with its
         `standard_error`, `tie` (whether that is noise), `minutes` trained, and the `reason` of the state.
         """
         board = leaderboard(self.path)
@@ -107,6 +107,7 @@ class Run:
                     "mean": row.mean,
                     "sd": row.spread,
                     "pooled": row.pooled,
+                    **{f"pooled_{name}": value for name, value in row.targets.items()},
                     "to_leader": difference.value if difference else math.nan,
                     "standard_error": difference.standard_error if difference else math.nan,
                     "tie": bool(difference and difference.is_noise),

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from data_prep.prepared import Prepared
 from data_prep.scoring.group_bootstrap import GroupBootstrap, PairedDifference
-from data_prep.scoring.metrics import Metric
+from data_prep.scoring.metrics import METRICS, Metric
 from data_prep.store.oof_store import Provenance, retried_note
 from data_prep.store.tables import QUANTITIES
 from data_prep.target_views import target_views
@@ -47,6 +48,8 @@ class LeaderboardRow:
     """Standard deviation over the finished folds; NaN for one fold."""
     pooled: float
     """The metric over all rows of the finished folds at once."""
+    targets: Mapping[str, float]
+    """`pooled` for each of several targets, whose mean it is; empty where there is one, or classes."""
     difference: PairedDifference | None
     """To the leader, over the folds that both have finished; None for the leader, and if there is no such fold."""
     retried: tuple[int, ...]
@@ -77,6 +80,8 @@ class Leaderboard:
     unscored: tuple[Unscored, ...]
     counts: Mapping[str, int]
     """How many candidates are in each state, also of those that are not shown."""
+    targets: tuple[str, ...] = ()
+    """Names of several targets, over which the metric is the mean."""
     apart: SettingsApart = field(default_factory=SettingsApart)
     """The settings in which those that are shown differ."""
 
@@ -108,7 +113,9 @@ class Leaderboard:
         return Group(self._ranking(), *reasons, self.apart, *self._count_lines())
 
     def _ranking(self) -> RenderableType:
-        return _ranking_table(self) if self.rows else "no fold run has finished yet"
+        if not self.rows:
+            return "no fold run has finished yet"
+        return Group(_ranking_table(self), *([_targets_table(self)] if self.targets else []))
 
     def _count_lines(self) -> list[str]:
         lines = [", ".join(f"{number} {state}" for state, number in self.counts.items())]
@@ -146,6 +153,7 @@ def leaderboard(run_dir: str, *, most: int | None = None) -> Leaderboard:
     names = _best_first({name: entry.values for name, entry in scored.items()}, utility)
     leader = scored[names[0]] if names else None
     noise = _Noise.of(data)
+    targets = data.task.score_columns or () if data.task.classes is None else ()
     n_folds = data.manifest.n_folds
     states = {
         name: _state_and_reason(run.statuses.get(name), done=len(folds.get(name, ())), n_folds=n_folds)
@@ -155,6 +163,7 @@ def leaderboard(run_dir: str, *, most: int | None = None) -> Leaderboard:
         _row(
             scored[name],
             run,
+            targets,
             state_and_reason=states[name],
             difference=noise.difference(scored[name], leader) if leader is not None else None,
         )
@@ -167,6 +176,7 @@ def leaderboard(run_dir: str, *, most: int | None = None) -> Leaderboard:
         rows=tuple(rows),
         unscored=tuple(Unscored(name, run.names.get(name, ""), run.label(name), *states[name]) for name in silent),
         counts=Counter(state for state, _ in states.values()),
+        targets=targets,
         apart=SettingsApart.of(run, [*names, *silent]),
     )
 
@@ -245,12 +255,17 @@ def _best_first(values: Mapping[str, Mapping[int, float]], utility: Callable[[fl
 def _row(
     entry: _ScoredCandidate,
     run: RunDir,
+    targets: Sequence[str],
     *,
     state_and_reason: tuple[str, str],
     difference: PairedDifference | None,
 ) -> LeaderboardRow:
     folds = tuple(entry.folds)
     values = [entry.folds[fold].value for fold in folds]
+    target, prediction = (
+        np.concatenate([getattr(entry.folds[fold], quantity) for fold in folds])
+        for quantity in ("target", "prediction")
+    )
     return LeaderboardRow(
         candidate=entry.candidate,
         name=run.names.get(entry.candidate, ""),
@@ -262,10 +277,8 @@ def _row(
         scores=entry.values,
         mean=float(np.mean(values)),
         spread=float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"),
-        pooled=entry.metric(
-            np.concatenate([entry.folds[fold].target for fold in folds]),
-            np.concatenate([entry.folds[fold].prediction for fold in folds]),
-        ),
+        pooled=entry.metric(target, prediction),
+        targets=dict(zip(targets, entry.metric.of_each(target, prediction) if targets else (), strict=True)),
         difference=difference,
         retried=tuple(fold for fold in folds if entry.folds[fold].retried),
         minutes=run.minutes.get(entry.candidate, 0.0),
@@ -325,7 +338,8 @@ def _wide(numbers: NDArray[np.floating]) -> Floats:
 
 
 def _ranking_table(board: Leaderboard) -> Table:
-    table = Table(title=f"{board.metric} over {board.n_folds} folds", box=SIMPLE_HEAD, pad_edge=False)
+    of = f", mean of {count(len(board.targets), 'target')}," if board.targets else ""
+    table = Table(title=f"{board.metric}{of} over {board.n_folds} folds", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     table.add_column("candidate", overflow="fold", min_width=11)
     for name in ("folds", "mean", "sd", "pooled", "to leader", "minutes"):
@@ -343,6 +357,20 @@ def _ranking_table(board: Leaderboard) -> Table:
             f"{row.minutes:.1f}",
             style=None if complete else "dim",
         )
+    return table
+
+
+def _targets_table(board: Leaderboard) -> Table:
+    """Return the candidates in their order with the metric of each target; the best of a target stands out."""
+    better = max if METRICS[board.metric].greater_is_better else min
+    best = {name: better(row.targets[name] for row in board.rows) for name in board.targets}
+    table = Table(title=f"{board.metric} of each target, pooled", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("candidate", overflow="fold", min_width=11)
+    for name in board.targets:
+        table.add_column(Text(name), justify="right")
+    for row in board.rows:
+        values = (Text(f"{row.targets[name]:.4f}", "bold" if row.targets[name] == best[name] else "") for name in best)
+        table.add_row(_title(row), *values)
     return table
 
 

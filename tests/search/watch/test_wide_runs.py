@@ -1,11 +1,13 @@
 """The record of a search for several targets or for classes: ranked, kept and replayed by all of its numbers."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
+from data_prep.console import EscapingConsole
 from data_prep.errors import InputError
 from data_prep.scoring.group_bootstrap import GroupBootstrap
 from data_prep.scoring.metrics import METRICS
@@ -37,7 +39,15 @@ def test_a_leaderboard_of_several_targets_ranks_by_the_mean_over_them(tmp_path: 
         assert not known.all()
         errors = [np.sqrt(np.mean((target - prediction)[known[:, n], n] ** 2)) for n in (0, 1)]
         scores[name] = float(np.mean(errors))
+        assert next(row.targets for row in board.rows if row.candidate == name) == pytest.approx(
+            dict(zip("ab", errors, strict=True))
+        )
     assert {row.candidate: row.pooled for row in board.rows} == pytest.approx(scores)
+    console = EscapingConsole(width=120, record=True, file=io.StringIO())
+    console.print(board)
+    text = console.export_text()
+    assert "rmse, mean of 2 targets, over 3 folds" in text
+    assert f"{board.rows[0].targets['b']:.4f}" in text.split("rmse of each target, pooled")[1]
     behind = board.rows[1].difference
     assert behind is not None
     by_fold = [board.rows[0].scores[fold] - board.rows[1].scores[fold] for fold in range(3)]
