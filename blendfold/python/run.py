@@ -89,8 +89,9 @@ class Run:
         """Return the candidates, best first, those without a finished fold last.
 
         Columns: `candidate`, `name` in the study, `label`, `family`, `state`, `folds` finished, their `mean` and `sd`,
-        `pooled` (the metric over all their rows at once; of several targets also each as `pooled_<name>`), `to_leader` (difference to the first) with its
-        `standard_error`, `tie` (whether that is noise), `minutes` trained, and the `reason` of the state.
+        `pooled` (the metric over all their rows at once; of several targets also each as `pooled_<name>`), `to_leader`
+        (difference to the first) with its `standard_error`, `tie` (whether that is noise), `minutes` trained, and the
+        `reason` of the state.
         """
         board = leaderboard(self.path)
         rows: list[dict[str, Any]] = []
