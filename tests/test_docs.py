@@ -193,15 +193,15 @@ def test_make_targets_exist(page: str) -> None:
 
 
 def test_examples_are_valid() -> None:
-    """The task files and studies that README, data.md and study.md show are read without a fault."""
+    """The task files and studies that README and three pages show are read without a fault."""
     found = [
         yaml.safe_load(block)
-        for page in ("README.md", "docs/data.md", "docs/study.md")
+        for page in ("README.md", "docs/data.md", "docs/tasks.md", "docs/study.md")
         for block in blocks(page, "yaml")
     ]
     tasks = [Task.model_validate(content) for content in found if "text_columns" in content]
     studies = [Study.model_validate(content) for content in found if "data" in content]
-    assert len(tasks) == 2
+    assert len(tasks) == 5
     assert len(studies) == 2
     for study in studies:
         read_candidates(study.candidates)
@@ -220,7 +220,7 @@ def test_readme_goes_from_tables_to_a_submission_in_twelve_lines() -> None:
 
 
 def test_data_page_lists_every_key_and_metric() -> None:
-    listed = set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\|.*$", text_of("docs/data.md"), re.MULTILINE))))
+    listed = set(re.findall(r"`([\w@]+)`", "\n".join(re.findall(r"^\|.*$", text_of("docs/data.md"), re.MULTILINE))))
     assert {*Task.model_fields, *METRICS} <= listed
 
 

@@ -149,7 +149,7 @@ def _several(names: list[str], columns: Mapping[str, pa.ChunkedArray], reason: s
     legal, why = _legal(levels)
     metric = "auc" if levels == [0, 1] else "rmse"
     reasons |= why | {
-        "metric": f"{'labels 0 or 1' if metric == 'auc' else 'several numbers'}, its mean over them; {PAGE}"
+        "metric": f"{'numbers 0 or 1' if metric == 'auc' else 'several numbers'}, its mean over them; {PAGE}"
     }
     return TargetGuess(tuple(names), {"score_columns": names, **legal, "metric": metric}, reasons)
 
