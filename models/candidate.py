@@ -79,6 +79,8 @@ class Candidate(FrozenSettings):
     """Outputs are the mean over this many dropout masks (multi-sample dropout)."""
     graded_dropout: bool = False
     """Sample i of n drops with probability `head_dropout` * i / n, instead of all with the same."""
+    separate_heads: bool = False
+    """Each number that is predicted for a row has a head of its own, on the same backbone; else they share one."""
     loss: str = "mse"
     """A name in `models.part_options.LOSS_OPTIONS`."""
     loss_delta: float = Field(default=1.0, gt=0)

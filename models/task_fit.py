@@ -11,7 +11,7 @@ def check_task(candidate: Candidate, task: Task) -> None:
     """Check that a candidate can be trained on a task.
 
     Raises:
-        InputError: the task lacks a column that the recipe needs, or the loss does not suit it; names both.
+        InputError: the task lacks a column that the recipe needs, or does not suit loss or heads; names all.
     """
     faults: list[str] = []
     try:
@@ -19,15 +19,17 @@ def check_task(candidate: Candidate, task: Task) -> None:
     except InputError as error:
         faults += error.faults
     try:
-        check_loss(candidate, task)
+        check_targets(candidate, task)
     except InputError as error:
         faults += error.faults
     if faults:
         raise InputError(*faults)
 
 
-def check_loss(candidate: Candidate, task: Task) -> None:
-    """Check that a candidate's loss suits the targets and weights of a task; InputError."""
+def check_targets(candidate: Candidate, task: Task) -> None:
+    """Check that a candidate's loss and heads suit the targets and weights of a task; InputError."""
+    if candidate.separate_heads and task.target.n_numbers == 1:
+        raise InputError(f"separate_heads has no effect: task {task.name!r} has one number for each row; leave it out")
     loss = LOSS_OPTIONS[candidate.loss]
     if task.weight_column is not None and loss.compares_rows:
         others = ", ".join(name for name, option in LOSS_OPTIONS.items() if not option.compares_rows)

@@ -99,6 +99,7 @@ def model_size(candidate: Candidate, task: Task, *, backbones: str | None = None
             hidden_size=config.hidden_size,
             n_states=(config.decoder_layers if config.model_type in SHIFTING else config.num_hidden_layers) + 1,
             n_outputs=new_loss(candidate, task).n_outputs,
+            n_targets=task.target.n_numbers,
         )
     parts = parts_of(encoder)
     frozen = parts[:1] if candidate.freeze_embeddings else []

@@ -43,8 +43,8 @@ class Head(nn.Module):
 
     @property
     @abstractmethod
-    def last_layer(self) -> nn.Linear | nn.Conv1d:
-        """The layer that gives the outputs, up to a maximum over positions; it has a bias."""
+    def last_layers(self) -> list[nn.Linear | nn.Conv1d]:
+        """The layers that give the outputs, side by side, up to a maximum over positions; they have a bias."""
 
     @abstractmethod
     def forward(self, states: Sequence[Tensor], attention_mask: Tensor, codes: Tensor | None = None) -> Tensor:
@@ -79,9 +79,9 @@ class PoolingHead(Head):
         )
 
     @property
-    def last_layer(self) -> nn.Linear:
+    def last_layers(self) -> list[nn.Linear | nn.Conv1d]:
         """The linear layer of the output."""
-        return self.output.linear
+        return [self.output.linear]
 
     @abstractmethod
     def pool(self, states: Sequence[Tensor], attention_mask: Tensor) -> Tensor:
@@ -222,9 +222,9 @@ class CnnHead(Head):
         self.dropout = SampledDropout(settings.dropout_rates)
 
     @property
-    def last_layer(self) -> nn.Conv1d:
+    def last_layers(self) -> list[nn.Linear | nn.Conv1d]:
         """The second convolution."""
-        return self.second
+        return [self.second]
 
     def forward(self, states: Sequence[Tensor], attention_mask: Tensor, codes: Tensor | None = None) -> Tensor:
         """Return outputs, float32 [batch, n_outputs]; see `Head`."""
@@ -243,6 +243,24 @@ class CnnHead(Head):
         """Return [samples * batch, n_outputs] for features [samples * batch, channels, positions - 1]."""
         outputs = self.second(features)
         return _only(outputs, n_positions.repeat(len(outputs) // len(n_positions)), -torch.inf).amax(dim=2)
+
+
+class SeparateHeads(Head):
+    """Heads alike in all but their weights, each for some of the outputs."""
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        nn.Module.__init__(self)
+        self.heads = nn.ModuleList(heads)
+        self.n_states = heads[0].n_states
+
+    @property
+    def last_layers(self) -> list[nn.Linear | nn.Conv1d]:
+        """Those of the heads."""
+        return [layer for head in self.heads for layer in head.last_layers]  # type: ignore[union-attr]
+
+    def forward(self, states: Sequence[Tensor], attention_mask: Tensor, codes: Tensor | None = None) -> Tensor:
+        """Return the outputs of all heads, side by side; see `Head`."""
+        return torch.cat([head(states, attention_mask, codes) for head in self.heads], dim=1)
 
 
 def _only(values: Tensor, n_positions: Tensor, elsewhere: float) -> Tensor:

@@ -1,10 +1,11 @@
 """`OutputAnchor`: the level and scale of the outputs that a loss comparing rows leaves free."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -16,32 +17,38 @@ class OutputAnchor:
     that predict are an ordinary head's.
     """
 
-    def __init__(self, layer: nn.Linear | nn.Conv1d, *, scale: Tensor, shift: Tensor) -> None:
-        """Take scale and shift of each output, [outputs]."""
-        self.layer, self.scale, self.shift = layer, scale, shift
+    def __init__(self, layers: Sequence[nn.Linear | nn.Conv1d], *, scale: Tensor, shift: Tensor) -> None:
+        """Take scale and shift of each output, [outputs]; the layers give the outputs side by side."""
+        sizes = [len(layer.weight) for layer in layers]
+        self.changes = list(zip(layers, torch.split(scale, sizes), torch.split(shift, sizes), strict=True))
 
     @classmethod
-    def fit(cls, layer: nn.Linear | nn.Conv1d, prediction: NDArray[np.float32], target: NDArray[np.float32]) -> Self:
+    def fit(
+        cls, layers: Sequence[nn.Linear | nn.Conv1d], prediction: NDArray[np.float32], target: NDArray[np.float32]
+    ) -> Self:
         """Fit outputs, not anchored yet, to targets, both [rows] or [rows, outputs], on the rows that have a target.
 
         Constant or broken ones keep their scale.
         """
         columns = zip(np.atleast_2d(prediction.T), np.atleast_2d(target.T), strict=True)
         fits = [_fit(ours[~np.isnan(truth)], truth[~np.isnan(truth)]) for ours, truth in columns]
-        scale, shift = layer.weight.new_tensor(fits).T
-        return cls(layer, scale=scale, shift=shift)
+        scale, shift = layers[0].weight.new_tensor(fits).T
+        return cls(layers, scale=scale, shift=shift)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the layer give anchored outputs; on leaving it holds its own values again."""
-        assert self.layer.bias is not None
-        weight, bias = self.layer.weight.data, self.layer.bias.data
-        scale = self.scale.reshape(-1, *[1] * (weight.ndim - 1))
-        self.layer.weight.data, self.layer.bias.data = weight * scale, bias * self.scale + self.shift
+        """Let the layers give anchored outputs; on leaving they hold their own values again."""
+        own = []
+        for layer, scale, shift in self.changes:
+            assert layer.bias is not None
+            own += [(layer.weight, layer.weight.data), (layer.bias, layer.bias.data)]
+            layer.weight.data = layer.weight.data * scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
+            layer.bias.data = layer.bias.data * scale + shift
         try:
             yield
         finally:
-            self.layer.weight.data, self.layer.bias.data = weight, bias
+            for parameter, values in own:
+                parameter.data = values
 
 
 def _fit(prediction: NDArray[np.float32], target: NDArray[np.float32]) -> tuple[float, float]:

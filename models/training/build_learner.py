@@ -72,10 +72,17 @@ def new_scorer(
         encoder.set_attn_implementation("eager")  # torch's fused attention takes 2 to 5 times as long backwards
     loss = new_loss(candidate, task)
     torch.manual_seed(candidate.seed)
-    head = new_head(candidate, hidden_size=loaded.hidden_size, n_states=loaded.n_states, n_outputs=loss.n_outputs)
+    head = new_head(
+        candidate,
+        hidden_size=loaded.hidden_size,
+        n_states=loaded.n_states,
+        n_outputs=loss.n_outputs,
+        n_targets=task.target.n_numbers,
+    )
     head.requires_grad_(candidate.head_lr > 0)
     if not loss.sees_level:
-        head.last_layer.bias.requires_grad_(False)  # type: ignore[union-attr]
+        for layer in head.last_layers:
+            layer.bias.requires_grad_(False)  # type: ignore[union-attr]
     reinitialize_layers(loaded, candidate.reinit_layers)
     scorer = Scorer(loaded.model, head).to(device)
     return scorer, parameter_groups(loaded.model, loaded.layers, head, candidate), loss

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_prep.prepared import PreparedManifest
-from data_prep.scoring.metrics import Metric
+from data_prep.scoring.metrics import Metric, Targets
 from data_prep.store.oof_store import Provenance
 from data_prep.store.tables import column_names, oof_schema, prediction_schema
 from data_prep.targets.target_columns import numbers_of
@@ -64,7 +64,7 @@ class FoldPredictor:
         rows, targets = rung_sample(len(self._pools.train), ANCHOR_ROWS), self._pools.train.targets
         assert targets is not None
         prediction = self._learner.predict_pool(self._pools.train, rows)
-        self._learner.anchor = OutputAnchor.fit(self._learner.scorer.head.last_layer, prediction, targets[rows])
+        self._learner.anchor = OutputAnchor.fit(self._learner.scorer.head.last_layers, prediction, targets[rows])
 
     def measure_validation(self, prediction: NDArray[np.float32], rows: NDArray[np.int64] | None = None) -> float:
         """Return the metric of predictions for some validation rows (None: all); NaN where they say nothing."""
@@ -139,8 +139,17 @@ def describe_fault(prediction: NDArray[np.float32], *, broken: Sequence[str], di
 
 
 def measure_predictions(metric: Metric, targets: NDArray[np.float32], prediction: NDArray[np.float32]) -> float:
-    """Return the metric of predictions; NaN where they say nothing: some are not finite, or all rows' are the same."""
-    return math.nan if not np.isfinite(prediction).all() or _constant(prediction) else metric(targets, prediction)
+    """Return the metric of predictions; NaN where they say nothing: some are not finite, or all rows' are the same.
+
+    Of several numbers those count that have a metric here at all: a few rows may have none of a rare one, or all alike.
+    """
+    if not np.isfinite(prediction).all() or _constant(prediction):
+        return math.nan
+    if targets.ndim == 1 or metric.targets is Targets.CLASSES:
+        return metric(targets, prediction)
+    known = [truth[~np.isnan(truth)] for truth in targets.T]
+    measured = [place for place, truth in enumerate(known) if len(truth) and not math.isnan(metric(truth, truth))]
+    return metric(targets[:, measured], prediction[:, measured]) if measured else math.nan
 
 
 def _constant(prediction: NDArray[np.float32]) -> bool:

@@ -13,13 +13,15 @@ from models.training.optimizer import ParameterGroup
 def describe_groups(candidate: Candidate, *, backbones: str | None = None) -> list[ParameterGroup]:
     """Return the parameter groups of a candidate, head first, then from the top layer down.
 
-    The embeddings are whole; a fold run leaves out the rows of tokens that its data lacks.
+    The head is that of one number for each row. The embeddings are whole; a fold run leaves out the rows of tokens that
+    its data lacks.
 
     Raises:
         InputError: the backbone cannot be loaded, or has fewer layers than a setting needs.
     """
     backbone = locate_backbone(candidate.backbone, backbones)
-    return new_scorer(candidate, PPPM, backbone=backbone, device=torch.device("cpu"))[1]
+    one_head = candidate.model_copy(update={"separate_heads": False})
+    return new_scorer(one_head, PPPM, backbone=backbone, device=torch.device("cpu"))[1]
 
 
 def parameter_table(candidate: Candidate, *, backbones: str | None = None) -> Table:

@@ -57,6 +57,7 @@ OTHER = {
     "head_width": 64,
     "dropout_samples": 5,
     "graded_dropout": True,
+    "separate_heads": True,
     "loss_delta": 0.5,
     "label_width": 1.0,
     "label_smoothing": 0.1,

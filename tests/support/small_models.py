@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from data_prep.prepared import Prepared
-from data_prep.task import PPPM
+from data_prep.task import PPPM, Task
 from models.backbones.load_backbone import Backbone, load_backbone
 from models.backbones.locate_backbone import locate_backbone
 from models.candidate import Candidate
@@ -32,11 +32,11 @@ def load(name: str, *, folder: str | None = None, vocabulary: Any = None, **sett
     return LoadedBackbone(**vars(loaded), tokenizer=files.tokenizer)
 
 
-def learner_of(candidate: Candidate, n_tokens: int = 40, *, folder: str | None = None) -> Learner:
+def learner_of(candidate: Candidate, n_tokens: int = 40, *, folder: str | None = None, task: Task = PPPM) -> Learner:
     """Build the learner of a candidate on the CPU, for texts with the first token ids."""
     backbone = locate_backbone(candidate.backbone, folder)
     vocabulary = np.arange(n_tokens)
-    return new_learner(candidate, PPPM, backbone=backbone, vocabulary=vocabulary, device=torch.device("cpu"))
+    return new_learner(candidate, task, backbone=backbone, vocabulary=vocabulary, device=torch.device("cpu"))
 
 
 def train(

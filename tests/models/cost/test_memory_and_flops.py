@@ -52,6 +52,15 @@ def test_weights_gradients_and_moments_are_what_a_step_leaves(settings, tiny_ber
     assert memory.copies == (4 * size.trained if "ema" in settings else 0)
 
 
+@pytest.mark.parametrize("separate", [False, True])
+def test_heads_of_several_targets_are_counted(tiny_bert, separate):
+    task = PPPM.model_copy(update={"score_columns": ("a", "b", "c")})
+    candidate = Candidate(backbone=tiny_bert, head="lstm", loss="ordinal", separate_heads=separate)
+    learner = learner_of(candidate, backbone_config(tiny_bert).vocab_size, task=task)
+    assert model_size(candidate, task).parameters == sum(p.numel() for p in learner.scorer.parameters())
+    assert len(learner.scorer.head.last_layers) == (3 if separate else 1)
+
+
 def kept_for_the_way_back(learner, batch: Batch) -> int:
     """Return the bytes of all that a forward pass keeps, weights apart, each storage once."""
     storages, weights = {}, {p.untyped_storage().data_ptr() for p in learner.scorer.parameters()}
