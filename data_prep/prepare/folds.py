@@ -110,7 +110,7 @@ def split_rows(
     """Return the fold of each row [rows] under a scheme of `SCHEMES`.
 
     Raises:
-        InputError: there are too few rows or groups, so that a fold would be empty.
+        InputError: there are too few rows or groups, so that a fold would be empty, or of every score.
     """
     from sklearn import model_selection  # noqa: PLC0415 - slow to import
 
@@ -120,6 +120,12 @@ def split_rows(
     splitter = getattr(model_selection, SCHEMES[scheme])(n_folds, shuffle=True, random_state=seed)
     folds = np.full(len(targets), HOLDOUT_FOLD, dtype=np.int8)
     labels, kept_together = strata(targets, task), groups if scheme in GROUPED_SCHEMES else None
+    if scheme.startswith("stratified") and np.bincount(labels).max() < n_folds:
+        raise InputError(
+            f"scheme {scheme} spreads rows of about the same score over {n_folds} folds, but never finds {n_folds} of "
+            f"them: use --scheme {scheme.removeprefix('stratified_') if kept_together is not None else 'kfold'}, or "
+            "fewer folds (--folds)"
+        )
     with warnings.catch_warnings():
         # a score level with fewer rows than folds cannot be in all of them; the printed shares show it
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)

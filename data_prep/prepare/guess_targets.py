@@ -89,7 +89,9 @@ def _others(names: Sequence[str]) -> str:
 
 
 def _is_number(values: pa.ChunkedArray) -> bool:
-    return bool(pa.types.is_integer(values.type) or pa.types.is_floating(values.type))
+    """Tell whether a column has numbers, not all the same."""
+    is_number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    return bool(is_number and pc.count_distinct(values).as_py() > 1)
 
 
 def _is_class_column(values: pa.ChunkedArray) -> bool:
@@ -106,14 +108,14 @@ def _numbers(values: pa.ChunkedArray) -> NDArray[np.float64]:
 
 
 def _alike(first: str, pool: Sequence[str], columns: Mapping[str, pa.ChunkedArray], *, told: bool) -> list[str]:
-    """Return the columns of `pool` that differ between rows and, unless all are `told`, have numbers like the first."""
+    """Return the columns of `pool` that, unless all are `told`, have numbers like the first."""
     low, high = (pick(_numbers(columns[first])) for pick in (np.nanmin, np.nanmax))
     found = []
     for name in pool:
         least, greatest = (pick(_numbers(columns[name])) for pick in (np.nanmin, np.nanmax))
         shared, whole = min(high, greatest) - max(low, least), max(high, greatest) - min(low, least)
         is_like = told or (shared >= LEAST_ALIKE * whole and not ID_NAME.fullmatch(name))
-        if is_like and least < greatest:
+        if is_like:
             found.append(name)
     return found[:MOST_TARGETS]
 

@@ -200,7 +200,7 @@ def test_a_sample_submission_tells_classes_and_targets(tmp_path: Path) -> None:
 def test_files_without_score_or_texts_are_refused(
     header: list[str], row: list[Any], message: str, tmp_path: Path
 ) -> None:
-    train = write(tmp_path / "train.csv", ",", header, [row])
+    train = write(tmp_path / "train.csv", ",", header, [row, [2, 3]])
     with pytest.raises(InputError, match=message):
         init(tmp_path / "out", train)
     assert not (tmp_path / "out").exists()

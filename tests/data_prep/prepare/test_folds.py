@@ -123,6 +123,15 @@ def test_more_folds_than_groups_or_rows_is_refused(scheme):
         split_rows(scheme, targets=scores, groups=groups, task=PPPM, n_folds=n_folds, seed=0)
 
 
+@pytest.mark.parametrize(("scheme", "other"), [("stratified", "kfold"), ("stratified_group", "group")])
+def test_a_stratified_split_without_enough_rows_of_any_score_is_refused(scheme, other):
+    task = PPPM.model_copy(update={"score_levels": None, "score_range": (0.0, 1.0)})
+    rows = {"targets": np.arange(12) / 12, "groups": np.arange(12, dtype=np.int32), "task": task, "seed": 0}
+    with pytest.raises(InputError, match=rf"never finds 3 of them: use --scheme {other}, or fewer folds"):
+        split_rows(scheme, n_folds=3, **rows)
+    assert set(split_rows(other, n_folds=3, **rows)) == {0, 1, 2}
+
+
 def test_all_faults_of_a_plan_come_at_once():
     task = Task(name="plain", text_columns=("text",), score_range=(0, 1))
     faults = check_split_settings("group", 1, 1.0, -1, task)
