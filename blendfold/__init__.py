@@ -44,6 +44,14 @@ _MODULES = {
     "data_prep.task": ("Task",),
 }
 """Where each public name is; it is imported when it is first used, as the command line needs few of them."""
+_EXTRAS = {
+    "blendfold.python.cluster_search": ("blend", "search"),
+    "blendfold.python.replaying": ("blend", "search"),
+    "blendfold.python.searching": ("blend", "search"),
+    "data_prep.errors": (),
+    "data_prep.task": (),
+}
+"""The extras that a module needs; the others need `blend`."""
 
 __all__ = [
     "AuditReport",
@@ -74,6 +82,10 @@ def __getattr__(name: str) -> Any:
     from blendfold.own_packages import require_own  # noqa: PLC0415 - not for the command line
 
     require_own()
+    from data_prep.extras import EXTRAS, require  # noqa: PLC0415 - after the check
+
+    needed = [library for extra in _EXTRAS.get(module, ("blend",)) for library in EXTRAS[extra]]
+    require(*("pandas",) if name == "predict" else needed)
     from blendfold.python.notebook_output import without_wish_for_widgets  # noqa: PLC0415 - after the check
 
     with without_wish_for_widgets():

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from data_prep.credentials import mask_credentials
 from data_prep.errors import STORAGE_FAULTS, InputError, StoreError, quote
+from data_prep.extras import how_to_install
 from data_prep.wording import visible
 
 EXIT_USER_FAULT = 2
@@ -122,6 +123,8 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> NoRetur
         )
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
+        if sentence := how_to_install(package):
+            _exit_with(sentence)
         if package not in ("data_prep", "models", "search", "blend") or hasattr(sys.modules.get(package), "__path__"):
             raise
         _exit_with(

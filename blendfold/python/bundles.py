@@ -2,18 +2,18 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from blend.blend_folder import read_blend
-from blend.write_bundle import write_bundle
 from blendfold.python.csv_tables import Table, csv_files
-from blendfold.python.prepared_data import DataSource, load
 from data_prep.console import activity
 
+if TYPE_CHECKING:
+    from blendfold.python.prepared_data import DataSource
 
-def bundle(run: Any, out: str | Path, *, blend: str, fp16: bool = False, data: DataSource | None = None) -> Path:
+
+def bundle(run: Any, out: str | Path, *, blend: str, fp16: bool = False, data: "DataSource | None" = None) -> Path:
     """Copy everything that a blend needs to predict into one folder, as `blendfold bundle` does; return the folder.
 
     Args:
@@ -30,6 +30,10 @@ def bundle(run: Any, out: str | Path, *, blend: str, fp16: bool = False, data: D
         >>> bf.bundle("runs/first", "bundles/first", blend="best").name
         'first'
     """
+    from blend.blend_folder import read_blend  # noqa: PLC0415 - `predict` runs without these
+    from blend.write_bundle import write_bundle  # noqa: PLC0415
+    from blendfold.python.prepared_data import load  # noqa: PLC0415
+
     path = str(getattr(run, "path", run))
     record = read_blend(path, blend)
     with activity("gathering") as show:

@@ -21,6 +21,7 @@ from blendfold.optuna_study import optuna_study
 from blendfold.python.fitted_blend import Blend
 from blendfold.python.prepared_data import DataSource, PreparedData, load
 from data_prep.console import print_line
+from data_prep.extras import require
 from data_prep.scoring.metrics import DEAD_BELOW
 from data_prep.store.files import exists, file_info, join, list_names
 from data_prep.store.tables import CURVES_SCHEMA
@@ -209,6 +210,7 @@ class Run:
         A candidate's value is its mean over the folds that it finished, before the first its last metric. Parameters
         are the settings in which candidates differ.
         """
+        require("optuna")
         run = self._now()
         last = {name: [curve[-1].metric for curve in folds.values()] for name, folds in run.curves.items()}
         means = {climb.candidate: climb.mean for climb in best_first(run) if climb.scores}
@@ -355,6 +357,7 @@ class Run:
         Returns:
             The path of the page.
         """
+        require("jinja2", "optuna", "plotly")
         from blendfold.report.write_report import write_report  # noqa: PLC0415 - plotly and Optuna are slow to import
 
         return write_report(self.path, blend=blend, out=None if out is None else str(out), ledger=str(ledger))
@@ -375,6 +378,7 @@ class Run:
 
         found = read_tracked(self.path, most=most)
         if tensorboard is not None:
+            require("tensorboardX")
             write_event_files(found, Path(tensorboard))
         if mlflow is not None:
             write_mlflow_runs(found, mlflow, note=print_line)
@@ -393,6 +397,7 @@ class Run:
         Raises:
             InputError: no such blend, or the predictions differ.
         """
+        require("ray")
         from search.ray_tune.refit import refit  # noqa: PLC0415 - Ray
 
         place = None if backbones is None else str(backbones)

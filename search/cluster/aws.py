@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from data_prep.errors import InputError
+from data_prep.extras import require
 from data_prep.store.files import read_bytes, write_bytes
 
 GROUP, HEAD, WORKER = "blendfold", "blendfold-head", "blendfold-worker"
@@ -43,11 +44,10 @@ def set_up(
         )
     text = read_bytes(cluster).decode()
     _filled(text, region=region, image="", group="", where=cluster)
-    try:
-        import boto3  # noqa: PLC0415 - an extra
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
-    except ImportError as error:
-        raise InputError("AWS needs boto3, and so does `ray up`: pip install boto3") from error
+    require("boto3")
+    import boto3  # noqa: PLC0415 - an extra
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
     try:
         session = boto3.Session(region_name=region)
         _make_bucket(session.client("s3"), bucket, region, note)

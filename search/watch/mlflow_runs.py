@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
+from data_prep.extras import require
 from data_prep.store.files import read_bytes
 from search.watch.tracked_run import TrackedCandidate, TrackedFold, TrackedRun, step_of
 
@@ -32,14 +33,10 @@ def write_mlflow_runs(run: TrackedRun, uri: str, *, note: Callable[[str], None])
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # otherwise MLflow reports every use to its makers
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    try:
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - an extra, and slow
-        from mlflow.tracking import MlflowClient  # noqa: PLC0415
-    except ImportError as error:
-        raise InputError(
-            f"--mlflow needs MLflow, which is not installed ({error}); install blendfold with its extra `track`: "
-            "`pip install -e '.[track]'`"
-        ) from error
+    require("mlflow")
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - an extra, and slow
+    from mlflow.tracking import MlflowClient  # noqa: PLC0415
+
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:

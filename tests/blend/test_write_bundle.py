@@ -26,6 +26,7 @@ from data_prep.store.files import write_bytes, write_json
 from data_prep.store.safetensors_files import checksum_of_tensors, parse_header
 from data_prep.store.sealed_records import read_record, write_record
 from data_prep.store.weight_folders import backbone_folder, weights_file
+from missing_modules import OF_EXTRAS, hide
 from models.__main__ import app as models_app
 from models.bundle.read_bundle import open_bundle
 from models.candidate import Candidate
@@ -40,10 +41,9 @@ EVEN_DEAD = ("--dead-below", "-1", "--method", "z-mean+line", "--clip")
 RETRIED = ("orders", 2)
 """A fold run that was trained with another seed: its siblings are shuffled in another way."""
 NO_NETWORK = """
-import socket, sys
+import socket
 def refuse(*_): raise AssertionError("the network was asked")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
-sys.modules["ray"] = sys.modules["blend"] = sys.modules["search"] = None
 """
 
 
@@ -123,12 +123,11 @@ def test_csv(prepared_tiny: Prepared, tmp_path: Path) -> Path:
     return write_csv(tmp_path / "test.csv", list(zip(*columns, strict=True)))
 
 
-def test_a_moved_bundle_predicts_as_its_blend_without_network_ray_or_run(
+def test_a_moved_bundle_predicts_as_its_blend_without_network_extras_or_run(
     bundle: Path, finished: Path, test_csv: Path, tmp_path: Path, tiny_bert: str
 ) -> None:
     moved = Path(shutil.copytree(bundle, tmp_path / "elsewhere"))
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(NO_NETWORK)
+    site = hide({"blend", "search", *OF_EXTRAS}, tmp_path / "site", NO_NETWORK)
     options = ["--bundle", str(moved), "--test", str(test_csv), "--out", str(tmp_path / "new.csv"), "--threads", "1"]
     away = {path: path.with_name(f"{path.name}-away") for path in (finished, Path(tiny_bert))}
     for path, aside in away.items():
@@ -137,7 +136,7 @@ def test_a_moved_bundle_predicts_as_its_blend_without_network_ray_or_run(
         result = subprocess.run(
             [sys.executable, "-m", "models", "predict", *options],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(tmp_path / "site"), "HF_HUB_OFFLINE": "0", "HOME": str(tmp_path)},
+            env={**os.environ, "PYTHONPATH": str(site), "HF_HUB_OFFLINE": "0", "HOME": str(tmp_path)},
             capture_output=True,
             text=True,
             check=False,

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 
-from moto.server import ThreadedMotoServer
-
 Refusal = Callable[[int, str, str], "tuple[int, str] | None"]
 """Takes a request's number (from 1), method and path; returns the HTTP status and S3 code of a refusal."""
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
@@ -76,6 +74,8 @@ class Store:
 @contextmanager
 def serve() -> Iterator[str]:
     """Run moto's server; yields its `host:port`."""
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

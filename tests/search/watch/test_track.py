@@ -196,6 +196,6 @@ def test_what_is_missing_or_refused_is_told(
 
 
 def test_without_mlflow_the_extra_is_named(record: WrittenRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "mlflow.tracking", None)
-    with pytest.raises(InputError, match=r"not installed.*pip install -e '\.\[track\]'"):
+    monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
+    with pytest.raises(InputError, match=r"mlflow is needed and not installed: pip install 'blendfold\[track\]'"):
         CliRunner().invoke(app, ["track", record.path, "--mlflow", "sqlite:///x.db"], catch_exceptions=False)
