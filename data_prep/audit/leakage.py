@@ -3,12 +3,15 @@
 It only looks up rows with similar letters; what it gains over the safest scheme, any model could by memorizing.
 """
 
+from contextlib import suppress
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from data_prep.errors import InputError
 from data_prep.frozen_record import FrozenRecord
 from data_prep.prepare.folds import GROUPED_SCHEMES, SCHEMES, number_by_appearance, split_rows
 from data_prep.targets.target_columns import numbers_of
@@ -43,7 +46,7 @@ class Leakage(FrozenRecord):
     """Every scheme compared with the safest one."""
 
     reference: str
-    """The safest scheme that the task's columns allow."""
+    """The safest scheme that the task's columns and the number of rows allow."""
     pool_rows: int
     scored_rows: int
     schemes: tuple[SchemeLeakage, ...]
@@ -66,15 +69,15 @@ def measure_leakage(
     targets = numbers_of(table, "score", task.target.names).astype(np.float64)
     split_by = task.target.one_number(targets.astype(np.float32))
     groups = number_by_appearance(table["group"].to_numpy())
-    names = [name for name in SCHEMES if task.group_column or name not in GROUPED_SCHEMES]
-    folds = {
-        name: split_rows(name, targets=split_by, groups=groups, task=task, n_folds=n_folds, seed=seed) for name in names
-    }
+    folds = {}
+    for name in SCHEMES if task.group_column else [name for name in SCHEMES if name not in GROUPED_SCHEMES]:
+        with suppress(InputError):  # the rows are too few for this scheme
+            folds[name] = split_rows(name, targets=split_by, groups=groups, task=task, n_folds=n_folds, seed=seed)
     rows = np.sort(generator.choice(len(targets), min(scored_rows, len(targets)), replace=False))
     known = np.where(np.isnan(targets), np.nanmean(targets, axis=0), targets)
     predictions = _predict(_features(table, task), known, rows, folds, batch_rows)
     measured = _compare(task, targets[rows], groups[rows], predictions, generator)
-    return Leakage(reference=names[-1], pool_rows=len(targets), scored_rows=len(rows), schemes=measured)
+    return Leakage(reference=list(folds)[-1], pool_rows=len(targets), scored_rows=len(rows), schemes=measured)
 
 
 def _draw_groups(groups: NDArray[np.int32], n_rows: int, generator: np.random.Generator) -> NDArray[np.int64]:

@@ -193,6 +193,12 @@ def test_prepare_and_audit_show_each_target(settings: dict[str, Any], tmp_path: 
     assert [one.score_mean for one in report.folds] == [None] * 5
 
 
+def test_an_audit_leaves_out_schemes_that_the_rows_are_too_few_for(tmp_path: Path) -> None:
+    data = prepare_rows(tmp_path, [row | {"b": row["a"]} for row in rows_of()[:12]], NUMBERS, n_folds=4, scheme="kfold")
+    leakage = audit(data).leakage
+    assert [one.scheme for one in leakage.schemes] == [leakage.reference] == ["kfold"]
+
+
 BAD_TASKS: dict[str, tuple[dict[str, Any], str]] = {
     "a column twice": (NUMBERS | {"score_columns": ["a", "a"]}, "must differ"),
     "one column": (NUMBERS | {"score_columns": ["a"]}, "score_columns must be 2 to 30, got 1; one is a score_column"),
