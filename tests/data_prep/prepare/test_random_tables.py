@@ -99,7 +99,7 @@ def check_prepared(data: Prepared, train: list[dict[str, str]]) -> None:
     """Check that a prepared folder holds each target as its row in the file has it, and that its views are whole."""
     assert load_prepared(data.path).manifest == data.manifest
     names = data.task.target.names
-    by_id = {row["id"]: row for row in train}
+    by_id = {row.get("id", ""): row for row in train}
     for place, key in enumerate(data.train["id"].to_pylist()):
         texts = [by_id[key][column] for column in data.task.target_columns] if key in by_id else []
         found = data.targets[place]
