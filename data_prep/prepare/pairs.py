@@ -79,6 +79,8 @@ def read_pairs(
     if train_rows and task.empty == "drop":
         train_rows, n_dropped = _without_empty(train_rows, task)
         said += [f"{train}: {count(n_dropped, 'row')} with an empty text dropped"] if n_dropped else []
+        if not train_rows.table.num_rows:
+            faults.add(str(train), "every row has an empty text, and `empty: drop` leaves none")
     targets = _check_targets(train_rows, task, faults) if train_rows else None
     weights = _check_weights(train_rows, task, faults) if train_rows else None
     for role, records in (("train", train_rows), ("test", test_rows)):

@@ -119,6 +119,13 @@ def test_empty_texts_are_what_the_task_says(empty: str, n_train: int, tmp_path: 
         prepared(tmp_path, train, task=task, out=tmp_path / "other")
 
 
+def test_a_file_of_empty_texts_alone_is_refused(tmp_path: Path) -> None:
+    train = tmp_path / "train.csv"
+    train.write_text("one,two,score\n" + "".join(f" ,two {row},{row % 6}\n" for row in range(N_ROWS)))
+    with pytest.raises(InputError, match="every row has an empty text, and `empty: drop` leaves none"):
+        prepared(tmp_path, train, task=PAIRS.model_copy(update={"empty": "drop"}))
+
+
 def test_folds_are_those_of_a_column(tmp_path: Path) -> None:
     own = [["b", "a", "c", "-1"][row % 4] for row in range(N_ROWS)]
     train = write(tmp_path / "train.csv", "one,two,score,part", own)
