@@ -225,7 +225,7 @@ def bench_fit(folder: Path, method: str | None) -> tuple[MemberPredictions, Fini
         f"the matrix would take {8 * cells / 1e6:,.0f} MB as float64, its mapped files hold {4 * cells / 1e6:,.0f} MB; "
         f"resident at most, mapped pages and libraries among it, {resident / 1e6:,.0f} MB"
     )
-    record = fitted.record
+    record = fitted.record.by_target[""]
     assert record.certificate is not None
     single = record.scores["best_single"].in_sample.fold_mean
     print(

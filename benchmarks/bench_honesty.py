@@ -133,7 +133,7 @@ def simulate(seed: int, n_groups: int, n_candidates: int) -> dict[str, float]:
         places = [int(part.candidate, 16) for part in combination.parts]
         return pearson(test_score, combination.predict([list(test_models[place]) for place in places]))
 
-    record = make_blend(predictions, data, BlendSettings(clip=True), name="blend").record
+    record = make_blend(predictions, data, BlendSettings(clip=True), name="blend").record.by_target[""]
     places = [int(part.candidate, 16) for part in record.combination.parts]
     blend, single = record.scores["blend"], record.scores["best_single"]
     assert blend.expected is not None

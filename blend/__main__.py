@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from blend.blend_folder import RECORD_FILE, read_blend
-from blend.blend_record import BlendRecord
+from blend.blend_folder import RECORD_FILE, read_whole_blend
+from blend.blend_record import TargetsRecord, WholeRecord
 from blend.blend_runs import blend_runs
 from blend.errors.errors_command import register as register_errors
-from blend.evidence.blend_report import more_sentences, sentences, tables
+from blend.evidence.blend_report import more_sentences, sentences, tables, targets_sentences, targets_table
 from blend.fit.blend_settings import BlendSettings
 from blend.imports.import_command import register
 from blend.ledger.ledger_commands import ledger_app
@@ -142,7 +142,7 @@ def bundle_verb(
 
     Example: `blendfold bundle runs/pppm --blend nelder-mead --out bundles/pppm --fp16`
     """
-    record = read_blend(run, blend)
+    record = read_whole_blend(run, blend)
     prepared = load_prepared(data or record.data)
     with activity("gathering") as show:
         contents = write_bundle(
@@ -168,13 +168,22 @@ def _split(members: str) -> list[str]:
     return names
 
 
-def _show(record: BlendRecord, about_earlier: Sequence[str], folder: str, *, verbose: bool) -> None:
-    for sentence in record.left_out:
-        print_line(f"left out: {sentence}")
-    if verbose:
-        for table in tables(record):
-            console.print(table)
-    for sentence in (*sentences(record), *((*more_sentences(record), *about_earlier) if verbose else ())):
+def _show(record: WholeRecord, about_earlier: Sequence[str], folder: str, *, verbose: bool) -> None:
+    for target, blend in record.by_target.items():
+        for sentence in blend.left_out:
+            print_line(f"left out{f' of {target}' if target else ''}: {sentence}")
+        if verbose:
+            for table in tables(blend):
+                console.print(table)
+            told = [*sentences(blend), *more_sentences(blend)] if target else []
+            for sentence in told:
+                print_line(f"{target}: {sentence}")
+    if isinstance(record, TargetsRecord):
+        console.print(targets_table(record))
+        said = targets_sentences(record)
+    else:
+        said = [*sentences(record), *((*more_sentences(record), *about_earlier) if verbose else ())]
+    for sentence in said:
         print_line(sentence)
     if record.submission is None:
         print_line(f"wrote no submission, for want of test predictions; the evidence is in {join(folder, RECORD_FILE)}")

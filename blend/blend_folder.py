@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blend.blend_record import BlendRecord
+from blend.blend_record import BlendRecord, TargetsRecord, WholeRecord
 from blend.evidence.comparisons import PreviousBlend
 from blend.make_blend import FinishedBlend
 from blend.members.member_predictions import MemberPredictions
@@ -16,32 +16,33 @@ from data_prep.scoring.combination import Floats
 from data_prep.store.files import exists, file_info, join, list_names, remove
 from data_prep.store.folder_lock import folder_lock
 from data_prep.store.sealed_records import read_record, write_record
-from data_prep.store.tables import OOF_SCHEMA, one_array, read_table
+from data_prep.store.tables import check_schema, one_array, oof_schema, predicted_names, read_table
 from data_prep.store.tables import write_table as write_arrow
 from data_prep.submission.submission_manifest import MANIFEST_FILE, SUBMISSION_FILE, write_submission
+from data_prep.target_views import TargetView
 from data_prep.wording import command
 
 RECORD_FILE = "blend.json"
 OOF_FILE = "oof.arrow"
-"""Nested predictions, `OOF_SCHEMA`; a later blend is compared with them."""
+"""Nested predictions, `oof_schema`; a later blend is compared with them."""
 
 
 def blend_folder(run: str, name: str) -> str:
-    """Return where a run directory keeps a blend."""
-    return join(run, "blends", name)
+    """Return where a run directory keeps a blend, whose `name` a target's may follow after a slash."""
+    return join(run, "blends", name.partition("/")[0])
 
 
-def write_blend(finished: FinishedBlend, predictions: MemberPredictions, folder: str, *, force: bool = False) -> None:
+def write_blend(finished: FinishedBlend, folder: str, *, force: bool = False) -> None:
     """Write any submission with its manifest, `oof.arrow`, then `blend.json`; the same blend again changes nothing.
 
     Raises:
         InputError: the folder holds another blend and `force` is not given.
     """
     with folder_lock(folder):
-        _write_blend(finished, predictions, folder, force=force)
+        _write_blend(finished, folder, force=force)
 
 
-def _write_blend(finished: FinishedBlend, predictions: MemberPredictions, folder: str, *, force: bool) -> None:
+def _write_blend(finished: FinishedBlend, folder: str, *, force: bool) -> None:
     content = finished.record.model_dump(mode="json")
     path = join(folder, RECORD_FILE)
     if exists(path) and not force and not _holds(path, content):
@@ -51,26 +52,50 @@ def _write_blend(finished: FinishedBlend, predictions: MemberPredictions, folder
             remove(join(folder, file))
     else:
         write_submission(finished.submission, finished.manifest, folder)
-    columns = [
-        predictions.ids,
-        predictions.fold,
-        predictions.target.astype(np.float32),
-        finished.nested.astype(np.float32),
-    ]
-    table = pa.table([pa.array(column) for column in columns], names=OOF_SCHEMA.names)
-    write_arrow(table, join(folder, OOF_FILE), schema=OOF_SCHEMA, metadata={"blend": finished.record.name})
+    schema = oof_schema(predicted_names(finished.oof.column_names))
+    write_arrow(finished.oof, join(folder, OOF_FILE), schema=schema, metadata={"blend": finished.record.name})
     write_record(content, path)
 
 
 def read_blend(run: str, name: str) -> BlendRecord:
-    """Read a blend of a run directory; InputError if there is none, or an incompatible version wrote it."""
+    """Read the blend of a run directory that has one target, or of one of several: `NAME/TARGET`, else the first.
+
+    Raises:
+        InputError: there is none, or an incompatible version wrote it.
+    """
+    blends = read_whole_blend(run, name).by_target
+    target = name.partition("/")[2] or next(iter(blends))
+    if target not in blends:
+        known = "one target" if "" in blends else f"targets {', '.join(blends)}"
+        raise InputError(f"--blend {name}: no such target; blend {name.partition('/')[0]} has {known}")
+    return blends[target]
+
+
+def read_whole_blend(run: str, name: str) -> WholeRecord:
+    """Read a blend of a run directory, of all targets; InputError as `read_blend`."""
     path = join(blend_folder(run, name), RECORD_FILE)
     if not exists(path):
         raise InputError(f"{path}: no such blend; fit one with `{_fit(run, name)}`")
-    return read_record(path, BlendRecord.model_validate, remedy=f"fit it again with `{_fit(run, name)} --force`")
+    return read_record(path, _validated, remedy=f"fit it again with `{_fit(run, name)} --force`")
 
 
-def data_faults(blend: BlendRecord, data: Prepared) -> list[str]:
+def _validated(content: dict[str, object]) -> WholeRecord:
+    return (TargetsRecord if "targets" in content else BlendRecord).model_validate(content)
+
+
+def read_nested(run: str, name: str, view: TargetView) -> pa.Table:
+    """Return a blend's nested predictions of a view, `OOF_SCHEMA`."""
+    return _read_oof(blend_folder(run, name), view)
+
+
+def _read_oof(folder: str, view: TargetView) -> pa.Table:
+    path = join(folder, OOF_FILE)
+    table = read_table(path)
+    check_schema(table, path, oof_schema(predicted_names(table.column_names)))
+    return view.narrow(table)
+
+
+def data_faults(blend: WholeRecord, data: Prepared) -> list[str]:
     """Return what is wrong with a prepared folder for a blend: that it was fitted on other data."""
     if data.manifest.data_hash == blend.data_hash:
         return []
@@ -94,7 +119,7 @@ def _holds(path: str, content: dict[str, object]) -> bool:
 
 
 def find_previous(
-    runs: Sequence[str], name: str, against: str | None, predictions: MemberPredictions
+    runs: Sequence[str], name: str, against: str | None, predictions: MemberPredictions, view: TargetView
 ) -> PreviousBlend | None:
     """Return the blend to compare the new one, `name`, with: `against`, else the one with its rows written last.
 
@@ -106,21 +131,23 @@ def find_previous(
     if against is not None:
         if against not in known:
             raise InputError(f"--against {against}: no such blend; known: {', '.join(sorted(known)) or 'none'}")
-        prediction = _aligned(known[against], predictions)
+        prediction = _aligned(known[against], predictions, view)
         if prediction is None:
             raise InputError(f"--against {against}: {known[against]} holds a blend for other rows")
         return PreviousBlend(against, prediction)
     others = [found for found in known if found != name]
     for found in sorted(others, key=lambda found: file_info(join(known[found], OOF_FILE)).mtime_ns, reverse=True):
-        prediction = _aligned(known[found], predictions)
+        prediction = _aligned(known[found], predictions, view)
         if prediction is not None:
             return PreviousBlend(found, prediction)
     return None
 
 
-def _aligned(folder: str, predictions: MemberPredictions) -> Floats | None:
+def _aligned(folder: str, predictions: MemberPredictions, view: TargetView) -> Floats | None:
     """Return a blend's nested predictions [rows]; None if it has other rows."""
-    table = read_table(join(folder, OOF_FILE), schema=OOF_SCHEMA)
+    table = _read_oof(folder, view)
+    if "prediction" not in table.column_names:  # of another task
+        return None
     order = pc.index_in(predictions.ids, value_set=one_array(table["id"]))
     if order.null_count or table.num_rows != len(predictions.ids):
         return None

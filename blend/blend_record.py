@@ -213,6 +213,20 @@ class BlendRecord(FrozenRecord):
     submission: SubmissionRecord | None
     """None for members without test predictions."""
 
+    @property
+    def by_target(self) -> "dict[str, BlendRecord]":
+        """The blends by the name of their target; here one, without a name."""
+        return {"": self}
+
+    def with_submission(self, written: SubmissionRecord) -> "BlendRecord":
+        """Return the record with that of its submission."""
+        return self.model_copy(update={"submission": written})
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each member."""
+        return {member.candidate: member.weight for member in self.members}
+
     @model_validator(mode="before")
     @classmethod
     def _leave_out_earlier_tables(cls, record: Any) -> Any:
@@ -223,7 +237,7 @@ class BlendRecord(FrozenRecord):
     @field_validator("scores")
     @classmethod
     def _in_reading_order(cls, scores: dict[str, EvidenceRecord]) -> dict[str, EvidenceRecord]:
-        return {name: scores[name] for name in ("blend", "best_single", "mean") if name in scores}
+        return in_reading_order(scores)
 
     @field_validator("makings")
     @classmethod
@@ -236,3 +250,70 @@ class BlendRecord(FrozenRecord):
         if [member.candidate for member in self.members] != [part.candidate for part in self.combination.parts]:
             raise ValueError("members and parts of the combination are not of the same candidates")
         return self
+
+
+class TargetsRecord(FrozenRecord):
+    """The blends of several targets, one for each, and how good they are together: scores are means over targets."""
+
+    name: str
+    metric: str
+    data: str
+    data_hash: str
+    split_hash: str
+    version: str
+    clip: bool
+    targets: tuple[str, ...]
+    """Their names."""
+    blends: tuple[BlendRecord, ...]
+    """One for each target."""
+    scores: dict[str, EvidenceRecord]
+    """`blend`, `best_single` (of each target, its best candidate) and `mean`."""
+    comparisons: tuple[ComparisonRecord, ...]
+    """The nested blends against simpler predictions; groups are drawn for all targets together."""
+    submission: SubmissionRecord | None
+    """None for members without test predictions."""
+
+    @property
+    def by_target(self) -> dict[str, BlendRecord]:
+        """The blends by the name of their target."""
+        return dict(zip(self.targets, self.blends, strict=True))
+
+    def with_submission(self, written: SubmissionRecord) -> "TargetsRecord":
+        """Return the record with that of its submission, which the blends of all targets share."""
+        blends = tuple(blend.with_submission(written) for blend in self.blends)
+        return self.model_copy(update={"submission": written, "blends": blends})
+
+    @property
+    def method(self) -> str:
+        """That of all blends, or that they differ."""
+        methods = {blend.method for blend in self.blends}
+        return methods.pop() if len(methods) == 1 else "one for each target"
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The mean weight over targets of each candidate that is a member of any blend, the greatest first."""
+        total: dict[str, float] = {}
+        for blend in self.blends:
+            for candidate, weight in blend.weights.items():
+                total[candidate] = total.get(candidate, 0.0) + weight / len(self.blends)
+        return dict(sorted(total.items(), key=lambda entry: -entry[1]))
+
+    @field_validator("scores")
+    @classmethod
+    def _in_reading_order(cls, scores: dict[str, EvidenceRecord]) -> dict[str, EvidenceRecord]:
+        return in_reading_order(scores)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.targets) != len(self.blends):
+            raise ValueError(f"there must be a blend for each of {len(self.targets)} targets, got {len(self.blends)}")
+        return self
+
+
+WholeRecord = BlendRecord | TargetsRecord
+"""What `blend.json` holds."""
+
+
+def in_reading_order(scores: dict[str, EvidenceRecord]) -> dict[str, EvidenceRecord]:
+    """Return the scores of the blend and of what it is compared with, in the order in which they are shown."""
+    return {name: scores[name] for name in ("blend", "best_single", "mean") if name in scores}

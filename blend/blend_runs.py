@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from math import isfinite
 
 from blend.blend_folder import blend_folder, find_previous, write_blend
-from blend.blend_record import BlendRecord
+from blend.blend_record import WholeRecord
 from blend.evidence.blend_report import is_worse, similarity_sentences
 from blend.evidence.earlier_submissions import compare_with_earlier, read_earlier
 from blend.fit.blend_settings import BlendSettings
-from blend.make_blend import make_blend
+from blend.make_blend import ViewBlend, finish_blend, fit_view
 from blend.members.candidate_folds import with_candidates_folds
 from blend.members.load_predictions import load_predictions
 from blend.members.run_dirs import find_data
@@ -21,6 +21,7 @@ from data_prep.given_name import FOLDER_NAME, LONGEST_NAME
 from data_prep.prepared import load_prepared
 from data_prep.scoring.metrics import DEAD_BELOW
 from data_prep.submission.submission_gate import read_sample_submission
+from data_prep.target_views import TargetView, target_views
 from data_prep.wording import count
 
 
@@ -28,7 +29,7 @@ from data_prep.wording import count
 class WrittenBlend:
     """A blend that was fitted and written."""
 
-    record: BlendRecord
+    record: WholeRecord
     folder: str
     about_earlier: tuple[str, ...]
     """What a person should know about earlier submissions: how similar they are, which cannot be read."""
@@ -81,30 +82,41 @@ def blend_runs(
         note(f"nested scores are by the {folds} that the candidates were trained on, not those of {named.path}")
     ids = prepared.test["id"].to_pylist()
     form = None if sample_submission is None else read_sample_submission(sample_submission, ids, prepared.task)
-    with activity("reading predictions"):
-        predictions = load_predictions(
-            runs,
-            prepared,
-            members=members,
-            exclude=exclude,
-            allow_mixed_splits=allow_mixed_splits,
-            dead_below=dead_below,
-            with_test=with_test,
-        )
-    scored, fitted_on = choose_rows(predictions, prepared, settings, rows)
-    candidates = count(len(predictions.members), "candidate")
-    with activity(f"blending {candidates} in every way, then again without each part of the rows"):
-        finished = make_blend(
-            scored,
-            prepared,
-            settings,
-            name=name,
-            form=form,
-            previous=find_previous(runs, name, against, scored),
-            fitted_on=fitted_on,
-        )
+    views = target_views(prepared.task)
+
+    def fitted(view: TargetView) -> ViewBlend:
+        of_target = f" of {view.name}" if view.name else ""
+        with activity(f"reading predictions{of_target}"):
+            predictions = load_predictions(
+                runs,
+                prepared,
+                view,
+                members=members,
+                exclude=exclude,
+                allow_mixed_splits=allow_mixed_splits,
+                dead_below=dead_below,
+                with_test=with_test,
+            )
+        scored, fitted_on = choose_rows(predictions, prepared, settings, rows, view)
+        candidates = count(len(predictions.members), "candidate")
+        with activity(f"blending {candidates}{of_target} in every way, then again without each part of the rows"):
+            previous = find_previous(runs, name, against, scored, view)
+            return fit_view(scored, prepared, view, settings, name=name, previous=previous, fitted_on=fitted_on)
+
+    finished = finish_blend([_named(fitted, view) for view in views], prepared, settings, name=name, form=form)
     folder = blend_folder(runs[0], name)
-    earlier, unreadable = read_earlier(runs, ids, leave_out=folder)
-    write_blend(finished, scored, folder, force=force)
+    one_column = not prepared.task.target.names
+    earlier, unreadable = read_earlier(runs, ids, leave_out=folder) if one_column else ([], [])
+    write_blend(finished, folder, force=force)
     similar = [] if finished.prediction is None else compare_with_earlier(ids, finished.prediction, earlier)
     return WrittenBlend(finished.record, folder, (*similarity_sentences(similar), *unreadable))
+
+
+def _named(fitted: Callable[[TargetView], ViewBlend], view: TargetView) -> ViewBlend:
+    """Return the blend of a view; an InputError names its target."""
+    try:
+        return fitted(view)
+    except InputError as error:
+        if not view.name:
+            raise
+        raise InputError(*(f"target {view.name}: {fault}" for fault in error.faults)) from error

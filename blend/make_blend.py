@@ -1,9 +1,22 @@
 """`make_blend`: fit a blend, predict the test rows, gather the evidence, and put all of it on record."""
 
 import importlib.metadata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from blend.blend_record import BlendRecord, DriftRecord, RowsRecord, SearchRecord, SubmissionRecord
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from blend.blend_record import (
+    BlendRecord,
+    DriftRecord,
+    RowsRecord,
+    SearchRecord,
+    SubmissionRecord,
+    TargetsRecord,
+    WholeRecord,
+)
 from blend.evidence.comparisons import (
     PreviousBlend,
     compare_makings,
@@ -14,7 +27,8 @@ from blend.evidence.comparisons import (
 from blend.evidence.member_drift import find_drift, leave_drifting_out
 from blend.evidence.member_influence import error_correlations
 from blend.evidence.member_records import certify, member_records, notes_about
-from blend.evidence.metric_evidence import measure_blend_and_baselines
+from blend.evidence.metric_evidence import count_test_groups, measure_blend_and_baselines
+from blend.evidence.targets_together import measure_together
 from blend.fit.blend_settings import BlendSettings
 from blend.fit.fit_blend import BlendFit, fit_blend
 from blend.members.member_predictions import MemberPredictions
@@ -23,19 +37,40 @@ from data_prep.prepared import Prepared
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.moments import moments
 from data_prep.store.files import base_name
+from data_prep.store.tables import HOLDOUT_FOLD, Quantity, one_array
 from data_prep.submission.submission_gate import SubmissionFormat, clip, render_submission
 from data_prep.submission.submission_manifest import SUBMISSION_FILE, SubmissionManifest, hash_submission
+from data_prep.target_views import TargetView, joined, target_views
+from data_prep.targets.target_columns import with_numbers
+
+
+@dataclass(frozen=True, eq=False)
+class ViewBlend:
+    """The blend of a view: of the one question of a task, or of one of its targets."""
+
+    view: TargetView
+    fit: BlendFit
+    record: BlendRecord
+    test_groups: int
+
+    @property
+    def test(self) -> Floats:
+        """Predictions for the test rows of the view, not clipped."""
+        rows = self.fit.predictions
+        columns = [rows.columns[member].test for member in self.fit.members]
+        return self.fit.combination.predict(columns, rows.numeric.test)
 
 
 @dataclass(frozen=True, eq=False)
 class FinishedBlend:
     """A blend with everything that belongs to it, not yet written."""
 
-    record: BlendRecord
-    nested: Floats
-    """Nested predictions, [rows]."""
+    record: WholeRecord
+    oof: pa.Table
+    """`oof_schema`: nested predictions of the rows that are scored; no score where a target is missing."""
     prediction: Floats | None
-    """[test rows], as in the submission; None where a member has no test predictions, so that there is none."""
+    """[test rows] or [test rows, numbers], as in the submission; None where a member has no test predictions, so that
+    there is none."""
     submission: bytes | None
     manifest: SubmissionManifest | None
 
@@ -50,42 +85,113 @@ def make_blend(
     previous: PreviousBlend | None = None,
     fitted_on: MemberPredictions | None = None,
 ) -> FinishedBlend:
-    """Fit a blend and pass its submission through the gate; without `form`, it has the task's names and test order.
+    """Fit a blend of a task with one question and finish it: `fit_view`, then `finish_blend`."""
+    (view,) = target_views(data.task)
+    found = fit_view(predictions, data, view, settings, name=name, previous=previous, fitted_on=fitted_on)
+    return finish_blend([found], data, settings, name=name, form=form)
+
+
+def fit_view(
+    predictions: MemberPredictions,
+    data: Prepared,
+    view: TargetView,
+    settings: BlendSettings,
+    *,
+    name: str,
+    previous: PreviousBlend | None = None,
+    fitted_on: MemberPredictions | None = None,
+) -> ViewBlend:
+    """Fit the blend of a view and gather the evidence.
 
     `predictions` are for the rows that are scored, `fitted_on` for those that are fitted on (None: the same).
-    Without test predictions there is no submission.
 
     Raises:
-        InputError: as `fit_blend`, or the gate refuses the submission.
+        InputError: as `fit_blend`, or an option needs test predictions.
     """
-    if not predictions.has_test and (form is not None or settings.drop_drifting):
-        raise InputError(
-            "--sample-submission and --drop-drifting need test predictions, and there are none; leave them out"
-        )
+    if not predictions.has_test and settings.drop_drifting:
+        raise InputError("--drop-drifting needs test predictions, and there are none; leave it out")
+    data = view.data(data)
     drift = find_drift(fitted_on or predictions, data, seed=settings.seed) if predictions.has_test else ()
     if settings.drop_drifting:
         predictions = leave_drifting_out(predictions, drift)
         fitted_on = leave_drifting_out(fitted_on, drift) if fitted_on else None
     fit = fit_blend(predictions, data.task.measure, settings, fitted_on)
-    if not predictions.has_test:
-        record = _record(fit, data, name=name, submission=None, previous=previous, drift=drift)
-        return FinishedBlend(record, fit.tournament.prediction, None, None, None)
-    prediction, n_clipped = _predict_test(fit, data)
+    own = f"{name}/{view.name}" if view.name else name
+    record = _record(fit, data, name=own, previous=previous, drift=drift)
+    return ViewBlend(view, fit, record, count_test_groups(data))
+
+
+def finish_blend(
+    parts: Sequence[ViewBlend],
+    data: Prepared,
+    settings: BlendSettings,
+    *,
+    name: str,
+    form: SubmissionFormat | None = None,
+) -> FinishedBlend:
+    """Put the blends of all views together, and pass the submission through the gate.
+
+    Without `form`, it has the task's names and test order; without test predictions, there is none.
+
+    Raises:
+        InputError: the gate refuses the submission, or `form` is given and there is none.
+    """
+    record, oof = _whole_record(parts, name), _nested_table(parts, data)
+    if not all(part.fit.predictions.has_test for part in parts):
+        if form is not None:
+            raise InputError("--sample-submission needs test predictions, and there are none; leave it out")
+        return FinishedBlend(record, oof, None, None, None)
+    prediction = joined([part.test for part in parts], [part.view for part in parts])
+    prediction, n_clipped = clip(prediction, data.task) if settings.clip else (prediction, 0)
     ids = data.test["id"].to_pylist()
     submission = render_submission(ids, prediction, expected=ids, task=data.task, form=form)
     written = SubmissionRecord(
         file=SUBMISSION_FILE, sha256=hash_submission(submission), rows=len(ids), clipped=n_clipped
     )
-    record = _record(fit, data, name=name, submission=written, previous=previous, drift=drift)
-    manifest = _manifest(record, written, data)
-    return FinishedBlend(record, fit.tournament.prediction, prediction, submission, manifest)
+    record = record.with_submission(written)
+    return FinishedBlend(record, oof, prediction, submission, _manifest(record, written, data))
 
 
-def _predict_test(fit: BlendFit, data: Prepared) -> tuple[Floats, int]:
-    """Return the predictions for the test rows, and how many of them were clipped."""
-    columns = [fit.predictions.columns[member].test for member in fit.members]
-    prediction = fit.combination.predict(columns, fit.predictions.numeric.test)
-    return clip(prediction, data.task) if fit.settings.clip else (prediction, 0)
+def _nested_table(parts: Sequence[ViewBlend], data: Prepared) -> pa.Table:
+    """Return the `oof` of a finished blend, whose rows are sorted by fold, inside a fold in prepared order."""
+    train_ids, names = one_array(data.train["id"]), data.task.target.names
+    fold = np.full(len(train_ids), HOLDOUT_FOLD, dtype=np.int8)
+    columns: dict[Quantity, list[Floats]] = {"score": [], "prediction": []}
+    for part in parts:
+        rows, cells = part.fit.predictions, part.view.cells
+        place = pc.index_in(part.view.row_ids(rows.ids), value_set=train_ids).to_numpy()
+        fold[place] = rows.fold[::cells]
+        for own, values in zip(columns.values(), (rows.target, part.fit.tournament.prediction), strict=True):
+            own.append(np.full((len(fold), cells), np.nan))
+            own[-1][place] = values.reshape(-1, cells)
+    order = np.argsort(fold, kind="stable")
+    order = order[fold[order] != HOLDOUT_FOLD]
+    table = pa.table({"id": train_ids.take(pa.array(order)), "fold": pa.array(fold[order])})
+    for quantity, found in columns.items():
+        values = np.column_stack(found)[order].astype(np.float32)
+        table = with_numbers(table, quantity, values if names else values[:, 0], names)
+    return table
+
+
+def _whole_record(parts: Sequence[ViewBlend], name: str) -> WholeRecord:
+    blends, first = tuple(part.record for part in parts), parts[0].record
+    if not parts[0].view.name:
+        return first
+    scores, comparisons = measure_together([part.fit for part in parts], blends, test_groups=parts[0].test_groups)
+    return TargetsRecord(
+        name=name,
+        metric=first.metric,
+        data=first.data,
+        data_hash=first.data_hash,
+        split_hash=first.split_hash,
+        version=first.version,
+        clip=first.clip,
+        targets=tuple(part.view.name for part in parts),
+        blends=blends,
+        scores=scores,
+        comparisons=comparisons,
+        submission=None,
+    )
 
 
 def _record(
@@ -93,7 +199,6 @@ def _record(
     data: Prepared,
     *,
     name: str,
-    submission: SubmissionRecord | None,
     previous: PreviousBlend | None,
     drift: tuple[DriftRecord, ...],
 ) -> BlendRecord:
@@ -127,24 +232,30 @@ def _record(
         error_correlations=tuple(tuple(row) for row in errors.tolist()),
         comparisons=compare_with_baselines(fit),
         previous=compare_with_previous(fit, previous) if previous else None,
-        scored_rows=RowsRecord(chosen=settings.score_on, rows=len(fit.predictions.target)) if chosen else None,
-        fitted_rows=RowsRecord(chosen=settings.fit_on, rows=len(fit.fitted_on.target)) if chosen else None,
+        scored_rows=_rows_record(settings.score_on, fit.predictions, fit) if chosen else None,
+        fitted_rows=_rows_record(settings.fit_on, fit.fitted_on, fit) if chosen else None,
         left_out=fit.predictions.left_out,
         drift=drift,
         notes=notes_about(fit.predictions),
-        submission=submission,
+        submission=None,
     )
 
 
-def _manifest(record: BlendRecord, submission: SubmissionRecord, data: Prepared) -> SubmissionManifest:
+def _rows_record(chosen: tuple[str, ...], rows: MemberPredictions, fit: BlendFit) -> RowsRecord:
+    return RowsRecord(chosen=chosen, rows=len(rows.target) // fit.metric.n_classes)
+
+
+def _manifest(record: WholeRecord, submission: SubmissionRecord, data: Prepared) -> SubmissionManifest:
     evidence = record.scores["blend"]
     return SubmissionManifest(
         **submission.model_dump(),
         blend=record.name,
         method=record.method,
         metric=record.metric,
-        members={member.candidate: member.weight for member in record.members},
-        study=tuple(dict.fromkeys(base_name(member.run) for member in record.members)),
+        members=record.weights,
+        study=tuple(
+            dict.fromkeys(base_name(member.run) for one in record.by_target.values() for member in one.members)
+        ),
         data_hash=record.data_hash,
         split_hash=record.split_hash,
         scheme=data.manifest.scheme,

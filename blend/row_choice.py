@@ -16,6 +16,7 @@ from blend.members.row_alignment import list_ids
 from data_prep.errors import InputError, quote
 from data_prep.prepared import Prepared
 from data_prep.store.tables import one_array
+from data_prep.target_views import TargetView, target_views
 from data_prep.wording import count
 
 LEAST_ROWS = 3
@@ -24,9 +25,15 @@ SHOWN_VALUES = 12
 
 
 def choose_rows(
-    predictions: MemberPredictions, data: Prepared, settings: BlendSettings, file: str | None = None
+    predictions: MemberPredictions,
+    data: Prepared,
+    settings: BlendSettings,
+    file: str | None = None,
+    view: TargetView | None = None,
 ) -> tuple[MemberPredictions, MemberPredictions | None]:
     """Return the rows to score, and those to fit on where they are others; columns of `file` go before the prepared.
+
+    `predictions` are for a `view` of the data (None: for the task's first).
 
     Raises:
         InputError: an unknown column, a value that no row has, rows that `file` lacks, or too few rows.
@@ -35,8 +42,12 @@ def choose_rows(
         if file is not None:
             raise InputError(f"--rows {file}: chooses nothing; add --score-on or --fit-on")
         return predictions, None
-    table = _columns(predictions.ids, data, file)
-    to_score, to_fit = _mask(table, settings.score_on, "--score-on"), _mask(table, settings.fit_on, "--fit-on")
+    view = view or target_views(data.task)[0]
+    table = _columns(view.row_ids(predictions.ids), data, file)
+    to_score, to_fit = (
+        np.repeat(_mask(table, chosen, option), view.cells)
+        for chosen, option in ((settings.score_on, "--score-on"), (settings.fit_on, "--fit-on"))
+    )
     scored, fitted = predictions.take(to_score), predictions.take(to_fit)
     _check(scored, fitted)
     return scored, None if np.array_equal(to_score, to_fit) else fitted

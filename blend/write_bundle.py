@@ -11,13 +11,13 @@ import numpy as np
 import safetensors.numpy
 
 from blend.blend_folder import data_faults
-from blend.blend_record import BlendRecord, MemberRecord
+from blend.blend_record import BlendRecord, MemberRecord, TargetsRecord, WholeRecord
 from blend.fit.stacking import stackings
 from data_prep.bundle_manifest import BUNDLE_FORMAT, BUNDLE_MANIFEST_FILE, BundledFile, BundledMember, BundleManifest
 from data_prep.cpc import section_titles, shipped_texts
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
-from data_prep.scoring.combination import CombinationPart
+from data_prep.scoring.combination import Combination, CombinationPart
 from data_prep.store.candidate_records import candidate_path, read_settings
 from data_prep.store.files import (
     base_name,
@@ -62,7 +62,7 @@ class GatheredMember:
 
 def write_bundle(
     run: str,
-    blend: BlendRecord,
+    blend: WholeRecord,
     data: Prepared,
     out: str | Path,
     *,
@@ -79,17 +79,12 @@ def write_bundle(
         InputError: members trained elsewhere, files not kept, other data, files already in `out`; nothing is written.
         OSError: for example, the disk is full; what was written is removed, and there is no manifest.
     """
-    if blend.combination.stack:
-        stacked = [making.name for making in stackings()]
-        others = [name for name in blend.makings if name not in stacked]
-        again = command("blendfold blend", run, options={"--method": others[0], "--name": f"{blend.name}-linear"})
-        raise InputError(
-            f"blend {blend.name} is {blend.method}, and a bundle knows neither numeric columns nor trees; "
-            f"fit one that it can hold with `{again}`"
-        )
-    pairs = zip(blend.members, blend.combination.parts, strict=True)
-    weighty = [(member, part) for member, part in pairs if part.weight]
-    members, parts = [_gather(member, run) for member, _ in weighty], tuple(part for _, part in weighty)
+    blends = list(blend.by_target.values())
+    for one in blends:
+        _check_stack(run, one, blend.name)
+    weighty = {part.candidate: member for one in blends for member, part in _pairs(one) if part.weight}
+    members = [_gather(member, run) for member in weighty.values()]
+    parts = [part for one in blends for _, part in _pairs(one) if part.weight]
     faults = [*data_faults(blend, data), *_member_faults(members, run, blend.name), *_part_faults(members, parts)]
     if faults:
         raise InputError(*faults)
@@ -103,7 +98,7 @@ def write_bundle(
             write(content, join(out, path))
             written[path] = BundledFile(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
             report(path, len(content))
-        contents = _describe(blend, data, members, parts, written, half=half)
+        contents = _describe(blend, data, members, written, half=half)
         write_record(contents.model_dump(mode="json"), join(out, BUNDLE_MANIFEST_FILE))
     except BaseException:
         for path in written:
@@ -112,16 +107,37 @@ def write_bundle(
     return contents
 
 
+def _check_stack(run: str, blend: BlendRecord, name: str) -> None:
+    if not blend.combination.stack:
+        return
+    stacked = [making.name for making in stackings()]
+    others = [making for making in blend.makings if making not in stacked]
+    again = command("blendfold blend", run, options={"--method": others[0], "--name": f"{name}-linear"})
+    raise InputError(
+        f"blend {blend.name} is {blend.method}, and a bundle knows neither numeric columns nor trees; "
+        f"fit one that it can hold with `{again}`"
+    )
+
+
+def _pairs(blend: BlendRecord) -> Iterator[tuple[MemberRecord, CombinationPart]]:
+    return zip(blend.members, blend.combination.parts, strict=True)
+
+
+def _with_weight(blend: BlendRecord) -> Combination:
+    """Return the arithmetic without parts that add nothing."""
+    return blend.combination.model_copy(update={"parts": tuple(part for _, part in _pairs(blend) if part.weight)})
+
+
 def _describe(
-    blend: BlendRecord,
+    blend: WholeRecord,
     data: Prepared,
     members: list[GatheredMember],
-    parts: tuple[CombinationPart, ...],
     written: dict[str, BundledFile],
     *,
     half: bool,
 ) -> BundleManifest:
     texts, sections = _texts(data)
+    several = {name: _with_weight(one) for name, one in blend.by_target.items() if name}
     return BundleManifest(
         format=BUNDLE_FORMAT,
         blend=blend.name,
@@ -141,7 +157,8 @@ def _describe(
             )
             for member in members
         ),
-        combination=blend.combination.model_copy(update={"parts": parts}),
+        combination=None if isinstance(blend, TargetsRecord) else _with_weight(blend),
+        combinations=several,
         clip=blend.clip,
         total_bytes=sum(file.size for file in written.values()),
         files=written,
@@ -182,13 +199,15 @@ def _listing(folder: str) -> dict[str, str]:
     return files if all(exists(join(folder, name)) for name in files) else {}
 
 
-def _part_faults(members: list[GatheredMember], parts: tuple[CombinationPart, ...]) -> list[str]:
-    return [
-        f"{member.run}: candidate {part.candidate} has {len(member.folds)} folds, but {len(part.scalings)} scalings "
-        "for them in blend.json; put back what is missing, or fit the blend again"
-        for member, part in zip(members, parts, strict=True)
-        if len(part.scalings) not in (1, len(member.folds))
-    ]
+def _part_faults(members: list[GatheredMember], parts: list[CombinationPart]) -> Iterator[str]:
+    gathered = {member.record.candidate: member for member in members}
+    for part in parts:
+        member = gathered[part.candidate]
+        if len(part.scalings) not in (1, len(member.folds)):
+            yield (
+                f"{member.run}: candidate {part.candidate} has {len(member.folds)} folds, but {len(part.scalings)} "
+                "scalings for them in blend.json; put back what is missing, or fit the blend again"
+            )
 
 
 def _member_faults(members: list[GatheredMember], run: str, name: str) -> list[str]:

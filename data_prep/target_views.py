@@ -4,18 +4,24 @@ A ladder, a blend and its evidence compare columns of numbers. So they see sever
 task had no other; and classes as cells, one for each row and class, the cells of a row one after the other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from data_prep.errors import InputError, quote
 from data_prep.prepared import Prepared
+from data_prep.scoring.combination import Floats
 from data_prep.store.tables import QUANTITIES, column_names
 from data_prep.task import Task
+
+Narrow = Callable[[pa.Table], pa.Table]
+Number = TypeVar("Number", np.float32, np.float64)
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class TargetView:
     name: str
     """The target's; empty where it is the only question."""
     task: Task
-    narrow: Callable[[pa.Table], pa.Table]
+    narrow: Narrow
     """From a table of rows, with targets or predictions or both, to one with `score` or `prediction` or both."""
     cells: int = 1
     """Rows of the narrow table for each row."""
@@ -36,6 +42,13 @@ class TargetView:
             return data
         manifest = data.manifest.model_copy(update={"task": self.task})
         return replace(data, manifest=manifest, train=self.narrow(data.train), test=self.narrow(data.test))
+
+    def row_ids(self, ids: pa.Array) -> pa.Array:
+        """Return the ids of the rows that the ids of a narrow table belong to, whole rows."""
+        if self.cells == 1:
+            return ids
+        class_name = _cell_ids(pa.array([""]), self.task.target.names[:1])[0].as_py()
+        return pc.utf8_slice_codeunits(ids.take(pa.array(np.arange(0, len(ids), self.cells))), 0, -len(class_name))
 
 
 def target_views(task: Task) -> tuple[TargetView, ...]:
@@ -69,6 +82,18 @@ def narrowest(table: pa.Table, task: Task) -> pa.Table:
     """Return a table with the task's one question in narrow columns; with several, as it is."""
     views = target_views(task)
     return views[0].narrow(table) if len(views) == 1 else table
+
+
+def parted(numbers: NDArray[Number], views: Sequence[TargetView]) -> list[NDArray[Number]]:
+    """Return the numbers of each view, narrow, for those of all of them, [rows] or [rows, numbers]."""
+    ends = np.cumsum([view.cells for view in views])[:-1]
+    return [part.ravel() for part in np.split(numbers.reshape(len(numbers), -1), ends, axis=1)]
+
+
+def joined(parts: Sequence[Floats], views: Sequence[TargetView]) -> Floats:
+    """Return numbers [rows] or [rows, numbers] for those of each view, narrow: what `parted` takes apart."""
+    table = np.column_stack([part.reshape(-1, view.cells) for part, view in zip(parts, views, strict=True)])
+    return table[:, 0] if table.shape[1] == 1 else table
 
 
 def _alone(task: Task, name: str) -> Task:
@@ -106,6 +131,9 @@ def _cells_of(table: pa.Table, *, names: tuple[str, ...]) -> pa.Table:
             wide = [table[column].to_numpy() for column in column_names(quantity, names)]
             columns[quantity] = pa.array(np.column_stack(wide).ravel(), pa.float32())
     if "id" in columns:
-        classes = pa.array(list(names) * n_rows, pa.string())
-        columns["id"] = pc.binary_join_element_wise(columns["id"], classes, " = ")
+        columns["id"] = _cell_ids(columns["id"], list(names) * n_rows)
     return pa.table(columns)
+
+
+def _cell_ids(ids: pa.Array, classes: Sequence[str]) -> pa.Array:
+    return pc.binary_join_element_wise(ids, pa.array(classes, pa.string()), " = ")

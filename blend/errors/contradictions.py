@@ -20,12 +20,13 @@ def contradictions(data: Prepared) -> pd.DataFrame:
     (`normal_text`), and any third (the context) is equal. Columns: `set`, a number from 1 that such rows share; `kind`
     of the set, the plainest first: `same texts`, `alike` (but for case, punctuation, plurals), `reordered` (words in
     another order, which may mean another thing), `swapped` (the first two texts); `spread`: greatest score - least
-    score, the greatest first inside a kind; `id`, the texts, `fold` (-1: holdout), `score`.
+    score, the greatest first inside a kind; `id`, the texts, `fold` (-1: holdout), `score` (of classes,
+    the number of the class, from 0).
     """
     texts = given_names(data.task.text_columns, COLUMNS)
-    frame: pd.DataFrame = data.train.select(["id", *data.task.text_columns, "fold", "score"]).to_pandas()
-    frame.columns = pd.Index(["id", *texts, "fold", "score"])
-    frame["score"] = frame["score"].astype(np.float64)
+    frame: pd.DataFrame = data.train.select(["id", *data.task.text_columns, "fold"]).to_pandas()
+    frame.columns = pd.Index(["id", *texts, "fold"])
+    frame["score"] = data.one_target.astype(np.float64)
     pair, rest = [frame[name] for name in texts[:2]], [frame[name] for name in texts[2:]]
     words, normal = (
         [column.map(_by_text(column, change)) for column in pair] for change in (normal_words, normal_text)

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blend.blend_folder import OOF_FILE, RECORD_FILE, blend_folder, data_faults, read_blend
+from blend.blend_folder import RECORD_FILE, blend_folder, data_faults, read_blend, read_nested
 from blend.members.run_dirs import find_data, read_label
 from data_prep.cpc import SECTION_LENGTH
 from data_prep.errors import InputError
@@ -17,7 +17,8 @@ from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import Metric
 from data_prep.store.files import exists, file_info, join, list_names
 from data_prep.store.oof_store import OofStore, home_of
-from data_prep.store.tables import OOF_SCHEMA, one_array, read_table
+from data_prep.store.tables import one_array
+from data_prep.target_views import Narrow, TargetView, target_views
 from data_prep.task import Task
 from data_prep.wording import command
 
@@ -30,7 +31,7 @@ class ErrorRows:
     """Rows that a prediction is scored on, with everything that may tell why it is wrong there."""
 
     frame: pd.DataFrame
-    """One row for each scored train row, in prepared order:
+    """One row for each scored train row, in prepared order; of classes one for each row and class, its id says which:
 
     - `id`, the task's text columns, `context_text` where there are CPC codes, every other column of the prepared
       table; one that has the name of a column below is called `NAME (given)`
@@ -40,6 +41,7 @@ class ErrorRows:
     - a column for each of `members`, called by its id: its raw out-of-fold prediction, NaN in unfinished folds
     """
     data: Prepared
+    """With one target, the one that is predicted; of classes, with all."""
     source: str
     """What predicts, such as `blend best` or `candidate 0123456789ab pair-mean-mse`."""
     kind: str
@@ -73,7 +75,7 @@ def load_error_rows(run: str, data: Prepared | None = None, *, blend: str | None
     Args:
         run: a run directory.
         data: its prepared data; None: loaded from the folder that the blend or the study names.
-        blend: the blend's name.
+        blend: the blend's name; of several targets, `NAME/TARGET` (without one: the first).
 
     Raises:
         InputError: no such blend, no finished fold run, or tables that do not belong to the data.
@@ -85,15 +87,25 @@ def load_error_rows(run: str, data: Prepared | None = None, *, blend: str | None
     data = data or load_prepared(record.data)
     if faults := data_faults(record, data):
         raise InputError(*faults)
-    nested = read_table(join(blend_folder(run, name), OOF_FILE), schema=OOF_SCHEMA)
+    view = _view_of(record.name, data.task)
     homes = {member.candidate: home_of(member.candidate, run, member.run) for member in record.members}
     return ErrorRows(
-        frame=_frame(data, nested, homes),
-        data=data,
-        source=f"blend {name}",
+        frame=_frame(view.data(data), read_nested(run, name, view), homes, view.narrow),
+        data=_data_of(view, data),
+        source=f"blend {record.name}",
         kind="nested",
         members={member.candidate: member.label for member in record.members},
     )
+
+
+def _view_of(blend: str, task: Task) -> TargetView:
+    """Return the view of a blend by its name, which ends with that of any target."""
+    views = {view.name: view for view in target_views(task)}
+    return views[blend.partition("/")[2]]
+
+
+def _data_of(view: TargetView, data: Prepared) -> Prepared:
+    return view.data(data) if view.cells == 1 else data
 
 
 def last_blend(run: str) -> str | None:
@@ -104,18 +116,19 @@ def last_blend(run: str) -> str | None:
 
 
 def _candidate_rows(run: str, data: Prepared) -> ErrorRows:
-    chosen = _best_candidates(run, data.task.measure)
+    view = target_views(data.task)[0]
+    chosen = _best_candidates(run, view)
     best = chosen[0]
     return ErrorRows(
-        frame=_frame(data, _read_oof(run, best), dict.fromkeys(chosen, run)),
-        data=data,
-        source=f"candidate {best} {read_label(run, best)[0]}",
+        frame=_frame(view.data(data), _read_oof(run, best, view.narrow), dict.fromkeys(chosen, run), view.narrow),
+        data=_data_of(view, data),
+        source=f"candidate {best} {read_label(run, best)[0]}{f', target {view.name}' if view.name else ''}",
         kind="out-of-fold",
         members={candidate: read_label(run, candidate)[0] for candidate in chosen},
     )
 
 
-def _best_candidates(run: str, metric: Metric) -> list[str]:
+def _best_candidates(run: str, view: TargetView) -> list[str]:
     """Return the best candidate and those to stand beside it, best first."""
     store = OofStore(run)
     folds = {candidate: tuple(store.folds(candidate)) for candidate in store.candidates()}
@@ -124,7 +137,7 @@ def _best_candidates(run: str, metric: Metric) -> list[str]:
         raise InputError(f"{run}: no fold run is finished, so there are no predictions to look at; see `{search}`")
     most = max(map(len, folds.values()))
     utility = {
-        candidate: np.nan_to_num(_mean_utility(store, candidate, metric), nan=-np.inf)
+        candidate: np.nan_to_num(_mean_utility(store, candidate, view), nan=-np.inf)
         for candidate, finished in folds.items()
         if len(finished) == most
     }
@@ -133,19 +146,23 @@ def _best_candidates(run: str, metric: Metric) -> list[str]:
     return [ranked[0], *others[:MOST_COMPANIONS]]
 
 
-def _mean_utility(store: OofStore, candidate: str, metric: Metric) -> float:
-    tables = [store.read("oof", candidate, fold) for fold in store.folds(candidate)]
+def _mean_utility(store: OofStore, candidate: str, view: TargetView) -> float:
+    tables = [view.narrow(store.read("oof", candidate, fold)) for fold in store.folds(candidate)]
+    metric = view.task.measure
     values = [metric(table["score"].to_numpy(), table["prediction"].to_numpy()) for table in tables]
     return metric.utility(float(np.mean(values)))
 
 
-def _read_oof(run: str, candidate: str) -> pa.Table:
+def _read_oof(run: str, candidate: str, narrow: Narrow) -> pa.Table:
     store = OofStore(run)
-    return pa.concat_tables(store.read("oof", candidate, fold) for fold in store.folds(candidate))
+    return pa.concat_tables(narrow(store.read("oof", candidate, fold)) for fold in store.folds(candidate))
 
 
-def _frame(data: Prepared, table: pa.Table, homes: Mapping[str, str]) -> pd.DataFrame:
-    """Return the frame of `ErrorRows` for a table of `OOF_SCHEMA`; `homes` has each member's run directory."""
+def _frame(data: Prepared, table: pa.Table, homes: Mapping[str, str], narrow: Narrow) -> pd.DataFrame:
+    """Return the frame of `ErrorRows` for data and a table of `OOF_SCHEMA`, both narrow.
+
+    `homes` has each member's run directory.
+    """
     place = pc.index_in(one_array(data.train["id"]), value_set=one_array(table["id"]))
     if place.is_valid().to_numpy(zero_copy_only=False).sum() != table.num_rows:
         raise InputError(
@@ -164,7 +181,7 @@ def _frame(data: Prepared, table: pa.Table, homes: Mapping[str, str]) -> pd.Data
     frame["score"] = train["score"].to_numpy().astype(np.float64)
     frame["prediction"] = predicted["prediction"].to_numpy().astype(np.float64)
     frame["error"] = frame["prediction"] - frame["score"]
-    members = {candidate: _member_column(run, candidate, train["id"]) for candidate, run in homes.items()}
+    members = {candidate: _member_column(run, candidate, train["id"], narrow) for candidate, run in homes.items()}
     return frame.assign(**members)
 
 
@@ -181,8 +198,8 @@ def _lengths(train: pa.Table, texts: Sequence[str]) -> Floats:
     return np.asarray(sum(pc.utf8_length(train[name]).to_numpy() for name in texts))
 
 
-def _member_column(run: str, candidate: str, ids: pa.ChunkedArray) -> Floats:
+def _member_column(run: str, candidate: str, ids: pa.ChunkedArray, narrow: Narrow) -> Floats:
     """Return a member's out-of-fold predictions [rows]; NaN where its fold is not finished."""
-    table = _read_oof(run, candidate)
+    table = _read_oof(run, candidate, narrow)
     found = one_array(table["prediction"]).take(pc.index_in(one_array(ids), value_set=one_array(table["id"])))
     return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.float64)

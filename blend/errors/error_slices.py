@@ -114,10 +114,18 @@ def clustered_error(error: Floats, group: NDArray[np.int32]) -> float:
 _MEASURES = ("n", "groups", "few", "metric", "metric_error", "bias", "bias_error", "rmse")
 
 
+def _has_whole_rows(part: pd.DataFrame, metric: Metric) -> bool:
+    """Tell whether a slice has all classes of its rows, or there are none; a metric of classes needs whole rows."""
+    _, times = np.unique(part.index.to_numpy() // metric.n_classes, return_counts=True)
+    return bool((times == metric.n_classes).all())
+
+
 def _measured(part: pd.DataFrame, metric: Metric) -> dict[str, float]:
     score, prediction, error = (part[name].to_numpy() for name in ("score", "prediction", "error"))
     group = part["group"].to_numpy()
-    value, noise = _metric_with_noise(score, prediction, group, metric)
+    value, noise = float("nan"), float("nan")
+    if _has_whole_rows(part, metric):
+        value, noise = _metric_with_noise(score, prediction, group, metric)
     return {
         "n": len(part),
         "groups": len(np.unique(group)),

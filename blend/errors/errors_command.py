@@ -20,7 +20,11 @@ def register(app: typer.Typer) -> None:
         run: Annotated[str, typer.Argument(help="A run directory: a folder or URI.", metavar="RUN")],
         *,
         blend: Annotated[
-            str | None, typer.Option(help="Name of the blend.  [default: the last one, else the best candidate]")
+            str | None,
+            typer.Option(
+                help="Name of the blend; of several targets, NAME/TARGET.  [default: the last one, else the best "
+                "candidate; the first target]"
+            ),
         ] = None,
         worst: Annotated[int, typer.Option(help="How many rows to show.", min=1)] = 20,
         by: Annotated[

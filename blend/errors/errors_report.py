@@ -55,7 +55,7 @@ class ErrorsReport:
         value = metric(frame["score"], frame["prediction"])
         rmse, bias = float(np.sqrt(np.mean(frame["error"] ** 2))), float(frame["error"].mean())
         return (
-            f"{self.rows.source}: {self.rows.kind} predictions of {count(len(frame), 'row')}; "
+            f"{self.rows.source}: {self.rows.kind} predictions of {count(len(frame) // metric.n_classes, 'row')}; "
             f"{metric.name} {value:.4f}, rmse {rmse:.4f}, bias {bias:+.4f} (error: prediction - score)"
         )
 

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from blend.blend_record import BlendRecord, ComparisonRecord, MetricRecord
+from blend.blend_record import BlendRecord, ComparisonRecord, MetricRecord, TargetsRecord, WholeRecord
 from blend.evidence.earlier_submissions import SubmissionSimilarity
 from blend.evidence.member_drift import drift_sentences
 from blend.fit.consensus import CONSENSUS
@@ -39,6 +39,32 @@ def sentences(record: BlendRecord) -> list[str]:
         *_test_sentences(record),
         _compared("nested blend against the best single model", record.comparisons[0]),
         *_warnings(record),
+    ]
+
+
+def targets_table(record: TargetsRecord) -> Table:
+    """Return a row for each target: how good its blend is, and what it is made of."""
+    titles = {"blend": "nested", "best_single": "best single", "mean": "plain mean"}
+    table = new_table(f"Targets of {record.name} ({record.metric}, nested)", "", *titles.values(), "members", "method")
+    table.columns[0].overflow = "fold"
+    rows = [(name, blend.scores, str(len(blend.members)), blend.method) for name, blend in record.by_target.items()]
+    for name, scores, members, method in [*rows, ("mean", record.scores, str(len(record.weights)), record.method)]:
+        table.add_row(name, *(f"{scores[key].nested.pooled:.4f}" for key in titles), members, method)
+    return table
+
+
+def targets_sentences(record: TargetsRecord) -> list[str]:
+    """Return what matters most about all targets together, then what to beware of in single ones."""
+    blend, n_targets = record.scores["blend"], count(len(record.targets), "target")
+    warnings = [f"{name}: {sentence}" for name, found in record.by_target.items() for sentence in _warnings(found)]
+    return [
+        f"nested {record.metric}, mean of {n_targets}: {blend.nested.pooled:.4f} (mean over folds "
+        f"{blend.nested.fold_mean:.4f}; in-sample {blend.in_sample.pooled:.4f}), every choice made without the rows "
+        "scored",
+        *_test_sentences(record),
+        _compared("nested blends against the best single model of each target", record.comparisons[0]),
+        *_worse(record),
+        *warnings,
     ]
 
 
@@ -102,7 +128,7 @@ def _rows(record: BlendRecord) -> list[str]:
     ]
 
 
-def is_worse(record: BlendRecord) -> bool:
+def is_worse(record: WholeRecord) -> bool:
     """Tell whether the best single candidate or the plain mean is better, nested, than what was written."""
     return any(entry.difference <= -SMALLEST_SHOWN for entry in record.comparisons)
 
@@ -126,7 +152,7 @@ def _compared(what: str, entry: ComparisonRecord) -> str:
     )
 
 
-def _test_sentences(record: BlendRecord) -> list[str]:
+def _test_sentences(record: WholeRecord) -> list[str]:
     blend, single = record.scores["blend"].expected, record.scores["best_single"].expected
     if blend is None and record.submission is None:
         return ["expected on test: no more is known than nested; the data has no test rows"]
@@ -141,13 +167,17 @@ def _test_sentences(record: BlendRecord) -> list[str]:
     return [f"expected on test: {blend.value:.4f} (95 % {blend.low:.4f} to {blend.high:.4f}): nested{added}{alone}"]
 
 
-def _warnings(record: BlendRecord) -> list[str]:
-    found = [
+def _worse(record: WholeRecord) -> list[str]:
+    return [
         f"WARNING: the {entry.against} is better, nested, by {-entry.difference:.4f} than this blend"
         f"{', within noise' if entry.is_noise else ''}"
         for entry in record.comparisons
         if entry.difference <= -SMALLEST_SHOWN
     ]
+
+
+def _warnings(record: BlendRecord) -> list[str]:
+    found = _worse(record)
     if record.n_groups is not None and record.n_groups < FEW_GROUPS:
         found.append(
             f"WARNING: only {record.n_groups} groups: how others differ is hardly known, so intervals are wide"

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from blend.blend_record import ExpectationRecord
 from data_prep.scoring.combination import Floats
-from data_prep.scoring.group_bootstrap import GroupBootstrap, reach_95, standard_error
+from data_prep.scoring.group_bootstrap import DrawnUtilities, GroupBootstrap, reach_95, standard_error
 from data_prep.scoring.metrics import Metric
 
 TINY = float(np.finfo(np.float64).tiny)
@@ -72,6 +72,13 @@ def expect(
     if metric.name in RANKED:
         chance = RANKED[metric.name]
         value = min(chance + (value - chance) * _raised(prediction, removed), 1.0)
+    return expectation(value, draws, metric, test_groups=test_groups, averaged_out=float(np.sqrt(removed)))
+
+
+def expectation(
+    value: float, draws: DrawnUtilities, metric: Metric, *, test_groups: int, averaged_out: float
+) -> ExpectationRecord:
+    """Return the interval about an expected `value` whose noise is that of the first of `draws`."""
     both = float(np.sqrt(1.0 + draws.n_groups / test_groups))  # noise of the train groups and of the test groups
     reach = reach_95(max((draws.n_groups + 1) / 2, 2.0)) * both
     error = standard_error(draws.drawn[0], draws.n_groups)
@@ -79,9 +86,7 @@ def expect(
     if not metric.greater_is_better:  # errors spread in proportion to their size
         factor = float(np.exp(reach * standard_error(np.log(np.maximum(-draws.drawn[0], TINY)), draws.n_groups)))
         low, high = value / factor, value * factor
-    return ExpectationRecord(
-        value=value, standard_error=error * both, low=low, high=high, averaged_out=float(np.sqrt(removed))
-    )
+    return ExpectationRecord(value=value, standard_error=error * both, low=low, high=high, averaged_out=averaged_out)
 
 
 def _possible(prediction: Floats, removed: float, target: Floats) -> bool:

@@ -17,7 +17,7 @@ from data_prep.store.oof_store import UNKNOWN_SPLIT
 
 def measure_blend_and_baselines(fit: BlendFit, data: Prepared) -> dict[str, EvidenceRecord]:
     """Return the evidence for the blend and for each baseline."""
-    test_groups, played = _count_test_groups(data), fit.tournament
+    test_groups, played = count_test_groups(data), fit.tournament
     found = {"blend": _measure(fit, fit.formula, played.prediction, test_groups)}
     for name, baseline in zip(("best_single", "mean"), baselines_of(fit.metric), strict=True):
         place = played.names.index(baseline.name)
@@ -25,10 +25,10 @@ def measure_blend_and_baselines(fit: BlendFit, data: Prepared) -> dict[str, Evid
     return found
 
 
-def _count_test_groups(data: Prepared) -> int:
+def count_test_groups(data: Prepared) -> int:
     """Return the number of groups of the test rows; of rows, where the folder does not have them."""
     group = data.test_group
-    return data.test.num_rows if group is None else int(pc.count_distinct(group).as_py())
+    return data.test.num_rows // data.task.measure.n_classes if group is None else int(pc.count_distinct(group).as_py())
 
 
 def _measure(fit: BlendFit, formula: Formula, nested: Floats, test_groups: int) -> EvidenceRecord:

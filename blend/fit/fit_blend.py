@@ -133,9 +133,8 @@ def fit_blend(
         whole, tournament = tournament, _play(rows, [_fewest(rows, tournament, bootstrap)], metric)
         price = bootstrap.compare(whole.nested[:, whole.chosen], tournament.nested[:, tournament.chosen])
     elif settings.method in (None, CONSENSUS.name):
-        by_row = GroupBootstrap(
-            predictions.target, everywhere, np.arange(len(unit), dtype=np.int32), metric, seed=settings.seed
-        )
+        row = np.arange(len(unit), dtype=np.int32) // metric.n_classes
+        by_row = GroupBootstrap(predictions.target, everywhere, row, metric, seed=settings.seed)
         tournament = add_consensus(
             rows,
             tournament,

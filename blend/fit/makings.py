@@ -22,6 +22,9 @@ from data_prep.scoring.combination import Floats, Scaling, decide
 from data_prep.scoring.metrics import Metric, Targets, midpoints
 from data_prep.scoring.stack import Stack
 
+STEPPED = ("multiclass_accuracy", "macro_f1", "map@3", "map@5", "map@10")
+"""Metrics of classes that jump: weights are searched by the squared error of probabilities, which does not."""
+
 
 @dataclass(frozen=True, eq=False)
 class SeenRows:
@@ -102,7 +105,7 @@ class SeenRows:
 
     def objective(self, readout: Readout) -> Objective:
         """Return what weights are worth with a readout."""
-        if self.metric.decides or self.metric.name in MOMENT_METRICS:
+        if self.metric.decides or self.metric.name in (*MOMENT_METRICS, *STEPPED):
             return MetricOnMoments(self.parts, readout)
         return MetricOnRows(self.columns, self.target, self.metric, self.parts, readout)
 
@@ -237,7 +240,7 @@ def cut(values: Floats, seen: SeenRows, readout: Readout) -> Floats | None:
 
 def last_readout(metric: Metric) -> Readout:
     """Return the readout that suits a metric; a line would lead probabilities beyond 0 and 1."""
-    if metric.targets is Targets.PROBABILITIES:
+    if metric.targets in (Targets.PROBABILITIES, Targets.CLASSES):
         return Readout.RAW
     return Readout.CUTS if metric.decides else Readout.LINE
 

@@ -65,8 +65,15 @@ def read_request(request: ImportRequest, data: Prepared) -> ImportedModels:
     """Read, align and check everything in a request; nothing is written.
 
     Raises:
-        InputError: files without a partner, or faults as in `match_rows`; all faults of all files.
+        InputError: a task with more than one number for a row, files without a partner, or faults as in `match_rows`;
+            all faults of all files.
     """
+    if names := data.task.target.names:
+        raise InputError(
+            f"predictions are imported for tasks with one number for a row; task {data.task.name!r} has "
+            f"{count(len(names), 'column')} ({', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}): train "
+            "its models with `blendfold run`"
+        )
     if request.fold_column and request.split != UNKNOWN_SPLIT:
         raise InputError("give --split or --fold-column, not both: each says which folds the models were trained on")
     base = _base(request.split, data)

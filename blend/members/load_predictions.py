@@ -23,6 +23,7 @@ from data_prep.prepared import Prepared
 from data_prep.scoring.metrics import DEAD_BELOW, pearson
 from data_prep.store.files import exists, join
 from data_prep.store.oof_store import UNKNOWN_SPLIT, OofStore, Provenance
+from data_prep.target_views import Narrow, TargetView, target_views
 
 
 class _LeftOutError(Exception):
@@ -32,6 +33,7 @@ class _LeftOutError(Exception):
 def load_predictions(
     runs: Sequence[str],
     data: Prepared,
+    view: TargetView | None = None,
     *,
     members: Collection[str] | None = None,
     exclude: Collection[str] = (),
@@ -40,6 +42,8 @@ def load_predictions(
     with_test: bool = True,
 ) -> MemberPredictions:
     """Load every finished candidate of `runs`, or only the `members`, aligned by id to the prepared tables.
+
+    Rows and numbers are those of a `view` of the data (None: of the task's first).
 
     A member is a candidate id or a name in a run's study; a member that cannot take part is an error. Without
     `members`, candidates are left out, with a sentence each, if they are in `exclude`, have unfinished folds, are
@@ -50,7 +54,14 @@ def load_predictions(
     Raises:
         InputError: faults of members, rows, ids, scores, values, data or splits; all faults of all candidates.
     """
+    view = view or target_views(data.task)[0]
+    data, narrow = view.data(data), view.narrow
     row_sets = ExpectedRowSets.of(data)
+    if empty := [fold for fold, rows in enumerate(row_sets.by_fold) if not len(rows.ids)]:
+        raise InputError(
+            f"{data.path}: no row of fold {', '.join(map(str, empty))} has a {data.task.score_column}, so nothing is "
+            "scored there; prepare the data with fewer folds, or leave this target out of the task"
+        )
     taken: list[tuple[Member, MemberColumns]] = []
     faults: list[str] = []
     found = list_candidates(runs, exclude)
@@ -63,8 +74,9 @@ def load_predictions(
             store = OofStore(run)
             tables = {fold: store.read("oof", candidate, fold) for fold in store.folds(candidate)}
             member = _describe(run, candidate, data, tables, allow_mixed_splits=allow_mixed_splits)
+            tables = {fold: narrow(table) for fold, table in tables.items()}
             own_split = member.split_hash == data.manifest.split_hash
-            columns = _load_columns(member, tables, row_sets, own_split=own_split, dead_below=dead_below)
+            columns = _load_columns(member, tables, row_sets, narrow, own_split=own_split, dead_below=dead_below)
             taken.append((member, columns if with_test else replace(columns, test=())))
         except _LeftOutError as error:
             sentence = f"{candidate} {read_label(run, candidate)[0]}: {error}"
@@ -143,7 +155,13 @@ def _describe(
 
 
 def _load_columns(
-    member: Member, tables: dict[int, pa.Table], row_sets: ExpectedRowSets, *, own_split: bool, dead_below: float
+    member: Member,
+    tables: dict[int, pa.Table],
+    row_sets: ExpectedRowSets,
+    narrow: Narrow,
+    *,
+    own_split: bool,
+    dead_below: float,
 ) -> MemberColumns:
     has_holdout, imported = own_split and len(row_sets.holdout.ids) > 0, read_imported(member.run, member.candidate)
     if has_holdout and imported:
@@ -151,8 +169,8 @@ def _load_columns(
     has_test = len(row_sets.test.ids) > 0 and (imported is None or "test" in imported)
     return MemberColumns(
         oof=_load_oof(member, tables, row_sets, own_split=own_split, dead_below=dead_below),
-        test=_distinct(_load_folds(member, "test", row_sets.test)) if has_test else (),
-        holdout=_load_folds(member, "holdout", row_sets.holdout) if has_holdout else (),
+        test=_distinct(_load_folds(member, "test", row_sets.test, narrow)) if has_test else (),
+        holdout=_load_folds(member, "holdout", row_sets.holdout, narrow) if has_holdout else (),
     )
 
 
@@ -204,7 +222,7 @@ def _rearrange(
     return tuple(np.split(table["prediction"].to_numpy()[order], ends))
 
 
-def _load_folds(member: Member, kind: str, rows: ExpectedRows) -> tuple[Floats32, ...]:
+def _load_folds(member: Member, kind: str, rows: ExpectedRows, narrow: Narrow) -> tuple[Floats32, ...]:
     """Return a member's predictions for `rows`, one column for each of its folds."""
     store = OofStore(member.run)
     faults: list[str] = []
@@ -212,7 +230,8 @@ def _load_folds(member: Member, kind: str, rows: ExpectedRows) -> tuple[Floats32
     for fold in store.folds(member.candidate):
         path = store.path(kind, member.candidate, fold)
         try:
-            columns.append(_read_column(store.read(kind, member.candidate, fold), rows, path, member.candidate))
+            table = narrow(store.read(kind, member.candidate, fold))
+            columns.append(_read_column(table, rows, path, member.candidate))
         except InputError as error:
             faults.extend(error.faults)
     if faults:

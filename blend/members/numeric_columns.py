@@ -9,14 +9,13 @@ from blend.members.row_alignment import ExpectedRowSets
 from data_prep.prepared import Prepared
 from data_prep.scoring.combination import Floats
 from data_prep.store.tables import one_array
-from data_prep.task import RESERVED_COLUMNS
 from data_prep.wording import count
 
 
 def numeric_columns(data: Prepared, row_sets: ExpectedRowSets) -> tuple[NumericColumns, list[str]]:
     """Return the numeric columns for the rows of a prepared folder, and a sentence for each that is left out."""
     task = data.task
-    used = {*RESERVED_COLUMNS, *task.text_columns, task.id_column, task.score_column, task.group_column}
+    used = {*task.reserved_columns, *task.text_columns, task.id_column, *task.target_columns, task.group_column}
     kinds: tuple[dict[str, Floats], ...] = ({}, {}, {})
     left_out = []
     for name in data.train.column_names:

@@ -12,7 +12,7 @@ from blendfold.python.bundles import bundle, read_submission
 from blendfold.python.prepared_data import DataSource
 from data_prep.errors import InputError
 from data_prep.store.files import join
-from data_prep.store.tables import OOF_SCHEMA, read_table
+from data_prep.store.tables import read_table
 from data_prep.submission.submission_manifest import SUBMISSION_FILE
 
 
@@ -127,8 +127,8 @@ class Blend:
 
     @property
     def oof(self) -> pd.DataFrame:
-        """Nested predictions of the scored rows: id, fold, score, prediction."""
-        frame: pd.DataFrame = read_table(join(self.path, OOF_FILE), schema=OOF_SCHEMA).to_pandas()
+        """Nested predictions of the scored rows: id, fold, and score and prediction of each target or class."""
+        frame: pd.DataFrame = read_table(join(self.path, OOF_FILE)).to_pandas()
         return frame
 
     @cached_property

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from data_prep.errors import InputError, InputFaults, quote
 from data_prep.scoring.combination import Floats
 from data_prep.store.table_records import read_header, read_records
+from data_prep.target_views import parted, target_views
 from data_prep.task import Task
 
 SHOWN = 5
@@ -19,48 +20,74 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class SubmissionFormat:
-    """The format of a submission: its two columns and the order of its rows."""
+    """The format of a submission: its columns and the order of its rows."""
 
     id_column: str
-    score_column: str
+    columns: tuple[str, ...]
+    """In their order, the id's among them; a single other one may have any name."""
     ids: tuple[str, ...]
     """Every test id once, in the order of the rows."""
-    id_first: bool = True
-    """Whether the id is the first column."""
 
 
 def read_sample_submission(path: str, expected_ids: Sequence[str], task: Task) -> SubmissionFormat:
     """Read the format (not the scores) of a `sample_submission.csv`; its id column has the task's name or comes first.
 
     Raises:
-        InputError: not a UTF-8 CSV file, not two columns, ids missing, unknown or repeated; all faults at once.
+        InputError: not a UTF-8 CSV file, other columns than the task's metric asks for, ids missing, unknown or
+            repeated; all faults at once.
     """
     faults = InputFaults()
     header = read_header(path, faults)
     if header is None:
         faults.raise_all()
     assert header is not None
-    if len(header) != 2:
-        faults.add(
-            path,
-            "a sample submission has two columns, an id and a score, with a comma between them; line 1 has "
-            f"{len(header)} ({', '.join(map(quote, header))})",
-        )
+    id_column = task.submission_id if task.submission_id in header else header[0]
+    values = [name for name in header if name != id_column]
+    if fault := _header_fault(header, values, task):
+        faults.add(path, fault)
         faults.raise_all()
     if any(not _is_text(name) for name in header):
         faults.add(path, "column names must be UTF-8 text; save the file as UTF-8")
-    id_column = task.submission_id if task.submission_id in header else header[0]
-    score_column = header[1 - header.index(id_column)]
-    records = read_records(path, required=[id_column], optional=[score_column], faults=faults)
+    records = read_records(path, required=[id_column], optional=values, faults=faults)
     ids = records.table[id_column].to_pylist() if records else []
     for fault in _set_faults(ids, list(expected_ids)) if records else []:
         faults.add(f"{path}, column {id_column}", fault)
     faults.raise_all()
-    return SubmissionFormat(id_column, score_column, tuple(ids), id_first=header[0] == id_column)
+    return SubmissionFormat(id_column, tuple(header), tuple(ids))
+
+
+def _header_fault(header: Sequence[str], values: Sequence[str], task: Task) -> str | None:
+    """Return what is wrong with the columns of a sample submission, `values` being all but the id's."""
+    needed = _value_columns(task)
+    if len(needed) == 1:
+        if len(header) == 2:
+            return None
+        return (
+            "a sample submission has two columns, an id and a score, with a comma between them; line 1 has "
+            f"{len(header)} ({', '.join(map(quote, header))})"
+        )
+    missing, extra = (
+        [name for name in one if name not in other] for one, other in ((needed, values), (values, needed))
+    )
+    found = [f"lacks {', '.join(map(quote, missing))}"] if missing else []
+    found += [f"has {', '.join(map(quote, extra))}, which the task does not know"] if extra else []
+    if not found:
+        return None
+    return (
+        f"a sample submission of task {task.name!r} has an id and the columns {', '.join(map(quote, needed))}, "
+        f"in any order; line 1 {' and '.join(found)}"
+    )
+
+
+def _value_columns(task: Task) -> tuple[str, ...]:
+    """Return the columns of a submission but for its id, in the task's order."""
+    nothing = np.empty((0, task.target.n_numbers) if task.target.names else 0)
+    return tuple(task.target.submitted(nothing, task.metric))
 
 
 def clip(prediction: Floats, task: Task) -> tuple[Floats, int]:
     """Return predictions moved to the nearest legal score, and how many; those not finite stay, to be refused."""
+    prediction = task.target.finished(prediction)
     outside = np.isfinite(prediction) & _outside(prediction, task)
     return np.where(outside, np.clip(prediction, task.least, task.greatest), prediction), int(outside.sum())
 
@@ -95,18 +122,26 @@ def render_submission(
         InputError: as `check_submission`, or `form` has other ids than the test.
     """
     check_submission(ids, prediction, expected=expected, task=task)
-    form = form or SubmissionFormat(task.submission_id, task.score_column, tuple(expected))
+    columns = task.target.submitted(prediction, task.metric)
+    form = form or SubmissionFormat(task.submission_id, (task.submission_id, *columns), tuple(expected))
     if faults := _set_faults(list(form.ids), list(expected)):
         raise InputError(*(f"submission refused: in the sample submission {fault}" for fault in faults))
-    spelled = {row: _spell(float(value), task) for row, value in zip(ids, prediction, strict=True)}
-    rows = [(form.id_column, form.score_column), *((row, spelled[row]) for row in form.ids)]
+    if len(columns) == 1:
+        columns = dict(zip((name for name in form.columns if name != form.id_column), columns.values(), strict=True))
+    place = {row: number for number, row in enumerate(ids)}
+    spelled = {name: [_spell(value, task) for value in values] for name, values in columns.items()}
+    spelled[form.id_column] = list(ids)
+    rows = [form.columns, *([spelled[name][place[row]] for name in form.columns] for row in form.ids)]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows if form.id_first else [row[::-1] for row in rows])
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
 
 
-def _spell(value: float, task: Task) -> str:
-    """Return eight digits, or all digits if rounding would leave the range (2/3 becomes 0.66666667)."""
+def _spell(value: float | str, task: Task) -> str:
+    """Return eight digits, or all digits if rounding would leave the range (2/3 becomes 0.66666667); texts stay."""
+    if isinstance(value, str):
+        return value
+    value = float(value)
     text = f"{value:.8g}"
     return text if task.least <= float(text) <= task.greatest else repr(value)
 
@@ -132,23 +167,35 @@ def _set_faults(ids: list[str], expected: list[str]) -> list[str]:
 def _value_faults(ids: list[str], prediction: Floats, task: Task) -> list[str]:
     if len(prediction) != len(ids):
         return [f"{len(prediction)} predictions for {len(ids)} ids"]
-    finite = np.isfinite(prediction)
+    finite = np.asarray(np.isfinite(prediction).reshape(len(ids), -1).all(axis=1))
     if not finite.all():
         return [f"{int((~finite).sum())} predictions are NaN or infinite ({_show(_select(ids, ~finite))})"]
+    columns = task.target.submitted(prediction, task.metric)
     faults = []
-    outside = _outside(prediction, task)
-    if outside.any():
-        beyond = np.maximum(task.least - prediction, prediction - task.greatest)
-        worst = int(np.argmax(beyond))
-        faults.append(
-            f"{int(outside.sum())} of {len(ids)} predictions are outside [{task.least:g}, {task.greatest:g}], the "
-            f"range of task {task.name!r} ({_show(_select(ids, outside))}), the worst is {prediction[worst]:g} of "
-            f"{ids[worst]}; use --clip to move them to the nearest legal score"
-        )
-    written = {_spell(float(value), task) for value in prediction}
-    if len(prediction) > 1 and len(written) == 1:
-        faults.append(f"all {len(prediction)} predictions are {written.pop()}")
+    for name, values in columns.items():
+        what = f"predictions of {quote(name)}" if len(columns) > 1 else "predictions"
+        if isinstance(values, np.ndarray):
+            faults += _range_faults(ids, values, task, what)
+    views = target_views(task)
+    for view, part in zip(views, parted(prediction, views), strict=True):
+        written = {tuple(_spell(value, task) for value in row) for row in part.reshape(-1, view.cells)}
+        if len(ids) > 1 and len(written) == 1:
+            what = f"predictions of {quote(view.name)}" if view.name else "predictions"
+            faults.append(f"all {len(ids)} {what} are {' '.join(written.pop())}")
     return faults
+
+
+def _range_faults(ids: list[str], prediction: Floats, task: Task, what: str) -> list[str]:
+    outside = _outside(prediction, task)
+    if not outside.any():
+        return []
+    beyond = np.maximum(task.least - prediction, prediction - task.greatest)
+    worst = int(np.argmax(beyond))
+    return [
+        f"{int(outside.sum())} of {len(ids)} {what} are outside [{task.least:g}, {task.greatest:g}], the "
+        f"range of task {task.name!r} ({_show(_select(ids, outside))}), the worst is {prediction[worst]:g} of "
+        f"{ids[worst]}; use --clip to move them to the nearest legal score"
+    ]
 
 
 def _outside(prediction: Floats, task: Task) -> NDArray[np.bool_]:

@@ -77,9 +77,13 @@ class Classes(TargetKind):
         """Return the number of the class with the greatest share."""
         return np.asarray(targets.argmax(axis=1), dtype=np.float32)
 
+    def finished(self, prediction: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return probabilities that sum to 1 in each row."""
+        return to_shares(prediction)
+
     def submitted(self, prediction: NDArray[np.float64], metric: str) -> dict[str, NDArray[np.float64] | list[str]]:
         """Return a column of probabilities for each class, or one with the classes that the metric asks for."""
-        shares = to_shares(prediction)
+        shares = self.finished(prediction)
         if metric in DECIDED or metric.startswith(RANKED):
             most = 1 if metric in DECIDED else int(metric.removeprefix(RANKED))
             order = np.argsort(-shares, axis=1, kind="stable")[:, :most]

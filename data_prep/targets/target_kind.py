@@ -79,9 +79,13 @@ class TargetKind(ABC):
     def one_number(self, targets: Floats32) -> Floats32:
         """Return one number for each row's targets [rows] or [rows, numbers], by which rows are split and audited."""
 
+    def finished(self, prediction: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return predictions [rows] or [rows, numbers] as a metric takes them."""
+        return prediction
+
     @abstractmethod
     def submitted(self, prediction: NDArray[np.float64], metric: str) -> dict[str, NDArray[np.float64] | list[str]]:
-        """Return the columns of a submission, by name, for finished predictions [rows] or [rows, numbers]."""
+        """Return the columns of a submission, by name, for predictions [rows] or [rows, numbers]."""
 
 
 def listed(levels: Sequence[float]) -> str:

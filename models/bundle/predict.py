@@ -11,9 +11,11 @@ from pathlib import Path
 import huggingface_hub.constants
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from data_prep.bundle_manifest import BundledMember
-from data_prep.scoring.combination import CombinationPart, Floats
+from data_prep.scoring.combination import Combination, Floats
+from data_prep.target_views import joined, parted, target_views
 from models.bundle.read_bundle import Bundle
 from models.candidate import Candidate
 from models.text.fold_pools import load_pool
@@ -31,7 +33,6 @@ class ModelJob:
     """What one model has to do."""
 
     member: BundledMember
-    part: CombinationPart
     place: int
     """Number of the fold among the member's."""
     work: float
@@ -63,7 +64,7 @@ def go_offline() -> None:
 
 
 def predict_bundle(bundle: Bundle, table: pa.Table, *, device: str, threads: int, watcher: PredictionWatcher) -> Floats:
-    """Return the blend's prediction [rows], not clipped.
+    """Return the blend's prediction [rows], or [rows, numbers] of several targets or classes, not clipped.
 
     The table has id, text columns, and context_text where there are CPC codes; each row's siblings come from it. There
     is one model in memory at a time, and one sum; phrases are tokenized once.
@@ -75,13 +76,24 @@ def predict_bundle(bundle: Bundle, table: pa.Table, *, device: str, threads: int
         runner = _JobRunner(bundle, table, Path(cache), device=device, threads=threads)
         jobs = runner.jobs()
         total = sum(job.work for job in jobs)
-        weighted = np.zeros(table.num_rows)
+        views = target_views(bundle.task)
+        weighted = [np.zeros(table.num_rows * view.cells) for view in views]
         for number, job in enumerate(jobs):
             watcher.start(job)
-            weighted += runner.run(job, first=None if number else lambda rate: watcher.begin(total, total / rate))
+            prediction = runner.run(job, first=None if number else lambda rate: watcher.begin(total, total / rate))
+            for place, (view, part) in enumerate(zip(views, parted(prediction, views), strict=True)):
+                weighted[place] += _contribution(job, part, bundle.contents.by_target[view.name])
             gc.collect()  # a model that holds itself would stay beside the next
             watcher.finish(job)
-    return bundle.contents.combination.finish(weighted)
+    sums = zip(views, weighted, strict=True)
+    return joined([bundle.contents.by_target[view.name].finish(total) for view, total in sums], views)
+
+
+def _contribution(job: ModelJob, prediction: NDArray[np.float32], combination: Combination) -> Floats:
+    """Return what a model's prediction [rows] of a view adds to the weighted sum of its combination."""
+    own = [part for part in combination.parts if part.candidate == job.member.candidate]
+    shares = [part.weight * part.scaled(job.place, prediction) / len(job.member.folds) for part in own]
+    return shares[0] if shares else np.zeros(len(prediction))
 
 
 class _JobRunner:
@@ -95,17 +107,17 @@ class _JobRunner:
     def jobs(self) -> list[ModelJob]:
         """Return the jobs, those of a candidate one after the other."""
         jobs = []
-        for member, part in zip(self._bundle.contents.members, self._bundle.contents.combination.parts, strict=True):
+        for member in self._bundle.contents.members:
             candidate = self._bundle.candidates[member.candidate]
             n_tokens = len(self._encodable(member, candidate).encode(0).ids) * candidate.prediction_shuffles
             jobs += [
-                ModelJob(member, part, place, float(n_tokens * self._bundle.n_multiplied(member, fold)))
+                ModelJob(member, place, float(n_tokens * self._bundle.n_multiplied(member, fold)))
                 for place, fold in enumerate(member.folds)
             ]
         return jobs
 
-    def run(self, job: ModelJob, *, first: Callable[[float], None] | None) -> Floats:
-        """Return a model's weighted contribution [rows]; `first` takes the rate (work per second) ahead of it."""
+    def run(self, job: ModelJob, *, first: Callable[[float], None] | None) -> NDArray[np.float32]:
+        """Return a model's predictions [rows] or [rows, numbers]; `first` takes the rate (work per second) first."""
         weights = self._bundle.weights(job.member, job.fold)
         rows = self._encodable(job.member, weights.candidate)
         learner = load_scorer(
@@ -119,8 +131,7 @@ class _JobRunner:
         del weights
         if first is not None:
             first(_rate(learner, rows, self._bundle.n_multiplied(job.member, job.fold)))
-        prediction = learner.predict_pool(rows)
-        return job.part.weight * job.part.scaled(job.place, prediction) / len(job.member.folds)
+        return learner.predict_pool(rows)
 
     def _encodable(self, member: BundledMember, candidate: Candidate) -> RowPool:
         """Return the rows with a candidate's texts; the last ones are kept."""

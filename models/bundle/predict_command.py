@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-import numpy as np
 import pyarrow as pa
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -11,7 +10,7 @@ from data_prep.cpu_cores import cpu_cores
 from data_prep.prepare.pairs import read_test
 from data_prep.scoring.combination import Floats
 from data_prep.store.files import write_bytes
-from data_prep.submission.submission_gate import render_submission
+from data_prep.submission.submission_gate import clip, render_submission
 from data_prep.wording import count
 from models.bundle.predict import ModelJob, PredictionWatcher, go_offline, predict_bundle
 from models.bundle.read_bundle import Bundle, open_bundle
@@ -39,9 +38,8 @@ def write_submission(bundle: str, test: str, out: str, *, device: str, threads: 
     )
     prediction = _watched(models, table, device=device, threads=cores)
     if contents.clip:
-        inside = np.clip(prediction, models.task.least, models.task.greatest)
-        print_line(f"{count(int((inside != prediction).sum()), 'prediction')} clipped to the task's range")
-        prediction = inside
+        prediction, n_clipped = clip(prediction, models.task)
+        print_line(f"{count(n_clipped, 'prediction')} clipped to the task's range")
     ids = table["id"].to_pylist()
     write_bytes(render_submission(ids, prediction, expected=ids, task=models.task), out)
     print_line(f"wrote {out} ({count(table.num_rows, 'row')}); it is ready to submit")

@@ -21,6 +21,7 @@ from blend.write_bundle import write_bundle
 from data_prep.errors import InputError
 from data_prep.scoring.metrics import METRICS, Targets
 from data_prep.store.tables import OOF_SCHEMA, read_table
+from data_prep.target_views import target_views
 
 
 def fit(run: Any, *, name: str = "x", previous: PreviousBlend | None = None, **settings: Any) -> FinishedBlend:
@@ -29,7 +30,7 @@ def fit(run: Any, *, name: str = "x", previous: PreviousBlend | None = None, **s
     return make_blend(predictions, run.data, chosen, name=name, previous=previous)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [name for name in METRICS if METRICS[name].targets is not Targets.CLASSES])
 def test_every_metric_is_served_to_the_end(tmp_path: Path, toolbox: Any, metric: str) -> None:
     levels = {"score_levels": (0.0, 0.25, 0.5, 0.75, 1.0)}
     if METRICS[metric].targets is Targets.TWO_LEVELS:
@@ -217,7 +218,7 @@ def test_range_is_kept_only_on_request(run: Any, toolbox: Any) -> None:
 def test_a_refused_blend_leaves_the_old_files_untouched(full_run: Any, toolbox: Any) -> None:
     folder = full_run.root / "blends" / "x"
     predictions = load_predictions([full_run.path], full_run.data)
-    write_blend(fit(full_run), predictions, str(folder))
+    write_blend(fit(full_run), str(folder))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert sorted(before) == ["blend.json", "oof.arrow", "submission.csv", "submission.json"]
     flat = toolbox.replace(
@@ -227,14 +228,14 @@ def test_a_refused_blend_leaves_the_old_files_untouched(full_run: Any, toolbox: 
     with pytest.raises(InputError, match="submission refused: all 36 predictions are"):
         make_blend(flat, full_run.data, BlendSettings(method="mean+line", clip=True), name="x")
     with pytest.raises(InputError, match="holds another blend"):
-        write_blend(fit(full_run, method="mean+line"), predictions, str(folder))
+        write_blend(fit(full_run, method="mean+line"), str(folder))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_nested_predictions_are_kept_and_score_what_the_record_says(full_run: Any) -> None:
     folder = full_run.root / "blends" / "x"
     fitted = fit(full_run)
-    write_blend(fitted, load_predictions([full_run.path], full_run.data), str(folder))
+    write_blend(fitted, str(folder))
     table = read_table(folder / "oof.arrow", schema=OOF_SCHEMA).to_pandas()
     values = [np.corrcoef(part["score"], part["prediction"])[0, 1] for _, part in table.groupby("fold")]
     assert fitted.record.scores["blend"].nested.folds == pytest.approx(values, abs=1e-6)
@@ -244,43 +245,40 @@ def test_nested_predictions_are_kept_and_score_what_the_record_says(full_run: An
 
 def test_a_later_blend_is_compared_with_the_one_before(full_run: Any) -> None:
     predictions = load_predictions([full_run.path], full_run.data)
-    runs = [full_run.path]
-    assert find_previous(runs, "first", None, predictions) is None
+    runs, (view,) = [full_run.path], target_views(full_run.data.task)
+    assert find_previous(runs, "first", None, predictions, view) is None
     first = fit(full_run, method="mean+line", name="first")
-    write_blend(first, predictions, str(full_run.root / "blends" / "first"))
+    write_blend(first, str(full_run.root / "blends" / "first"))
     time.sleep(0.01)
-    write_blend(fit(full_run, name="second"), predictions, str(full_run.root / "blends" / "second"))
-    found = find_previous(runs, "third", None, predictions)
+    write_blend(fit(full_run, name="second"), str(full_run.root / "blends" / "second"))
+    found = find_previous(runs, "third", None, predictions, view)
     assert found is not None
     assert found.name == "second"
-    found = find_previous(runs, "second", None, predictions)
+    found = find_previous(runs, "second", None, predictions, view)
     assert found is not None
     assert found.name == "first"
-    np.testing.assert_allclose(found.prediction, first.nested, atol=1e-6)
+    np.testing.assert_array_equal(found.prediction, first.oof["prediction"].to_numpy())
     record = fit(full_run, name="third", previous=found).record
     assert record.previous is not None
     assert record.previous.against == "first"
     expected = record.scores["blend"].nested.pooled - first.record.scores["blend"].nested.pooled
     assert record.previous.difference == pytest.approx(expected, abs=1e-6)
     with pytest.raises(InputError, match="--against nobody: no such blend; known: first, second"):
-        find_previous(runs, "third", "nobody", predictions)
+        find_previous(runs, "third", "nobody", predictions, view)
 
 
 def test_a_blend_of_other_rows_is_no_rival(full_run: Any, toolbox: Any, tmp_path: Path) -> None:
     predictions = load_predictions([full_run.path], full_run.data)
     folder = full_run.root / "blends" / "old"
-    fewer = toolbox.replace(
-        predictions, ids=predictions.ids[:-1], fold=predictions.fold[:-1], target=predictions.target[:-1]
-    )
-    fitted = fit(full_run)
-    write_blend(toolbox.replace(fitted, nested=fitted.nested[:-1]), fewer, str(folder))
-    assert find_previous([full_run.path], "new", None, predictions) is None
+    (view,), fitted = target_views(full_run.data.task), fit(full_run)
+    write_blend(toolbox.replace(fitted, oof=fitted.oof[:-1]), str(folder))
+    assert find_previous([full_run.path], "new", None, predictions, view) is None
     with pytest.raises(InputError, match="holds a blend for other rows"):
-        find_previous([full_run.path], "new", "old", predictions)
+        find_previous([full_run.path], "new", "old", predictions, view)
 
 
 def test_record_reads_back_from_its_file(full_run: Any) -> None:
     folder = full_run.root / "blends" / "x"
     fitted = fit(full_run)
-    write_blend(fitted, load_predictions([full_run.path], full_run.data), str(folder))
+    write_blend(fitted, str(folder))
     assert read_blend(full_run.path, "x") == fitted.record

@@ -342,7 +342,7 @@ def test_a_blend_that_is_not_what_was_fitted_is_not_bundled(
         (lambda contents: contents["members"][0].update(folds=[]), "must be ascending and at least one"),
         (lambda contents: contents["members"][0].update(folds=[1, 0, 2, 3]), "must be ascending and at least one"),
         (lambda contents: contents["members"].append(contents["members"][0]), "each once"),
-        (lambda contents: contents["combination"]["parts"].reverse(), "of the same candidates"),
+        (lambda contents: contents["combination"]["parts"].pop(), "of the same candidates"),
         (lambda contents: contents["combination"]["parts"][0]["scalings"].append({}), "has 4 folds, but 2 scalings"),
         (lambda contents: contents.update(texts={}), "texts is empty, but the task has CPC codes"),
         (

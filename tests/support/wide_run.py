@@ -68,10 +68,12 @@ def wide_run(folder: Path, data: Prepared, errors: list[float], *, seed: int = 3
     folder.mkdir(exist_ok=True, parents=True)
     (folder / "study.yaml").write_text(yaml.safe_dump({"name": "made-up", "data": data.path}))
     random, found, names = np.random.default_rng(seed), [], data.task.target.names
+    guess = np.random.default_rng(11).normal(size=(data.test.num_rows, len(names)))
     for number, error in enumerate(errors):
         candidate = Candidate(seed=100 + number)
         write_json(candidate.model_dump(mode="json"), str(folder / "candidates" / f"{candidate.id}.json"))
         found.append(candidate.id)
+        shared = guess + error * random.normal(size=guess.shape)
         for fold in range(data.manifest.n_folds):
             rows = data.train.filter(pc.equal(data.train["fold"], fold))
             targets = numbers_of(rows, "score", names)
@@ -82,8 +84,7 @@ def wide_run(folder: Path, data: Prepared, errors: list[float], *, seed: int = 3
             )
             n_test = data.test.num_rows
             test = pa.table({"id": data.test["id"], "fold": pa.array(np.full(n_test, fold), pa.int8())})
-            guess = random.normal(size=(n_test, len(names))).astype(np.float32)
-            test = with_numbers(test, "prediction", _predict(guess, error, random, data), names)
+            test = with_numbers(test, "prediction", _predict(shared, error / 3, random, data), names)
             manifest = data.manifest
             stamp = Provenance(candidate.id, fold, manifest.data_hash, manifest.split_hash, candidate.seed, 1.0)
             OofStore(folder).write(stamp, oof=oof, test=test)

@@ -13,6 +13,13 @@ ALL = [(name, making) for name, metric in METRICS.items() for making in makings_
 
 def toy(metric: str, n_rows: int = 240, n_members: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
+    if METRICS[metric].targets is Targets.CLASSES:
+        target, unit = np.eye(3)[random.integers(0, 3, n_rows // 3)].ravel(), np.arange(n_rows) // 3 % 4
+        return (
+            0.2 + 0.6 * target[:, None] + random.normal(size=(n_rows, n_members)) * [0.2, 0.3, 0.4, 0.5],
+            target,
+            unit,
+        )
     two = METRICS[metric].targets in (Targets.TWO_LEVELS, Targets.PROBABILITIES)
     target = random.choice(LEVELS.get(metric, (0.0, 1.0) if two else (0.0, 0.5, 1.0)), n_rows)
     columns = 0.2 + 0.6 * target[:, None] + random.normal(size=(n_rows, n_members)) * [0.2, 0.3, 0.4, 0.5]
@@ -22,10 +29,12 @@ def toy(metric: str, n_rows: int = 240, n_members: int = 4) -> tuple[np.ndarray,
 @pytest.mark.parametrize(("metric", "making"), ALL, ids=[f"{metric}-{making.name}" for metric, making in ALL])
 def test_every_making_makes_a_formula_that_predicts_other_rows(metric: str, making: Making) -> None:
     kind = METRICS[metric].for_levels(LEVELS.get(metric))
+    if kind.targets is Targets.CLASSES:
+        kind = kind.for_classes(3)
     columns, target, unit = toy(metric)
-    formula = making.fit(all_rows(columns[:160], target[:160], unit[:160], kind))
-    prediction = formula.predict(columns[160:])
-    parts = columns[160:, formula.members]
+    formula = making.fit(all_rows(columns[:150], target[:150], unit[:150], kind))
+    prediction = formula.predict(columns[150:])
+    parts = columns[150:, formula.members]
     if formula.scalings:
         parts = np.column_stack([scale(part) for scale, part in zip(formula.scalings, parts.T, strict=True)])
     expected = formula.line.intercept + formula.line.slope * (parts @ formula.search.weights)
@@ -33,7 +42,7 @@ def test_every_making_makes_a_formula_that_predicts_other_rows(metric: str, maki
     np.testing.assert_array_equal(prediction, expected)
     if kind.decides:
         assert set(prediction) <= set(kind.levels)
-    assert kind.utility(kind(target[160:], prediction)) > kind.utility(kind(target[160:], columns[::-1][:80, 3]))
+    assert kind.utility(kind(target[150:], prediction)) > kind.utility(kind(target[150:], columns[::-1][:90, 3]))
 
 
 @pytest.mark.parametrize("metric", METRICS)

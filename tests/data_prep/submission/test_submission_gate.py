@@ -106,7 +106,7 @@ def sample_text(ids: list[str], header: str = "id,worth") -> str:
 def test_the_sample_decides_names_and_order(ids: list[str], tmp_path: Path) -> None:
     path = write_sample(tmp_path, "target;\u00fc,ref\r\n" + "".join(f"{name},0\r\n" for name in ids[::-1]))
     form = read_sample_submission(path, ids, TASK)
-    assert form == SubmissionFormat("target;\u00fc", "ref", tuple(ids[::-1]))
+    assert form == SubmissionFormat("target;\u00fc", ("target;\u00fc", "ref"), tuple(ids[::-1]))
     content = render_submission(ids, np.arange(36) / 100, expected=ids, task=TASK, form=form)
     lines = content.decode().splitlines()
     assert lines[:2] == ["target;\u00fc,ref", "t035,0.35"]
@@ -122,7 +122,7 @@ def test_the_id_column_may_stand_on_the_right(ids: list[str], tmp_path: Path) ->
 
 def test_without_a_sample_the_task_decides(ids: list[str]) -> None:
     prediction = np.arange(36) / 100
-    form = SubmissionFormat(TASK.id_column, TASK.score_column, tuple(ids))
+    form = SubmissionFormat(TASK.id_column, (TASK.id_column, TASK.score_column), tuple(ids))
     assert render_submission(ids, prediction, expected=ids, task=TASK, form=form) == render_submission(
         ids, prediction, expected=ids, task=TASK
     )
@@ -172,7 +172,7 @@ def test_a_sample_that_is_not_there(ids: list[str]) -> None:
 
 
 def test_a_format_of_another_test_is_refused(ids: list[str]) -> None:
-    form = SubmissionFormat(TASK.id_column, TASK.score_column, tuple(ids[1:]))
+    form = SubmissionFormat(TASK.id_column, (TASK.id_column, TASK.score_column), tuple(ids[1:]))
     with pytest.raises(InputError, match=r"in the sample submission 1 of 36 test ids are missing \(t000\)"):
         render_submission(ids, np.arange(36) / 100, expected=ids, task=TASK, form=form)
 
