@@ -22,7 +22,7 @@ class PartOption:
     compares_rows: bool = False
     """Whether a loss compares the rows of a batch, which then cannot have weights."""
     for_classes: bool = False
-    """Whether a loss also takes classes as targets, which then are the levels."""
+    """Whether a loss also takes classes as targets."""
     no_windows: str = ""
     """Why a row cannot be scored from several windows with it; empty: it can."""
 
@@ -109,7 +109,8 @@ LOSS_OPTIONS = {
     "smooth_l1": PartOption("the Huber loss divided by `loss_delta`, so that the line has slope 1", ("loss_delta",)),
     "log_cosh": PartOption("log cosh(output - target): about e^2 / 2 for small errors e, e - log 2 for large ones"),
     "bce": PartOption(
-        "cross-entropy with the target, scaled to [0, 1], as a probability p: -p log q - (1 - p) log(1 - q)"
+        "cross-entropy with the target, scaled to [0, 1], as a probability p: -p log q - (1 - p) log(1 - q)",
+        for_classes=True,
     ),
     "pearson": PartOption(
         "correlation: 1 - r, with r the Pearson correlation of outputs and targets inside the batch", compares_rows=True

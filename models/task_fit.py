@@ -31,21 +31,22 @@ def check_targets(candidate: Candidate, task: Task) -> None:
     if candidate.separate_heads and task.target.n_numbers == 1:
         raise InputError(f"separate_heads has no effect: task {task.name!r} has one number for each row; leave it out")
     loss = LOSS_OPTIONS[candidate.loss]
+    if task.classes is not None:
+        if not loss.for_classes:
+            others = ", ".join(name for name, option in LOSS_OPTIONS.items() if option.for_classes)
+            raise InputError(f"loss={candidate.loss} does not take classes, which task {task.name!r} has; use {others}")
+        if candidate.label_width > 0:
+            raise InputError(f"label_width has no effect on classes, which task {task.name!r} has; leave it out")
+        return
+    if loss.needs_levels:
+        target_levels(task)
     if task.weight_column is not None and loss.compares_rows:
-        others = ", ".join(name for name, option in LOSS_OPTIONS.items() if not option.compares_rows)
+        suited = [name for name, option in LOSS_OPTIONS.items() if not option.compares_rows]
+        others = ", ".join(name for name in suited if task.score_levels or not LOSS_OPTIONS[name].needs_levels)
         raise InputError(
             f"loss={candidate.loss} compares rows, which then cannot have weights, but task {task.name!r} has "
             f"weight_column {task.weight_column!r}: use {others}, or leave weight_column out"
         )
-    if task.classes is None:
-        if loss.needs_levels:
-            target_levels(task)
-        return
-    if not loss.for_classes:
-        others = ", ".join(name for name, option in LOSS_OPTIONS.items() if option.for_classes)
-        raise InputError(f"loss={candidate.loss} does not take classes, which task {task.name!r} has; use {others}")
-    if candidate.label_width > 0:
-        raise InputError(f"label_width has no effect on classes, which task {task.name!r} has; leave it out")
 
 
 def target_levels(task: Task) -> tuple[float, ...]:

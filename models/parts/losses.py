@@ -310,6 +310,26 @@ class ClassesKullbackLeibler(ClassesLoss, KullbackLeibler):
     """Kullback-Leibler divergence of predicted probabilities of classes from shares."""
 
 
+class ClassesBinaryCrossEntropy(BinaryCrossEntropy):
+    """The mean over classes of the cross-entropy of whether a row belongs there, each class against all others.
+
+    Predictions are sigmoid(output), scaled to the sum 1 for each row.
+    """
+
+    @property
+    def n_outputs(self) -> int:
+        """One for each class."""
+        return self.task.target.n_numbers
+
+    def of_rows(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return each row's loss."""
+        return super().of_rows(outputs, targets).mean(dim=-1)
+
+    def to_predictions(self, outputs: Tensor) -> Tensor:
+        """Return the probability of each class, [batch, classes]."""
+        return functional.logsigmoid(_full(outputs)).softmax(dim=-1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ordinal(PointwiseLoss):
     """The sum of the cross-entropies of whether the target is above each level but the last.
@@ -448,5 +468,9 @@ LOSSES: dict[str, type[Loss]] = {
     "ranking": Ranking,
 }
 """Name -> loss; `models.part_options` says what each is and which settings it has."""
-CLASSES_LOSSES: dict[str, type[Loss]] = {"cross_entropy": ClassesCrossEntropy, "kl": ClassesKullbackLeibler}
+CLASSES_LOSSES: dict[str, type[Loss]] = {
+    "bce": ClassesBinaryCrossEntropy,
+    "cross_entropy": ClassesCrossEntropy,
+    "kl": ClassesKullbackLeibler,
+}
 """Name -> loss, where the targets are classes."""

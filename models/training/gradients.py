@@ -49,9 +49,9 @@ class StepGradients:
         A loss that compares rows keeps the candidate's parts, and computes smaller ones in two passes.
         """
         two_passes = micro_batches > 1 and self.loss.compares_rows
-        losses = []
+        losses, whole = [], batch.total_weight
         for part in split_batch(batch, self.accumulation * (1 if two_passes else micro_batches)):
-            share = part.total_weight / batch.total_weight
+            share = part.total_weight / whole
             losses.append(self._add_in_two_passes(part, share, micro_batches) if two_passes else self._add(part, share))
         return torch.stack(losses).sum()
 

@@ -110,7 +110,7 @@ def test_a_target_that_no_row_of_a_batch_has_does_not_count(name):
     outputs, targets, groups = draw(several)
     targets[:, 1:] = torch.nan
     torch.testing.assert_close(
-        several(outputs, targets, groups), one(outputs_of(one, outputs)[0], targets[:, 0], groups)
+        several(outputs, targets, groups), one(outputs_of(one, outputs)[0], targets[:, 0].contiguous(), groups)
     )
 
 
@@ -163,6 +163,17 @@ def test_losses_of_classes_are_those_of_torch_and_scipy(smoothing):
         np.testing.assert_allclose(predictions, softmax(outputs.bfloat16().float().numpy(), axis=1), rtol=1e-5)
 
 
+def test_bce_of_classes_asks_about_one_class_after_the_other():
+    loss, one = new_loss(Candidate(loss="bce"), CLASSES), new_loss(Candidate(loss="bce"), PPPM)
+    generator = torch.Generator().manual_seed(1)
+    outputs, shares = torch.randn(8, 3, generator=generator), torch.rand(8, 3, generator=generator).softmax(dim=1)
+    alone = [one(outputs[:, place : place + 1], shares[:, place]) for place in range(3)]
+    torch.testing.assert_close(loss(outputs, shares), torch.stack(alone).mean())
+    probabilities = outputs.sigmoid()
+    torch.testing.assert_close(loss.to_predictions(outputs), probabilities / probabilities.sum(dim=1, keepdim=True))
+    np.testing.assert_allclose(loss.to_predictions(outputs - 1000).sum(dim=1), 1, rtol=1e-5)
+
+
 def test_the_table_of_losses_says_what_they_are():
     assert [name for name, option in LOSS_OPTIONS.items() if option.compares_rows] == COMPARING
     assert [name for name, option in LOSS_OPTIONS.items() if option.for_classes] == list(CLASSES_LOSSES)
@@ -170,14 +181,27 @@ def test_the_table_of_losses_says_what_they_are():
 
 REFUSED = [
     *(
-        ({"loss": name}, CLASSES, f"loss={name} does not take classes, which task 'moods' has; use cross_entropy, kl")
+        (
+            {"loss": name},
+            CLASSES,
+            f"loss={name} does not take classes, which task 'moods' has; use bce, cross_entropy, kl",
+        )
         for name in LOSSES
         if name not in CLASSES_LOSSES
     ),
     ({"loss": "kl", "label_width": 1.0}, CLASSES, "label_width has no effect on classes, which task 'moods' has"),
     *(
-        ({"loss": name}, WEIGHTED, f"loss={name} compares rows, .*has weight_column 'weight': use mse, huber, ")
+        (
+            {"loss": name},
+            WEIGHTED,
+            f"loss={name} compares rows, .*has weight_column 'weight': use mse, huber, .*ordinal",
+        )
         for name in COMPARING
+    ),
+    (
+        {"loss": "pearson"},
+        Task(name="r", text_columns=("text",), score_range=(0, 1), weight_column="w"),
+        "bce, gaussian_nll, or leave",
     ),
     ({"separate_heads": True}, PPPM, "separate_heads has no effect: task 'pppm' has one number for each row"),
 ]
