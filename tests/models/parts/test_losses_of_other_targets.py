@@ -78,7 +78,7 @@ def test_missing_targets_do_not_count(name):
     targets, gaps = with_gaps(targets)
     alone = [
         (one(own[there], truth[there], groups[there]), there.sum())
-        for own, truth, there in zip(outputs_of(one, outputs), targets.T, ~gaps.T, strict=True)
+        for own, truth, there in zip(outputs_of(one, outputs), targets.T.contiguous(), ~gaps.T, strict=True)
     ]
     losses, counts = map(torch.stack, zip(*alone, strict=True))
     expected = losses.mean() if one.compares_rows else losses @ counts.float() / counts.sum()
