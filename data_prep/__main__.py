@@ -16,9 +16,9 @@ from data_prep.prepare.prepare_folder import prepare
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.store.files import exists, join
 from data_prep.store.tables import HOLDOUT_FOLD, one_array
-from data_prep.store.yaml_documents import read_document
 from data_prep.target_counts import count_targets, targets_table
-from data_prep.task import PPPM, Task
+from data_prep.task import PPPM
+from data_prep.task_file import read_task
 from data_prep.wording import command, count
 
 app = new_app("Turn the files of a competition into a prepared folder with checked texts and scores and fixed folds.")
@@ -61,7 +61,7 @@ def prepare_verb(
 
     Example: `blendfold prepare --train train.csv --test test.csv --folds 5 --out data/pppm`
     """
-    settled = PPPM if task is None else read_document(task, Task)
+    settled = PPPM if task is None else read_task(task)
     was_there = exists(join(out, "manifest.json"))
     prepared = prepare(
         train=train,

@@ -5,9 +5,11 @@ from typing import Annotated, ClassVar, Literal, Self
 import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
+from data_prep.errors import InputError
 from data_prep.frozen_record import FrozenSettings, GrowingRecord
 from data_prep.given_name import GivenName
 from data_prep.scoring.metrics import Metric
+from data_prep.scoring.own_metric import SIGN
 from data_prep.store.tables import column_names
 from data_prep.targets.classes import Classes
 from data_prep.targets.one_number import OneNumber
@@ -34,7 +36,7 @@ class Task(GrowingRecord, FrozenSettings):
     """
 
     later_fields: ClassVar[frozenset[str]] = frozenset(
-        {"text_labels", "empty", "score_columns", "classes", "weight_column"}
+        {"text_labels", "empty", "score_columns", "classes", "weight_column", "metric_source", "search_metric"}
     )
 
     name: GivenName
@@ -65,6 +67,11 @@ class Task(GrowingRecord, FrozenSettings):
     cpc_column: str | None = None
     """The text column with CPC codes, if there is one; their titles become `context_text`."""
     metric: str = "pearson"
+    """A name in `data_prep.scoring.metrics.METRICS`, or `file.py:function`: one of your own, beside the task file."""
+    metric_source: str | None = None
+    """The text of that file."""
+    search_metric: str | None = None
+    """With a metric of your own: the one in `METRICS` that a search compares by; None: pearson, of classes log loss."""
 
     @model_validator(mode="after")
     def _check_columns(self) -> Self:
@@ -139,7 +146,9 @@ class Task(GrowingRecord, FrozenSettings):
 
     @model_validator(mode="after")
     def _check_metric(self) -> Self:
-        self.measure  # noqa: B018 - the metric must suit the target
+        if self.search_metric is not None and not self.has_own_metric:
+            raise ValueError("search_metric goes with a metric of your own; leave it out")
+        self.search_measure  # noqa: B018 - the metric must suit the target
         return self
 
     @property
@@ -181,8 +190,27 @@ class Task(GrowingRecord, FrozenSettings):
 
     @property
     def measure(self) -> Metric:
-        """The task's metric."""
-        return self.target.find_metric(self.metric)
+        """The task's metric.
+
+        Raises:
+            InputError: it is one of your own, and cannot be run.
+        """
+        if not self.has_own_metric:
+            return self.search_measure
+        if self.metric_source is None:
+            raise InputError(f"metric {self.metric}: its file is read together with a task file; give that")
+        return self.target.own_metric(self.metric, self.metric_source)
+
+    @property
+    def has_own_metric(self) -> bool:
+        """Whether the metric is a function of yours."""
+        return SIGN in self.metric
+
+    @property
+    def search_measure(self) -> Metric:
+        """The metric that a search compares candidates by: the task's, unless that is one of your own."""
+        own = self.search_metric or self.target.usual_metric
+        return self.target.find_metric(own if self.has_own_metric else self.metric)
 
 
 PPPM = Task(

@@ -201,7 +201,7 @@ def test_examples_are_valid() -> None:
     ]
     tasks = [Task.model_validate(content) for content in found if "text_columns" in content]
     studies = [Study.model_validate(content) for content in found if "data" in content]
-    assert len(tasks) == 5
+    assert len(tasks) == 6
     assert len(studies) == 2
     for study in studies:
         read_candidates(study.candidates)

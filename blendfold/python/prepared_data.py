@@ -14,8 +14,9 @@ from data_prep.errors import InputError
 from data_prep.prepare.prepare_folder import prepare as prepare_folder
 from data_prep.prepared import Prepared, PreparedManifest, load_prepared
 from data_prep.store.tables import column_names
-from data_prep.store.yaml_documents import check_document, read_document
+from data_prep.store.yaml_documents import check_document
 from data_prep.task import PPPM, Task
+from data_prep.task_file import read_task
 
 TASKS = {"pppm": PPPM}
 """Tasks that need no file."""
@@ -165,7 +166,7 @@ def _read_task(task: Task | Mapping[str, Any] | str | Path) -> Task:
         return TASKS[str(task)]
     if not Path(task).suffix and "://" not in str(task):
         raise InputError(f"task {str(task)!r}: known are {', '.join(TASKS)}; else give a task file or what one holds")
-    return read_document(task, Task)
+    return read_task(task)
 
 
 def _frame(table: Any) -> pd.DataFrame:

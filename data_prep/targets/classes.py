@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from data_prep.errors import quote
 from data_prep.scoring.class_metrics import to_shares
 from data_prep.scoring.metrics import Metric, Targets
+from data_prep.scoring.own_metric import own_metric
 from data_prep.targets.target_kind import MISSING, Floats32, TargetKind
 from data_prep.wording import count
 
@@ -38,6 +39,19 @@ class Classes(TargetKind):
     def named(self) -> bool:
         """Whether files name a row's class, rather than have a share in each column."""
         return len(self.columns) == 1
+
+    @property
+    def usual_metric(self) -> str:
+        """The metric of a search where the task has one of its own."""
+        return "multiclass_log_loss"
+
+    def own_metric(self, name: str, source: str) -> Metric:
+        """Return a metric that a person wrote, of tables [rows, classes]; InputError."""
+        return own_metric(name, source, Targets.CLASSES).for_classes(len(self.classes))
+
+    def made_up(self, n_rows: int = 60) -> NDArray[np.float64]:
+        """Return one-hot rows [rows, classes]."""
+        return np.resize(np.eye(len(self.classes)), (n_rows, len(self.classes)))
 
     def _suited(self, metric: Metric) -> Metric:
         if metric.targets is not Targets.CLASSES:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.scoring.metrics import METRICS, Metric
+from data_prep.scoring.metrics import METRICS, Metric, Targets
+from data_prep.scoring.own_metric import own_metric
 
 Floats32 = NDArray[np.float32]
 NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
@@ -44,8 +45,22 @@ class TargetKind(ABC):
     def find_metric(self, name: str) -> Metric:
         """Return a metric that suits this kind; ValueError: there is none of this name, or it suits another kind."""
         if name not in METRICS:
-            raise ValueError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
+            raise ValueError(f"unknown metric {name!r}; known: {', '.join(METRICS)}, or file.py:function of your own")
         return self._suited(METRICS[name])
+
+    @property
+    def usual_metric(self) -> str:
+        """The metric of a search where the task has one of its own."""
+        return "pearson"
+
+    def own_metric(self, name: str, source: str) -> Metric:
+        """Return a metric that a person wrote; InputError."""
+        return own_metric(name, source, Targets.NUMBERS)
+
+    def made_up(self, n_rows: int = 60) -> NDArray[np.float64]:
+        """Return legal targets that differ: [rows] of one number, or of one of several; [rows, classes] of classes."""
+        levels = np.array(self.levels or np.linspace(self.least, self.greatest, n_rows))
+        return np.asarray(np.resize(levels, n_rows))
 
     @abstractmethod
     def _suited(self, metric: Metric) -> Metric:

@@ -70,7 +70,7 @@ class FoldPredictor:
         """Return the metric of predictions for some validation rows (None: all); NaN where they say nothing."""
         targets = self._pools.validation.targets
         assert targets is not None
-        metric = self._manifest.task.measure
+        metric = self._manifest.task.search_measure
         return measure_predictions(metric, targets if rows is None else targets[rows], prediction)
 
     def predict_rest(

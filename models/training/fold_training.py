@@ -55,7 +55,7 @@ class FoldTraining:
         self.learner, self.options = learner, options
         self.checkpoint, self.timer = checkpoint, CheckpointTimer(options.checkpoint_seconds)
         self.told_to_end = told_to_end
-        self.metric = manifest.task.measure
+        self.metric = manifest.task.search_measure
         self.predictor = FoldPredictor(learner, pools, candidate, manifest, fold)
         self.rungs = sorted({*options.rungs, 1.0})
         self.sample = rung_sample(len(pools.validation), options.rung_rows)

@@ -42,7 +42,7 @@ def train_by_hand(
         fold,
         FoldOptions(rungs=RUNGS, rung_rows=RUNG_ROWS, threads=threads),
         backbone=locate_backbone(settings.backbone, backbones),
-        report=partial(_show, metric=prepared.task.measure, checkpoint=checkpoint),
+        report=partial(_show, metric=prepared.task.search_measure, checkpoint=checkpoint),
         checkpoint=checkpoint,
     )
     assert found is not None, "only a report that returns False stops a fold run"
@@ -50,7 +50,8 @@ def train_by_hand(
         raise _failed("seen in its predictions of test and holdout rows, which are NaN or infinite", checkpoint)
     if store is None or checkpoint is None:
         print_line(
-            f"{prepared.task.metric} {found.metric:.4f} in {found.seconds:.0f} s; nothing kept, give --out to keep it."
+            f"{prepared.task.search_measure.name} {found.metric:.4f} in {found.seconds:.0f} s; "
+            "nothing kept, give --out to keep it."
         )
         return
     path = join(store.root, "candidates", f"{settings.id}.json")

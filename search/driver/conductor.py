@@ -221,7 +221,7 @@ class Conductor:
         if self.ladder.attempt(run) > 1:
             self._failed.add(run.candidate)
         if not decision.retry and (final or not decision.go):
-            self._tell_sampler(run, self._data.task.measure.utility(point.metric), point.progress)
+            self._tell_sampler(run, self._data.task.search_measure.utility(point.metric), point.progress)
 
     def _tell_sampler(self, run: FoldRun, utility: float, progress: float) -> None:
         if run.fold == 0:
@@ -278,7 +278,7 @@ class Conductor:
         if any(progress >= FINISHED for _, progress in reports.seen) and not reports.open:
             return
         table = self._store.read("oof", candidate, fold)
-        metric = self._data.task.measure(numbers_of(table, "score"), numbers_of(table, "prediction"))
+        metric = self._data.task.search_measure(numbers_of(table, "score"), numbers_of(table, "prediction"))
         provenance = Provenance.of(table)
         point = CurvePoint(candidate, fold, FINISHED, provenance.epoch, metric, float("nan"))
         self.ladder.start(run)

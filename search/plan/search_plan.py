@@ -194,7 +194,7 @@ def plan_study(
     """
     study = read_study(source, data=data)
     prepared = load_prepared(study.data)
-    ladder = study.ladder.for_metric(prepared.task.measure)
+    ladder = study.ladder.for_metric(prepared.task.search_measure)
     named = list(read_candidates(study.candidates, allow_twins=True).values())
     named = list({candidate.id: candidate for candidate in named}.values())
     drawn = _draw(study, named)

@@ -86,7 +86,7 @@ def run_study(
     study = read_study(source, data=data)
     chosen = None if only is None else choose_candidates(study, only)
     prepared = load_prepared(study.data)
-    study = study.model_copy(update={"ladder": study.ladder.for_metric(prepared.task.measure)})
+    study = study.model_copy(update={"ladder": study.ladder.for_metric(prepared.task.search_measure)})
     resolved = resolve_study(study, prepared)
     run_dir = join(absolute(runs), study.name)
     prepare_environment()

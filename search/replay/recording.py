@@ -234,7 +234,7 @@ def _read_run_dir(run: RunDir) -> Recording:
         if point.progress < 1 or run.store.is_finished(point.candidate, point.fold):
             points[point.candidate].append(point)
     about = {name: (run.family(name), run.label(name)) for name in run.candidates}
-    recording = _assemble(points, about, n_folds=data.manifest.n_folds, metric=data.task.measure)
+    recording = _assemble(points, about, n_folds=data.manifest.n_folds, metric=data.task.search_measure)
     return replace(recording, rows=_rows_of_run(run.store, data, recording))
 
 

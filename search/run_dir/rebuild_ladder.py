@@ -44,7 +44,7 @@ class LadderFeed:
 
     def report(self, run: FoldRun, point: CurvePoint) -> Decision:
         """Report a point to the ladder and return its decision."""
-        utility = self.data.task.measure.utility(point.metric)
+        utility = self.data.task.search_measure.utility(point.metric)
         if point.progress < FINISHED:
             return self.ladder.report(run, point.progress, utility)
         if not self.store.is_finished(run.candidate, run.fold):
@@ -61,4 +61,4 @@ class LadderFeed:
         """Return whether a fold run finished with this point and its tables are not there."""
         if point.progress < FINISHED or self.store.is_finished(point.candidate, point.fold):
             return False
-        return not is_dead(self.data.task.measure.utility(point.metric), self.ladder.settings.dead_below)
+        return not is_dead(self.data.task.search_measure.utility(point.metric), self.ladder.settings.dead_below)

@@ -73,7 +73,7 @@ class RunDir:
 
     @property
     def metric(self) -> Metric:
-        """The metric of the task, from `pulse.json` or else from the prepared folder.
+        """The metric that the search compares by, from `pulse.json` or else from the prepared folder.
 
         Raises:
             InputError: there is no `pulse.json`, and the prepared folder cannot be seen from here.
@@ -91,7 +91,7 @@ class RunDir:
         if self.pulse is not None:
             return self.pulse.metric, self.pulse.n_folds
         try:
-            return self.data.task.metric, self.data.manifest.n_folds
+            return self.data.task.search_measure.name, self.data.manifest.n_folds
         except InputError as error:
             raise InputError(
                 *error.faults,

@@ -102,7 +102,7 @@ class CandidatePage:
     def _blend_lines(self) -> list[str]:
         if not self.blends:
             return ["no blend has been fitted here yet"]
-        return [_membership_line(member, self.metric) for member in self.blends]
+        return [_membership_line(member) for member in self.blends]
 
 
 def explain_candidate(run_dir: str, candidate: str) -> CandidatePage:
@@ -117,7 +117,7 @@ def explain_candidate(run_dir: str, candidate: str) -> CandidatePage:
     found = find_candidate(run, candidate)
     ladder_settings, notes = known_settings(run.study.get("ladder", {}), run.study_path)
     settings = check_document(ladder_settings, LadderSettings, where=f"{run.study_path}: ladder")
-    ladder = FoldLadder(settings.for_metric(run.data.task.measure), n_folds=run.data.manifest.n_folds)
+    ladder = FoldLadder(settings.for_metric(run.data.task.search_measure), n_folds=run.data.manifest.n_folds)
     feed = LadderFeed(ladder, run.store, run.data)
     replayed = [point for point in feed.replay(run.points, run.family) if point.run.candidate == found]
     return CandidatePage(
@@ -183,7 +183,7 @@ def _memberships(run: RunDir, candidate: str) -> list[Membership]:
     return found
 
 
-def _membership_line(member: Membership, metric: str) -> str:
+def _membership_line(member: Membership) -> str:
     if not member.weight:
         return f"blend {member.blend}: not a member"
     text = f"blend {member.blend}: weight {member.weight:.3f}"
@@ -191,7 +191,7 @@ def _membership_line(member: Membership, metric: str) -> str:
         text += f" (90 % of resamples {member.low:.2f} to {member.high:.2f})"
     if member.drop_cost is None:
         return f"{text}; its only member" if member.weight == 1.0 else text
-    return f"{text}; without it the nested {metric} loses {member.drop_cost:+.4f} ±{member.drop_cost_error:.4f}"
+    return f"{text}; without it the nested score loses {member.drop_cost:+.4f} ±{member.drop_cost_error:.4f}"
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -82,7 +82,7 @@ def explain(run_dir: str, *, most: int | None = None) -> Stories:
     settings = check_document(ladder, LadderSettings, where=f"{run.study_path}: ladder")
     names = [*run.curves, *(name for name in run.candidates if name not in run.curves)]
     shown = names[-most:] if most else names
-    stories, statuses = _stories(run, settings.for_metric(run.data.task.measure), shown)
+    stories, statuses = _stories(run, settings.for_metric(run.data.task.search_measure), shown)
     open_ends = any(name not in statuses or statuses[name].state not in ENDED for name in names)
     return Stories(tuple(stories), len(names), open_ends, notes)
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from data_prep.prepared import Prepared
 from data_prep.scoring.group_bootstrap import GroupBootstrap, PairedDifference
-from data_prep.scoring.metrics import METRICS, Metric
+from data_prep.scoring.metrics import Metric
 from data_prep.store.oof_store import Provenance, retried_note
 from data_prep.store.tables import QUANTITIES
 from data_prep.target_views import target_views
@@ -82,6 +82,8 @@ class Leaderboard:
     """How many candidates are in each state, also of those that are not shown."""
     targets: tuple[str, ...] = ()
     """Names of several targets, over which the metric is the mean."""
+    greater_is_better: bool = True
+    """Whether that is so of the metric."""
     apart: SettingsApart = field(default_factory=SettingsApart)
     """The settings in which those that are shown differ."""
 
@@ -140,17 +142,16 @@ def leaderboard(run_dir: str, *, most: int | None = None) -> Leaderboard:
     tables = FoldRows(run.store, data)
 
     def read(name: str) -> _ScoredCandidate:
-        measure = data.task.measure
         found = {fold: _read_fold(tables, name, fold, measure) for fold in folds[name]}
         return _ScoredCandidate(name, found, measure)
 
-    utility = data.task.measure.utility
+    measure = data.task.measure
     names = list(folds)
     if most is not None and most < len(names):
-        recorded = {name: _recorded(run, name, folds[name]) or read(name).values for name in names}
-        names = _best_first(recorded, utility)[:most]
+        known = {name: _recorded(run, name, folds[name]) for name in names} if measure.name == run.metric.name else {}
+        names = _best_first({name: known.get(name) or read(name).values for name in names}, measure.utility)[:most]
     scored = {name: read(name) for name in names}
-    names = _best_first({name: entry.values for name, entry in scored.items()}, utility)
+    names = _best_first({name: entry.values for name, entry in scored.items()}, measure.utility)
     leader = scored[names[0]] if names else None
     noise = _Noise.of(data)
     targets = data.task.score_columns or () if data.task.classes is None else ()
@@ -171,7 +172,8 @@ def leaderboard(run_dir: str, *, most: int | None = None) -> Leaderboard:
     ]
     silent = [name for name in states if name not in folds][:most]
     return Leaderboard(
-        metric=data.task.metric,
+        metric=measure.name,
+        greater_is_better=measure.greater_is_better,
         n_folds=n_folds,
         rows=tuple(rows),
         unscored=tuple(Unscored(name, run.names.get(name, ""), run.label(name), *states[name]) for name in silent),
@@ -362,7 +364,7 @@ def _ranking_table(board: Leaderboard) -> Table:
 
 def _targets_table(board: Leaderboard) -> Table:
     """Return the candidates in their order with the metric of each target; the best of a target stands out."""
-    better = max if METRICS[board.metric].greater_is_better else min
+    better = max if board.greater_is_better else min
     best = {name: better(row.targets[name] for row in board.rows) for name in board.targets}
     table = Table(title=f"{board.metric} of each target, pooled", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("candidate", overflow="fold", min_width=11)

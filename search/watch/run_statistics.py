@@ -128,7 +128,7 @@ class RunStatistics:
         """Return the statistics of a run that starts now."""
         n_folds = data.manifest.n_folds
         return cls(
-            metric=data.task.measure,
+            metric=data.task.search_measure,
             n_folds=n_folds,
             resources=study.resources,
             training_rows=[training_rows(data, fold) for fold in range(n_folds)],

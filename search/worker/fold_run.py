@@ -98,7 +98,7 @@ def _run_fold(settings: FoldRunSettings, order: FoldRunOrder, send: SendReport, 
     data = load_prepared_once(settings.data, settings.split_hash)
     store = OofStore(settings.run_dir)
     if store.is_finished(candidate.id, fold):
-        send(_final_score(store, data.task.measure, assignment, seconds=0.0))
+        send(_final_score(store, data.task.search_measure, assignment, seconds=0.0))
         return
     if candidate.precision == "auto":
         chosen = _precision_chosen(order.device)
@@ -126,7 +126,7 @@ def _run_fold(settings: FoldRunSettings, order: FoldRunOrder, send: SendReport, 
         settings, order, data, backbone, on_rung=on_rung, send_message=send_message, disk=disk, warn=warn_once
     )
     assert result is not None, "only a report that returns False ends a fold run early"
-    if is_dead(data.task.measure.utility(result.metric), settings.dead_below):
+    if is_dead(data.task.search_measure.utility(result.metric), settings.dead_below):
         send(ScoreReport(FINISHED, result.epoch, result.metric, result.seconds))
         return
     provenance = replace(result.provenance, candidate=candidate.id, attempt=assignment.attempt)
@@ -134,7 +134,7 @@ def _run_fold(settings: FoldRunSettings, order: FoldRunOrder, send: SendReport, 
         weights = replace(result.weights, provenance=provenance)
         _keep_weights(weights, backbone, settings, disk=disk, send_message=send_message)
     store.write(provenance, oof=result.oof, test=result.test, holdout=result.holdout)
-    send(_final_score(store, data.task.measure, assignment, seconds=result.seconds))
+    send(_final_score(store, data.task.search_measure, assignment, seconds=result.seconds))
 
 
 def train(

@@ -272,7 +272,7 @@ def _is_level(making: MakingRecord) -> bool:
 def sizes_figure(record: BlendRecord) -> Figure:
     """Draw the nested and in-sample metric of every way to blend against its number of members."""
     makings = list(record.makings.items())
-    better = METRICS[record.metric].greater_is_better
+    is_error = record.metric in METRICS and not METRICS[record.metric].greater_is_better
     kinds = (("nested", "@c1", "circle"), ("in-sample", "@c2", "line-ew-open"))
     traces = [
         {
@@ -300,7 +300,7 @@ def sizes_figure(record: BlendRecord) -> Figure:
         data=traces,
         layout={
             "xaxis": axis("members", rangemode="tozero", **({"dtick": 1} if _most(record) <= 12 else {})),
-            "yaxis": axis(record.metric, **({} if better else {"autorange": "reversed"})),
+            "yaxis": axis(record.metric, **({"autorange": "reversed"} if is_error else {})),
         },
         height=380,
         note="Each point is a way to blend. Where few members score as well, nested, as many, take few.",

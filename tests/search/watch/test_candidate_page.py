@@ -60,7 +60,7 @@ def test_a_page_tells_what_each_blend_makes_of_it(record: WrittenRun) -> None:
     console = EscapingConsole(width=80, record=True, file=io.StringIO())
     console.print(page)
     shown = " ".join(console.export_text().split())
-    assert "weight 0.750 (90 % of resamples 0.60 to 0.90); without it the nested pearson loses +0.0123 ±0.0040" in shown
+    assert "weight 0.750 (90 % of resamples 0.60 to 0.90); without it the nested score loses +0.0123 ±0.0040" in shown
     assert f"good: {good.label} {good.id}" in shown
     assert "promoted fold 0 0.8000 ranks 1 of 2" in shown
     assert "seed 1 42" in shown

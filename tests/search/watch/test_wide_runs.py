@@ -14,6 +14,7 @@ from data_prep.scoring.metrics import METRICS
 from data_prep.store.oof_store import OofStore
 from data_prep.targets.target_columns import numbers_of
 from search.replay.recording import read_recording
+from search.run_dir.run_dir import RunDir
 from search.run_dir.weight_keeper import blend_shares
 from search.watch.leaderboard import leaderboard
 from wide_run import CLASSES, SEVERAL, wide_data, wide_run
@@ -53,6 +54,24 @@ def test_a_leaderboard_of_several_targets_ranks_by_the_mean_over_them(tmp_path: 
     by_fold = [board.rows[0].scores[fold] - board.rows[1].scores[fold] for fold in range(3)]
     assert behind.value == pytest.approx(np.mean(by_fold))
     assert behind.low < behind.value < behind.high < 0
+
+
+def test_a_leaderboard_ranks_by_a_metric_of_ones_own_and_the_search_by_a_known_one(tmp_path: Path) -> None:
+    source = (
+        "def worst(target, prediction):\n    return abs(target - prediction).max()\n\nworst.greater_is_better = False\n"
+    )
+    own = {"metric": "mine.py:worst", "metric_source": source, "search_metric": "rmse"}
+    data = wide_data(tmp_path, SEVERAL.model_copy(update=own))
+    names = wide_run(tmp_path / "run", data, [0.8, 0.4, 0.6])
+    board = leaderboard(tmp_path / "run")
+    assert [row.candidate for row in board.rows] == [names[1], names[2], names[0]]
+    target, prediction = columns(tmp_path / "run", names[1])
+    assert board.rows[0].pooled == pytest.approx(np.abs(target - prediction).max(axis=0).mean())
+    assert (board.metric, RunDir(str(tmp_path / "run")).metric.name) == ("mine.py:worst", "rmse")
+    assert [row.candidate for row in leaderboard(tmp_path / "run", most=1).rows] == [names[1]]
+    console = EscapingConsole(width=120, record=True, file=io.StringIO())
+    console.print(board)
+    assert "mine.py:worst of each target, pooled" in console.export_text()
 
 
 def test_a_leaderboard_of_classes_ranks_by_probabilities_and_draws_whole_rows(tmp_path: Path) -> None:
