@@ -119,7 +119,7 @@ def cases(name):
     several = build(name, SEVERAL)
     outputs, targets, _ = draw(several)
     yield several, outputs, with_gaps(targets)[0]
-    yield build(name, ONE), outputs_of(build(name, ONE), outputs)[0], targets[:, 0]
+    yield build(name, ONE), outputs_of(build(name, ONE), outputs)[0], targets[:, 0].contiguous()
     if LOSS_OPTIONS[name].for_classes:
         loss = new_loss(Candidate(loss=name), CLASSES)
         yield loss, outputs[:, :3], targets.softmax(dim=1)
