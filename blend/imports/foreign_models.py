@@ -68,10 +68,10 @@ def read_request(request: ImportRequest, data: Prepared) -> ImportedModels:
         InputError: a task with more than one number for a row, files without a partner, or faults as in `match_rows`;
             all faults of all files.
     """
-    if names := data.task.target.names:
+    if targets := data.task.target.names:
         raise InputError(
             f"predictions are imported for tasks with one number for a row; task {data.task.name!r} has "
-            f"{count(len(names), 'column')} ({', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}): train "
+            f"{count(len(targets), 'column')} ({', '.join(targets[:SHOWN])}{', ...' if len(targets) > SHOWN else ''}): train "
             "its models with `blendfold run`"
         )
     if request.fold_column and request.split != UNKNOWN_SPLIT:

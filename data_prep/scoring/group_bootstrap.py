@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.scoring.class_metrics import CLASS_VALUES, to_shares
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import Metric, average_ranks, level_numbers, log_losses, midpoints
 
@@ -187,6 +188,8 @@ def _cluster_sums(predictions: Floats, target: Floats, members: "csr_array", met
         predictions, target = level_numbers(predictions, cuts), level_numbers(target, cuts)
     if metric.name in ROW_VALUES:
         predictions, target = ROW_VALUES[metric.name](target[:, None], predictions), np.zeros_like(target)
+    elif metric.name in CLASS_VALUES:
+        predictions, target = _class_values(predictions, target, metric), np.zeros_like(target)
     elif metric.is_correlation:
         predictions, target = predictions - predictions.mean(axis=0), target - target.mean()
     shared = [np.ones_like(target), target, target**2]
@@ -195,6 +198,13 @@ def _cluster_sums(predictions: Floats, target: Floats, members: "csr_array", met
         np.asarray(members @ table).T for table in (predictions, predictions**2, predictions * target[:, None])
     )
     return np.stack([count, x, y, xx, yy, xy], axis=1)
+
+
+def _class_values(predictions: Floats, target: Floats, metric: Metric) -> Floats:
+    """Return the value of each row of classes, for each of its numbers, [rows * classes, predictions]."""
+    shares, measure = target.reshape(-1, metric.n_classes), CLASS_VALUES[metric.name]
+    values = [measure(shares, to_shares(column.reshape(shares.shape))) for column in predictions.T]
+    return np.repeat(np.column_stack(values), metric.n_classes, axis=0)
 
 
 def metric_of_counts(counts: Floats, metric: Metric) -> Floats:
@@ -263,6 +273,6 @@ FROM_SUMS: dict[str, Callable[[Floats], Floats]] = {
     "r2": _explained,
     "qwk": _kappa,
     "f1": lambda sums: _quotient(2.0 * sums[..., 5], sums[..., 1] + sums[..., 2]),
-    **dict.fromkeys(ROW_VALUES, lambda sums: _quotient(sums[..., 2], sums[..., 0])),
+    **dict.fromkeys((*ROW_VALUES, *CLASS_VALUES), lambda sums: _quotient(sums[..., 2], sums[..., 0])),
 }
 """A metric from the sums of `_cluster_sums`, by name."""

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from data_prep.scoring.class_metrics import (
     LEAST_PROBABILITY,
+    MAP_SIZES,
     macro_f1,
     map_at,
     multiclass_accuracy,
@@ -265,7 +266,7 @@ _ALL = (
     Metric("macro_f1", macro_f1, greater_is_better=True, targets=Targets.CLASSES),
     *(
         Metric(f"map@{most}", partial(map_at, most), greater_is_better=True, targets=Targets.CLASSES)
-        for most in (3, 5, 10)
+        for most in MAP_SIZES
     ),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

@@ -252,7 +252,7 @@ def test_classes_are_blended_by_their_own_metric(
     run, data = classes_run(tmp_path, metric)
     blend("fit", run, "--clip")
     record = read_blend(str(run), "best")
-    assert record.method == "consensus"
+    assert record.method in ("consensus", "mean")
     table = read_table(run / "blends" / "best" / "oof.arrow", schema=oof_schema(["calm", "sad", "wild"]))
     target, prediction = (numbers_of(table, quantity).astype(np.float64) for quantity in ("score", "prediction"))
     assert record.scores["blend"].nested.pooled == pytest.approx(data.task.measure(target, prediction), abs=0.01)
@@ -290,8 +290,8 @@ def test_a_bootstrap_of_classes_draws_whole_rows(tmp_path: Path) -> None:
     )
     expected = record.scores["blend"].expected
     assert expected is not None
-    both = np.sqrt(1 + 40 / 30)
-    assert expected.standard_error == pytest.approx(losses.std(ddof=1) / np.sqrt(len(losses)) * both, rel=0.2)
+    both = np.sqrt(1 + len(losses) / 30)
+    assert expected.standard_error == pytest.approx(losses.std(ddof=1) / np.sqrt(len(losses)) * both, rel=0.05)
     assert record.n_groups is not None
 
 

@@ -12,13 +12,24 @@ from data_prep.scoring.group_bootstrap import (
 )
 from data_prep.scoring.metrics import METRICS, Metric, Targets
 
+CLASSES = 3
+
+
+def measure_of(metric: str) -> Metric:
+    """Return a metric; one of classes has three."""
+    found = METRICS[metric]
+    return found.for_classes(CLASSES) if found.targets is Targets.CLASSES else found
+
 
 def toy(seed: int = 0, n_groups: int = 60, per_group: int = 5, metric: str = "pearson") -> dict[str, np.ndarray]:
     """Rows of a group share an error, so that rows are not independent."""
     random = np.random.default_rng(seed)
-    n_rows = n_groups * per_group
-    group = np.repeat(np.arange(n_groups), per_group).astype(np.int32)
+    n_classes = CLASSES if METRICS[metric].targets is Targets.CLASSES else 1
+    n_rows = n_groups * per_group * n_classes
+    group = np.repeat(np.arange(n_groups), per_group * n_classes).astype(np.int32)
     score = random.integers(0, 5, n_rows) / 4
+    if n_classes > 1:
+        score = np.eye(n_classes)[random.integers(0, n_classes, n_rows // n_classes)].ravel()
     if METRICS[metric].targets in (Targets.TWO_LEVELS, Targets.PROBABILITIES):
         score = score.round()
     shared = random.normal(size=n_groups)[group] * 0.3
@@ -31,14 +42,14 @@ def fold_mean(prediction: np.ndarray, score: np.ndarray, fold: np.ndarray, measu
 
 
 def bootstrap(data: dict[str, np.ndarray], metric: str = "pearson", **options: int) -> GroupBootstrap:
-    return GroupBootstrap(data["score"], data["fold"], data["group"], METRICS[metric], **options)
+    return GroupBootstrap(data["score"], data["fold"], data["group"], measure_of(metric), **options)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_standard_error_is_that_of_a_bootstrap_on_rows(metric: str) -> None:
     """Groups drawn, scored from scratch on the rows: the same noise, as far as so many draws can tell."""
     data = toy(n_groups=40, per_group=12 if metric in FROM_SUMS else 100, metric=metric)
-    measure = METRICS[metric]
+    measure = measure_of(metric)
     found = bootstrap(data, metric, resamples=2_000).compare(data["columns"][:, 0], data["columns"][:, 1])
     random = np.random.default_rng(7)
     draws = []
@@ -56,11 +67,11 @@ def test_standard_error_is_that_of_a_bootstrap_on_rows(metric: str) -> None:
 def test_a_draw_scores_its_rows(metric: str) -> None:
     """Each draw's metric, from sums over groups, is that of the rows of the drawn groups (ranks are kept)."""
     data = toy(n_groups=30, per_group=12, metric=metric)
-    measure = METRICS[metric]
+    measure = measure_of(metric)
     counts = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), size=20)
     drawn = bootstrap(data, metric, resamples=20).draws(data["columns"]).drawn
     for draw, times in enumerate(counts):
-        rows = np.repeat(np.arange(len(data["group"])), times[data["group"]])
+        rows = np.concatenate([np.flatnonzero(data["group"] == group) for group in np.repeat(np.arange(30), times)])
         for column, found in zip(data["columns"].T, drawn[:, draw], strict=True):
             score = fold_mean(column[rows], data["score"][rows], data["fold"][rows], measure)
             assert found == pytest.approx(measure.utility(score), abs=1e-9)
@@ -82,7 +93,7 @@ def test_some_parts_are_compared_without_reading_the_others() -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_value_is_the_difference_of_utilities(metric: str) -> None:
-    data, measure = toy(metric=metric, per_group=10), METRICS[metric]
+    data, measure = toy(metric=metric, per_group=10), measure_of(metric)
     scores = [fold_mean(p, data["score"], data["fold"], measure) for p in data["columns"].T]
     draws = bootstrap(data, metric).draws(data["columns"])
     np.testing.assert_allclose(draws.value, [measure.utility(score) for score in scores], rtol=1e-10)
