@@ -69,10 +69,10 @@ def read_request(request: ImportRequest, data: Prepared) -> ImportedModels:
             all faults of all files.
     """
     if targets := data.task.target.names:
+        shown = ", ".join(targets[:SHOWN]) + (", ..." if len(targets) > SHOWN else "")
         raise InputError(
             f"predictions are imported for tasks with one number for a row; task {data.task.name!r} has "
-            f"{count(len(targets), 'column')} ({', '.join(targets[:SHOWN])}{', ...' if len(targets) > SHOWN else ''}): train "
-            "its models with `blendfold run`"
+            f"{len(targets)} columns ({shown}): train its models with `blendfold run`"
         )
     if request.fold_column and request.split != UNKNOWN_SPLIT:
         raise InputError("give --split or --fold-column, not both: each says which folds the models were trained on")
