@@ -50,6 +50,6 @@ candidates:
 def _losses(task: Task) -> tuple[str, str]:
     """Return the losses of both candidates."""
     if task.classes is not None:
-        return "cross_entropy", "cross_entropy"
+        return "cross_entropy", "bce"
     has_labels = task.score_columns is not None and task.score_levels == (0, 1)
     return ("bce" if has_labels else "mse"), "bce"

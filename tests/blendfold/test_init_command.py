@@ -117,17 +117,17 @@ KINDS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
             "classes": ("model_a", "model_b", "tie"),
             "metric": "multiclass_log_loss",
         },
-        {"cross_entropy"},
+        {"cross_entropy", "bce"},
     ),
     "classes": (
         "id,text,author",
         {"score_column": "author", "classes": ("EAP", "HPL", "MWS"), "metric": "multiclass_log_loss"},
-        {"cross_entropy"},
+        {"cross_entropy", "bce"},
     ),
     "true or false": (
         "id,text,label",
         {"score_column": "label", "classes": ("False", "True"), "metric": "multiclass_log_loss"},
-        {"cross_entropy"},
+        {"cross_entropy", "bce"},
     ),
 }
 """Columns of train (those after the texts are not in test), what is guessed of them, and the losses of the study."""
