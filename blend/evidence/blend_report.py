@@ -53,6 +53,11 @@ def targets_table(record: TargetsRecord) -> Table:
     return table
 
 
+def whole_sentences(record: WholeRecord) -> list[str]:
+    """Return what matters most about a blend, of all targets together."""
+    return targets_sentences(record) if isinstance(record, TargetsRecord) else sentences(record)
+
+
 def targets_sentences(record: TargetsRecord) -> list[str]:
     """Return what matters most about all targets together, then what to beware of in single ones."""
     blend, n_targets = record.scores["blend"], count(len(record.targets), "target")

@@ -48,6 +48,7 @@ def load_predictions(
     A member is a candidate id or a name in a run's study; a member that cannot take part is an error. Without
     `members`, candidates are left out, with a sentence each, if they are in `exclude`, have unfinished folds, are
     constant, failed to learn a fold (Pearson below `dead_below`, or not a number), or came with an earlier run already.
+    Of several targets one may be learned by none: then they all take part.
     One of another split is left out unless its folds cover all rows; it has no holdout: it was trained on those.
     `with_test`: one without test predictions is left out, too, if others have them; else nobody's are loaded.
 
@@ -55,7 +56,7 @@ def load_predictions(
         InputError: faults of members, rows, ids, scores, values, data or splits; all faults of all candidates.
     """
     view = view or target_views(data.task)[0]
-    data, narrow = view.data(data), view.narrow
+    whole, data, narrow = data, view.data(data), view.narrow
     row_sets = ExpectedRowSets.of(data)
     if empty := [fold for fold, rows in enumerate(row_sets.by_fold) if not len(rows.ids)]:
         raise InputError(
@@ -94,6 +95,18 @@ def load_predictions(
             (left_out if members is None else faults).extend(sentences)
     if faults:
         raise InputError(*faults)
+    if not taken and view.name and members is None and dead_below > -np.inf:
+        found_all = load_predictions(
+            runs,
+            whole,
+            view,
+            exclude=exclude,
+            allow_mixed_splits=allow_mixed_splits,
+            dead_below=-np.inf,
+            with_test=with_test,
+        )
+        sentence = "no candidate learned this target in every fold, so those that failed to take part as well"
+        return replace(found_all, left_out=(sentence, *found_all.left_out))
     if not taken:
         raise InputError(
             f"no candidate of {', '.join(runs)} can be blended; a member needs all {data.manifest.n_folds} folds",

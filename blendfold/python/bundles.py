@@ -30,12 +30,12 @@ def bundle(run: Any, out: str | Path, *, blend: str, fp16: bool = False, data: "
         >>> bf.bundle("runs/first", "bundles/first", blend="best").name
         'first'
     """
-    from blend.blend_folder import read_blend  # noqa: PLC0415 - `predict` runs without these
+    from blend.blend_folder import read_whole_blend  # noqa: PLC0415 - `predict` runs without these
     from blend.write_bundle import write_bundle  # noqa: PLC0415
     from blendfold.python.prepared_data import load  # noqa: PLC0415
 
     path = str(getattr(run, "path", run))
-    record = read_blend(path, blend)
+    record = read_whole_blend(path, blend)
     with activity("gathering") as show:
         write_bundle(path, record, load(data or record.data), str(out), half=fp16, report=lambda name, _: show(name))
     return Path(out)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from blend.blend_folder import OOF_FILE, RECORD_FILE, blend_folder, read_blend
-from blend.blend_record import BlendRecord
-from blend.evidence.blend_report import more_sentences, sentences
+from blend.blend_folder import OOF_FILE, RECORD_FILE, blend_folder, read_blend, read_whole_blend
+from blend.blend_record import BlendRecord, WholeRecord
+from blend.evidence.blend_report import more_sentences, whole_sentences
 from blendfold.python.bundles import bundle, read_submission
 from blendfold.python.prepared_data import DataSource
 from data_prep.errors import InputError
@@ -21,10 +21,10 @@ class Blend:
 
     Args:
         run: the run directory that holds it.
-        name: its name.
+        name: its name; of several targets, `NAME/TARGET` for one of them, else the first.
 
     Raises:
-        InputError: no such blend, or its record is damaged.
+        InputError: no such blend, no such target, or its record is damaged.
 
     Examples:
         >>> blend = bf.Blend("runs/first", "best")
@@ -37,11 +37,32 @@ class Blend:
     def __init__(self, run: str | Path, name: str) -> None:
         self.run = str(run)
         self.record: BlendRecord = read_blend(self.run, name)
+        self.whole: WholeRecord = read_whole_blend(self.run, name)
 
     @property
     def name(self) -> str:
-        """Its name."""
-        return self.record.name
+        """Its name, of several targets the same for all."""
+        return self.whole.name
+
+    @property
+    def targets(self) -> pd.DataFrame:
+        """One row for each of several targets, and their `mean`: `nested`, `best_single`, `expected` and `members`.
+
+        With one target, or classes, there is one row.
+        """
+        found: dict[str, WholeRecord] = {name or "score": blend for name, blend in self.whole.by_target.items()}
+        if len(found) > 1:
+            found["mean"] = self.whole
+        rows = {
+            name: {
+                "nested": record.scores["blend"].nested.pooled,
+                "best_single": record.scores["best_single"].nested.pooled,
+                "expected": expected.value if (expected := record.scores["blend"].expected) else float("nan"),
+                "members": len(record.weights),
+            }
+            for name, record in found.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("target")
 
     @property
     def path(self) -> str:
@@ -145,7 +166,7 @@ class Blend:
     @property
     def summary(self) -> str:
         """What the command prints: how it was chosen, nested and expected score, comparison with a single model."""
-        return "\n".join(sentences(self.record))
+        return "\n".join(whole_sentences(self.whole))
 
     @property
     def evidence(self) -> str:

@@ -90,9 +90,9 @@ class Run:
         """Return the candidates, best first, those without a finished fold last.
 
         Columns: `candidate`, `name` in the study, `label`, `family`, `state`, `folds` finished, their `mean` and `sd`,
-        `pooled` (the metric over all their rows at once; of several targets also each as `pooled_<name>`), `to_leader`
-        (difference to the first) with its `standard_error`, `tie` (whether that is noise), `minutes` trained, and the
-        `reason` of the state.
+        `pooled` (the metric over all their rows at once), `to_leader` (difference to the first) with its
+        `standard_error`, `tie` (whether that is noise), `minutes` trained, and the `reason` of the state; of several
+        targets also `pooled_<name>` for each.
         """
         board = leaderboard(self.path)
         rows: list[dict[str, Any]] = []
@@ -119,7 +119,7 @@ class Run:
             )
         for entry in board.unscored:
             rows.append({**vars(entry), "folds": 0, "tie": False})
-        return pd.DataFrame(rows, columns=LEADERBOARD)
+        return pd.DataFrame(rows, columns=[*LEADERBOARD, *(f"pooled_{name}" for name in board.targets)])
 
     def stories(self) -> pd.DataFrame:
         """Return what was decided about each candidate, in the order in which they first reported.

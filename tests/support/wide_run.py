@@ -63,8 +63,11 @@ def _targets(task: Task, random: np.random.Generator, missing: float) -> list[st
     return ["" if lost else value for value, lost in zip(values, gone, strict=True)]
 
 
-def wide_run(folder: Path, data: Prepared, errors: list[float], *, seed: int = 3) -> list[str]:
-    """Write a run directory with a finished candidate for each of `errors`, the size of its error; return their ids."""
+def wide_run(folder: Path, data: Prepared, errors: list[float], *, seed: int = 3, unlearned: str = "") -> list[str]:
+    """Write a run directory with a finished candidate for each of `errors`, the size of its error; return their ids.
+
+    They predict the opposite of the target `unlearned`.
+    """
     folder.mkdir(exist_ok=True, parents=True)
     (folder / "study.yaml").write_text(yaml.safe_dump({"name": "made-up", "data": data.path}))
     random, found, names = np.random.default_rng(seed), [], data.task.target.names
@@ -77,7 +80,7 @@ def wide_run(folder: Path, data: Prepared, errors: list[float], *, seed: int = 3
         for fold in range(data.manifest.n_folds):
             rows = data.train.filter(pc.equal(data.train["fold"], fold))
             targets = numbers_of(rows, "score", names)
-            truth = np.where(np.isnan(targets), 0, targets)
+            truth = np.where(np.isnan(targets), 0, targets) * [-1 if name == unlearned else 1 for name in names]
             told = rows.select(["id", "fold"])
             oof = with_numbers(
                 with_numbers(told, "score", targets, names), "prediction", _predict(truth, error, random, data), names

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from blend.blend_folder import read_blend
-from blend.blend_record import BlendRecord
+from blend.blend_folder import read_blend, read_whole_blend
+from blend.blend_record import BlendRecord, WholeRecord
 from blend.errors.error_rows import ErrorRows, last_blend, load_error_rows
 from blend.ledger.cv_vs_leaderboard import CvVsLeaderboard, track_cv
 from blend.ledger.ledger_file import read_ledger
@@ -23,7 +23,7 @@ class ReportSource:
 
     run: RunDir
     asked_blend: str | None
-    """The name of the blend; None: the one written last."""
+    """The name of the blend, of several targets `NAME/TARGET`; None: the one written last, the first target."""
     ledger_path: str
     """Need not be there."""
 
@@ -63,10 +63,18 @@ class ReportSource:
         return saved_time(self.run)
 
     @cached_property
+    def whole_blend(self) -> WholeRecord | None:
+        """The blend, of all targets; None where there is none."""
+        return None if self._blend_name is None else read_whole_blend(self.run.path, self._blend_name)
+
+    @cached_property
     def blend(self) -> BlendRecord | None:
-        """The blend; None where there is none."""
-        name = self.asked_blend or last_blend(self.run.path)
-        return None if name is None else read_blend(self.run.path, name)
+        """The blend; of several targets, that of the one whose details are shown."""
+        return None if self._blend_name is None else read_blend(self.run.path, self._blend_name)
+
+    @cached_property
+    def _blend_name(self) -> str | None:
+        return self.asked_blend or last_blend(self.run.path)
 
     @cached_property
     def error_rows(self) -> ErrorRows:

@@ -1,10 +1,11 @@
 """Figures of the blend: weights, what members add, shared errors, ways to blend, calibration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from blend.blend_record import BlendRecord, MakingRecord, MemberRecord
+from blend.blend_record import BlendRecord, MakingRecord, MemberRecord, TargetsRecord, WholeRecord
 from blendfold.report.facts.level_predictions import LevelPredictions
 from blendfold.report.figures.plotting import PLAIN, SEQUENTIAL, axis, hover, rounded, rows_height, short
 from blendfold.report.page.blocks import Figure
@@ -17,7 +18,7 @@ NUMBERED = 12
 """With at most this many members, the picture shows the numbers."""
 
 
-def expectation_figure(record: BlendRecord) -> Figure:
+def expectation_figure(record: WholeRecord) -> Figure:
     """Draw the step from the best single model to the blend, and to what to expect on test."""
     scores, expected = record.scores, record.scores["blend"].expected
     steps = [
@@ -176,40 +177,74 @@ def correlations_figure(record: BlendRecord, names: Sequence[str]) -> Figure:
     ticks = [short(name, 24) for name in shown]
     values = [list(row[: len(shown)]) for row in record.error_correlations[: len(shown)]]
     least = min((value for row in values for value in row), default=0.0)
-    trace = {
-        "type": "heatmap",
-        "z": [rounded(row, 4) for row in values],
-        "x": list(range(len(shown))),
-        "y": list(range(len(shown))),
-        "zmin": min(least, 0.5),
-        "zmax": 1.0,
-        "colorscale": SEQUENTIAL,
-        "xgap": 2,
-        "ygap": 2,
-        "colorbar": {"thickness": 10, "outlinewidth": 0, "len": 0.9},
-        "text": [
-            [hover(f"{one} and {other}", f"correlation {value:.3f}") for other, value in zip(shown, row, strict=True)]
-            for one, row in zip(shown, values, strict=True)
-        ],
-        "hovertemplate": PLAIN,
-    }
-    if len(shown) <= NUMBERED:
-        trace["customdata"] = trace["z"]
-        trace["texttemplate"] = "%{z:.2f}"
-        trace["textfont"] = {"size": 11}
+    texts = [
+        [hover(f"{one} and {other}", f"correlation {value:.3f}") for other, value in zip(shown, row, strict=True)]
+        for one, row in zip(shown, values, strict=True)
+    ]
     return Figure(
         id="correlations",
         title="Correlation of errors",
-        data=[trace],
-        layout={
-            "xaxis": axis(tickvals=trace["x"], ticktext=ticks, tickangle=-40, showgrid=False),
-            "yaxis": axis(tickvals=trace["y"], ticktext=ticks, autorange="reversed", showgrid=False),
-        },
+        data=[_heatmap(values, texts, least=min(least, 0.5), greatest=1.0)],
+        layout=_heatmap_layout(ticks, ticks),
         height=max(300, 34 * len(shown) + 190),
         min_width=max(300, 40 * len(shown) + 240) if len(shown) > 4 else 0,
         note="Members that err on different rows (low numbers) gain most from being blended.",
         is_half=True,
     )
+
+
+def target_weights_figure(record: TargetsRecord, names: Mapping[str, str]) -> Figure:
+    """Draw what each member weighs in the blend of each target; `names` are those of the members, by id."""
+    shown, targets = list(record.weights)[:MOST_CORRELATED], record.targets
+    blends = record.by_target.values()
+    values = [[blend.weights.get(member, 0.0) for blend in blends] for member in shown]
+    texts = [
+        [
+            hover(f"{names[member]} for {target}", f"weight {value:.3f}")
+            for target, value in zip(record.targets, row, strict=True)
+        ]
+        for member, row in zip(shown, values, strict=True)
+    ]
+    greatest = max((value for row in values for value in row), default=1.0)
+    return Figure(
+        id="target-weights",
+        title="Weights by target",
+        data=[_heatmap(values, texts, least=0.0, greatest=greatest)],
+        layout=_heatmap_layout([short(target, 24) for target in targets], [short(names[m], 32) for m in shown]),
+        height=max(240, 34 * len(shown) + 190),
+        min_width=max(300, 40 * len(targets) + 320),
+        note="Every target has weights of its own, which sum to 1.",
+    )
+
+
+def _heatmap(
+    values: Sequence[Sequence[float]], texts: Sequence[Sequence[str]], *, least: float, greatest: float
+) -> dict[str, Any]:
+    """Return the trace of `values` [rows, columns]; where there is room, it shows the numbers."""
+    trace: dict[str, Any] = {
+        "type": "heatmap",
+        "z": [rounded(row, 4) for row in values],
+        "x": list(range(len(values[0]))),
+        "y": list(range(len(values))),
+        "zmin": least,
+        "zmax": greatest,
+        "colorscale": SEQUENTIAL,
+        "xgap": 2,
+        "ygap": 2,
+        "colorbar": {"thickness": 10, "outlinewidth": 0, "len": 0.9},
+        "text": texts,
+        "hovertemplate": PLAIN,
+    }
+    if len(values[0]) <= NUMBERED:
+        trace |= {"customdata": trace["z"], "texttemplate": "%{z:.2f}", "textfont": {"size": 11}}
+    return trace
+
+
+def _heatmap_layout(columns: Sequence[str], rows: Sequence[str]) -> dict[str, Any]:
+    return {
+        "xaxis": axis(tickvals=list(range(len(columns))), ticktext=columns, tickangle=-40, showgrid=False),
+        "yaxis": axis(tickvals=list(range(len(rows))), ticktext=rows, autorange="reversed", showgrid=False),
+    }
 
 
 def makings_figure(record: BlendRecord) -> Figure:

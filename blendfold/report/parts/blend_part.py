@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from blend.blend_record import BlendRecord, EvidenceRecord, MemberRecord
+from blend.blend_record import BlendRecord, EvidenceRecord, MemberRecord, TargetsRecord, WholeRecord
 from blend.errors.error_shape import calibration
-from blend.evidence.blend_report import more_sentences, sentences
+from blend.evidence.blend_report import more_sentences, sentences, targets_sentences
 from blendfold.report.facts.level_predictions import LevelPredictions, by_level
 from blendfold.report.facts.report_source import ReportSource
 from blendfold.report.figures.blend_figures import (
@@ -16,6 +16,7 @@ from blendfold.report.figures.blend_figures import (
     makings_figure,
     reliability_figure,
     sizes_figure,
+    target_weights_figure,
     weights_figure,
 )
 from blendfold.report.page.blocks import Block, Column, DataTable, Heading, Part, Prose, Remark, Row, Value
@@ -27,7 +28,7 @@ TITLES = {"blend": "blend", "best_single": "best single", "mean": "plain mean"}
 
 def blend_part(source: ReportSource) -> Part:
     """Return the part."""
-    return Part("blend", "BlendRecord", panels("The blend", lambda: _blocks(source)))
+    return Part("blend", "Blend", panels("The blend", lambda: _blocks(source)))
 
 
 def _blocks(source: ReportSource) -> Iterator[Block]:
@@ -36,6 +37,9 @@ def _blocks(source: ReportSource) -> Iterator[Block]:
         fit = command("blendfold blend", source.run.path)
         yield Remark(f"There is no blend yet. When candidates have all folds, fit one with: {fit}")
         return
+    whole = source.whole_blend
+    if isinstance(whole, TargetsRecord):
+        yield from _all_targets(source, whole, shown=record.name)
     members = sorted(record.members, key=lambda member: -member.weight)
     names = [_name(source, member) for member in members]
     yield Prose([_ended(sentence) for sentence in sentences(record)], is_list=True)
@@ -56,6 +60,43 @@ def _blocks(source: ReportSource) -> Iterator[Block]:
     more = [_ended(sentence) for sentence in more_sentences(record)]
     yield Heading("More evidence")
     yield Prose([*more, *(f"Left out: {_ended(reason)}" for reason in record.left_out)], is_list=True)
+
+
+def _all_targets(source: ReportSource, whole: TargetsRecord, *, shown: str) -> Iterator[Block]:
+    """Return what the targets have in common, then which of them the rest is about."""
+    yield Prose([_ended(sentence) for sentence in targets_sentences(whole)], is_list=True)
+    yield _targets(whole)
+    members = {member.candidate: member for blend in whole.blends for member in blend.members}
+    yield target_weights_figure(whole, {name: _name(source, member) for name, member in members.items()})
+    yield Heading(f"Target {shown.partition('/')[2]}")
+    other = next(f"{whole.name}/{target}" for target in whole.targets if f"{whole.name}/{target}" != shown)
+    again = command("blendfold report", source.run.path, options={"--blend": other})
+    yield Prose([f"From here on, and under errors, all is about this target; another: {again}"])
+
+
+def _targets(whole: TargetsRecord) -> DataTable:
+    columns = [
+        Column("target", whole.metric),
+        Column("nested", "nested, pooled", 4, hint="Chosen and fitted without the fold that is scored"),
+        Column("single", "best single", 4),
+        Column("mean", "plain mean", 4),
+        Column("expected", "expected on test", 4),
+        Column("members", "members", 0),
+        Column("method", "way to blend"),
+    ]
+    rows = []
+    shown: list[tuple[str, WholeRecord]] = [*whole.by_target.items(), ("mean of all", whole)]
+    for name, blend in shown:
+        expected = blend.scores["blend"].expected
+        values: list[Value] = [
+            name,
+            *(blend.scores[key].nested.pooled for key in TITLES),
+            None if expected is None else expected.value,
+            len(blend.weights),
+            blend.method,
+        ]
+        rows.append(Row(name, values))
+    return DataTable("targets", f"Targets of {whole.name}", columns, rows, note="Scores are nested.")
 
 
 def _ended(sentence: str) -> str:

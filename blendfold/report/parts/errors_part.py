@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from blend.errors.contradictions import contradictions
 from blend.errors.disagreement import most_disputed
@@ -15,6 +16,8 @@ from blendfold.report.facts.report_source import ReportSource
 from blendfold.report.figures.error_figures import confusion_figure, residuals_figure, slices_figure
 from blendfold.report.page.blocks import Block, Column, DataTable, Part, Prose, Remark, Row, Value
 from blendfold.report.parts.panels import panels
+from data_prep.store.tables import column_names
+from data_prep.target_views import target_views
 from data_prep.wording import count
 
 WORST = 50
@@ -44,12 +47,12 @@ def _blocks(source: ReportSource) -> Iterator[Block]:
         yield Remark("No fold run has finished yet, so there are no predictions to look at.")
         return
     rows = source.error_rows
-    metric = rows.metric.name
+    metric, what = rows.metric.name, "rows" if rows.data.task.classes is None else "probabilities, one for each class,"
     overall = rows.metric(rows.frame["score"].to_numpy(), rows.frame["prediction"].to_numpy())
     yield Prose(
         [
-            f"Errors of {rows.source} on {len(rows.frame):,} rows, by {rows.kind} predictions: each row is "
-            f"predicted by models that did not see it. Over all of these rows, {metric} is {overall:.4f}.",
+            f"Errors of {rows.source} on {len(rows.frame):,} {what}, by {rows.kind} predictions: each row is "
+            f"predicted by models that did not see it. Over all of these {what}, {metric} is {overall:.4f}.",
         ]
     )
     found = slices(rows)
@@ -218,8 +221,9 @@ def _errors_by_id(source: ReportSource) -> pd.Series:
     """Return the errors of the rows that are scored, by id; none where nothing is finished."""
     if not source.n_finished:
         return pd.Series(dtype=float)
-    frame = source.error_rows.frame
-    return pd.Series(frame["error"].to_numpy(), index=frame["id"].to_numpy())
+    frame, view = source.error_rows.frame, target_views(source.run.data.task)[0]
+    ids = view.row_ids(pa.array(frame["id"])).to_numpy(zero_copy_only=False)
+    return pd.Series(frame["error"].to_numpy(), index=np.repeat(ids, view.cells))
 
 
 def _cut_table(source: ReportSource, ways: Sequence[CutTexts], errors: pd.Series) -> DataTable:
@@ -264,19 +268,20 @@ def _rmse(errors: pd.Series) -> float | None:
 
 def _cut_rows(source: ReportSource, way: CutTexts) -> DataTable:
     """Return the rows of which the least is read."""
-    train, texts = source.run.data.train, source.run.data.task.text_columns
+    train, task = source.run.data.train, source.run.data.task
+    texts, scores = task.text_columns, column_names("score", task.target.names)
     columns = [
         *(Column(f"text-{text}", text) for text in texts),
         Column("whole", "tokens", 0),
         Column("lost", "never read", 0),
-        Column("score", "score", 2),
+        *(Column(name, name.replace("score_", ""), 2) for name in scores),
         Column("id", "id", is_code=True),
     ]
     worst = np.argsort(-way.lost, kind="stable")[: min(CUT_ROWS, int((way.lost > 0).sum()))]
     rows = []
     for place, row in zip(worst.tolist(), train.take(worst).to_pylist(), strict=True):
         values: list[Value] = [*(row[text] for text in texts), int(way.whole[place]), int(way.lost[place])]
-        rows.append(Row(row["id"], [*values, float(row["score"]), row["id"]]))
+        rows.append(Row(row["id"], [*values, *(row[name] for name in scores), row["id"]]))
     title = f"Rows that lose most, with recipe {way.recipe} and max_length {way.max_length}"
     return DataTable("cut-rows", title, columns, rows, first=10)
 

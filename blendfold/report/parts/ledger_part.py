@@ -19,7 +19,7 @@ def ledger_part(source: ReportSource) -> Part:
 def _blocks(source: ReportSource) -> Iterator[Block]:
     tracking = source.tracking
     if tracking is None:
-        blend = source.blend.name if source.blend else "best"
+        blend = source.whole_blend.name if source.whole_blend else "best"
         options = {"--submission": f"{source.run.path}/blends/{blend}", "--public": "SCORE"}
         add = command("blendfold ledger add", options=options)
         yield Remark(f"There is no ledger at {source.ledger_path}. Record a submission’s score with: {add}")

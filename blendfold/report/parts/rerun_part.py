@@ -57,10 +57,11 @@ def _commands(source: ReportSource) -> Iterator[str]:
         yield command("blendfold run", f"{run.study.get('name', 'study')}.yaml")
     yield command("blendfold leaderboard", run.path)
     blend = source.blend
+    name = source.whole_blend.name if source.whole_blend else None
     if blend is not None:
         runs = list(dict.fromkeys([run.path, *(member.run for member in blend.members)]))
         rows: dict[str, object] = {
-            "--name": blend.name,
+            "--name": name,
             "--clip": blend.clip,
             "--score-on": list(blend.scored_rows.chosen) if blend.scored_rows else None,
             "--fit-on": list(blend.fitted_rows.chosen) if blend.fitted_rows else None,

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from blend.blend_record import BlendRecord
-from blend.evidence.blend_report import sentences
+from blend.blend_record import WholeRecord
+from blend.evidence.blend_report import whole_sentences
 from blendfold.report.facts.report_source import ReportSource
 from blendfold.report.figures.blend_figures import expectation_figure
 from blendfold.report.page.blocks import Block, Part, Prose, Remark, Tile, Tiles
@@ -22,7 +22,7 @@ def summary_part(source: ReportSource) -> Part:
         [
             *panels("The search", lambda: [Prose(list(_paragraph(source)), is_lead=True)]),
             *panels("Key numbers", lambda: [Tiles(list(_tiles(source)))]),
-            *panels("Scores", lambda: [expectation_figure(source.blend)] if source.blend else []),
+            *panels("Scores", lambda: [expectation_figure(source.whole_blend)] if source.whole_blend else []),
             *panels("Beware", lambda: _warnings(source)),
         ],
     )
@@ -34,7 +34,7 @@ def _paragraph(source: ReportSource) -> Iterator[str]:
         yield from _state(source)
         yield from _cost(source)
         yield from _winner(source)
-    blend = source.blend
+    blend = source.whole_blend
     if blend is None:
         yield "There is no blend yet, so what to expect on test is not known."
         return
@@ -102,21 +102,22 @@ def _winner(source: ReportSource) -> Iterator[str]:
     )
 
 
-def _blend_sentence(blend: BlendRecord) -> str:
-    nested, single = blend.scores["blend"].nested.pooled, blend.comparisons[0]
+def _blend_sentence(blend: WholeRecord) -> str:
+    nested, single, n_targets = blend.scores["blend"].nested.pooled, blend.comparisons[0], len(blend.by_target)
+    mean, each = (f", the mean of {count(n_targets, 'target')}", " of each target") if n_targets > 1 else ("", "")
     verdict = "within noise of" if single.is_noise else ("better than" if single.difference > 0 else "worse than")
     return (
-        f"The blend {blend.name} of {count(len(blend.members), 'member')} scores {nested:.4f} nested, on rows that it "
-        f"was not fitted on: {single.difference:+.4f} (95 % {single.low:+.4f} to {single.high:+.4f}), {verdict} the "
-        "best single model."
+        f"The blend {blend.name} of {count(len(blend.weights), 'member')} scores {nested:.4f} nested{mean}, on rows "
+        f"that it was not fitted on: {single.difference:+.4f} (95 % {single.low:+.4f} to {single.high:+.4f}), "
+        f"{verdict} the best single model{each}."
     )
 
 
-def _expectation(blend: BlendRecord) -> str:
+def _expectation(blend: WholeRecord) -> str:
     evidence = blend.scores["blend"]
     expected = evidence.expected
     if expected is None:
-        return next(line for line in sentences(blend) if line.startswith("expected on test")).capitalize() + "."
+        return next(line for line in whole_sentences(blend) if line.startswith("expected on test")).capitalize() + "."
     gain = expected.value - evidence.nested.pooled
     why = (
         f"the nested score, and {gain:+.4f} because a test prediction is the mean over the fold models, which averages "
@@ -133,8 +134,8 @@ def _expectation(blend: BlendRecord) -> str:
 def _tiles(source: ReportSource) -> Iterator[Tile]:
     if not source.is_imported:
         yield from _search_tiles(source)
-    if source.blend is not None:
-        yield from _blend_tiles(source.blend)
+    if source.whole_blend is not None:
+        yield from _blend_tiles(source.whole_blend)
 
 
 def _search_tiles(source: ReportSource) -> Iterator[Tile]:
@@ -161,7 +162,7 @@ def _search_tiles(source: ReportSource) -> Iterator[Tile]:
         yield _single_tile(source, rows[0])
 
 
-def _blend_tiles(blend: BlendRecord) -> Iterator[Tile]:
+def _blend_tiles(blend: WholeRecord) -> Iterator[Tile]:
     evidence = blend.scores["blend"]
     fold_mean = f"mean over folds {number(evidence.nested.fold_mean, 4)}"
     yield Tile("nested", "blend, nested", number(evidence.nested.pooled, 4), evidence.nested.pooled, fold_mean)
@@ -182,8 +183,8 @@ def _single_tile(source: ReportSource, best: LeaderboardRow) -> Tile:
 
 
 def _warnings(source: ReportSource) -> Iterator[Block]:
-    if source.blend is None:
+    if source.whole_blend is None:
         return
-    for sentence in sentences(source.blend):
-        if sentence.startswith(("WARNING", "note")):
+    for sentence in whole_sentences(source.whole_blend):
+        if sentence.partition(": ")[0] == "note" or "WARNING" in sentence:
             yield Remark(sentence, is_warning=True)
