@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -206,3 +207,9 @@ def test_hashes_are_those_of_the_manifest(reported, page) -> None:
     manifest = json.loads((reported.prepared / "manifest.json").read_text())
     for name in ("data_hash", "split_hash"):
         assert page.tables["hashes"][name]["hash"].text == manifest[name]
+
+
+def test_the_tabs_are_the_parts_that_the_docs_explain(page) -> None:
+    tabs = re.findall(r'<button type="button" role="tab"[^>]*>([^<]+)<', page.source)
+    docs = (Path(__file__).parents[3] / "docs" / "report.md").read_text().split("| part |")[1].split("\n\n")[0]
+    assert tabs == re.findall(r"^\| ([A-Z]\w+) \|", docs, re.MULTILINE)
