@@ -258,7 +258,7 @@ def _manifest(record: WholeRecord, submission: SubmissionRecord, data: Prepared)
         ),
         data_hash=record.data_hash,
         split_hash=record.split_hash,
-        scheme=data.manifest.scheme,
+        scheme=data.manifest.ledger_scheme,
         n_folds=data.manifest.n_folds,
         cv=evidence.in_sample.fold_mean,
         nested=evidence.nested.fold_mean,

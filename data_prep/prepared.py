@@ -59,6 +59,15 @@ class PreparedManifest(GrowingRecord):
     """The column of the train file that decided the folds (schemes `given` and `time`)."""
 
 
+    @property
+    def ledger_scheme(self) -> str:
+        """The scheme as a ledger compares it: where every row is its own group, none takes groups apart."""
+        alike = {"leave_group_out": "group"}
+        if self.task.group_column is None:
+            alike |= {"kfold": "group", "stratified": "stratified_group"}
+        return alike.get(self.scheme, self.scheme)
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A prepared folder in memory (tables stay memory-mapped)."""

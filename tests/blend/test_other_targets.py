@@ -208,6 +208,7 @@ def test_the_ledger_takes_the_submission_of_several_targets(several: Path) -> No
     entry = entry_of(*find_submission(str(several / "blends" / "best")))
     assert (entry.blend, entry.metric, entry.method) == ("best", "rmse", "consensus")
     assert entry.nested == record.scores["blend"].nested.fold_mean
+    assert entry.scheme == "stratified_group", "every row is its own group here, so a stratified split does not leak"
     assert set(entry.members.split()) == {f"{name}:{weight:.6g}" for name, weight in record.weights.items()}
 
 
