@@ -58,7 +58,6 @@ class PreparedManifest(GrowingRecord):
     split_column: str | None = None
     """The column of the train file that decided the folds (schemes `given` and `time`)."""
 
-
     @property
     def ledger_scheme(self) -> str:
         """The scheme as a ledger compares it: where every row is its own group, none takes groups apart."""
