@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,107 @@ def test_the_gate_refuses(ids: list[str], change: Any, message: str) -> None:
     changed_ids, prediction = change(ids, np.linspace(0, 1, 36).tolist())
     with pytest.raises(InputError, match=message):
         check_submission(changed_ids, np.array(prediction), expected=ids, task=TASK)
+
+
+SEVERAL = Task(name="essays", text_columns=("left",), score_range=(0.0, 5.0), score_columns=("form", "sense"))
+CLASSES = Task(
+    name="moods",
+    text_columns=("left",),
+    score_column="mood",
+    classes=("calm", "sad", "wild"),
+    metric="multiclass_log_loss",
+)
+
+
+def read_csv(content: bytes) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(content), dtype=str)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p.__setitem__((2, 1), np.nan), r"refused: 1 predictions are NaN or infinite \(t002\)$"),
+        (
+            lambda p: p.__setitem__((slice(0, 2), 1), [5.5, -1]),
+            r"2 of 36 predictions of 'sense' are outside \[0, 5\], .* \(t000, t001\), the worst is -1 of t001;",
+        ),
+        (lambda p: p.__setitem__((slice(None), 0), 2.5), r"refused: all 36 predictions of 'form' are 2.5$"),
+    ],
+)
+def test_every_column_of_several_targets_is_checked(ids: list[str], change: Any, message: str) -> None:
+    prediction = np.column_stack([np.linspace(0, 5, 36), np.linspace(1, 2, 36)])
+    check_submission(ids, prediction, expected=ids, task=SEVERAL)
+    change(prediction)
+    with pytest.raises(InputError, match=message) as caught:
+        check_submission(ids, prediction, expected=ids, task=SEVERAL)
+    assert len(caught.value.faults) == 1
+
+
+def test_clipping_counts_over_all_columns() -> None:
+    clipped, count = clip(np.array([[-0.5, 6.0], [1.0, 5.5]]), SEVERAL)
+    assert clipped.tolist() == [[0.0, 5.0], [1.0, 5.0]]
+    assert count == 3
+
+
+def test_probabilities_of_classes_sum_to_one_and_a_class_may_never_come(ids: list[str]) -> None:
+    raw = np.column_stack([np.linspace(0.2, 1.4, 36), np.full(36, 0.5), np.full(36, -0.1)])
+    assert clip(raw, CLASSES)[1] == 0
+    table = read_csv(render_submission(ids, raw, expected=ids, task=CLASSES))
+    assert list(table.columns) == ["id", "calm", "sad", "wild"]
+    written = table[["calm", "sad", "wild"]].astype(float).to_numpy()
+    np.testing.assert_allclose(written.sum(axis=1), 1, atol=3e-8)
+    np.testing.assert_allclose(written[:, 0] / written[:, 1], raw[:, 0] / 0.5, rtol=1e-6)
+    assert set(table["wild"]) == {"0"}
+    with pytest.raises(InputError, match=r"refused: all 36 predictions are 0.2 0.5 0.3$"):
+        check_submission(ids, np.tile([0.2, 0.5, 0.3], (36, 1)), expected=ids, task=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("metric", "first"), [("multiclass_accuracy", "sad"), ("macro_f1", "sad"), ("map@3", "sad wild calm")]
+)
+def test_a_metric_that_decides_takes_names_of_classes(ids: list[str], metric: str, first: str, tmp_path: Path) -> None:
+    raw = np.column_stack([np.linspace(0.1, 0.2, 36), np.full(36, 0.5), np.full(36, 0.4)])
+    task = CLASSES.model_copy(update={"metric": metric})
+    assert set(read_csv(render_submission(ids, raw, expected=ids, task=task))["mood"]) == {first}
+    form = read_sample_submission(write_sample(tmp_path, sample_text(ids, "id,label")), ids, task)
+    assert read_csv(render_submission(ids, raw, expected=ids, task=task, form=form))["label"].tolist() == [first] * 36
+
+
+def test_levels_that_are_whole_numbers_are_written_without_a_point(ids: list[str]) -> None:
+    task = Task(name="toy", text_columns=("left",), score_levels=(1.0, 2.0, 3.0), metric="qwk")
+    content = render_submission(ids, np.arange(36) % 3 + 1.0, expected=ids, task=task)
+    assert content.decode().splitlines()[1:4] == ["t000,1", "t001,2", "t002,3"]
+
+
+@pytest.mark.parametrize(
+    ("task", "header", "message"),
+    [
+        (
+            SEVERAL,
+            "id,form",
+            r"task 'essays' has an id and the columns 'form', 'sense', in any order; line 1 lacks 'sense'",
+        ),
+        (SEVERAL, "id,form,sense,age", r"line 1 has 'age', which the task does not know"),
+        (SEVERAL, "id,form,Sense", r"line 1 lacks 'sense' and has 'Sense', which"),
+        (CLASSES, "id,mood", r"lacks 'calm', 'sad', 'wild' and has 'mood'"),
+        (CLASSES.model_copy(update={"metric": "map@3"}), "id,calm,sad,wild", r"two columns, an id and a score"),
+    ],
+)
+def test_a_sample_with_other_columns_is_refused(
+    ids: list[str], tmp_path: Path, task: Task, header: str, message: str
+) -> None:
+    zeros = ",0" * header.count(",")
+    path = write_sample(tmp_path, "\n".join([header, *(f"{name}{zeros}" for name in ids)]))
+    with pytest.raises(InputError, match=message):
+        read_sample_submission(path, ids, task)
+
+
+def test_the_sample_decides_on_the_order_of_columns_and_rows(ids: list[str], tmp_path: Path) -> None:
+    path = write_sample(tmp_path, "\n".join(["sense,id,form", *(f"0,{name},0" for name in ids[::-1])]))
+    form = read_sample_submission(path, ids, SEVERAL)
+    prediction = np.column_stack([np.arange(36) / 10, np.arange(36) / 20])
+    lines = render_submission(ids, prediction, expected=ids, task=SEVERAL, form=form).decode().splitlines()
+    assert lines[:2] == ["sense,id,form", "1.75,t035,3.5"]
 
 
 def test_all_faults_at_once(ids: list[str]) -> None:
