@@ -16,7 +16,7 @@ DECIDED = ("multiclass_accuracy", "macro_f1")
 """Metrics of which a submission names the most probable class."""
 RANKED = "map@"
 """Metrics of which a submission names so many classes, the most probable first."""
-ROUNDING = 1e-3
+ROUNDING = 0.02
 """Shares of a row may sum to 1 up to this."""
 SHOWN = 20
 """Classes in a message, at most."""

@@ -114,8 +114,8 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
     ),
     "class with a space": (CLASSES, {"mood": "sad "}, r"one of the classes .*line 2 'sad '"),
     "no class": (CLASSES, {"mood": ""}, r"column mood: may not be missing; found 1: line 2"),
-    "shares": (SHARES, {"wa": "1", "wb": "1", "tie": "0"}, r"must sum to 1 \(± 0.001\); found 1: line 2 '1, 1, 0'"),
-    "no shares": (SHARES, {"wa": "0", "wb": "0", "tie": "0"}, r"must sum to 1 \(± 0.001\); found 1: line 2 '0, 0, 0'"),
+    "shares": (SHARES, {"wa": "1", "wb": "1", "tie": "0"}, r"must sum to 1 \(± 0.02\); found 1: line 2 '1, 1, 0'"),
+    "no shares": (SHARES, {"wa": "0", "wb": "0", "tie": "0"}, r"must sum to 1 \(± 0.02\); found 1: line 2 '0, 0, 0'"),
     "negative share": (SHARES, {"wa": "-0.5"}, r"column wa: must be from 0 to 1; found 1: line 2 '-0.5'$"),
     "missing share": (SHARES, {"wb": ""}, r"column wb: may not be missing; found 1: line 2$"),
     **{
