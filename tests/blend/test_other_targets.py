@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from data_prep.console import console
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared, hash_data, hash_split, load_prepared, write_prepared
 from data_prep.scoring.class_metrics import to_shares
+from data_prep.scoring.group_bootstrap import GroupBootstrap
 from data_prep.store.oof_store import OofStore, Provenance
 from data_prep.store.tables import oof_schema, read_table
 from data_prep.submission.submission_manifest import read_submission
@@ -294,6 +296,24 @@ def test_a_bootstrap_of_classes_draws_whole_rows(tmp_path: Path) -> None:
     both = np.sqrt(1 + len(losses) / 30)
     assert expected.standard_error == pytest.approx(losses.std(ddof=1) / np.sqrt(len(losses)) * both, rel=0.05)
     assert record.n_groups is not None
+
+
+def test_no_draw_of_classes_parts_the_classes_of_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    class Recorded(GroupBootstrap):
+        def __init__(self, target: Any, part: Any, group: Any, metric: Any, **options: Any) -> None:
+            drawn.append(group)
+            super().__init__(target, part, group, metric, **options)
+
+    monkeypatch.setattr("blend.fit.fit_blend.GroupBootstrap", Recorded)
+    run, _ = classes_run(tmp_path, "multiclass_log_loss")
+    blend("fit", run)
+    assert len(drawn) == 2, "by group, and by row"
+    for group in drawn:
+        rows = group.reshape(-1, 3)
+        assert (rows == rows[:, :1]).all()
+        assert len(np.unique(group)) == 120
 
 
 def test_rows_of_classes_are_chosen_whole(tmp_path: Path) -> None:
