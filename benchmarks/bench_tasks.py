@@ -24,7 +24,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,20 +219,18 @@ def numbers(rows: Sequence[dict[str, object]], names: Sequence[str]) -> np.ndarr
 
 def measure(name: str, shape: Shape, given: argparse.Namespace) -> dict[str, object]:
     """Go the whole way for one task; return the scores."""
-    folder = Path(given.out) / name
-    folder.mkdir(parents=True)
-    train, test = shape.rows(given)
-    write(train, folder / "train.csv")
-    write(test, folder / "test.csv", without=shape.targets)
-    said = run(folder, "blendfold init train.csv test.csv")
+    folder, train, test = Path(given.out) / name, *shape.rows(given)
+    if not (said := folder / "said.txt").exists():
+        folder.mkdir(parents=True)
+        write(train, folder / "train.csv")
+        write(test, folder / "test.csv", without=shape.targets)
+        said.write_text(run(folder, "blendfold init train.csv test.csv"))
     task = (folder / "task.yaml").read_text()
     changed = re.sub(r"(?m)^metric: .*$", f"metric: {shape.metric}", task)
     (folder / "task.yaml").write_text(changed)
-    begun = time.monotonic()
-    commands = [line for line in said.splitlines() if line.startswith("blendfold ")]
-    for command in commands:
-        run(folder, command)
-    minutes = (time.monotonic() - begun) / 60
+    for line in said.read_text().splitlines():
+        if line.startswith("blendfold "):
+            run(folder, line)
     record = json.loads(next(folder.glob("runs/*/blends/*/blend.json")).read_text())
     with next(folder.glob("runs/*/blends/*/submission.csv")).open(newline="") as file:
         submission = {row["id"]: row for row in csv.DictReader(file)}
@@ -246,12 +243,10 @@ def measure(name: str, shape: Shape, given: argparse.Namespace) -> dict[str, obj
         "train": len(train),
         "test": len(test),
         "metric": shape.metric,
-        "metric changed by hand": changed != task,
         "nested": record["scores"]["blend"]["nested"]["fold_mean"],
         "expected": (record["scores"]["blend"]["expected"] or {}).get("value"),
         "blendfold": shape.score(truth, told),
         "TF-IDF": shape.score(truth, plain),
-        "minutes": minutes,
     }
 
 
@@ -260,7 +255,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pppm", required=True)
     parser.add_argument("--ratings", required=True)
-    parser.add_argument("--out", required=True, help="an empty folder")
+    parser.add_argument("--out", required=True, help="a folder; what an interrupted run left there goes on")
     parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--only", choices=SHAPES)
     given = parser.parse_args()

@@ -36,7 +36,7 @@ def first_study(guess: TaskGuess, *, name: str, data: str, cores: int, has_gpu: 
 name: {name}
 data: {data}
 resources: {{cpu: 1{gpu}}}  # {cores} cores here
-ladder: {{rungs: []}}  # too few candidates to stop any early
+ladder: {{enabled: false}}  # too few candidates to stop any early
 candidates:
   # backbone: {why}
   # recipe: all texts of the task, in reading order
