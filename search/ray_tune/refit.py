@@ -125,9 +125,10 @@ def _missing_parts(run_dir: str, name: str) -> list[MissingParts]:
 
 
 def _members(record: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return run and id of each member with weight."""
-    pairs = zip(record["members"], record["combination"]["parts"], strict=True)
-    return [(member["run"], member["candidate"]) for member, part in pairs if part["weight"]]
+    """Return run and id of each member with weight, in the blend of any target."""
+    blends = record.get("blends", [record])
+    pairs = [pair for one in blends for pair in zip(one["members"], one["combination"]["parts"], strict=True)]
+    return list(dict.fromkeys((member["run"], member["candidate"]) for member, part in pairs if part["weight"]))
 
 
 def _missing_of(run_dir: str, identity: str, candidate: Candidate) -> MissingParts:

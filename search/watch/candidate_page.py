@@ -173,14 +173,19 @@ def _memberships(run: RunDir, candidate: str) -> list[Membership]:
         if not exists(path := run.blend_path(blend)):
             continue
         record = read_record(path, dict, remedy="fit it again with --force")
-        member = next((one for one in record.get("members", []) if one["candidate"] == candidate), None)
-        if member is None:
-            found.append(Membership(blend, 0.0))
-            continue
-        spread, cost = member.get("resampled") or {}, member.get("drop_cost") or {}
-        noise = (spread.get("low"), spread.get("high"), cost.get("difference"), cost.get("standard_error"))
-        found.append(Membership(blend, float(member["weight"]), *noise))
+        for one in record.get("blends", [record]):  # of several targets, one for each
+            name = one["name"] if "blends" in record else blend
+            found.append(_membership(name, one.get("members", []), candidate))
     return found
+
+
+def _membership(blend: str, members: list[dict[str, Any]], candidate: str) -> Membership:
+    member = next((one for one in members if one["candidate"] == candidate), None)
+    if member is None:
+        return Membership(blend, 0.0)
+    spread, cost = member.get("resampled") or {}, member.get("drop_cost") or {}
+    noise = (spread.get("low"), spread.get("high"), cost.get("difference"), cost.get("standard_error"))
+    return Membership(blend, float(member["weight"]), *noise)
 
 
 def _membership_line(member: Membership) -> str:

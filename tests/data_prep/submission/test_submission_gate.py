@@ -118,6 +118,18 @@ def test_probabilities_of_classes_sum_to_one_and_a_class_may_never_come(ids: lis
         check_submission(ids, np.tile([0.2, 0.5, 0.3], (36, 1)), expected=ids, task=CLASSES)
 
 
+def test_classes_with_a_column_for_each_share_keep_its_names(ids: list[str]) -> None:
+    task = Task(
+        name="duel",
+        text_columns=("left",),
+        score_columns=("won_a", "won_b"),
+        classes=("a", "b"),
+        metric="multiclass_log_loss",
+    )
+    raw = np.column_stack([np.linspace(0.1, 0.9, 36), np.linspace(0.9, 0.1, 36)])
+    assert list(read_csv(render_submission(ids, raw, expected=ids, task=task))) == ["id", "won_a", "won_b"]
+
+
 @pytest.mark.parametrize(
     ("metric", "first"), [("multiclass_accuracy", "sad"), ("macro_f1", "sad"), ("map@3", "sad wild calm")]
 )

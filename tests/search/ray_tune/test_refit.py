@@ -1,5 +1,6 @@
 """Weights that were not kept are trained again, and must predict what the tables say."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from data_prep.store.tables import OOF_SCHEMA, TEST_SCHEMA, write_table
 from data_prep.store.weight_folders import backbone_folder, find_weights, weights_file
 from models.candidate import Candidate
 from search.driver.worker_settings import fold_run_settings
-from search.ray_tune.refit import refit
+from search.ray_tune.refit import _missing_parts, refit
 from search.run_dir.disk_budget import candidates_with_weights
 from search.study.kept_study import keep_study, read_resolved
 from search.study.read_study import read_study, resolve_study
@@ -115,6 +116,13 @@ def refit_all(run_dir: Path, blend: str) -> tuple[int, int]:
 
 def test_where_nothing_is_missing_nothing_starts(run_dir: Path) -> None:
     assert refit_all(run_dir, "b") == (0, 0)
+
+
+def test_members_of_any_target_are_refitted_once(run_dir: Path, identity: str) -> None:
+    blend = json.loads((run_dir / "blends" / "b" / "blend.json").read_text())
+    nobody = {**blend, "combination": {"parts": [{"weight": 0.0}] * 2}}
+    write_json({"blends": [blend, nobody, blend]}, run_dir / "blends" / "all" / "blend.json")
+    assert [part.candidate.id for part in _missing_parts(str(run_dir), "all")] == [identity]
 
 
 def test_weights_that_predict_something_else_are_refused_unless_forced(run_dir: Path, identity: str) -> None:

@@ -57,6 +57,10 @@ def test_a_page_tells_what_each_blend_makes_of_it(record: WrittenRun) -> None:
     write_json({"members": [member]}, f"{record.path}/blends/first/blend.json")
     assert explain_candidate(record.path, weak.id).blends[0].weight == 0.0
     page = explain_candidate(record.path, "good")
+    told = {"blends": [{"name": "all/a", "members": [member]}, {"name": "all/b", "members": []}]}
+    write_json(told, f"{record.path}/blends/all/blend.json")
+    by_target = explain_candidate(record.path, "good").blends[:2]
+    assert [(one.blend, one.weight) for one in by_target] == [("all/a", 0.75), ("all/b", 0.0)]
     console = EscapingConsole(width=80, record=True, file=io.StringIO())
     console.print(page)
     shown = " ".join(console.export_text().split())
