@@ -9,7 +9,14 @@ from blend.blend_folder import RECORD_FILE, read_whole_blend
 from blend.blend_record import TargetsRecord, WholeRecord
 from blend.blend_runs import blend_runs
 from blend.errors.errors_command import register as register_errors
-from blend.evidence.blend_report import more_sentences, sentences, tables, targets_sentences, targets_table
+from blend.evidence.blend_report import (
+    left_out_sentences,
+    more_sentences,
+    sentences,
+    tables,
+    targets_sentences,
+    targets_table,
+)
 from blend.fit.blend_settings import BlendSettings
 from blend.imports.import_command import register
 from blend.ledger.ledger_commands import ledger_app
@@ -169,9 +176,9 @@ def _split(members: str) -> list[str]:
 
 
 def _show(record: WholeRecord, about_earlier: Sequence[str], folder: str, *, verbose: bool) -> None:
+    for sentence in left_out_sentences(record):
+        print_line(sentence)
     for target, blend in record.by_target.items():
-        for sentence in blend.left_out:
-            print_line(f"left out{f' of {target}' if target else ''}: {sentence}")
         if verbose:
             for table in tables(blend):
                 console.print(table)

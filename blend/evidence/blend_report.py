@@ -1,5 +1,7 @@
 """The evidence of a blend as tables and sentences for the console."""
 
+from collections.abc import Mapping, Sequence
+
 from rich.table import Table
 
 from blend.blend_record import BlendRecord, ComparisonRecord, MetricRecord, TargetsRecord, WholeRecord
@@ -61,7 +63,7 @@ def whole_sentences(record: WholeRecord) -> list[str]:
 def targets_sentences(record: TargetsRecord) -> list[str]:
     """Return what matters most about all targets together, then what to beware of in single ones."""
     blend, n_targets = record.scores["blend"], count(len(record.targets), "target")
-    warnings = [f"{name}: {sentence}" for name, found in record.by_target.items() for sentence in _warnings(found)]
+    warnings = by_target({name: _warnings(found) for name, found in record.by_target.items()})
     return [
         f"nested {record.metric}, mean of {n_targets}: {blend.nested.pooled:.4f} (mean over folds "
         f"{blend.nested.fold_mean:.4f}; in-sample {blend.in_sample.pooled:.4f}), every choice made without the rows "
@@ -71,6 +73,19 @@ def targets_sentences(record: TargetsRecord) -> list[str]:
         *_worse(record),
         *warnings,
     ]
+
+
+def left_out_sentences(record: WholeRecord) -> list[str]:
+    """Return which candidates and columns were left out, and why; those of all targets once."""
+    found = {name: [f"left out: {sentence}" for sentence in blend.left_out] for name, blend in record.by_target.items()}
+    return by_target(found)
+
+
+def by_target(sentences: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return first the sentences that all targets share, then the others, each after the name of its target."""
+    every = list(sentences.values())
+    shared = [sentence for sentence in every[0] if all(sentence in others for others in every)]
+    return [*shared, *(f"{name}: {one}" for name, said in sentences.items() for one in said if one not in shared)]
 
 
 def _chosen(record: BlendRecord) -> str:

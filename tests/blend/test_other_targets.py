@@ -23,7 +23,7 @@ from data_prep.prepared import Prepared, hash_data, hash_split, load_prepared, w
 from data_prep.scoring.class_metrics import to_shares
 from data_prep.scoring.group_bootstrap import GroupBootstrap
 from data_prep.store.oof_store import OofStore, Provenance
-from data_prep.store.tables import oof_schema, read_table
+from data_prep.store.tables import oof_schema, read_table, write_table
 from data_prep.submission.submission_manifest import read_submission
 from data_prep.targets.target_columns import numbers_of
 from data_prep.task import Task
@@ -202,6 +202,25 @@ def test_a_later_blend_is_compared_target_by_target(several: Path) -> None:
         blend("fit", several, "--clip", "--name", "best", "--method", "mean")
     blend("fit", several, "--clip", "--name", "best", "--method", "mean", "--force")
     assert read_whole_blend(str(several), "best").method == "mean"
+
+
+def test_what_is_left_out_of_all_targets_is_said_once(several: Path) -> None:
+    store = OofStore(several)
+    ids = store.candidates()
+    for fold in range(3):  # one fold of a candidate is gone; another has learned one of the targets alone
+        path = several / "oof" / ids[0] / f"fold-{fold}.arrow"
+        table = store.read("oof", ids[0], fold)
+        random = np.random.default_rng(fold).normal(size=len(table)).astype(np.float32)
+        score = table["score_b"].fill_null(0.0).to_numpy()
+        table = table.set_column(table.column_names.index("prediction_b"), "prediction_b", pa.array(random - 2 * score))
+        write_table(table, path, schema=oof_schema(["a", "b"]), metadata=Provenance.of(table).to_metadata())
+    (several / "oof" / ids[1] / "fold-2.arrow").unlink()
+    lines = [line for line in blend("fit", several, "--clip").splitlines() if "left out" in line]
+    assert len(lines) == 2
+    assert lines[0].startswith(f"left out: {ids[1]}")
+    assert lines[0].endswith("2 of 3 folds finished")
+    assert lines[1].startswith(f"b: left out: {ids[0]}")
+    assert "dead in fold 0" in lines[1]
 
 
 def test_the_ledger_takes_the_submission_of_several_targets(several: Path) -> None:
