@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 import yaml
 
-from blend.__main__ import app
+from blend.__main__ import WORSE, app
 from blend.blend_folder import read_blend, read_whole_blend
 from blend.blend_record import BlendRecord, TargetsRecord
 from blend.evidence.blend_report import targets_sentences
@@ -410,3 +410,12 @@ def test_an_import_for_several_targets_is_refused_with_the_reason(tmp_path: Path
     data = wide_data(tmp_path, SEVERAL)
     with pytest.raises(InputError, match=r"one number for a row; task 'several' has 2 columns \(a, b\): train"):
         blend("import", "--oof", tmp_path / "train.csv", "--data", data.path, "--out", tmp_path / "other")
+
+
+def test_a_simpler_way_that_is_better_for_all_targets_together_is_told(several: Path) -> None:
+    arguments = ["fit", str(several), "--clip", "--method", "single"]
+    with console.capture() as capture:
+        assert app(arguments, standalone_mode=False) == WORSE
+    record = read_whole_blend(str(several), "single")
+    loss = record.scores["blend"].nested.pooled - record.scores["mean"].nested.pooled
+    assert f"WARNING: the mean is better, nested, by {loss:.4f} than this blend" in " ".join(capture.get().split())
