@@ -814,10 +814,11 @@ def test_without_test_predictions_there_is_evidence_and_no_submission(team: Team
     assert {path.name for path in (out / "blends/first").iterdir()} == {"blend.json", "oof.arrow"}
     record = json.loads((out / "blends/first/blend.json").read_text())
     assert record["submission"] is None
-    assert record["scores"]["blend"]["expected"]["value"] == record["scores"]["blend"]["nested"]["pooled"]
+    scores = record["scores"]["blend"]
+    assert scores["expected"]["value"] == pytest.approx(scores["nested"]["pooled"], rel=1e-12)
     with pytest.raises(InputError, match="holds a blend without test predictions, so there is no submission"):
         blend("ledger", "add", "--submission", out / "blends/first", "--public", ".5", "--ledger", tmp_path / "l.csv")
-    with pytest.raises(InputError, match="--drop-drifting need test predictions, and there are none"):
+    with pytest.raises(InputError, match="--drop-drifting needs test predictions, and there are none"):
         blend("fit", out, "--name", "calm", "--drop-drifting", "--method", "mean+line")
     with pytest.raises(InputError, match="no models to bundle"):
         blend("bundle", out, "--blend", "first", "--out", tmp_path / "bundle")
