@@ -16,14 +16,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
-from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from data_prep.errors import InputError
 from data_prep.store.file_starts import refuse_pointers
 from data_prep.store.weight_folders import EMBEDDING_FILE
 from data_prep.wording import count
-from models.backbones import cocolm
+from models.backbones.known_architectures import model_type_of, require_architecture
 from models.backbones.tokenizer_check import check_tokenizer, tokenizer_files
 
 SHIFTING = frozenset({"bart", "mbart", "mvp", "plbart"})
@@ -108,17 +107,16 @@ class BackboneFiles:
 
     def _load(self, load: Callable[..., Any], **settings: Any) -> Any:
         """Load from disk (folder or hub cache); only what is in neither is requested from the hub."""
-        cocolm.register()
         settings |= {"trust_remote_code": False}
         try:
             with quiet():
                 if Path(self.place).is_dir():
                     refuse_pointers(self.place)
-                    return load(self.place, **settings)
+                    return _load_known(load, self.place, **settings)
                 try:
-                    return load(self.place, local_files_only=True, **settings)
+                    return _load_known(load, self.place, local_files_only=True, **settings)
                 except OSError:
-                    return load(self.place, **settings)
+                    return _load_known(load, self.place, **settings)
         except (InputError, MemoryError):
             raise
         except Exception as error:  # whatever damaged files bring about; tokenizers raises bare ones
@@ -131,6 +129,12 @@ class BackboneFiles:
                 f"put its checkpoint folder (config.json, weights, tokenizer) at DIR/{self.name} and give "
                 f"`--backbones DIR` ({first_line(error)})"
             ) from error
+
+
+def _load_known(load: Callable[..., Any], place: str, *, local_files_only: bool = False, **settings: Any) -> Any:
+    """Load from a folder or the hub what transformers knows, or has just been told."""
+    require_architecture(model_type_of(place, local_files_only=local_files_only))
+    return load(place, local_files_only=local_files_only, **settings)
 
 
 def trim(config: Any) -> Any:
@@ -204,6 +208,8 @@ def _set_dropout(config: Any, dropout: float) -> None:
 
 def _model_without_weights(folder: Path, config: Any) -> Any:
     """Return the model of a config with the embeddings of a kept backbone; all other weights have no values yet."""
+    from transformers.initialization import no_init_weights  # noqa: PLC0415 - not in versions that are refused
+
     path = folder / EMBEDDING_FILE
     try:
         table = load_file(path)[EMBEDDING]

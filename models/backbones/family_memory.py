@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel
 
-from models.backbones import cocolm
 from models.backbones.checkpoint_files import SHIFTING, bare_encoder, trim
 from models.backbones.families import FAMILIES, Family
+from models.backbones.known_architectures import require_architecture
 
 BATCH, TOKENS = 16, 128
 """Rows and tokens of the batch that memory is computed for."""
@@ -20,7 +20,7 @@ SHARES = (("1/4", 1 / 4), ("1/3", 1 / 3), ("1/2", 1 / 2), ("1", 1.0))
 
 def family_config(family: Family, **changes: Any) -> Any:
     """Return the transformers config of a family, with some of its sizes changed."""
-    cocolm.register()
+    require_architecture(family.model_type)
     return AutoConfig.for_model(family.model_type, **(dict(family.sizes) | changes))
 
 

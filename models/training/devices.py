@@ -52,6 +52,8 @@ def choose_precision(device: torch.device) -> tuple[Precision, str]:
             return "bf16", "this GPU multiplies bf16 in hardware, which needs no scaling of the loss"
         return "fp16", "this GPU has no bf16; the loss is scaled so that fp16 gradients do not vanish"
     if device.type == "cpu":
+        if not hasattr(torch.cpu, "get_capabilities"):
+            return "fp32", f"torch {torch.__version__} does not tell whether this CPU multiplies bf16 in hardware"
         return _choose_on_cpu(torch.cpu.get_capabilities())
     return "fp32", f"mixed precision was never tried on {device.type} here"
 

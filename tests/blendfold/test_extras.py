@@ -86,6 +86,15 @@ def test_one_sentence_lists_all_that_is_missing() -> None:
     require("pandas", "optuna")
 
 
+def test_the_lowest_versions_admitted_are_those_that_are_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock = (ROOT / "requirements-floor.lock").read_text()
+    pins = dict(line.lower().split("==") for line in lock.splitlines() if not line.startswith("#"))
+    for floor in (*project["dependencies"], *project["optional-dependencies"]["blend"]):
+        name, version = floor.split(">=")
+        assert f"{pins[name]}.".startswith(f"{version}."), floor
+
+
 def test_an_extra_brings_the_modules_that_its_sentence_promises() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     bring = {

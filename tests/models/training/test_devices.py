@@ -22,9 +22,17 @@ CPU = torch.device("cpu")
     ],
 )
 def test_a_cpu_computes_in_bf16_where_that_is_faster(monkeypatch, capabilities, precision):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
 
     assert find_precision("auto", CPU) == precision
+
+
+def test_a_torch_that_cannot_ask_the_cpu_computes_in_fp32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    chosen, reason = choose_precision(CPU)
+
+    assert chosen == "fp32"
+    assert "does not tell whether this CPU" in reason
 
 
 @pytest.mark.parametrize(("supported", "precision"), [(True, "bf16"), (False, "fp16")])
@@ -68,7 +76,7 @@ def test_auto_says_why(monkeypatch, device, supported, precision, why):
 
 def test_every_reason_on_a_cpu_names_the_cpu(monkeypatch):
     for capabilities in ({"amx_bf16": True}, {"avx512_bf16": True, "cpu_name": "AMD"}, {"avx512_bf16": True}, {}):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
         assert choose_precision(CPU)[1].startswith("this CPU")
 
 
