@@ -57,6 +57,10 @@ def fit(
     at_least_one_per: Annotated[
         str | None, typer.Option(help="`family`: every family takes part, even if it adds nothing.", metavar="family")
     ] = None,
+    shared_weights: Annotated[
+        bool,
+        typer.Option("--shared-weights", help="Of several targets: let weights that all of them share compete, too."),
+    ] = False,
     exclude: Annotated[list[str] | None, typer.Option(help="Candidate id to leave out; repeatable.")] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the blend.  [default: --members, else --method, else best]")
@@ -111,6 +115,7 @@ def fit(
         most_members=max_members,
         one_per_family=at_least_one_per == "family",
         drop_drifting=drop_drifting,
+        shared_weights=shared_weights,
         score_on=tuple(score_on or ()),
         fit_on=tuple(fit_on or ()),
         clip=clip,

@@ -3,16 +3,20 @@
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
+from typing import TypeVar
 
 from blend.blend_folder import blend_folder, find_previous, write_blend
 from blend.blend_record import WholeRecord
 from blend.evidence.blend_report import is_worse, similarity_sentences
 from blend.evidence.earlier_submissions import compare_with_earlier, read_earlier
 from blend.fit.blend_settings import BlendSettings
+from blend.fit.shared_weights import shared_weights
 from blend.make_blend import ViewBlend, finish_blend, fit_view
 from blend.members.candidate_folds import with_candidates_folds
 from blend.members.load_predictions import load_predictions
+from blend.members.member_predictions import MemberPredictions
 from blend.members.run_dirs import find_data
 from blend.row_choice import choose_rows
 from data_prep.console import activity
@@ -23,6 +27,8 @@ from data_prep.scoring.metrics import DEAD_BELOW
 from data_prep.submission.submission_gate import read_sample_submission
 from data_prep.target_views import TargetView, target_views
 from data_prep.wording import count
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -83,10 +89,11 @@ def blend_runs(
     ids = prepared.test["id"].to_pylist()
     form = None if sample_submission is None else read_sample_submission(sample_submission, ids, prepared.task)
     views = target_views(prepared.task)
+    if settings.shared_weights and len(views) == 1:
+        raise InputError(f"--shared-weights: task {prepared.task.name!r} has one set of weights anyway; leave it out")
 
-    def fitted(view: TargetView) -> ViewBlend:
-        of_target = f" of {view.name}" if view.name else ""
-        with activity(f"reading predictions{of_target}"):
+    def loaded(view: TargetView) -> tuple[MemberPredictions, MemberPredictions | None]:
+        with activity(f"reading predictions{_of(view)}"):
             predictions = load_predictions(
                 runs,
                 prepared,
@@ -97,13 +104,23 @@ def blend_runs(
                 dead_below=dead_below,
                 with_test=with_test,
             )
-        scored, fitted_on = choose_rows(predictions, prepared, settings, rows, view)
-        candidates = count(len(predictions.members), "candidate")
-        with activity(f"blending {candidates}{of_target} in every way, then again without each part of the rows"):
-            previous = find_previous(runs, name, against, scored, view)
-            return fit_view(scored, prepared, view, settings, name=name, previous=previous, fitted_on=fitted_on)
+        return choose_rows(predictions, prepared, settings, rows, view)
 
-    finished = finish_blend([_named(fitted, view) for view in views], prepared, settings, name=name, form=form)
+    chosen = [_named(view, partial(loaded, view)) for view in views]
+
+    def fitted(view: TargetView, place: int) -> ViewBlend:
+        (scored, fitted_on), shared = chosen[place], None
+        if settings.shared_weights:
+            shared = shared_weights([each for each, _ in chosen], place, view.task.measure)
+        candidates = count(len(scored.members), "candidate")
+        with activity(f"blending {candidates}{_of(view)} in every way, then again without each part of the rows"):
+            previous = find_previous(runs, name, against, scored, view)
+            return fit_view(
+                scored, prepared, view, settings, name=name, previous=previous, fitted_on=fitted_on, shared=shared
+            )
+
+    fits = [_named(view, partial(fitted, view, place)) for place, view in enumerate(views)]
+    finished = finish_blend(fits, prepared, settings, name=name, form=form)
     folder = blend_folder(runs[0], name)
     one_column = not prepared.task.target.names
     earlier, unreadable = read_earlier(runs, ids, leave_out=folder) if one_column else ([], [])
@@ -112,10 +129,14 @@ def blend_runs(
     return WrittenBlend(finished.record, folder, (*similarity_sentences(similar), *unreadable))
 
 
-def _named(fitted: Callable[[TargetView], ViewBlend], view: TargetView) -> ViewBlend:
-    """Return the blend of a view; an InputError names its target."""
+def _of(view: TargetView) -> str:
+    return f" of {view.name}" if view.name else ""
+
+
+def _named(view: TargetView, make: Callable[[], Made]) -> Made:
+    """Return what is made for a view; an InputError names its target."""
     try:
-        return fitted(view)
+        return make()
     except InputError as error:
         if not view.name:
             raise

@@ -31,6 +31,7 @@ from blend.evidence.metric_evidence import count_test_groups, measure_blend_and_
 from blend.evidence.targets_together import measure_together
 from blend.fit.blend_settings import BlendSettings
 from blend.fit.fit_blend import BlendFit, fit_blend
+from blend.fit.shared_weights import SharedWeights
 from blend.members.member_predictions import MemberPredictions
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
@@ -100,10 +101,12 @@ def fit_view(
     name: str,
     previous: PreviousBlend | None = None,
     fitted_on: MemberPredictions | None = None,
+    shared: SharedWeights | None = None,
 ) -> ViewBlend:
     """Fit the blend of a view and gather the evidence.
 
-    `predictions` are for the rows that are scored, `fitted_on` for those that are fitted on (None: the same).
+    `predictions` are for the rows that are scored, `fitted_on` for those that are fitted on (None: the same); `shared`
+    competes as well.
 
     Raises:
         InputError: as `fit_blend`, or an option needs test predictions.
@@ -115,7 +118,7 @@ def fit_view(
     if settings.drop_drifting:
         predictions = leave_drifting_out(predictions, drift)
         fitted_on = leave_drifting_out(fitted_on, drift) if fitted_on else None
-    fit = fit_blend(predictions, data.task.measure, settings, fitted_on)
+    fit = fit_blend(predictions, data.task.measure, settings, fitted_on, shared)
     own = f"{name}/{view.name}" if view.name else name
     record = _record(fit, data, name=own, previous=previous, drift=drift)
     return ViewBlend(view, fit, record, count_test_groups(data))

@@ -59,8 +59,8 @@ def drop_costs(
     whole = play(rows, [making]).nested[:, 0]
     costs = []
     for member in members:
-        fewer = rows.of(np.delete(np.arange(rows.columns.shape[1]), member))
-        costs.append(bootstrap.compare(whole, play(fewer, [making]).nested[:, 0]))
+        left = np.delete(np.arange(rows.columns.shape[1]), member)
+        costs.append(bootstrap.compare(whole, play(rows.of(left), [making.of(left)]).nested[:, 0]))
     return costs
 
 

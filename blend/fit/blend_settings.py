@@ -22,6 +22,8 @@ class BlendSettings:
     """Whether every family takes part, whatever it adds."""
     drop_drifting: bool = False
     """Whether candidates whose test predictions drift from the others' are left out."""
+    shared_weights: bool = False
+    """Whether weights that all targets share compete, too."""
     score_on: tuple[str, ...] = ()
     """Which rows are scored, as `column=value`; none: all."""
     fit_on: tuple[str, ...] = ()
@@ -33,6 +35,16 @@ class BlendSettings:
 
     def makings(self, metric: Metric) -> list[Making]:
         """Return the makings that compete for the blend; InputError, with the known ones, if there is no `method`."""
+        given = {
+            "--method": self.method not in (None, CONSENSUS.name),
+            "--parsimony": self.parsimony,
+            "--max-members": self.most_members,
+            "--at-least-one-per": self.one_per_family,
+            "--fit-on": self.fit_on,
+        }
+        if self.shared_weights and any(given.values()):
+            beside = ", ".join(option for option, value in given.items() if value)
+            raise InputError(f"--shared-weights: does not go with {beside}; leave one of them out")
         known = makings_for(metric, self.most_members)
         if self.method in (None, CONSENSUS.name):
             return known

@@ -11,6 +11,7 @@ from blend.fit.consensus import CONSENSUS, add_consensus
 from blend.fit.elimination import eliminate
 from blend.fit.makings import Formula, Making, SeenRows
 from blend.fit.objective import MetricOnMoments, Readout
+from blend.fit.shared_weights import SharedWeights
 from blend.fit.stacking import add_stackings, stackings
 from blend.fit.tournament import Tournament, all_rows, play, units_beside, units_of
 from blend.members.member_predictions import MemberPredictions
@@ -101,13 +102,17 @@ def fit_blend(
     metric: Metric,
     settings: BlendSettings,
     fitted_on: MemberPredictions | None = None,
+    shared: SharedWeights | None = None,
 ) -> BlendFit:
     """Fit a blend of given candidates, on other rows than those that are scored if given; InputError: no such method.
 
-    Rows of a unit are scored by what was fitted without the unit, whichever rows those are.
+    `shared` competes as well, where all candidates do. Rows of a unit are scored by what was fitted without the unit,
+    whichever rows those are.
     """
     makings = settings.makings(metric)
     pool = _choose_pool(fitted_on or predictions)
+    if shared is not None and len(pool) == len(predictions.members):
+        makings = [*makings, shared]
     families = [predictions.members[place].family for place in pool] if settings.one_per_family else ()
     unit = units_of(predictions.fold, predictions.group)
     others = None

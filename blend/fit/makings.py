@@ -203,6 +203,10 @@ class Making:
         name = f"{self.calibration}:{self.method}" if self.calibration else self.method
         return name if self.readout is Readout.RAW else f"{name}+{self.readout}"
 
+    def of(self, places: NDArray[np.intp]) -> "Making":  # noqa: ARG002
+        """Return the same making for some of the candidates."""
+        return self
+
     def fit(self, seen: SeenRows) -> Formula:
         """Choose everything from the rows seen."""
         places, scalings = np.arange(seen.columns.shape[1]), tuple[Scaling, ...]()

@@ -238,6 +238,7 @@ class Run:
         members: Sequence[str] | None = None,
         max_members: int | None = None,
         one_per_family: bool = False,
+        shared_weights: bool = False,
         exclude: Collection[str] = (),
         against: str | None = None,
         data: DataSource | None = None,
@@ -262,6 +263,7 @@ class Run:
             members: ids or names of the candidates to blend, all of them; None: choose.
             max_members: at most so many.
             one_per_family: whether every family takes part, even if it adds nothing.
+            shared_weights: of several targets: whether weights that all of them share compete, too.
             exclude: ids of candidates to leave out.
             against: an earlier blend to compare with; None: the last one written.
             data: prepared data; None: those of the first run.
@@ -288,6 +290,7 @@ class Run:
             parsimony=parsimony,
             most_members=max_members,
             one_per_family=one_per_family,
+            shared_weights=shared_weights,
             drop_drifting=drop_drifting,
             score_on=_choices(score_on),
             fit_on=_choices(fit_on),
