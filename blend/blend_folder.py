@@ -10,6 +10,7 @@ from blend.blend_record import BlendRecord, TargetsRecord, WholeRecord
 from blend.evidence.comparisons import PreviousBlend
 from blend.make_blend import FinishedBlend
 from blend.members.member_predictions import MemberPredictions
+from blend.members.row_alignment import row_keys
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.scoring.combination import Floats
@@ -148,7 +149,10 @@ def _aligned(folder: str, predictions: MemberPredictions, view: TargetView) -> F
     table = _read_oof(folder, view)
     if "prediction" not in table.column_names:  # of another task
         return None
-    order = pc.index_in(predictions.ids, value_set=one_array(table["id"]))
+    ours, theirs = predictions.ids, one_array(table["id"])
+    if predictions.row is not None:
+        ours, theirs = row_keys(ours, predictions.fold), row_keys(theirs, table["fold"].to_numpy())
+    order = pc.index_in(ours, value_set=theirs)
     if order.null_count or table.num_rows != len(predictions.ids):
         return None
     return np.asarray(table["prediction"].to_numpy()[order.to_numpy()], dtype=np.float64)

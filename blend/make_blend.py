@@ -33,12 +33,13 @@ from blend.fit.blend_settings import BlendSettings
 from blend.fit.fit_blend import BlendFit, fit_blend
 from blend.fit.shared_weights import SharedWeights
 from blend.members.member_predictions import MemberPredictions
+from blend.members.row_alignment import out_of_fold, row_keys
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.moments import moments
 from data_prep.store.files import base_name
-from data_prep.store.tables import HOLDOUT_FOLD, Quantity, one_array
+from data_prep.store.tables import Quantity, one_array
 from data_prep.submission.submission_gate import SubmissionFormat, clip, render_submission
 from data_prep.submission.submission_manifest import SUBMISSION_FILE, SubmissionManifest, hash_submission
 from data_prep.target_views import TargetView, joined, target_views
@@ -157,21 +158,21 @@ def finish_blend(
 
 def _nested_table(parts: Sequence[ViewBlend], data: Prepared) -> pa.Table:
     """Return the `oof` of a finished blend, whose rows are sorted by fold, inside a fold in prepared order."""
-    train_ids, names = one_array(data.train["id"]), data.task.target.names
-    fold = np.full(len(train_ids), HOLDOUT_FOLD, dtype=np.int8)
+    names, (row, fold) = data.task.target.names, out_of_fold(data)
+    ids, predicted = one_array(data.train["id"]).take(pa.array(row)), np.zeros(len(row), dtype=np.bool_)
+    keys = row_keys(ids, fold)
     columns: dict[Quantity, list[Floats]] = {"score": [], "prediction": []}
     for part in parts:
         rows, cells = part.fit.predictions, part.view.cells
-        place = pc.index_in(part.view.row_ids(rows.ids), value_set=train_ids).to_numpy()
-        fold[place] = rows.fold[::cells]
+        own_keys = row_keys(part.view.row_ids(rows.ids), rows.fold[::cells])
+        place = pc.index_in(own_keys, value_set=keys).to_numpy()
+        predicted[place] = True
         for own, values in zip(columns.values(), (rows.target, part.fit.tournament.prediction), strict=True):
             own.append(np.full((len(fold), cells), np.nan))
             own[-1][place] = values.reshape(-1, cells)
-    order = np.argsort(fold, kind="stable")
-    order = order[fold[order] != HOLDOUT_FOLD]
-    table = pa.table({"id": train_ids.take(pa.array(order)), "fold": pa.array(fold[order])})
+    table = pa.table({"id": ids.filter(pa.array(predicted)), "fold": pa.array(fold[predicted])})
     for quantity, found in columns.items():
-        values = np.column_stack(found)[order].astype(np.float32)
+        values = np.column_stack(found)[predicted].astype(np.float32)
         table = with_numbers(table, quantity, values if names else values[:, 0], names)
     return table
 
@@ -230,7 +231,7 @@ def _record(
         makings=compare_makings(fit),
         optimism=fit.metric.utility(own) - fit.metric.utility(scores["blend"].nested.pooled),
         price=comparison("the fewest members", fit.price) if fit.price else None,
-        units="groups" if len(fit.rows.parts) != len(fit.predictions.folds) else "folds",
+        units="groups" if len(fit.rows.parts) != len(np.unique(fit.predictions.first_fold)) else "folds",
         n_groups=fit.bootstrap.n_groups,
         error_correlations=tuple(tuple(row) for row in errors.tolist()),
         comparisons=compare_with_baselines(fit),

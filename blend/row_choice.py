@@ -129,7 +129,7 @@ def _check(scored: MemberPredictions, fitted: MemberPredictions) -> None:
     """Check that the metric says something on the rows to score, and that each of their units can be left out."""
     faults = []
     parts = [("--score-on", f"fold {scored.fold[rows.start]}", scored.target[rows]) for rows in scored.folds]
-    unit = units_of(scored.fold, scored.group)
+    unit = units_of(scored.first_fold, scored.group)
     beside = units_beside(scored, fitted)
     parts += [("--fit-on", "what is left to fit on", fitted.target[beside != number]) for number in np.unique(unit)]
     for option, what, target in parts:

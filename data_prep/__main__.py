@@ -44,6 +44,7 @@ def prepare_verb(
         ),
     ] = None,
     folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
+    repeats: Annotated[int, typer.Option(help="How often to split, each time by another seed: repeated k-fold.")] = 1,
     seed: Annotated[int, typer.Option(help="Random seed of the split.")] = 42,
     holdout: Annotated[float, typer.Option(help="Share of rows to keep out of all folds, in whole groups.")] = 0.0,
     fold_column: Annotated[
@@ -71,6 +72,7 @@ def prepare_verb(
         cpc=cpc,
         scheme=scheme,
         n_folds=folds,
+        repeats=repeats,
         seed=seed,
         holdout=holdout,
         fold_column=fold_column,
@@ -90,15 +92,15 @@ def prepare_verb(
 
 def _show(prepared: Prepared) -> None:
     manifest = prepared.manifest
-    folds, groups = (prepared.train[name].to_numpy() for name in ("fold", "group"))
+    groups = prepared.train["group"].to_numpy()
     targets, counts = prepared.targets, count_targets(prepared)
     levels = () if counts else manifest.task.score_levels or ()
-    split = f"{manifest.scheme}, {manifest.n_folds} folds, seed {manifest.seed}"
+    split = f"{manifest.scheme}, {manifest.n_folds} folds{manifest.in_repeats}, seed {manifest.seed}"
     table = Table(title=f"{manifest.task.name}: {split}{'; share of each score' if levels else ''}")
     for name in ("fold", "rows", "groups", *(f"{level:g}" for level in levels), *([] if counts else ["mean"])):
         table.add_column(name, justify="right", no_wrap=True)
-    for fold in np.unique(folds).tolist():
-        mine = folds == fold
+    for fold in np.unique(prepared.folds).tolist():
+        mine = prepared.in_fold(fold)
         shares = [f"{np.isclose(targets[mine], level).mean():.1%}" for level in levels]
         name = "holdout" if fold == HOLDOUT_FOLD else str(fold)
         n_groups = len(np.unique(groups[mine]))

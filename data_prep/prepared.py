@@ -34,11 +34,12 @@ from data_prep.wording import command
 class PreparedManifest(GrowingRecord):
     """What a prepared folder holds and how it was made; stored as `manifest.json`."""
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"extra", "split_column"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"extra", "split_column", "repeats"})
 
     task: Task
     scheme: str
     n_folds: int
+    """Of all repeats together."""
     seed: int
     holdout: float
     """Requested share of train rows in the holdout (fold -1), in [0, 1)."""
@@ -57,6 +58,18 @@ class PreparedManifest(GrowingRecord):
     """Checksum of each table in `extra/`, by role (`train`, `test`): columns that the task does not name."""
     split_column: str | None = None
     """The column of the train file that decided the folds (schemes `given` and `time`)."""
+    repeats: int = 1
+    """How often the rows were split, with seeds from `seed` on; the folds are numbered through."""
+
+    @property
+    def folds_per_repeat(self) -> int:
+        """Number of folds that hold every row outside the holdout once."""
+        return self.n_folds // self.repeats
+
+    @property
+    def in_repeats(self) -> str:
+        """What follows the number of folds where there are several repeats."""
+        return f" in {self.repeats} repeats" if self.repeats > 1 else ""
 
     @property
     def ledger_scheme(self) -> str:
@@ -94,6 +107,16 @@ class Prepared:
         return self.task.target.one_number(self.targets)
 
     @property
+    def folds(self) -> NDArray[np.int8]:
+        """The fold of each train row in each repeat, [repeats, train rows]; -1 for the holdout."""
+        return np.stack([self.train[name].to_numpy() for name in fold_columns(self.manifest.repeats)])
+
+    def in_fold(self, fold: int) -> NDArray[np.bool_]:
+        """Return which train rows are in a fold [train rows]; -1 is the holdout."""
+        repeat = max(fold, 0) // self.manifest.folds_per_repeat
+        return np.asarray(self.train[fold_columns(repeat + 1)[-1]].to_numpy() == fold)
+
+    @property
     def has_test(self) -> bool:
         """Whether there are test rows to predict."""
         return bool(self.test.num_rows)
@@ -121,11 +144,17 @@ class Prepared:
         return section_titles(shipped_texts())
 
 
-def train_schema(task: Task) -> pa.Schema:
-    """Schema of `train.arrow`: id, texts, context_text where there are CPC codes, scores, any weight, group, fold."""
+def fold_columns(repeats: int) -> list[str]:
+    """Return the columns with the folds of each repeat: fold, fold_2, fold_3, ..."""
+    return ["fold", *(f"fold_{number}" for number in range(2, repeats + 1))]
+
+
+def train_schema(task: Task, repeats: int = 1) -> pa.Schema:
+    """Schema of `train.arrow`: id, texts, context_text where there are CPC codes, scores, any weight, group, folds."""
     scores = [(name, pa.float32()) for name in column_names("score", task.target.names)]
     weight = [("weight", pa.float32())] if task.weight_column else []
-    return pa.schema([*_text_fields(task), *scores, *weight, ("group", pa.int32()), ("fold", pa.int8())])
+    folds = [(name, pa.int8()) for name in fold_columns(repeats)]
+    return pa.schema([*_text_fields(task), *scores, *weight, ("group", pa.int32()), *folds])
 
 
 def test_schema(task: Task) -> pa.Schema:
@@ -138,14 +167,14 @@ def _text_fields(task: Task) -> list[tuple[str, pa.DataType]]:
     return [(name, pa.string()) for name in names]
 
 
-def hash_data(train: pa.Table, test: pa.Table) -> str:
+def hash_data(train: pa.Table, test: pa.Table, repeats: int = 1) -> str:
     """Return the hash of everything but the split."""
-    return checksum_of(checksum(train.drop_columns(["group", "fold"])), checksum(test))
+    return checksum_of(checksum(train.drop_columns(["group", *fold_columns(repeats)])), checksum(test))
 
 
-def hash_split(train: pa.Table) -> str:
+def hash_split(train: pa.Table, repeats: int = 1) -> str:
     """Return the hash of the assignment of ids to folds."""
-    return checksum(train.select(["id", "fold"]))
+    return checksum(train.select(["id", *fold_columns(repeats)]))
 
 
 def checksum_of(*parts: str) -> str:
@@ -154,13 +183,15 @@ def checksum_of(*parts: str) -> str:
 
 
 def refold(data: Prepared, fold: NDArray[np.int8]) -> Prepared:
-    """Return the same data with other folds [train rows]; the holdout stays."""
+    """Return the same data with other folds [train rows], split once; the holdout stays."""
     groups = data.train["group"].to_numpy()
     n_folds = int(fold.max()) + 1
-    train = data.train.set_column(data.train.column_names.index("fold"), "fold", pa.array(fold, pa.int8()))
+    train = data.train.drop_columns(fold_columns(data.manifest.repeats)[1:])
+    train = train.set_column(train.column_names.index("fold"), "fold", pa.array(fold, pa.int8()))
     split = {
         "scheme": "kfold" if data.task.group_column is None or split_groups(groups, fold) else "group",
         "n_folds": n_folds,
+        "repeats": 1,
         "split_hash": hash_split(train),
     }
     return Prepared(data.path, data.manifest.model_copy(update=split), train, data.test)
@@ -180,9 +211,9 @@ def write_prepared(
     extra: Mapping[str, pa.Table] = MappingProxyType({}),
 ) -> None:
     """Write both tables, those in `extra/`, then the manifest; a folder without a manifest is unfinished."""
-    for name, table, schema in (("train", train, train_schema), ("test", test, test_schema)):
-        path = join(folder, f"{name}.arrow")
-        write_table(table, path, schema=schema(manifest.task), batch_rows=BLOCK_ROWS)
+    schemas = train_schema(manifest.task, manifest.repeats), test_schema(manifest.task)
+    for name, table, schema in zip(("train", "test"), (train, test), schemas, strict=True):
+        write_table(table, join(folder, f"{name}.arrow"), schema=schema, batch_rows=BLOCK_ROWS)
     for role, table in extra.items():
         write_table(table, _extra_path(folder, role), schema=table.schema, batch_rows=BLOCK_ROWS)
     write_record(manifest.model_dump(mode="json"), join(folder, "manifest.json"))
@@ -202,10 +233,11 @@ def load_prepared(folder: str | Path) -> Prepared:
             f"make one with `{command('blendfold prepare', options={'--out': folder})} ...`"
         )
     manifest = read_record(path, PreparedManifest.model_validate, remedy="prepare the data again")
-    train = read_table(join(folder, "train.arrow"), schema=train_schema(manifest.task))
+    repeats = manifest.repeats
+    train = read_table(join(folder, "train.arrow"), schema=train_schema(manifest.task, repeats))
     test = read_table(join(folder, "test.arrow"), schema=test_schema(manifest.task))
-    hashes = (hash_data(train, test), hash_split(train))
-    n_folds = (pc.max(train["fold"]).as_py() or 0) + 1
+    hashes = (hash_data(train, test, repeats), hash_split(train, repeats))
+    n_folds = (pc.max(train[fold_columns(repeats)[-1]]).as_py() or 0) + 1
     if (*hashes, n_folds) != (manifest.data_hash, manifest.split_hash, manifest.n_folds):
         raise InputError(f"{folder}: tables and manifest.json belong to different preparations; prepare the data again")
     tables = {"train": train, "test": test}

@@ -1,5 +1,6 @@
 """`TargetCounts`: what each of several targets, or each class, is on average; there are none of one number."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,13 @@ class TargetCounts(FrozenRecord):
 
 def count_targets(data: Prepared) -> tuple[TargetCounts, ...]:
     """Count each of several targets, or each class."""
-    names, fold = data.task.target.names, data.train["fold"].to_numpy()
+    names, folds = data.task.target.names, [data.in_fold(fold) for fold in np.unique(data.folds).tolist()]
     columns = data.targets.T.astype(np.float64) if names else ()
-    return tuple(_count(name, column, fold) for name, column in zip(names, columns, strict=True))
+    return tuple(_count(name, column, folds) for name, column in zip(names, columns, strict=True))
 
 
-def _count(name: str, column: NDArray[np.float64], fold: NDArray[np.int8]) -> TargetCounts:
-    means = [float(np.nanmean(column[fold == one])) for one in np.unique(fold)]
+def _count(name: str, column: NDArray[np.float64], folds: Sequence[NDArray[np.bool_]]) -> TargetCounts:
+    means = [float(np.nanmean(column[rows])) for rows in folds]
     missing = int(np.isnan(column).sum())
     return TargetCounts(
         name=name, mean=float(np.nanmean(column)), least=min(means), greatest=max(means), missing=missing

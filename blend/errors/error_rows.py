@@ -12,7 +12,7 @@ from blend.blend_folder import RECORD_FILE, blend_folder, data_faults, read_blen
 from blend.members.run_dirs import find_data, read_label
 from data_prep.cpc import SECTION_LENGTH
 from data_prep.errors import InputError
-from data_prep.prepared import Prepared, load_prepared
+from data_prep.prepared import Prepared, fold_columns, load_prepared
 from data_prep.scoring.combination import Floats
 from data_prep.scoring.metrics import Metric
 from data_prep.store.files import exists, file_info, join, list_names
@@ -39,6 +39,8 @@ class ErrorRows:
     - `group`, `fold`
     - `score`, the truth; `prediction`; `error`: prediction - score, so that it is positive where too much is predicted
     - a column for each of `members`, called by its id: its raw out-of-fold prediction, NaN in unfinished folds
+
+    With repeats, predictions are means over them, and `fold` is that of the first.
     """
     data: Prepared
     """With one target, the one that is predicted; of classes, with all."""
@@ -90,7 +92,7 @@ def load_error_rows(run: str, data: Prepared | None = None, *, blend: str | None
     view = _view_of(record.name, data.task)
     homes = {member.candidate: home_of(member.candidate, run, member.run) for member in record.members}
     return ErrorRows(
-        frame=_frame(view.data(data), read_nested(run, name, view), homes, view.narrow),
+        frame=_frame(view.data(data), _over_repeats(read_nested(run, name, view)), homes, view.narrow),
         data=_data_of(view, data),
         source=f"blend {record.name}",
         kind="nested",
@@ -155,7 +157,17 @@ def _mean_utility(store: OofStore, candidate: str, view: TargetView) -> float:
 
 def _read_oof(run: str, candidate: str, narrow: Narrow) -> pa.Table:
     store = OofStore(run)
-    return pa.concat_tables(narrow(store.read("oof", candidate, fold)) for fold in store.folds(candidate))
+    tables = (narrow(store.read("oof", candidate, fold)) for fold in store.folds(candidate))
+    return _over_repeats(pa.concat_tables(tables))
+
+
+def _over_repeats(table: pa.Table) -> pa.Table:
+    """Return a row for each id, with its mean prediction over repeats and its least fold; unchanged without repeats."""
+    if pc.count_distinct(table["id"]).as_py() == table.num_rows:
+        return table
+    numbers = {"fold": "min", "score": "min", "prediction": "mean"}
+    found = table.group_by("id", use_threads=False).aggregate(list(numbers.items()))
+    return found.select(["id", *map("_".join, numbers.items())]).rename_columns(["id", *numbers])
 
 
 def _frame(data: Prepared, table: pa.Table, homes: Mapping[str, str], narrow: Narrow) -> pd.DataFrame:
@@ -171,7 +183,9 @@ def _frame(data: Prepared, table: pa.Table, homes: Mapping[str, str], narrow: Na
     train = data.train.filter(place.is_valid())
     predicted = table.take(place.drop_null())
     task, texts = data.task, list(data.task.text_columns)
-    given = [name for name in train.column_names if name not in ("score", "group", "fold")]
+    given = [
+        name for name in train.column_names if name not in ("score", "group", *fold_columns(data.manifest.repeats))
+    ]
     frame: pd.DataFrame = train.select(given).to_pandas()
     frame.columns = pd.Index(_own_names(given, task))
     if task.cpc_column:

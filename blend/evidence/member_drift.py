@@ -75,6 +75,8 @@ def find_drift(predictions: MemberPredictions, data: Prepared, *, seed: int = 0)
     With fewer than two members or two blocks of train rows there is nothing to compare with; of the last two members,
     both drift or none.
     """
+    if predictions.row is not None:  # rows of other repeats are no more rows
+        predictions = predictions.take(predictions.fold == predictions.first_fold)
     blocks = [part for rows in predictions.folds for part in _blocks(predictions.group[rows], start=rows.start)]
     left, records = list(range(len(predictions.members))), list[DriftRecord]()
     if len(left) < 2 or len(blocks) < 2:

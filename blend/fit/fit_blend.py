@@ -114,7 +114,7 @@ def fit_blend(
     if shared is not None and len(pool) == len(predictions.members):
         makings = [*makings, shared]
     families = [predictions.members[place].family for place in pool] if settings.one_per_family else ()
-    unit = units_of(predictions.fold, predictions.group)
+    unit = units_of(predictions.first_fold, predictions.group)
     others = None
     if fitted_on is not None:
         beside = units_beside(predictions, fitted_on)
@@ -138,7 +138,8 @@ def fit_blend(
         whole, tournament = tournament, _play(rows, [_fewest(rows, tournament, bootstrap)], metric)
         price = bootstrap.compare(whole.nested[:, whole.chosen], tournament.nested[:, tournament.chosen])
     elif settings.method in (None, CONSENSUS.name):
-        row = np.arange(len(unit), dtype=np.int32) // metric.n_classes
+        number = np.arange(len(unit)) if predictions.row is None else predictions.row
+        row = (number // metric.n_classes).astype(np.int32)
         by_row = GroupBootstrap(predictions.target, everywhere, row, metric, seed=settings.seed)
         tournament = add_consensus(
             rows,

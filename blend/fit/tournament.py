@@ -59,7 +59,10 @@ class Tournament:
 
 
 def units_of(fold: NDArray[np.int8], group: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Return the number of each row's unit, from 0: its group's if there are few, else its fold's."""
+    """Return the number of each row's unit, from 0: its group's if there are few, else its fold's.
+
+    With repeats, `fold` is that of the first: a row must not be scored by what was fitted on it in another.
+    """
     groups, number = np.unique(group, return_inverse=True)
     return number if 1 < len(groups) <= FEW_GROUPS else np.unique(fold, return_inverse=True)[1]
 
@@ -67,9 +70,10 @@ def units_of(fold: NDArray[np.int8], group: NDArray[np.int32]) -> NDArray[np.int
 def units_beside(scored: MemberPredictions, fitted: MemberPredictions) -> NDArray[np.intp]:
     """Return the unit of each row that is fitted on, as `units_of` numbers those that are scored; the rest by fold."""
     by_group = 1 < len(np.unique(scored.group)) <= FEW_GROUPS
-    names, own = np.unique(scored.group if by_group else scored.fold), fitted.group if by_group else fitted.fold
+    fold = fitted.first_fold
+    names, own = np.unique(scored.group if by_group else scored.first_fold), fitted.group if by_group else fold
     place = np.minimum(np.searchsorted(names, own), len(names) - 1)
-    return np.where(names[place] == own, place, len(names) + fitted.fold.astype(np.intp))
+    return np.where(names[place] == own, place, len(names) + fold.astype(np.intp))
 
 
 def play(whole: SeenRows, makings: Sequence[Making], *, contenders: int | None = None) -> Tournament:

@@ -77,6 +77,11 @@ def read_request(request: ImportRequest, data: Prepared) -> ImportedModels:
     if request.fold_column and request.split != UNKNOWN_SPLIT:
         raise InputError("give --split or --fold-column, not both: each says which folds the models were trained on")
     base = _base(request.split, data)
+    if base.manifest.repeats > 1:
+        raise InputError(
+            f"{base.path}: is split {base.manifest.repeats} times, and what is imported has one prediction for a row; "
+            "prepare the data without --repeats, or train the models with `blendfold run`"
+        )
     oof_files = find_files(request.oof, "--oof", request.name_from)
     test_files = None if request.test is None else find_files(request.test, "--test", request.name_from)
     findings = _Findings()

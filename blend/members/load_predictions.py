@@ -123,6 +123,7 @@ def load_predictions(
         target=row_sets.oof.target,
         fold=row_sets.oof.fold,
         group=row_sets.group,
+        row=row_sets.row,
         holdout_target=row_sets.holdout.target if len(row_sets.holdout.ids) else None,
         numeric=numeric,
     )
@@ -193,13 +194,15 @@ def _load_oof(
     """Return the out-of-fold predictions of a member by fold of the prepared data, checked."""
     store = OofStore(member.run)
     rows = row_sets.oof if own_split else replace(row_sets.oof, fold=None)
+    if row_sets.row is not None and not own_split:
+        raise _LeftOutError("its folds are not those of this split, which has repeats")
     as_prepared = own_split and all(has_ids(table, row_sets.by_fold[fold]) for fold, table in tables.items())
     faults = [
         fault
         for fold, table in tables.items()
         for fault in check_values(
             table,
-            row_sets.by_fold[fold] if as_prepared else rows,
+            row_sets.by_fold[fold] if as_prepared or row_sets.row is not None else rows,
             store.path("oof", member.candidate, fold),
             member.candidate,
         )
@@ -209,6 +212,9 @@ def _load_oof(
     folder = join(member.run, "oof", member.candidate)
     if as_prepared:
         parts = tuple(values_of(table) for table in tables.values())
+    elif row_sets.row is not None:
+        by_fold = zip(tables.values(), row_sets.by_fold, strict=True)
+        parts = tuple(_read_column(table, of_fold, folder, member.candidate) for table, of_fold in by_fold)
     else:
         parts = _rearrange(pa.concat_tables(tables.values()), row_sets, rows, folder, member, own_split=own_split)
     first = parts[0][0]

@@ -55,7 +55,10 @@ class NumericColumns:
 
 @dataclass(frozen=True, eq=False)
 class MemberPredictions:
-    """Aligned predictions of the members; rows are sorted by fold, inside a fold in prepared order."""
+    """Aligned predictions of the members; rows are sorted by fold, inside a fold in prepared order.
+
+    With repeats, each row is there once in every repeat, with the same id, target and group.
+    """
 
     members: tuple[Member, ...]
     left_out: tuple[str, ...]
@@ -74,6 +77,16 @@ class MemberPredictions:
     """[holdout rows]; None without holdout."""
     numeric: NumericColumns = field(default_factory=NumericColumns)
     """For makings that stack."""
+    row: NDArray[np.intp] | None = None
+    """[rows], the number of the row that each is, where it is there once in every repeat; None: there is one repeat."""
+
+    @property
+    def first_fold(self) -> NDArray[np.int8]:
+        """[rows], the fold in the first repeat: what is fitted without it has not seen the row in any repeat."""
+        if self.row is None:
+            return self.fold
+        _, first, place = np.unique(self.row, return_index=True, return_inverse=True)
+        return np.asarray(self.fold[first][place])
 
     @cached_property
     def folds(self) -> tuple[slice, ...]:
@@ -99,6 +112,7 @@ class MemberPredictions:
             target=self.target[chosen],
             fold=self.fold[chosen],
             group=self.group[chosen],
+            row=None if self.row is None else self.row[chosen],
             numeric=replace(self.numeric, oof={name: column[chosen] for name, column in self.numeric.oof.items()}),
         )
 

@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from blend.members.member_predictions import NumericColumns
 from blend.members.row_alignment import ExpectedRowSets
-from data_prep.prepared import Prepared
+from data_prep.prepared import Prepared, fold_columns
 from data_prep.scoring.combination import Floats
 from data_prep.store.tables import one_array
 from data_prep.wording import count
@@ -15,7 +15,14 @@ from data_prep.wording import count
 def numeric_columns(data: Prepared, row_sets: ExpectedRowSets) -> tuple[NumericColumns, list[str]]:
     """Return the numeric columns for the rows of a prepared folder, and a sentence for each that is left out."""
     task = data.task
-    used = {*task.reserved_columns, *task.text_columns, task.id_column, *task.target_columns, task.group_column}
+    used = {
+        *task.reserved_columns,
+        *fold_columns(data.manifest.repeats),
+        *task.text_columns,
+        task.id_column,
+        *task.target_columns,
+        task.group_column,
+    }
     kinds: tuple[dict[str, Floats], ...] = ({}, {}, {})
     left_out = []
     for name in data.train.column_names:

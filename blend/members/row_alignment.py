@@ -32,7 +32,9 @@ class ExpectedRowSets:
     """The rows of a prepared folder by use: out-of-fold, test and holdout."""
 
     oof: ExpectedRows
-    """Sorted by fold."""
+    """Sorted by fold; once in every repeat."""
+    row: NDArray[np.intp] | None
+    """Places of the rows of `oof` in the prepared table; None: there is one repeat."""
     group: NDArray[np.int32]
     """Of the rows of `oof`."""
     by_fold: tuple[ExpectedRows, ...]
@@ -43,24 +45,39 @@ class ExpectedRowSets:
     @classmethod
     def of(cls, data: Prepared) -> "ExpectedRowSets":
         """Return the rows of a prepared folder."""
-        fold = data.train["fold"].to_numpy()
-        order = np.argsort(fold, kind="stable")
-        order = order[fold[order] != HOLDOUT_FOLD]
-        rows, ids = pa.array(order), one_array(data.train["id"])
+        row, fold = out_of_fold(data)
+        rows, ids = pa.array(row), one_array(data.train["id"])
         target = data.train["score"].to_numpy().astype(np.float64)
-        held = fold == HOLDOUT_FOLD
-        oof = ExpectedRows("out-of-fold", ids.take(rows), target[order], fold[order])
-        ends = np.searchsorted(fold[order], np.arange(data.manifest.n_folds + 1))
+        held = data.in_fold(HOLDOUT_FOLD)
+        oof = ExpectedRows("out-of-fold", ids.take(rows), target[row], fold)
+        ends = np.searchsorted(fold, np.arange(data.manifest.n_folds + 1))
         return cls(
             oof=oof,
-            group=data.train["group"].to_numpy()[order],
+            row=row if data.manifest.repeats > 1 else None,
+            group=data.train["group"].to_numpy()[row],
             by_fold=tuple(
-                ExpectedRows("out-of-fold", oof.ids[start:end], target[order[start:end]], fold[order[start:end]])
+                ExpectedRows("out-of-fold", oof.ids[start:end], target[row[start:end]], fold[start:end])
                 for start, end in itertools.pairwise(ends.tolist())
             ),
             test=ExpectedRows("test", one_array(data.test["id"]), None, None),
             holdout=ExpectedRows("holdout", ids.filter(pa.array(held)), target[held], None),
         )
+
+
+def out_of_fold(data: Prepared) -> tuple[NDArray[np.intp], NDArray[np.int8]]:
+    """Return the place in train and the fold of each row outside the holdout, once in every repeat.
+
+    They are sorted by fold, inside a fold in prepared order.
+    """
+    fold = data.folds.ravel()
+    order = np.argsort(fold, kind="stable")
+    order = order[fold[order] != HOLDOUT_FOLD]
+    return order % data.train.num_rows, fold[order]
+
+
+def row_keys(ids: pa.Array, fold: NDArray[np.int8]) -> pa.Array:
+    """Return a text for each row, of its id and fold, which tells its repeats apart."""
+    return pc.binary_join_element_wise(ids, pa.array(fold).cast(pa.string()), " ")
 
 
 class MissingRowsError(InputError):

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from blendfold.python.csv_tables import Table, csv_files
@@ -59,7 +60,10 @@ class PreparedData(os.PathLike[str]):
 
     @cached_property
     def train(self) -> pd.DataFrame:
-        """The train rows in their order: id, texts, any context_text, scores, group, fold (-1: holdout)."""
+        """The train rows in their order: id, texts, any context_text, scores, group, fold (-1: holdout).
+
+        With repeats, fold_2, fold_3, ... are the folds of the others.
+        """
         return _frame(self._prepared.train)
 
     @cached_property
@@ -70,7 +74,10 @@ class PreparedData(os.PathLike[str]):
     @property
     def folds(self) -> pd.DataFrame:
         """Rows, groups and mean score of each fold (index `fold`); of several targets or classes, the mean of each."""
-        parts = self.train.groupby("fold")
+        numbers = np.unique(self._prepared.folds).tolist()
+        parts = pd.concat(
+            self.train[self._prepared.in_fold(fold)].assign(fold=np.int8(fold)) for fold in numbers
+        ).groupby("fold")
         scores = column_names("score", self.task.target.names)
         means = {name.replace("score", "mean", 1): (name, "mean") for name in scores}
         return parts.agg(rows=("id", "size"), groups=("group", "nunique"), **means)
@@ -97,6 +104,7 @@ def prepare(
     cpc: Table | None = None,
     scheme: str = "stratified_group",
     folds: int = 5,
+    repeats: int = 1,
     seed: int = 42,
     holdout: float = 0.0,
 ) -> PreparedData:
@@ -111,6 +119,7 @@ def prepare(
         cpc: CPC titles like Kaggle's titles.csv; None: those that ship with blendfold.
         scheme: `kfold`, `stratified`, `group` or `stratified_group`.
         folds: number of folds.
+        repeats: how often to split, each time by another seed.
         seed: random seed of the split.
         holdout: share of rows to keep out of all folds, in whole groups.
 
@@ -135,6 +144,7 @@ def prepare(
             cpc=paths["cpc"],
             scheme=scheme,
             n_folds=folds,
+            repeats=repeats,
             seed=seed,
             holdout=holdout,
         )

@@ -169,16 +169,18 @@ class Run:
     def oof(self, candidates: Collection[str] | None = None, *, target: str | None = None) -> pd.DataFrame:
         """Return out-of-fold predictions: `id`, `fold`, `score` and a column for each candidate [scored train rows].
 
-        Rows are in prepared order, without the holdout; a fold that a candidate has not finished is NaN. `candidates`
-        are ids; None: all with a finished fold. `target` is one of several; rows without it are left out. Of classes
-        there is a row for each row and class.
+        Rows are in prepared order, without the holdout, and with repeats once in each of them, the first repeat first;
+        a fold that a candidate has not finished is NaN. `candidates` are ids; None: all with a finished fold. `target`
+        is one of several; rows without it are left out. Of classes there is a row for each row and class.
 
         Raises:
             InputError: no such target, or none is named where there are several.
         """
         run = self._now()
         view = find_view(run.data.task, target)
-        train = view.narrow(run.data.train).select(["id", "fold", "score"]).to_pandas()
+        data = view.data(run.data)
+        train = data.train.select(["id", "fold", "score"]).to_pandas()
+        train = pd.concat([train.assign(fold=folds) for folds in data.folds])
         table: pd.DataFrame = train[train["fold"] >= 0].reset_index(drop=True)
         for candidate in run.store.candidates() if candidates is None else candidates:
             column = np.full(len(table), np.nan)

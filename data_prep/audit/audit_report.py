@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -97,14 +98,16 @@ def audit(prepared: Prepared) -> AuditReport:
         rows=manifest.rows,
         group_names=train[group].nunique() if group in texts else None,
         linked_groups=train["group"].nunique(),
-        folds=tuple(_count_fold(int(fold), rows, task) for fold, rows in train.groupby("fold")),
+        folds=tuple(
+            _count_fold(fold, train[prepared.in_fold(fold)], task) for fold in np.unique(prepared.folds).tolist()
+        ),
         targets=count_targets(prepared),
         columns=tuple(_count_column(name, train, test) for name in texts),
         repeated_rows=_repeats(train, texts),
         repeated_pairs=_repeats(train.drop_duplicates(texts), texts[:2]) if len(texts) == 3 else None,
         near_duplicates=_near_duplicates(train, texts),
         equal_names=_equal_names(train, group) if group in texts else None,
-        leakage=measure_leakage(prepared.train, task, n_folds=manifest.n_folds, seed=manifest.seed),
+        leakage=measure_leakage(prepared.train, task, n_folds=manifest.folds_per_repeat, seed=manifest.seed),
     )
 
 

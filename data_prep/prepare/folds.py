@@ -14,6 +14,8 @@ from data_prep.store.tables import HOLDOUT_FOLD
 from data_prep.task import Task
 
 MOST_FOLDS = 100
+"""Of all repeats together."""
+MOST_REPEATS = 20
 GREATEST_SEED = 2**32 - 1
 """The largest seed that scikit-learn's splitters accept."""
 N_STRATA = 10
@@ -210,6 +212,7 @@ def check_split_settings(
     *,
     fold_column: str | None = None,
     time_column: str | None = None,
+    repeats: int = 1,
 ) -> Sequence[str]:
     """Return the faults of a split's settings; no data is needed."""
     faults = []
@@ -229,10 +232,21 @@ def check_split_settings(
         faults.append("--holdout does not go with --fold-column: mark the rows of the holdout with the fold -1 there")
     if not 2 <= n_folds <= MOST_FOLDS:
         faults.append(f"--folds must be from 2 to {MOST_FOLDS}, got {n_folds}")
+    if not 1 <= repeats <= MOST_REPEATS or (repeats > 1 and repeats * n_folds > MOST_FOLDS):
+        faults.append(
+            f"--repeats must be from 1 to {MOST_REPEATS}, with at most {MOST_FOLDS} folds in all repeats together, got "
+            f"--repeats {repeats} of --folds {n_folds}"
+        )
+    if repeats != 1 and scheme not in SCHEMES:
+        faults.append(
+            f"--repeats splits at random again, which goes with --scheme {', '.join(SCHEMES)}; scheme {scheme} has "
+            "only one split"
+        )
     if not 0 <= holdout < 1:
         faults.append(f"--holdout is a share of the rows, at least 0 and under 1, got {holdout:g}")
-    if not 0 <= seed <= GREATEST_SEED:
-        faults.append(f"--seed must be from 0 to {GREATEST_SEED}, got {seed}")
+    greatest = GREATEST_SEED + 1 - max(repeats, 1)
+    if not 0 <= seed <= greatest:
+        faults.append(f"--seed must be from 0 to {greatest}, got {seed}")
     return faults
 
 

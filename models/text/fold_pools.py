@@ -52,12 +52,12 @@ def load_fold_pools(
     own = set(train_schema(data.task).names)
     bare = [table.select([name for name in table.column_names if name in own]) for table in (data.train, data.test)]
     (train, test), rows = _writer(bare, data, candidate=candidate, tokenizer=tokenizer, cache=cache)
-    folds = train["fold"]
-    held_out = train.filter(pc.equal(folds, HOLDOUT_FOLD))
-    training = rows(train.filter(pc.invert(pc.is_in(folds, value_set=pa.array([fold, HOLDOUT_FOLD], pa.int8())))))
+    mine, held = data.in_fold(fold), data.in_fold(HOLDOUT_FOLD)
+    held_out = train.filter(pa.array(held))
+    training = rows(train.filter(pa.array(~mine & ~held)))
     return FoldPools(
         train=training,
-        validation=rows(train.filter(pc.equal(folds, fold))),
+        validation=rows(train.filter(pa.array(mine))),
         test=rows(test) if data.has_test else None,
         holdout=rows(held_out) if held_out.num_rows else None,
         vocabulary=training.vocabulary,

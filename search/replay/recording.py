@@ -239,6 +239,8 @@ def _read_run_dir(run: RunDir) -> Recording:
 
 
 def _rows_of_run(store: OofStore, data: Prepared, recording: Recording) -> RecordedRows:
+    if data.manifest.repeats > 1:
+        raise InputError(f"{data.path}: a replay plays searches over one split; this one has {data.manifest.repeats}")
     view, *others = target_views(data.task)
     if others:
         raise InputError(

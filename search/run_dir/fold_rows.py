@@ -3,7 +3,6 @@
 from functools import cached_property
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data_prep.errors import InputError
 from data_prep.prepared import Prepared
@@ -20,8 +19,8 @@ class FoldRows:
 
     @cached_property
     def _rows(self) -> dict[int, pa.Table]:
-        train = self._data.train.select(["id", "group", "fold"])
-        return {fold: train.filter(pc.equal(train["fold"], fold)) for fold in range(self._data.manifest.n_folds)}
+        train, n_folds = self._data.train.select(["id", "group"]), self._data.manifest.n_folds
+        return {fold: train.filter(pa.array(self._data.in_fold(fold))) for fold in range(n_folds)}
 
     def read(self, candidate: str, fold: int) -> pa.Table:
         """Read one table, with the group of each row.

@@ -141,11 +141,8 @@ def _flat_samples(study: Study, data: Prepared) -> list[str]:
     """Return each fold whose early rungs would score rows of a single score."""
     if study.rung_rows is None or not study.ladder.rungs:
         return []
-    fold_of, targets = data.train["fold"].to_numpy(), data.one_target
-    samples = {
-        fold: targets[fold_of == fold][rung_sample(int((fold_of == fold).sum()), study.rung_rows)]
-        for fold in range(data.manifest.n_folds)
-    }
+    of_fold = [data.one_target[data.in_fold(fold)] for fold in range(data.manifest.n_folds)]
+    samples = {fold: targets[rung_sample(len(targets), study.rung_rows)] for fold, targets in enumerate(of_fold)}
     return [
         f"rung_rows: all {len(sample)} rows of fold {fold} that early rungs score have the score {sample[0]:g}"
         for fold, sample in samples.items()

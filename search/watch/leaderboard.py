@@ -296,13 +296,13 @@ class _Noise:
 
     fold_of_row: NDArray[np.int8]
     questions: tuple[tuple[NDArray[np.bool_], GroupBootstrap], ...]
-    """The numbers [train rows, numbers] that answer it, and their draws."""
+    """The numbers [rows, numbers] that answer it, and their draws; rows are the train rows, once in every repeat."""
 
     @classmethod
     def of(cls, data: Prepared) -> Self:
-        targets = _wide(data.targets)
-        rows = (data.train[name].to_numpy()[:, None] for name in ("fold", "group"))
-        fold, group = (np.broadcast_to(column, targets.shape) for column in rows)
+        repeats = data.manifest.repeats
+        targets, group = np.tile(_wide(data.targets), (repeats, 1)), np.tile(data.train["group"].to_numpy(), repeats)
+        fold, group = (np.broadcast_to(column[:, None], targets.shape) for column in (data.folds.ravel(), group))
         views, number, known = target_views(data.task), np.arange(targets.shape[1]), ~np.isnan(targets)
         chosen = [known] if len(views) == 1 else [known & (number == place) for place in range(len(views))]
         draws = (
@@ -324,7 +324,7 @@ class _Noise:
         return PairedDifference(*np.mean([astuple(each) for each in found], axis=0).tolist())
 
     def _columns(self, entry: _ScoredCandidate) -> Floats:
-        """Return the predictions [train rows, numbers], NaN in folds that are not finished."""
+        """Return the predictions [rows, numbers], NaN in folds that are not finished."""
         columns = np.full(self.questions[0][0].shape, np.nan)
         for number, fold in entry.folds.items():
             columns[self.fold_of_row == number] = _wide(fold.prediction)

@@ -17,6 +17,7 @@ from data_prep.errors import FULL_DISK, InputError, storage_fault
 from data_prep.prepared import Prepared, load_prepared
 from data_prep.scoring.metrics import Metric
 from data_prep.store.oof_store import OofStore, Provenance
+from data_prep.store.tables import HOLDOUT_FOLD
 from data_prep.store.weight_folders import backbone_folder, backbone_is_kept, weights_folder
 from data_prep.targets.target_columns import numbers_of
 from search.ladder.decisions import FINISHED, is_dead
@@ -244,8 +245,7 @@ def enter_home(settings: FoldRunSettings) -> None:
 
 def training_rows(data: Prepared, fold: int) -> int:
     """Return how many rows a fold run trains on: those of all folds but its own."""
-    folds = data.train["fold"].to_numpy()
-    return int(((folds >= 0) & (folds != fold)).sum())
+    return int((~data.in_fold(fold) & ~data.in_fold(HOLDOUT_FOLD)).sum())
 
 
 @functools.lru_cache(maxsize=1)

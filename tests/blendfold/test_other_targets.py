@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
+import blendfold as bf
+from data_prep.errors import InputError
 from data_prep.store.oof_store import OofStore
 from data_prep.targets.target_columns import numbers_of
+from search.replay.recording import read_recording
 from whole_search import CORE, start, tables, wait_for_points
 from wide_run import WORDS
 
@@ -29,6 +32,8 @@ class Competition:
     def row(self, words: list[str], random: np.random.Generator) -> list[str]:
         """Return the targets of a text."""
         early = sum(word in WORDS[:5] for word in words) / len(words)
+        if self is ONE:
+            return [f"{early:.3f}"]
         if "classes" not in self.task:
             return [f"{early:.3f}", "" if random.random() < 0.2 else f"{words.count(WORDS[0]) / 2:.3f}"]
         return ["calm" if early < 0.4 else "sad" if early < 0.7 else "wild"]
@@ -38,6 +43,7 @@ NUMBERS = Competition(
     {"score_columns": ["early", "amber"], "score_range": [0, 3], "metric": "rmse"},
     {"loss": "mse", "separate_heads": True},
 )
+ONE = Competition({"score_column": "early", "score_range": [0, 1], "metric": "rmse"}, {"loss": "mse"})
 CLASSES = Competition(
     {"score_column": "mood", "classes": ["calm", "sad", "wild"], "metric": "multiclass_log_loss"},
     {"loss": "cross_entropy"},
@@ -133,3 +139,43 @@ def test_from_raw_files_to_the_predictions_of_a_bundle(
     blendfold(tmp_path, "errors", "runs/tiny", "--blend", "first")
     blendfold(tmp_path, "report", "runs/tiny", "--blend", "first")
     assert tables(run_dir) == before
+
+
+@pytest.mark.ray
+def test_a_search_over_repeats_is_resumed_and_blended(tmp_path: Path, tiny_bert: str) -> None:
+    study = write(tmp_path, ONE, tiny_bert)
+    given = "prepare --train train.csv --test test.csv --task task.yaml --out prepared --folds 2 --repeats 2"
+    printed = blendfold(tmp_path, *given.split())
+    assert "4 folds in 2 repeats" in " ".join(printed.split())
+    run_dir = tmp_path / "runs" / "tiny"
+    process = start(study)
+    wait_for_points(process, run_dir, 5)
+    process.kill()
+    process.communicate()
+    known = tables(run_dir)
+    assert "2 complete" in blendfold(tmp_path, "run", "study.yaml", "--no-dashboard")
+    assert known
+    assert known.items() <= tables(run_dir).items(), "what was finished is not trained again"
+    data, run = bf.PreparedData(tmp_path / "prepared"), bf.Run(run_dir)
+    store = OofStore(run_dir)
+    for candidate in store.candidates():
+        assert store.folds(candidate) == [0, 1, 2, 3]
+        for fold in range(4):
+            assert store.read("oof", candidate, fold).num_rows == data.folds["rows"][fold]
+    assert data.folds["rows"].sum() == 120
+    seen = run.oof()
+    assert not seen.isna().to_numpy().any()
+    assert seen.groupby("id")["fold"].apply(lambda fold: sorted(fold // 2)).map(tuple).unique().tolist() == [(0, 1)]
+    assert seen.groupby("id")["score"].nunique().eq(1).all()
+
+    assert "4/4" in blendfold(tmp_path, "leaderboard", "runs/tiny")
+    blendfold(tmp_path, "blend", "runs/tiny", "--name", "first", "--clip", "--dead-below", "-1")
+    blendfold(tmp_path, "bundle", "runs/tiny", "--blend", "first", "--out", "bundle")
+    blendfold(tmp_path, "predict", "--bundle", "bundle", "--test", "test.csv", "--out", "again.csv")
+    submission = run_dir / "blends" / "first" / "submission.csv"
+    assert (tmp_path / "again.csv").read_bytes() == submission.read_bytes()
+    assert "60 rows" in blendfold(tmp_path, "errors", "runs/tiny", "--blend", "first")
+    blendfold(tmp_path, "report", "runs/tiny", "--blend", "first")
+    assert "--folds 2 --repeats 2" in (run_dir / "report.html").read_text()
+    with pytest.raises(InputError, match="a replay plays searches over one split; this one has 2"):
+        read_recording(str(run_dir))

@@ -2,10 +2,10 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 
 from data_prep.prepare.prepare_folder import prepare
@@ -26,6 +26,9 @@ SEVERAL = Task.model_validate(
         "metric": "rmse",
     }
 )
+ONE = Task.model_validate(
+    {"name": "one", "text_columns": ["text"], "score_column": "a", "score_range": [-20, 20], "metric": "rmse"}
+)
 CLASSES = Task.model_validate(
     {
         "name": "moods",
@@ -37,7 +40,9 @@ CLASSES = Task.model_validate(
 )
 
 
-def wide_data(folder: Path, task: Task, *, n_rows: int = 120, n_folds: int = 3, missing: float = 0.0) -> Prepared:
+def wide_data(
+    folder: Path, task: Task, *, n_rows: int = 120, n_folds: int = 3, missing: float = 0.0, **options: Any
+) -> Prepared:
     """Prepare rows with a column for each target of `task`, a share `missing` of them empty, and test rows."""
     random = np.random.default_rng(7)
     folder.mkdir(exist_ok=True, parents=True)
@@ -51,7 +56,8 @@ def wide_data(folder: Path, task: Task, *, n_rows: int = 120, n_folds: int = 3, 
                     [f"{role[:2]}{row}", text, *(_targets(task, random, missing) if role == "train" else ())]
                 )
     out = folder / "prepared"
-    return prepare(train=folder / "train.csv", test=folder / "test.csv", out=out, task=task, n_folds=n_folds)
+    files = {role: folder / f"{role}.csv" for role in ("train", "test")}
+    return prepare(**files, out=out, task=task, n_folds=n_folds, **options)
 
 
 def _targets(task: Task, random: np.random.Generator, missing: float) -> list[str]:
@@ -71,17 +77,18 @@ def wide_run(folder: Path, data: Prepared, errors: list[float], *, seed: int = 3
     folder.mkdir(exist_ok=True, parents=True)
     (folder / "study.yaml").write_text(yaml.safe_dump({"name": "made-up", "data": data.path}))
     random, found, names = np.random.default_rng(seed), [], data.task.target.names
-    guess = np.random.default_rng(11).normal(size=(data.test.num_rows, len(names)))
+    guess = np.random.default_rng(11).normal(size=(data.test.num_rows, *data.targets.shape[1:]))
     for number, error in enumerate(errors):
         candidate = Candidate(seed=100 + number)
         write_json(candidate.model_dump(mode="json"), str(folder / "candidates" / f"{candidate.id}.json"))
         found.append(candidate.id)
         shared = guess + error * random.normal(size=guess.shape)
         for fold in range(data.manifest.n_folds):
-            rows = data.train.filter(pc.equal(data.train["fold"], fold))
+            rows = data.train.filter(pa.array(data.in_fold(fold)))
             targets = numbers_of(rows, "score", names)
-            truth = np.where(np.isnan(targets), 0, targets) * [-1 if name == unlearned else 1 for name in names]
-            told = rows.select(["id", "fold"])
+            truth = np.where(np.isnan(targets), 0, targets)
+            truth *= np.array([-1 if name == unlearned else 1 for name in names] or 1)
+            told = pa.table({"id": rows["id"], "fold": pa.array(np.full(len(rows), fold), pa.int8())})
             oof = with_numbers(
                 with_numbers(told, "score", targets, names), "prediction", _predict(truth, error, random, data), names
             )

@@ -76,11 +76,11 @@ class FoldRowsCount:
 
 def fold_counts(data: Prepared) -> tuple[FoldRowsCount, ...]:
     """Count the rows of each fold; the holdout comes last."""
-    fold, group = (data.train[name].to_numpy() for name in ("fold", "group"))
+    group = data.train["group"].to_numpy()
     score, levels = data.one_target, level_names(data.task)
     found = []
-    for number in sorted(set(fold.tolist()), key=lambda each: (each < 0, each)):
-        mine = fold == number
+    for number in sorted(np.unique(data.folds).tolist(), key=lambda each: (each < 0, each)):
+        mine = data.in_fold(number)
         found.append(
             FoldRowsCount(
                 name="holdout" if number < 0 else str(number),

@@ -37,7 +37,7 @@ def _blocks(data: Prepared, lengths: Sequence[ColumnLengths]) -> Iterator[Block]
         [
             f"{manifest.task.name}: {count(manifest.rows['train'], 'train row')}{holdout} and "
             f"{count(manifest.rows['test'], 'test row')} with the texts {', '.join(data.task.text_columns)}. Split "
-            f"{manifest.scheme} into {manifest.n_folds} folds with seed {manifest.seed}; {group}."
+            f"{manifest.scheme} into {manifest.n_folds} folds{manifest.in_repeats} with seed {manifest.seed}; {group}."
         ]
     )
     yield _folds(fold_counts(data), list(level_names(data.task)))

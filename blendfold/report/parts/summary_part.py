@@ -53,8 +53,8 @@ def _searched(source: ReportSource) -> str:
     manifest = run.data.manifest
     return (
         f"The study {study.get('name', '')} searched {tried} of {on} on {count(manifest.rows['train'], 'row')} of "
-        f"{manifest.task.name}, split into {count(manifest.n_folds, 'fold')} ({manifest.scheme}), scored by "
-        f"{run.metric.name}."
+        f"{manifest.task.name}, split into {count(manifest.n_folds, 'fold')}{manifest.in_repeats} ({manifest.scheme}), "
+        f"scored by {run.metric.name}."
     )
 
 

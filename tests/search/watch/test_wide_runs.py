@@ -12,12 +12,16 @@ from data_prep.errors import InputError
 from data_prep.scoring.group_bootstrap import GroupBootstrap
 from data_prep.scoring.metrics import METRICS
 from data_prep.store.oof_store import OofStore
+from data_prep.store.tables import QUANTITIES
 from data_prep.targets.target_columns import numbers_of
+from data_prep.task import Task
 from search.replay.recording import read_recording
+from search.run_dir.fold_rows import FoldRows
 from search.run_dir.run_dir import RunDir
 from search.run_dir.weight_keeper import blend_shares
 from search.watch.leaderboard import leaderboard
-from wide_run import CLASSES, SEVERAL, wide_data, wide_run
+from search.worker.fold_run import training_rows
+from wide_run import CLASSES, ONE, SEVERAL, wide_data, wide_run
 
 
 def columns(run: Path, candidate: str) -> tuple[np.ndarray, np.ndarray]:
@@ -109,3 +113,45 @@ def test_a_replay_of_several_targets_is_refused(tmp_path: Path) -> None:
     wide_run(tmp_path / "run", data, [0.5])
     with pytest.raises(InputError, match=r"a replay plays searches for one number or for classes.*2 targets"):
         read_recording(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("task", [ONE, SEVERAL, CLASSES])
+def test_a_leaderboard_over_repeats_compares_all_folds_with_the_noise_of_the_rows(tmp_path: Path, task: Task) -> None:
+    data = wide_data(tmp_path, task, repeats=2)
+    names = wide_run(tmp_path / "run", data, [0.8, 0.4])
+    board = leaderboard(tmp_path / "run")
+    assert [row.folds for row in board.rows] == [tuple(range(6))] * 2
+    assert [row.candidate for row in board.rows] == names[::-1]
+    behind = board.rows[1].difference
+    assert behind is not None
+    sign = 1 if task.measure.greater_is_better else -1
+    assert behind.value == pytest.approx(
+        np.mean([sign * (board.rows[1].scores[fold] - board.rows[0].scores[fold]) for fold in range(6)])
+    )
+    read = {name: [OofStore(tmp_path / "run").read("oof", name, fold) for fold in range(6)] for name in names}
+    group = np.concatenate([data.train["group"].to_numpy()[data.in_fold(fold)] for fold in range(6)])
+    fold = np.repeat(np.arange(6, dtype=np.int8), [table.num_rows for table in read[names[0]]])
+    columns = {
+        name: [np.concatenate([numbers_of(table, quantity) for table in tables]) for quantity in QUANTITIES]
+        for name, tables in read.items()
+    }
+    width = columns[names[0]][0][0].size
+    if task is not SEVERAL:
+        truth, *told = (
+            each.astype(np.float64).ravel() for each in (columns[names[0]][0], *(columns[n][1] for n in names))
+        )
+        draws = GroupBootstrap(truth, np.repeat(fold, width), np.repeat(group, width), task.measure)
+        assert behind.standard_error == pytest.approx(draws.compare(*told).standard_error, rel=0.2)
+    with pytest.raises(InputError, match="a replay plays searches over one split; this one has 2"):
+        read_recording(str(tmp_path / "run"))
+
+
+def test_a_fold_of_a_repeat_trains_on_the_other_folds_of_its_repeat(tmp_path: Path) -> None:
+    data = wide_data(tmp_path, ONE, repeats=2, holdout=0.2)
+    (name,) = wide_run(tmp_path / "run", data, [0.8])
+    n_trained = int((data.folds[0] >= 0).sum())
+    rows = FoldRows(OofStore(tmp_path / "run"), data)
+    for fold in range(6):
+        mine = data.folds[fold // 3] == fold
+        assert training_rows(data, fold) == n_trained - mine.sum()
+        assert rows.read(name, fold)["group"].to_pylist() == data.train["group"].to_numpy()[mine].tolist()
