@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blend.fit.makings import Formula, Making, SeenRows, cut, last_readout
 from blend.fit.objective import fit_line
-from blend.fit.tournament import units_of
+from blend.fit.tournament import FEW_GROUPS, units_of
 from blend.fit.weight_methods import WeightFit
 from blend.members.member_predictions import MemberPredictions
 from blend.members.moment_sums import MomentSums, measure, total
@@ -73,14 +73,13 @@ def _sums(own: MemberPredictions, other: MemberPredictions, names: Sequence[str]
     here, there = (_unit_names(target) for target in (own, other))
     if here.keys() != there.keys():
         return None
-    unit, columns = units_of(other.fold, other.group), other.oof([known[name] for name in names])
+    unit, columns = units_of(other.first_fold, other.group), other.oof([known[name] for name in names])
     rows = {name: unit == number for name, number in there.items()}
     return {here[name]: measure(columns[mine], other.target[mine]) for name, mine in rows.items()}
 
 
-def _unit_names(rows: MemberPredictions) -> dict[tuple[int, int], int]:
-    """Return the number of each unit by the fold and group of its first row, which tell it apart in every target."""
-    unit = units_of(rows.fold, rows.group)
-    is_fold = len(np.unique(unit)) == len(rows.folds) and all(len(np.unique(unit[part])) == 1 for part in rows.folds)
-    first = np.unique(unit, return_index=True)[1].tolist()
-    return {(int(rows.fold[row]), -1 if is_fold else int(rows.group[row])): number for number, row in enumerate(first)}
+def _unit_names(rows: MemberPredictions) -> dict[tuple[bool, int], int]:
+    """Return the number of each unit, by whether it is a group and which group or fold it is."""
+    by_group = 1 < len(np.unique(rows.group)) <= FEW_GROUPS
+    names = np.unique(rows.group if by_group else rows.first_fold).tolist()
+    return {(by_group, name): number for number, name in enumerate(names)}

@@ -80,6 +80,20 @@ def test_what_is_left_out_is_left_out_of_the_other_targets_too() -> None:
     assert (calm[1][place].search.weights != moved[1][place].search.weights).any()
 
 
+def test_units_are_told_apart_by_group_where_groups_are_few_and_by_the_first_repeat() -> None:
+    own, other = (predictions(seed, scale) for seed, scale in enumerate(SCALES))
+    few = [replace(rows, group=(rows.group % 5).astype(np.int32)) for rows in (own, other)]
+    making = shared_weights(few, 0, METRICS["rmse"])
+    assert making is not None
+    assert sorted(making.others[0]) == [0, 1, 2, 3, 4]
+    assert making.others[0][3].count == (few[1].group == 3).sum()
+    assert shared_weights([few[0], other], 0, METRICS["rmse"]) is None, "one is split by groups, the other by folds"
+    twice = replace(other, row=np.arange(N_ROWS) % (N_ROWS // 2))
+    repeated = shared_weights([replace(own, row=twice.row), twice], 0, METRICS["rmse"])
+    assert repeated is not None
+    assert sorted(repeated.others[0]) == [0, 1], "folds 2 and 3 are the second repeat of the rows of folds 0 and 1"
+
+
 def test_targets_without_the_same_candidates_share_nothing() -> None:
     own, other = (predictions(seed, scale) for seed, scale in enumerate(SCALES))
     fewer = replace(other, members=other.members[:2], columns=other.columns[:2])
