@@ -14,6 +14,7 @@ from blend.errors.error_rows import load_error_rows
 from blend.evidence.member_drift import find_drift
 from blend.fit.blend_settings import BlendSettings
 from blend.fit.fit_blend import fit_blend
+from blend.fit.shared_weights import shared_weights
 from blend.fit.tournament import units_beside, units_of
 from blend.members.load_predictions import load_predictions
 from blend.members.member_predictions import Member, MemberColumns, MemberPredictions
@@ -115,6 +116,20 @@ def test_a_repeat_that_says_nothing_new_changes_nothing(metric: str) -> None:
     np.testing.assert_allclose(*errors, rtol=1e-5)
 
 
+def test_weights_of_all_targets_see_the_others_without_the_unit_in_any_repeat() -> None:
+    made = []
+    for repeats in (1, 2):
+        rows = same_again(repeats)
+        other = replace(rows, target=-rows.target + np.tile(np.random.default_rng(1).normal(size=90), repeats))
+        found = shared_weights([rows, other], 0, METRICS["rmse"])
+        assert found is not None
+        (sums,) = found.others
+        assert {unit: part.count for unit, part in sums.items()} == dict.fromkeys(range(3), 30.0 * repeats)
+        made.append(fit_blend(rows, METRICS["rmse"], BlendSettings(), shared=found).tournament)
+    once, twice = (each.nested[:, each.names.index("shared+line")] for each in made)
+    np.testing.assert_allclose(np.tile(once, 2), twice, atol=1e-6)
+
+
 def repeated_run(folder: Path, kind: str, errors: tuple[float, ...] = (0.3, 0.4, 0.6)) -> Path:
     """Return a run over 3 folds in 2 repeats."""
     task, missing = KINDS[kind]
@@ -144,7 +159,7 @@ def test_blends_see_each_row_once_in_every_repeat(tmp_path: Path, kind: str) -> 
     assert np.all(np.diff(table["fold"].to_numpy()) >= 0)
     with (run / "blends" / "best" / "submission.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 30
-    blend("fit", run, "--name", "next")
+    blend("fit", run, "--name", "next", *(["--shared-weights"] if kind == "several" else []))
     previous = [one.previous for one in read_whole_blend(str(run), "next").by_target.values()]
     assert all(one is not None and one.against == "best" for one in previous)
 
