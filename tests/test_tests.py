@@ -25,6 +25,11 @@ def test_no_module_imports_a_test_module() -> None:
     assert [(path.name, name) for path in MODULES for name in imported_by(path) if name in TEST_MODULES] == []
 
 
+def test_no_two_modules_have_one_name() -> None:
+    names = [path.stem for path in MODULES if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names)), "pytest would not collect the second"
+
+
 def test_every_support_module_is_used_and_hides_no_other() -> None:
     names = {name for path in MODULES for name in imported_by(path)}
     assert names >= SUPPORT
