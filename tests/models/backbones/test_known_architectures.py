@@ -4,10 +4,9 @@ import subprocess
 import sys
 
 import pytest
-import transformers
 
 from data_prep.errors import InputError
-from models.backbones.known_architectures import require_architecture
+from models.backbones import known_architectures
 from models.backbones.locate_backbone import locate_backbone
 
 PROGRAM = """
@@ -29,18 +28,18 @@ print("models.backbones.cocolm" in sys.modules)
     ],
 )
 def test_a_version_that_is_too_old_is_refused_in_one_sentence(monkeypatch, found, model_type, refused):
-    monkeypatch.setattr(transformers, "__version__", found)
+    monkeypatch.setattr(known_architectures.transformers, "__version__", found)
     if refused is None:
-        require_architecture(model_type)
+        known_architectures.require_architecture(model_type)
         return
     with pytest.raises(InputError) as error:
-        require_architecture(model_type)
+        known_architectures.require_architecture(model_type)
     assert str(error.value) == refused
 
 
 def test_a_checkpoint_of_cocolm_says_what_it_needs(monkeypatch, tiny):
     folder = str(tiny("cocolm-base"))
-    monkeypatch.setattr(transformers, "__version__", "5.0.0")
+    monkeypatch.setattr(known_architectures.transformers, "__version__", "5.0.0")
     with pytest.raises(InputError, match=r"COCO-LM needs transformers 5\.4"):
         locate_backbone(folder).config()
 
